@@ -1,0 +1,121 @@
+//! The only door to time.
+//!
+//! Two clocks, because no single one can be trusted with everything:
+//!
+//! - **wall** ([`Clock::now`]): what a client's `date` is compared with. Somebody can set it.
+//! - **elapsed** ([`Clock::elapsed`]): time since boot, suspend included (`CLOCK_BOOTTIME`).
+//!   Nobody can set it; it says how long something really took, and is what forgetting trusts.
+//!
+//! `SystemTime::now` and `Instant::now` are banned everywhere else (`clippy.toml`), so that a
+//! test that holds a [`ManualTime`] holds all of time.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Both clocks. Cheap to clone; clones tell the same time.
+#[derive(Clone, Debug)]
+pub struct Clock(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    System,
+    Manual(ManualTime),
+}
+
+impl Clock {
+    /// The machine's own clocks.
+    pub fn system() -> Self {
+        Self(Source::System)
+    }
+
+    /// A clock that stands at `wall` until the returned handle moves it.
+    pub fn manual(wall: SystemTime) -> (Self, ManualTime) {
+        let time = ManualTime(Arc::new(Mutex::new(Reading { wall, elapsed: Duration::ZERO })));
+        (Self(Source::Manual(time.clone())), time)
+    }
+
+    /// The wall clock.
+    pub fn now(&self) -> SystemTime {
+        match &self.0 {
+            #[allow(clippy::disallowed_methods, reason = "this is the door")]
+            Source::System => SystemTime::now(),
+            Source::Manual(time) => time.reading().wall,
+        }
+    }
+
+    /// Time since boot, suspend included; never goes back, whatever is done to the wall clock.
+    pub fn elapsed(&self) -> Duration {
+        match &self.0 {
+            Source::System => {
+                let t = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+                // Boot time is never negative; the kernel keeps nanoseconds below a second.
+                Duration::new(u64::try_from(t.tv_sec).unwrap_or(0), u32::try_from(t.tv_nsec).unwrap_or(0))
+            }
+            Source::Manual(time) => time.reading().elapsed,
+        }
+    }
+}
+
+/// The hands of a [`Clock::manual`].
+#[derive(Clone, Debug)]
+pub struct ManualTime(Arc<Mutex<Reading>>);
+
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    wall: SystemTime,
+    elapsed: Duration,
+}
+
+impl ManualTime {
+    /// Lets time pass: both clocks go on by `by`.
+    pub fn advance(&self, by: Duration) {
+        self.change(|r| {
+            r.wall += by;
+            r.elapsed += by;
+        });
+    }
+
+    /// Somebody sets the wall clock; no time passes.
+    pub fn set_wall(&self, wall: SystemTime) {
+        self.change(|r| r.wall = wall);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Reading)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn reading(&self) -> Reading {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A wall-clock time as seconds since 1970, for records and metrics; 0 for anything earlier.
+pub fn unix_seconds(at: SystemTime) -> f64 {
+    at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+/// A wall-clock time as people and logs read it: `2026-11-24T00:00:00.000Z`.
+pub fn rfc3339(at: SystemTime) -> String {
+    humantime::format_rfc3339_millis(at.max(UNIX_EPOCH)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn setting_the_wall_clock_lets_no_time_pass() {
+        let (clock, hands) = Clock::manual(UNIX_EPOCH);
+        hands.advance(Duration::from_secs(5));
+        hands.set_wall(UNIX_EPOCH + Duration::from_secs(100));
+        assert_eq!(clock.elapsed(), Duration::from_secs(5));
+        assert_eq!(clock.now(), UNIX_EPOCH + Duration::from_secs(100));
+    }
+
+    #[test]
+    fn elapsed_time_of_the_machine_never_goes_back() {
+        let clock = Clock::system();
+        let first = clock.elapsed();
+        assert!(clock.elapsed() >= first);
+    }
+}

@@ -1,0 +1,6 @@
+//! Saltgate: an authenticating reverse proxy that lets exactly the right deletions through.
+
+pub mod clock;
+pub mod credential;
+pub mod policy;
+pub mod replay;

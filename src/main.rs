@@ -1,0 +1,2 @@
+//! Saltgate.
+fn main() {}

@@ -1,0 +1,14 @@
+//! Who may do what (contract §5). Pure: nothing here asks, waits or reads a clock.
+//!
+//! 1. A role is one of three, in order; anything else is no role.
+//! 2. A route names the role that suffices for what one created oneself, and the role that
+//!    suffices for what somebody else created.
+//! 3. Another account's segment does not exist, whoever asks.
+//!
+//! [`Route::judge`] is the whole decision; a [`Permit`] comes from nowhere else.
+
+mod role;
+mod route;
+
+pub use role::Role;
+pub use route::{Found, Owner, Permit, Reach, Refusal, Route, RouteError, Routes, SegmentId};

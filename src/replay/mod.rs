@@ -1,0 +1,88 @@
+//! What "spent" means (contract §3).
+
+mod window;
+
+pub use window::{Floor, OutOfWindow, Window};
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::SystemTime;
+
+/// A salt as the stores know it: 16 bytes of a keyed hash, nothing readable.
+pub type SaltId = [u8; 16];
+
+/// A store of spent salts: the one atomic step, and what must be known before it.
+///
+/// The promise of every implementation, at every moment: *above [`SpentSalts::floor`] every salt
+/// that was spent is remembered; at or below it nothing is admitted.*
+pub trait SpentSalts: Send + Sync {
+    /// Nothing dated at or below this is ever admitted.
+    fn floor(&self) -> Floor;
+
+    /// Until when the floor stands above the present, if it does: what happened before this
+    /// memory began may have been spent, so nothing of that time is admitted.
+    fn fenced_until(&self) -> Option<SystemTime>;
+
+    /// Sets a place aside for one claim of `api_key`, so that the claim cannot find the memory
+    /// full. Dropping the [`Reservation`] gives the place back.
+    ///
+    /// # Errors
+    /// If there is no place, or the key has its share. Nothing has been spent.
+    fn reserve(&self, api_key: &str) -> Result<Reservation, Unavailable>;
+
+    /// Spends a salt: judges window and floor again and remembers the salt, in one step. Of any
+    /// number of simultaneous claims of one salt exactly one is `Ok`.
+    fn claim(&self, reservation: Reservation, salt: SaltId, date: SystemTime, window: Window) -> Claim<'_>;
+
+    /// Forgets what can no longer be admitted, and raises the floor to it. Called now and then.
+    fn forget(&self);
+
+    /// How many salts are remembered now.
+    fn held(&self) -> usize;
+
+    /// How many salts there is room for.
+    fn capacity(&self) -> usize;
+}
+
+/// The answer of a claim: at once from a store in this process, later from one that is not.
+pub enum Claim<'s> {
+    /// Judged.
+    Now(Result<(), ClaimRefused>),
+    /// Being judged elsewhere.
+    Later(Pin<Box<dyn Future<Output = Result<(), ClaimRefused>> + Send + 's>>),
+}
+
+impl Claim<'_> {
+    /// Waits for the answer where there is anything to wait for.
+    pub async fn answer(self) -> Result<(), ClaimRefused> {
+        match self {
+            Self::Now(answer) => answer,
+            Self::Later(answer) => answer.await,
+        }
+    }
+}
+
+/// A place set aside. Dropping it gives it back.
+pub struct Reservation(Option<Box<dyn FnOnce() + Send>>);
+
+/// Why a claim was refused. In each case but the last the salt was not spent by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimRefused {
+    /// Somebody spent it before.
+    Reused,
+    /// The date left the window since it was first judged.
+    OutOfWindow(OutOfWindow),
+    /// The store did not say; the salt counts as spent.
+    Unknown,
+}
+
+/// Why nothing can be claimed now. Nothing has been spent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unavailable {
+    /// Every place is taken.
+    Full,
+    /// The key holds its share (`max_salts_per_key`).
+    KeyShare,
+    /// The store is out of reach.
+    OutOfReach,
+}
