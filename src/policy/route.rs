@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::Arc;
 
 use super::Role;
 
@@ -177,13 +178,13 @@ impl SegmentId {
 
 /// All routes. What is none of them is refused.
 #[derive(Clone, Debug)]
-pub struct Routes(Box<[Route]>);
+pub struct Routes(Box<[Arc<Route>]>);
 
 /// What the routes say to a method and a raw path.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Found<'r> {
     /// This route, for this segment.
-    Route(&'r Route, SegmentId),
+    Route(&'r Arc<Route>, SegmentId),
     /// The path is a route's, the method is not.
     OtherMethod,
     /// No route.
@@ -193,7 +194,7 @@ pub enum Found<'r> {
 impl Routes {
     /// These routes, the first that fits wins.
     pub fn new(routes: Vec<Route>) -> Self {
-        Self(routes.into())
+        Self(routes.into_iter().map(Arc::new).collect())
     }
 
     /// The route of a request line. The path is compared byte for byte, before any decoding.
@@ -207,14 +208,14 @@ impl Routes {
 
     /// The routes in order.
     pub fn iter(&self) -> impl Iterator<Item = &Route> {
-        self.0.iter()
+        self.0.iter().map(|route| &**route)
     }
 }
 
 impl Default for Routes {
     fn default() -> Self {
         let api_page = Route::new(Route::DEFAULT_PATH, Role::Member, Role::Owner);
-        Self(api_page.into_iter().collect())
+        Self::new(api_page.into_iter().collect())
     }
 }
 

@@ -1,0 +1,58 @@
+use std::ops::Deref;
+use std::sync::Arc;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{Authenticated, Gate, Observation, Process};
+use crate::refusal::Refused;
+use crate::replay::{Reservation, Unavailable};
+
+/// Is there a slot, and is every part in reach that will be needed? While nothing is spent.
+pub struct Admit(Arc<Process>);
+
+/// A request that has its slot, and its place in the replay memory.
+pub struct Admitted<B> {
+    authenticated: Authenticated<B>,
+    slot: OwnedSemaphorePermit,
+    place: Reservation,
+}
+
+impl Admit {
+    /// Admits to the process's slots, memory and record.
+    pub fn new(process: Arc<Process>) -> Self {
+        Self(process)
+    }
+}
+
+impl<B: Send> Gate<Authenticated<B>> for Admit {
+    type Out = Admitted<B>;
+    type Refusal = Refused;
+
+    async fn decide(&self, authenticated: Authenticated<B>, _: &mut Observation) -> Result<Admitted<B>, Refused> {
+        let slot = self.0.slots.clone().try_acquire_owned().map_err(|_| Refused::Overloaded)?;
+        if !self.0.record.is_ready() {
+            return Err(Refused::RecordUnavailable);
+        }
+        let place = self.0.salts.reserve(&authenticated.caller().api_key).map_err(|unavailable| match unavailable {
+            Unavailable::Full => Refused::ReplayFull,
+            Unavailable::KeyShare => Refused::KeyShareSpent,
+            Unavailable::OutOfReach => Refused::ReplayUnavailable,
+        })?;
+        Ok(Admitted { authenticated, slot, place })
+    }
+}
+
+impl<B> Admitted<B> {
+    pub(super) fn into_parts(self) -> (Authenticated<()>, OwnedSemaphorePermit, Reservation, B) {
+        let (authenticated, body) = self.authenticated.take_body();
+        (authenticated, self.slot, self.place, body)
+    }
+}
+
+impl<B> Deref for Admitted<B> {
+    type Target = Authenticated<B>;
+
+    fn deref(&self) -> &Authenticated<B> {
+        &self.authenticated
+    }
+}

@@ -1,0 +1,121 @@
+use std::ops::Deref;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, HOST, HeaderValue};
+use http::{Method, Request};
+use http_body_util::Full;
+
+use super::{Gate, Observation, Routed};
+use crate::ownership::{Learned, NotLearned, Ownership, Pointers};
+use crate::policy::{Permit, Reach, Refusal};
+use crate::refusal::RefusedAfterSpend;
+use crate::telemetry::Stage;
+use crate::upstream::{Identity, hygiene};
+
+/// May this role delete this segment (contract §5)? Whose it is, the service says.
+pub struct Authorize;
+
+/// A request that the decision table permits.
+pub struct Authorized {
+    routed: Routed,
+    learned: Option<Learned>,
+    _permit: Permit,
+}
+
+impl Gate<Routed> for Authorize {
+    type Out = Authorized;
+    type Refusal = RefusedAfterSpend;
+
+    async fn decide(&self, routed: Routed, seen: &mut Observation) -> Result<Authorized, RefusedAfterSpend> {
+        let verdict = judge(&routed, seen).await;
+        seen.passed(Stage::Authorize);
+        let (permit, learned) = verdict?;
+        Ok(Authorized { routed, learned, _permit: permit })
+    }
+}
+
+async fn judge(routed: &Routed, seen: &mut Observation) -> Result<(Permit, Option<Learned>), RefusedAfterSpend> {
+    let caller = routed.caller();
+    if routed.route().reach(caller.role) == Reach::Nothing {
+        return Err(RefusedAfterSpend::RoleInsufficient);
+    }
+    let pointers = match &routed.generation().ownership {
+        Ownership::Delegate => {
+            let permit = routed.route().judge_role(caller.role).map_err(refusal)?;
+            return Ok((permit, None));
+        }
+        Ownership::Upstream(pointers) => pointers,
+    };
+    let learned = look_up(pointers, routed, seen).await?;
+    seen.creator = Some(learned.owner.member.clone());
+    let permit = routed.route().judge(caller.role, &caller.owner, &learned.owner).map_err(refusal)?;
+    Ok((permit, Some(learned)))
+}
+
+fn refusal(refusal: Refusal) -> RefusedAfterSpend {
+    match refusal {
+        Refusal::RoleInsufficient => RefusedAfterSpend::RoleInsufficient,
+        Refusal::NotCreator => RefusedAfterSpend::NotCreator,
+        Refusal::NotFound => RefusedAfterSpend::SegmentNotFound,
+    }
+}
+
+async fn look_up(
+    pointers: &Pointers,
+    routed: &Routed,
+    seen: &mut Observation,
+) -> Result<Learned, RefusedAfterSpend> {
+    let question = question(routed, seen.id()).map_err(|error| {
+        seen.detail = Some(error);
+        RefusedAfterSpend::Internal
+    })?;
+    pointers.look_up(routed.upstream(), question, routed.segment()).await.map_err(|not| match not {
+        NotLearned::NoSuchSegment => RefusedAfterSpend::SegmentNotFound,
+        NotLearned::Timeout => RefusedAfterSpend::OwnershipTimeout,
+        NotLearned::Unclear(why) => {
+            seen.detail = Some(why);
+            RefusedAfterSpend::OwnershipUnavailable
+        }
+    })
+}
+
+/// A GET of the same path with our own headers and nothing of the client's.
+fn question(routed: &Routed, id: &HeaderValue) -> Result<Request<Full<Bytes>>, String> {
+    let mut question = Request::builder()
+        .method(Method::GET)
+        .uri(routed.route().path(routed.segment()))
+        .header(HOST, routed.generation().upstream_host.clone())
+        .header(ACCEPT, "application/json")
+        .body(Full::default())
+        .map_err(|error| error.to_string())?;
+    let caller = routed.caller();
+    let identity = Identity {
+        account: &caller.owner.account,
+        member: &caller.owner.member,
+        role: caller.role.map(crate::policy::Role::as_str),
+        api_key: &caller.api_key,
+        creator: None,
+        request_id: id.to_str().unwrap_or_default(),
+    };
+    hygiene::set_identity(question.headers_mut(), &identity).map_err(|error| error.to_string())?;
+    Ok(question)
+}
+
+impl Authorized {
+    /// What the service said of the segment; `None` where that is left to the service.
+    pub fn learned(&self) -> Option<&Learned> {
+        self.learned.as_ref()
+    }
+
+    pub(super) fn into_routed(self) -> Routed {
+        self.routed
+    }
+}
+
+impl Deref for Authorized {
+    type Target = Routed;
+
+    fn deref(&self) -> &Routed {
+        &self.routed
+    }
+}

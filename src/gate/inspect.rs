@@ -1,0 +1,195 @@
+//! The form of a message, judged before anybody asks who sent it: nothing here depends on keys,
+//! routes or data.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use http::request::Parts;
+
+use super::{Gate, Generation, Limits, Observation, Received};
+use crate::refusal::Refused;
+use crate::upstream::Upstream;
+
+/// Judges the form of the message: its host, its size, its framing, its query.
+pub struct Inspect;
+
+/// A head whose form is beyond doubt.
+pub struct Head<B> {
+    parts: Parts,
+    body: B,
+    client: IpAddr,
+    generation: Arc<Generation>,
+    worker: usize,
+}
+
+impl<B: Send> Gate<Received<B>> for Inspect {
+    type Out = Head<B>;
+    type Refusal = Refused;
+
+    async fn decide(&self, received: Received<B>, _: &mut Observation) -> Result<Head<B>, Refused> {
+        let Received { request, peer, generation, worker } = received;
+        let (parts, body) = request.into_parts();
+        judge(&parts, &generation.limits)?;
+        // An IPv4 client of a dual-stack socket is an IPv4 client.
+        Ok(Head { parts, body, client: peer.ip().to_canonical(), generation, worker })
+    }
+}
+
+fn judge(parts: &Parts, limits: &Limits) -> Result<(), Refused> {
+    let Parts { uri, headers, .. } = parts;
+    let target = uri.path_and_query().map_or(0, |p| p.as_str().len()) + uri.authority().map_or(0, |a| a.as_str().len());
+    if target > limits.max_target_bytes {
+        return Err(Refused::TargetTooLong);
+    }
+    // Each line has a colon, a space and a line end besides.
+    let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if size > limits.max_header_bytes {
+        return Err(Refused::HeadersTooLarge);
+    }
+    let mut hosts = headers.get_all(HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
+        return Err(Refused::MalformedRequest("There must be exactly one Host."));
+    };
+    if uri.authority().is_some_and(|authority| !authority.as_str().as_bytes().eq_ignore_ascii_case(host.as_bytes())) {
+        return Err(Refused::MalformedRequest("The request target and Host name different hosts."));
+    }
+    judge_framing(headers)?;
+    let mut expectations = headers.get_all(EXPECT).iter();
+    if !expectations.all(|e| e.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        return Err(Refused::ExpectationFailed);
+    }
+    if uri.query().is_some_and(overrides_method) {
+        return Err(Refused::MalformedRequest("The query must not name another method."));
+    }
+    Ok(())
+}
+
+/// What the HTTP reader lets pass and this gate does not: any coding but `chunked`, or a length
+/// beside a coding.
+fn judge_framing(headers: &HeaderMap) -> Result<(), Refused> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else {
+        return if headers.get_all(CONTENT_LENGTH).iter().count() <= 1 {
+            Ok(())
+        } else {
+            Err(Refused::MalformedRequest("There must be at most one Content-Length."))
+        };
+    };
+    let only_chunked = codings.next().is_none() && coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    if !only_chunked || headers.contains_key(CONTENT_LENGTH) {
+        return Err(Refused::MalformedRequest("The framing of the body is in doubt."));
+    }
+    Ok(())
+}
+
+/// Whether some framework behind us would read another method out of this query. Escapes are
+/// undone first: the framework would.
+fn overrides_method(query: &str) -> bool {
+    let mut plain = Vec::with_capacity(query.len());
+    let mut rest = query.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let escaped = match (byte, after) {
+            (b'%', [high, low, ..]) => std::str::from_utf8(&[*high, *low]).ok().and_then(|h| u8::from_str_radix(h, 16).ok()),
+            _ => None,
+        };
+        plain.push(escaped.unwrap_or(byte).to_ascii_lowercase());
+        rest = if escaped.is_some() { &after[2..] } else { after };
+    }
+    plain.windows(b"_method=".len()).any(|w| w == b"_method=")
+}
+
+impl<B> Head<B> {
+    /// The fields of the header section.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.parts.headers
+    }
+
+    /// The method.
+    pub fn method(&self) -> &http::Method {
+        &self.parts.method
+    }
+
+    /// The path, byte for byte as it came.
+    pub fn raw_path(&self) -> &str {
+        self.parts.uri.path()
+    }
+
+    /// The query, byte for byte as it came.
+    pub fn query(&self) -> Option<&str> {
+        self.parts.uri.query()
+    }
+
+    /// The one `Host`.
+    pub fn host(&self) -> Option<&HeaderValue> {
+        self.parts.headers.get(HOST)
+    }
+
+    /// The client's address.
+    pub fn client(&self) -> IpAddr {
+        self.client
+    }
+
+    /// What this request is judged by.
+    pub fn generation(&self) -> &Generation {
+        &self.generation
+    }
+
+    /// The upstream as this request's worker reaches it.
+    pub fn upstream(&self) -> &Upstream {
+        &self.generation.upstreams[self.worker]
+    }
+
+    pub(super) fn take_body(self) -> (Head<()>, B) {
+        let Self { parts, body, client, generation, worker } = self;
+        (Head { parts, body: (), client, generation, worker }, body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::Request;
+
+    use super::*;
+
+    const LIMITS: Limits =
+        Limits { max_header_bytes: 256, max_target_bytes: 64, max_body_bytes: 64, body_timeout: Duration::from_secs(1) };
+
+    #[test]
+    fn a_message_whose_form_is_in_doubt_goes_no_further() {
+        let long = "x".repeat(300);
+        let host = ("host", "a");
+        let rows: &[(&str, &str, &[(&str, &str)], Option<u16>)] = &[
+            ("plain", "/p", &[host], None),
+            ("no host", "/p", &[], Some(400)),
+            ("two hosts", "/p", &[host, host], Some(400)),
+            ("absolute form", "http://a/p", &[host], None),
+            ("absolute form, other host", "http://b/p", &[host], Some(400)),
+            ("long target", &format!("/{}", "x".repeat(64)), &[host], Some(414)),
+            ("large headers", "/p", &[host, ("x", &long)], Some(431)),
+            ("chunked", "/p", &[host, ("transfer-encoding", "chunked")], None),
+            ("another coding", "/p", &[host, ("transfer-encoding", "gzip, chunked")], Some(400)),
+            ("identity", "/p", &[host, ("transfer-encoding", "identity")], Some(400)),
+            ("two codings", "/p", &[host, ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], Some(400)),
+            ("both framings", "/p", &[host, ("transfer-encoding", "chunked"), ("content-length", "1")], Some(400)),
+            ("two lengths", "/p", &[host, ("content-length", "1"), ("content-length", "1")], Some(400)),
+            ("expects to continue", "/p", &[host, ("expect", "100-Continue")], None),
+            ("expects more", "/p", &[host, ("expect", "200-ok")], Some(417)),
+            ("a query", "/p?a=b", &[host], None),
+            ("another method", "/p?_method=GET", &[host], Some(400)),
+            ("another method, escaped", "/p?a=b&%5FMethod%3dGET", &[host], Some(400)),
+            ("a broken escape", "/p?a=%5&b=%", &[host], None),
+        ];
+        for (name, uri, headers, status) in rows {
+            let mut request = Request::delete(*uri);
+            for (name, value) in *headers {
+                request = request.header(*name, *value);
+            }
+            let (parts, ()) = request.body(()).unwrap().into_parts();
+            let refused = judge(&parts, &LIMITS).err();
+            assert_eq!(refused.map(|r| crate::refusal::Refusal::answer(&r).status), *status, "{name}");
+        }
+    }
+}

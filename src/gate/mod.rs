@@ -1,0 +1,222 @@
+//! The gates: each an async verdict and nothing else.
+//!
+//! A request becomes more proven on the way in, and the compiler knows how proven it is: each
+//! gate takes what the gate above made and makes the next. The fields of what a gate makes are
+//! private to it, so nothing but the gate can make it. Leaving a gate out, or swapping two, does
+//! not compile; the order is in [`crate::stack`].
+//!
+//! ```text
+//! Arrival ─Observe→ Received ─Inspect→ Head ─Authenticate→ Authenticated ─Admit→ Admitted ─Read→ Whole
+//!   ─Spend→ Fresh ─Route→ Routed ─Authorize→ Authorized ─Safeguard→ Cleared ─Record→ Recorded ─Send→ Concluded
+//! ```
+//!
+//! The whole chain, in order, compiles:
+//!
+//! ```
+//! use saltgate::gate::{Authorize, Fresh, Gate, Record, Recorded, RouteGate, Safeguard};
+//! fn leads<In, G: Gate<In, Out = Out>, Out>(_: impl FnOnce() -> G) {}
+//! fn chain(record: fn() -> Record) {
+//!     leads::<Fresh, _, Recorded>(move || RouteGate.then(Authorize).then(Safeguard).then(record()));
+//! }
+//! ```
+//!
+//! Leaving a gate out does not:
+//!
+//! ```compile_fail,E0277
+//! use saltgate::gate::{Authorize, Fresh, Gate, Record, Recorded, RouteGate, Safeguard};
+//! fn leads<In, G: Gate<In, Out = Out>, Out>(_: impl FnOnce() -> G) {}
+//! fn chain(record: fn() -> Record) {
+//!     leads::<Fresh, _, Recorded>(move || RouteGate.then(Safeguard).then(record()));
+//! }
+//! ```
+//!
+//! Nor does swapping two:
+//!
+//! ```compile_fail,E0277
+//! use saltgate::gate::{Authorize, Fresh, Gate, Record, Recorded, RouteGate, Safeguard};
+//! fn leads<In, G: Gate<In, Out = Out>, Out>(_: impl FnOnce() -> G) {}
+//! fn chain(record: fn() -> Record) {
+//!     leads::<Fresh, _, Recorded>(move || RouteGate.then(Safeguard).then(Authorize).then(record()));
+//! }
+//! ```
+//!
+//! Nor making a proof by hand:
+//!
+//! ```compile_fail,E0451
+//! use saltgate::gate::{Cleared, Recorded};
+//! fn forge(cleared: Cleared, intent: saltgate::audit::OpenIntent) -> Recorded {
+//!     Recorded { cleared, intent }
+//! }
+//! ```
+//!
+//! Nor refusing with 503 after the salt was spent:
+//!
+//! ```compile_fail,E0599
+//! let refused = saltgate::refusal::RefusedAfterSpend::Overloaded;
+//! ```
+
+mod admit;
+mod authenticate;
+mod authorize;
+mod commit;
+mod inspect;
+mod observe;
+mod read;
+mod record;
+mod respond;
+mod route;
+mod safeguard;
+mod send;
+mod spend;
+mod state;
+
+pub use admit::{Admit, Admitted};
+pub use authenticate::{Authenticate, Authenticated};
+pub use authorize::{Authorize, Authorized};
+pub use commit::{Commit, Tasks};
+pub use inspect::{Head, Inspect};
+pub use observe::{Arrival, Observation, Observe, Observed, Received, RequestIds};
+pub use read::{Read, Whole};
+pub use record::{Record, Recorded};
+pub use respond::{Body, Respond, own as own_answer};
+pub use route::{RouteGate, Routed};
+pub use safeguard::{Cleared, Safeguard};
+pub use send::{Concluded, Send};
+pub use spend::{Fresh, Spend};
+pub use state::{Generation, Limits, Process};
+
+use std::future::Future;
+use std::marker;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tower::{Layer, Service};
+
+use crate::refusal::{Answer, Refusal};
+
+/// One verdict about a request: what it proved, or why it goes no further.
+///
+/// The [`Observation`] is where a gate notes what the log should say; it decides nothing.
+#[diagnostic::on_unimplemented(
+    message = "gate `{Self}` cannot stand here: the gate above it hands down `{In}`",
+    note = "the order is in src/stack.rs"
+)]
+pub trait Gate<In>: marker::Send + marker::Sync {
+    /// What the request has proven once this gate has let it through.
+    type Out: marker::Send;
+    /// How this gate refuses.
+    type Refusal: Refusal + marker::Send;
+
+    /// The verdict.
+    fn decide(
+        &self,
+        request: In,
+        seen: &mut Observation,
+    ) -> impl Future<Output = Result<Self::Out, Self::Refusal>> + marker::Send;
+
+    /// This gate, and then that one: again a gate.
+    fn then<G>(self, next: G) -> Then<Self, G>
+    where
+        Self: Sized,
+        G: Gate<Self::Out, Refusal = Self::Refusal>,
+    {
+        Then { first: self, next }
+    }
+}
+
+/// Two gates as one.
+pub struct Then<A, B> {
+    first: A,
+    next: B,
+}
+
+impl<In, A, B> Gate<In> for Then<A, B>
+where
+    In: marker::Send,
+    A: Gate<In>,
+    B: Gate<A::Out, Refusal = A::Refusal>,
+{
+    type Out = B::Out;
+    type Refusal = A::Refusal;
+
+    async fn decide(&self, request: In, seen: &mut Observation) -> Result<Self::Out, Self::Refusal> {
+        let proven = self.first.decide(request, seen).await?;
+        self.next.decide(proven, seen).await
+    }
+}
+
+/// The one [`Layer`] that puts a chain of gates in front of a service.
+pub fn gates<G>(chain: G) -> Gates<G> {
+    Gates(Arc::new(chain))
+}
+
+/// See [`gates`].
+pub struct Gates<G>(Arc<G>);
+
+/// A service behind gates.
+pub struct Gated<G, S> {
+    gates: Arc<G>,
+    inner: S,
+}
+
+/// A request that was refused: what was seen of it, and what its caller gets.
+pub struct Rejection {
+    /// `None` if the task that held it panicked: it told so while it was dropped.
+    observation: Option<Box<Observation>>,
+    answer: Answer,
+    spent: bool,
+}
+
+impl Rejection {
+    fn lost(answer: Answer) -> Self {
+        Self { observation: None, answer, spent: false }
+    }
+}
+
+impl<G, S> Layer<S> for Gates<G> {
+    type Service = Gated<G, S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Gated { gates: self.0.clone(), inner }
+    }
+}
+
+impl<G, S: Clone> Clone for Gated<G, S> {
+    fn clone(&self) -> Self {
+        Self { gates: self.gates.clone(), inner: self.inner.clone() }
+    }
+}
+
+impl<In, G, S> Service<Observed<In>> for Gated<G, S>
+where
+    In: marker::Send + 'static,
+    G: Gate<In> + 'static,
+    S: Service<Observed<G::Out>, Error = Rejection> + Clone + marker::Send + 'static,
+    S::Future: marker::Send,
+{
+    type Response = S::Response;
+    type Error = Rejection;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, Rejection>> + marker::Send>>;
+
+    /// Always ready: overload is a verdict, not a queue.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Observed<In>) -> Self::Future {
+        let gates = self.gates.clone();
+        let mut inner = self.inner.clone();
+        Box::pin(async move {
+            let Observed { mut observation, request } = request;
+            match gates.decide(request, &mut observation).await {
+                Ok(proven) => inner.call(Observed { observation, request: proven }).await,
+                Err(refused) => {
+                    observation.refused(&refused);
+                    let (answer, spent) = (refused.answer(), refused.spent());
+                    Err(Rejection { observation: Some(observation), answer, spent })
+                }
+            }
+        })
+    }
+}

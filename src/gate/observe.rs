@@ -1,0 +1,287 @@
+use std::collections::hash_map::RandomState;
+use std::convert::Infallible;
+use std::fmt::Write;
+use std::future::Future;
+use std::hash::BuildHasher;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use http::header::{HeaderName, HeaderValue};
+use http::{Request, Response};
+use tower::{Layer, Service};
+
+use super::{Generation, Process};
+use crate::audit;
+use crate::directory::Caller;
+use crate::policy::SegmentId;
+use crate::refusal::{Reason, Refusal};
+use crate::telemetry::{Ended, Metrics, Stage};
+
+/// The id under which the log, the record and the upstream know a request.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// A message as a connection hands it over.
+pub struct Arrival<B> {
+    /// The message.
+    pub request: Request<B>,
+    /// Who sent it.
+    pub peer: SocketAddr,
+}
+
+/// A message with the generation it will be judged by.
+pub struct Received<B> {
+    pub(super) request: Request<B>,
+    pub(super) peer: SocketAddr,
+    pub(super) generation: Arc<Generation>,
+    pub(super) worker: usize,
+}
+
+/// A request at any stage, with what was seen of it.
+pub struct Observed<T> {
+    /// What was seen of it.
+    pub observation: Box<Observation>,
+    /// The request.
+    pub request: T,
+}
+
+/// What is seen of one request, from its head to its end.
+///
+/// It travels with the request; wherever the request ends, the observation is dropped, and
+/// dropping it counts and logs, exactly once. One that is dropped without a verdict belonged to
+/// a client that left, or to a panic.
+pub struct Observation {
+    process: Arc<Process>,
+    id: HeaderValue,
+    peer: SocketAddr,
+    method: http::Method,
+    path: Box<str>,
+    started: Duration,
+    marked: Duration,
+    arrived: SystemTime,
+    api_key: Option<Box<str>>,
+    caller: Option<Arc<Caller>>,
+    skew_seconds: Option<f64>,
+    pub(super) route: Option<Arc<crate::policy::Route>>,
+    pub(super) segment: Option<SegmentId>,
+    pub(super) creator: Option<Box<str>>,
+    pub(super) upstream_status: Option<u16>,
+    pub(super) detail: Option<String>,
+    verdict: Option<(Ended, Reason)>,
+}
+
+impl Observation {
+    fn new<B>(process: Arc<Process>, arrival: &Arrival<B>) -> Self {
+        let started = process.clock.elapsed();
+        // A path is long enough for the log long before it is too long for the limits.
+        let path: String = arrival.request.uri().path().chars().take(256).collect();
+        Self {
+            id: process.request_ids.next(),
+            peer: arrival.peer,
+            method: arrival.request.method().clone(),
+            path: path.into(),
+            started,
+            marked: started,
+            arrived: process.clock.now(),
+            api_key: None,
+            caller: None,
+            skew_seconds: None,
+            route: None,
+            segment: None,
+            creator: None,
+            upstream_status: None,
+            detail: None,
+            verdict: None,
+            process,
+        }
+    }
+
+    /// The request id.
+    pub(super) fn id(&self) -> &HeaderValue {
+        &self.id
+    }
+
+    pub(super) fn metrics(&self) -> Arc<Metrics> {
+        self.process.metrics.clone()
+    }
+
+    /// When the head had come.
+    pub(super) fn arrived(&self) -> SystemTime {
+        self.arrived
+    }
+
+    /// The apiKey that the request claims, proven or not.
+    pub(super) fn claims(&mut self, api_key: &str) {
+        self.api_key = Some(api_key.into());
+    }
+
+    /// The caller, where it is known.
+    pub(super) fn is_of(&mut self, caller: &Arc<Caller>) {
+        self.caller = Some(caller.clone());
+    }
+
+    /// How far ahead of us the request's date is.
+    pub(super) fn dated(&mut self, date: SystemTime, proven: bool) {
+        let skew = match date.duration_since(self.arrived) {
+            Ok(ahead) => ahead.as_secs_f64(),
+            Err(behind) => -behind.duration().as_secs_f64(),
+        };
+        self.skew_seconds = Some(skew);
+        if proven {
+            self.process.metrics.client_skew(skew);
+        }
+    }
+
+    /// One part of the way is done.
+    pub(super) fn passed(&mut self, stage: Stage) {
+        let now = self.process.clock.elapsed();
+        self.process.metrics.stage(stage, now.saturating_sub(self.marked));
+        self.marked = now;
+    }
+
+    pub(super) fn refused(&mut self, refused: &impl Refusal) {
+        let reason = refused.reason();
+        let ended = match refused.answer().status {
+            500.. if reason != Reason::Fenced => Ended::Failed,
+            _ if reason == Reason::ClientGone => Ended::Failed,
+            _ => Ended::Refused,
+        };
+        self.verdict = Some((ended, reason));
+    }
+
+    pub(super) fn concluded(&mut self, ended: Ended, reason: Reason) {
+        self.verdict = Some((ended, reason));
+    }
+
+    /// Why the request ended; that of a client that left until it has.
+    pub(super) fn reason(&self) -> Reason {
+        self.verdict.map_or(Reason::ClientGone, |(_, reason)| reason)
+    }
+
+    /// What the record says of this request. Without a caller there is nothing to say.
+    pub(super) fn entry(&self) -> Option<audit::Entry> {
+        let caller = self.caller.as_ref()?;
+        Some(audit::Entry {
+            request_id: self.id.to_str().unwrap_or_default().to_owned(),
+            api_key: caller.api_key.to_string(),
+            account: caller.owner.account.to_string(),
+            member: caller.owner.member.to_string(),
+            role: caller.role.map(crate::policy::Role::as_str),
+            client: self.peer.ip().to_canonical(),
+            route: self.route.as_ref().map(|route| route.pattern().to_owned()),
+            segment: self.segment.as_ref().map(|segment| segment.as_str().to_owned()),
+            creator: self.creator.as_deref().map(str::to_owned),
+        })
+    }
+}
+
+impl Drop for Observation {
+    fn drop(&mut self) {
+        let left = if std::thread::panicking() { Reason::InternalError } else { Reason::ClientGone };
+        let (ended, reason) = self.verdict.unwrap_or((Ended::Failed, left));
+        let took = self.process.clock.elapsed().saturating_sub(self.started);
+        self.process.metrics.request(ended, reason, took);
+        let caller = self.caller.as_deref();
+        let api_key = caller.map(|caller| &*caller.api_key).or(self.api_key.as_deref());
+        tracing::info!(
+            request_id = self.id.to_str().unwrap_or_default(),
+            outcome = ended.as_str(),
+            reason = reason.as_str(),
+            client = %self.peer,
+            method = self.method.as_str(),
+            path = ?self.path,
+            api_key,
+            account = caller.map(|caller| &*caller.owner.account),
+            member = caller.map(|caller| &*caller.owner.member),
+            role = caller.and_then(|caller| caller.role).map(crate::policy::Role::as_str),
+            segment = self.segment.as_ref().map(SegmentId::as_str),
+            creator = self.creator.as_deref().map(tracing::field::debug),
+            skew_seconds = self.skew_seconds,
+            upstream_status = self.upstream_status,
+            detail = self.detail.as_deref(),
+            seconds = took.as_secs_f64(),
+            "decision"
+        );
+    }
+}
+
+/// Where request ids come from: 32 hexadecimal digits, unlike any other's, telling nobody how
+/// many requests there were.
+#[derive(Default)]
+pub struct RequestIds {
+    /// Keyed at random per process.
+    keyed: RandomState,
+    next: AtomicU64,
+}
+
+impl RequestIds {
+    fn next(&self) -> HeaderValue {
+        let n = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut id = String::with_capacity(32);
+        // Writing to a String cannot fail, and hexadecimal digits are a header value.
+        drop(write!(id, "{:016x}{:016x}", self.keyed.hash_one((n, 0_u8)), self.keyed.hash_one((n, 1_u8))));
+        HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("unknown"))
+    }
+}
+
+/// The outermost layer: an observation for every request, whatever becomes of it.
+#[derive(Clone)]
+pub struct Observe {
+    process: Arc<Process>,
+    current: Arc<ArcSwap<Generation>>,
+    worker: usize,
+}
+
+impl Observe {
+    /// Observes for `worker`, and hands each request the generation that is current.
+    pub fn new(process: Arc<Process>, current: Arc<ArcSwap<Generation>>, worker: usize) -> Self {
+        Self { process, current, worker }
+    }
+}
+
+impl<S> Layer<S> for Observe {
+    type Service = Observing<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Observing { observe: self.clone(), inner }
+    }
+}
+
+/// See [`Observe`].
+#[derive(Clone)]
+pub struct Observing<S> {
+    observe: Observe,
+    inner: S,
+}
+
+impl<B, R, S> Service<Arrival<B>> for Observing<S>
+where
+    S: Service<Observed<Received<B>>, Response = Response<R>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<R>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<R>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, arrival: Arrival<B>) -> Self::Future {
+        let observation = Box::new(Observation::new(self.observe.process.clone(), &arrival));
+        let id = observation.id.clone();
+        let Arrival { request, peer } = arrival;
+        let generation = self.observe.current.load_full();
+        let received = Received { request, peer, generation, worker: self.observe.worker };
+        let answer = self.inner.call(Observed { observation, request: received });
+        Box::pin(async move {
+            let mut answer = answer.await?;
+            answer.headers_mut().insert(X_REQUEST_ID, id);
+            Ok(answer)
+        })
+    }
+}

@@ -1,0 +1,90 @@
+use std::ops::Deref;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{Admitted, Authenticated, Gate, Observation};
+use crate::refusal::Refused;
+use crate::replay::Reservation;
+use crate::telemetry::Stage;
+
+/// The body, whole and small. Nothing is spent if it does not come.
+pub struct Read;
+
+/// A request that is all there: everything after needs nothing more of the client.
+pub struct Whole {
+    authenticated: Authenticated<()>,
+    slot: OwnedSemaphorePermit,
+    place: Reservation,
+    body: Bytes,
+}
+
+impl<B> Gate<Admitted<B>> for Read
+where
+    B: http_body::Body<Data = Bytes> + Send + Unpin,
+{
+    type Out = Whole;
+    type Refusal = Refused;
+
+    async fn decide(&self, admitted: Admitted<B>, seen: &mut Observation) -> Result<Whole, Refused> {
+        let (authenticated, slot, place, body) = admitted.into_parts();
+        let limits = authenticated.generation().limits;
+        let body = if body.is_end_stream() {
+            Bytes::new()
+        } else {
+            let whole = collect(body, limits.max_body_bytes);
+            tokio::time::timeout(limits.body_timeout, whole).await.map_err(|_| Refused::BodyTooSlow)??
+        };
+        seen.passed(Stage::Admit);
+        Ok(Whole { authenticated, slot, place, body })
+    }
+}
+
+async fn collect<B>(mut body: B, limit: usize) -> Result<Bytes, Refused>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    // A body that says it is too large is not read at all.
+    if body.size_hint().lower() > limit as u64 {
+        return Err(Refused::BodyTooLarge);
+    }
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        // Trailers are not data, and go no further.
+        let Ok(data) = frame.map_err(|_| Refused::ClientGone)?.into_data() else { continue };
+        if whole.len() + data.len() > limit {
+            return Err(Refused::BodyTooLarge);
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole.freeze())
+}
+
+impl Whole {
+    pub(super) fn into_parts(self) -> (Authenticated<()>, OwnedSemaphorePermit, Reservation, Bytes) {
+        (self.authenticated, self.slot, self.place, self.body)
+    }
+}
+
+impl Deref for Whole {
+    type Target = Authenticated<()>;
+
+    fn deref(&self) -> &Authenticated<()> {
+        &self.authenticated
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Full;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_is_whole_up_to_the_limit_and_refused_beyond() {
+        let body = |n: usize| Full::new(Bytes::from(vec![b'x'; n]));
+        assert_eq!(collect(body(8), 8).await.unwrap().len(), 8);
+        assert_eq!(collect(body(9), 8).await.unwrap_err(), Refused::BodyTooLarge);
+    }
+}

@@ -1,0 +1,139 @@
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{Response, StatusCode};
+use http_body::{Frame, SizeHint};
+use serde_json::json;
+use tower::{Layer, Service};
+
+use super::{Concluded, Observed, Rejection};
+use crate::policy::Route;
+use crate::refusal::Answer;
+use crate::upstream::{Relay, RelayError, hygiene};
+
+/// Refusal → answer, in one place: below it there are refusals, above it nothing fails.
+#[derive(Clone, Copy)]
+pub struct Respond;
+
+/// See [`Respond`].
+#[derive(Clone)]
+pub struct Responding<S>(S);
+
+impl<S> Layer<S> for Respond {
+    type Service = Responding<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Responding(inner)
+    }
+}
+
+impl<In, S> Service<Observed<In>> for Responding<S>
+where
+    S: Service<Observed<In>, Response = Observed<Concluded>, Error = Rejection>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Observed<In>) -> Self::Future {
+        let answer = self.0.call(request);
+        Box::pin(async move {
+            Ok(match answer.await {
+                Ok(Observed { request: concluded, .. }) => match concluded.into_answer() {
+                    Ok(relayed) => relay(relayed),
+                    Err(answer) => own(answer),
+                },
+                Err(rejection) => own(rejection.answer),
+            })
+        })
+    }
+}
+
+/// The upstream's own answer: status, body and end-to-end fields as they came.
+fn relay(response: Response<Relay>) -> Response<Body> {
+    let mut response = response.map(Body::Relayed);
+    hygiene::relay_response(response.headers_mut());
+    response
+}
+
+/// An answer of our own (contract §6).
+pub fn own(answer: Answer) -> Response<Body> {
+    let body = json!({ "errorCode": answer.code, "errorMessage": answer.message }).to_string();
+    let mut response = Response::new(Body::Own(Some(body.into())));
+    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    match answer.status {
+        401 => drop(headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("HMAC-SHA256"))),
+        405 => drop(headers.insert(ALLOW, HeaderValue::from_static(Route::METHOD))),
+        _ => {}
+    }
+    if let Some(seconds) = answer.retry_after {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if answer.close {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// The one type of body that leaves: ours, or the upstream's as it streams in.
+pub enum Body {
+    /// Ours.
+    Own(Option<Bytes>),
+    /// The upstream's.
+    Relayed(Relay),
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = RelayError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, RelayError>>> {
+        match self.get_mut() {
+            Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Relayed(relay) => Pin::new(relay).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(bytes) => bytes.is_none(),
+            Self::Relayed(relay) => relay.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Relayed(relay) => relay.size_hint(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_401_is_the_apis_own() {
+        let response = own(Answer::UNAUTHORIZED);
+        assert_eq!(response.status(), 401);
+        assert_eq!(response.headers()[WWW_AUTHENTICATE], "HMAC-SHA256");
+        assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body, r#"{"errorCode":"Unauthorized","errorMessage":"권한이 없습니다."}"#);
+    }
+}

@@ -1,0 +1,163 @@
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{HOST, HeaderMap, HeaderValue, IF_MATCH};
+use http::{Method, Request, Response};
+use http_body_util::Full;
+use tower::Service;
+
+use super::{Cleared, Observation, Observed, Recorded, Rejection};
+use crate::audit::{ClosedIntent, Outcome};
+use crate::policy::Role;
+use crate::refusal::{Answer, Reason};
+use crate::telemetry::{Ended, Stage};
+use crate::upstream::{Identity, Relay, SendError, hygiene};
+
+/// The innermost service: sends a recorded deletion, at most once, and closes its intent.
+#[derive(Clone)]
+pub struct Send;
+
+/// A request whose outcome is on record. Only [`Send`] makes one, and what answers takes nothing
+/// else.
+pub struct Concluded {
+    answer: Result<Response<Relay>, Answer>,
+    _intent: ClosedIntent,
+}
+
+impl Service<Observed<Recorded>> for Send {
+    type Response = Observed<Concluded>;
+    type Error = Rejection;
+    type Future = Pin<Box<dyn Future<Output = Result<Observed<Concluded>, Rejection>> + std::marker::Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Observed<Recorded>) -> Self::Future {
+        Box::pin(async move {
+            let Observed { mut observation, request } = request;
+            let concluded = send(request, &mut observation).await;
+            Ok(Observed { observation, request: concluded })
+        })
+    }
+}
+
+async fn send(recorded: Recorded, seen: &mut Observation) -> Concluded {
+    let (cleared, intent) = recorded.into_parts();
+    let metrics = seen.metrics();
+    let name = &cleared.generation().upstream_name;
+    let request = match deletion(&cleared, seen) {
+        Ok(request) => request,
+        Err(why) => {
+            seen.detail = Some(why);
+            seen.concluded(Ended::Failed, Reason::OwnershipUnavailable);
+            return Concluded { answer: Err(Answer::BAD_GATEWAY), _intent: intent.close(Outcome::NotSent) };
+        }
+    };
+    let sent = cleared.upstream().send_once(request, &intent).await;
+    seen.passed(Stage::Send);
+    metrics.upstream(name, sent.is_ok());
+    let (answer, outcome, ended, reason) = match sent {
+        Ok(response) => {
+            let status = response.status();
+            seen.upstream_status = Some(status.as_u16());
+            let outcome =
+                if status.is_success() { Outcome::Deleted(status.as_u16()) } else { Outcome::RefusedByUpstream(status.as_u16()) };
+            let slot = cleared.into_slot();
+            (Ok(response.map(|body| body.holding(slot))), outcome, Ended::Forwarded, Reason::Ok)
+        }
+        Err(error) => {
+            let (answer, outcome, reason) = match error {
+                SendError::Unreachable => (Answer::BAD_GATEWAY, Outcome::NotSent, Reason::UpstreamUnreachable),
+                SendError::ConnectTimeout => (Answer::GATEWAY_TIMEOUT, Outcome::NotSent, Reason::UpstreamTimeout),
+                SendError::AnswerLost => (Answer::OUTCOME_LOST, Outcome::Unknown, Reason::OutcomeUnknown),
+                SendError::AnswerTimeout => (Answer::OUTCOME_LATE, Outcome::Unknown, Reason::OutcomeUnknown),
+            };
+            (Err(answer), outcome, Ended::Failed, reason)
+        }
+    };
+    seen.concluded(ended, reason);
+    Concluded { answer, _intent: intent.close(outcome) }
+}
+
+/// What goes upstream, rebuilt from what was parsed; only end-to-end fields, the query and the
+/// body are the client's.
+fn deletion(cleared: &Cleared, seen: &Observation) -> Result<Request<Full<Bytes>>, String> {
+    let path = cleared.route().path(cleared.segment());
+    let uri = match cleared.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path,
+    };
+    let body = cleared.body().clone();
+    let learned = cleared.learned();
+    let mut headers = cleared.headers().clone();
+    let host = cleared.host();
+    // What the client sent goes first, what we say of the caller comes after: nothing that the
+    // client names in `Connection` can take our fields away.
+    hygiene::strip_request(&mut headers);
+    if let Some(version) = learned.and_then(|learned| learned.version.as_ref()) {
+        bind_to_version(&mut headers, version);
+    }
+    hygiene::set_forwarded(&mut headers, cleared.client(), "http", host);
+    let caller = cleared.caller();
+    let identity = Identity {
+        account: &caller.owner.account,
+        member: &caller.owner.member,
+        role: caller.role.map(Role::as_str),
+        api_key: &caller.api_key,
+        creator: learned.map(|learned| &*learned.owner.member),
+        request_id: seen.id().to_str().unwrap_or_default(),
+    };
+    hygiene::set_identity(&mut headers, &identity).map_err(|error| error.to_string())?;
+    headers.insert(HOST, cleared.generation().upstream_host.clone());
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = Method::DELETE;
+    *request.uri_mut() = uri.parse().map_err(|_| "the path or query is no request target".to_owned())?;
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
+/// The deletion is only for the version that was judged. A client's own condition that names
+/// other versions stays as it is: the service will refuse it, as its client asked.
+fn bind_to_version(headers: &mut HeaderMap, judged: &HeaderValue) {
+    let names_judged = |condition: &HeaderValue| {
+        let tags = condition.as_bytes().split(|&b| b == b',').map(<[u8]>::trim_ascii).collect::<Vec<_>>();
+        tags.iter().any(|tag| *tag == b"*" || *tag == judged.as_bytes())
+    };
+    let mut conditions = headers.get_all(IF_MATCH).iter().peekable();
+    if conditions.peek().is_none() || conditions.any(names_judged) {
+        headers.insert(IF_MATCH, judged.clone());
+    }
+}
+
+impl Concluded {
+    pub(super) fn into_answer(self) -> Result<Response<Relay>, Answer> {
+        self.answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deletion_is_bound_to_the_version_that_was_judged() {
+        let judged = HeaderValue::from_static("\"v2\"");
+        let rows = [
+            ("no condition", None, "\"v2\""),
+            ("any version", Some("*"), "\"v2\""),
+            ("the judged one among others", Some("\"v1\", \"v2\""), "\"v2\""),
+            ("another one", Some("\"v1\""), "\"v1\""),
+        ];
+        for (name, condition, sent) in rows {
+            let mut headers = HeaderMap::new();
+            if let Some(condition) = condition {
+                headers.insert(IF_MATCH, HeaderValue::from_static(condition));
+            }
+            bind_to_version(&mut headers, &judged);
+            assert_eq!(headers[IF_MATCH], sent, "{name}");
+        }
+    }
+}

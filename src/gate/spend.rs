@@ -1,0 +1,66 @@
+use std::ops::Deref;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{Authenticated, Gate, Observation, Process, Whole};
+use crate::refusal::RefusedAfterSpend;
+use crate::replay::{ClaimRefused, OutOfWindow};
+use crate::telemetry::Stage;
+
+/// This salt, once (contract §3).
+pub struct Spend(Arc<Process>);
+
+/// A request whose salt nobody had spent before.
+pub struct Fresh {
+    authenticated: Authenticated<()>,
+    slot: OwnedSemaphorePermit,
+    body: Bytes,
+}
+
+impl Spend {
+    /// Spends in the process's one memory.
+    pub fn new(process: Arc<Process>) -> Self {
+        Self(process)
+    }
+}
+
+impl Gate<Whole> for Spend {
+    type Out = Fresh;
+    type Refusal = RefusedAfterSpend;
+
+    async fn decide(&self, whole: Whole, seen: &mut Observation) -> Result<Fresh, RefusedAfterSpend> {
+        let (authenticated, slot, place, body) = whole.into_parts();
+        let window = authenticated.generation().window;
+        let claim = self.0.salts.claim(place, authenticated.salt(), authenticated.date(), window);
+        let answer = claim.answer().await;
+        seen.passed(Stage::Spend);
+        answer.map_err(|refused| match refused {
+            ClaimRefused::Reused => RefusedAfterSpend::SaltReused,
+            ClaimRefused::OutOfWindow(OutOfWindow::BelowFloor) => RefusedAfterSpend::BelowFloor,
+            ClaimRefused::OutOfWindow(OutOfWindow::Past | OutOfWindow::Future) => RefusedAfterSpend::DateSkewed,
+            ClaimRefused::Unknown => RefusedAfterSpend::ClaimUnknown,
+        })?;
+        Ok(Fresh { authenticated, slot, body })
+    }
+}
+
+impl Fresh {
+    /// The body.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    pub(super) fn into_slot(self) -> OwnedSemaphorePermit {
+        self.slot
+    }
+}
+
+impl Deref for Fresh {
+    type Target = Authenticated<()>;
+
+    fn deref(&self) -> &Authenticated<()> {
+        &self.authenticated
+    }
+}

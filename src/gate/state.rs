@@ -1,0 +1,80 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use http::HeaderValue;
+use tokio::sync::Semaphore;
+
+use super::{RequestIds, Tasks};
+use crate::audit;
+use crate::clock::Clock;
+use crate::credential::PhpDates;
+use crate::directory::Directory;
+use crate::ownership::Ownership;
+use crate::policy::Routes;
+use crate::replay::{SpentSalts, Window};
+use crate::telemetry::Metrics;
+use crate::upstream::Upstream;
+
+/// What lives once per process: correctness state, shared by every worker, kept by a reload.
+pub struct Process {
+    /// Time.
+    pub clock: Clock,
+    /// The spent salts.
+    pub salts: Box<dyn SpentSalts>,
+    /// The record.
+    pub record: audit::Record,
+    /// One permit per request between admission and the end of its answer.
+    pub slots: Arc<Semaphore>,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// Where request ids come from.
+    pub request_ids: RequestIds,
+    /// Requests that run to their end whether the client stays or not.
+    pub tasks: Tasks,
+    /// Set once the process is to end.
+    pub draining: AtomicBool,
+}
+
+impl Process {
+    /// Whether the process is on its way out.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}
+
+/// What a reload swaps, as a whole: a request takes one at the door and keeps it.
+pub struct Generation {
+    /// Who may call.
+    pub directory: Directory,
+    /// What may be deleted.
+    pub routes: Routes,
+    /// How far a date may lie from now.
+    pub window: Window,
+    /// Whether the PHP SDK's dates are read.
+    pub php_dates: PhpDates,
+    /// Whose segment it is.
+    pub ownership: Ownership,
+    /// The upstream as each worker reaches it: pools are per worker, so no worker waits for
+    /// another's lock.
+    pub upstreams: Box<[Upstream]>,
+    /// `Host` towards the upstream.
+    pub upstream_host: HeaderValue,
+    /// The name of the upstream in metrics.
+    pub upstream_name: String,
+    /// What a message may measure.
+    pub limits: Limits,
+}
+
+/// What a message may measure (contract §9, `[limits]`).
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of the header section.
+    pub max_header_bytes: usize,
+    /// Bytes of the request target.
+    pub max_target_bytes: usize,
+    /// Bytes of the body.
+    pub max_body_bytes: usize,
+    /// The time for the whole body.
+    pub body_timeout: Duration,
+}

@@ -1,0 +1,46 @@
+//! The whole of Saltgate, in request order.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::Response;
+use std::convert::Infallible;
+use tower::{Service, ServiceBuilder};
+
+use crate::gate::{
+    Admit, Arrival, Authenticate, Authorize, Body, Commit, Gate, Generation, Inspect, Observe, Process, Read, Record,
+    Respond, RouteGate, Safeguard, Send, Spend, gates,
+};
+
+/// The stack of one worker. Cloning it is cheap; each request has its own.
+pub fn stack<B>(
+    process: &Arc<Process>,
+    current: &Arc<ArcSwap<Generation>>,
+    worker: usize,
+) -> impl Service<Arrival<B>, Response = Response<Body>, Error = Infallible, Future: std::marker::Send>
++ Clone
++ std::marker::Send
++ 'static
+where
+    B: http_body::Body<Data = Bytes> + std::marker::Send + Unpin + 'static,
+{
+    ServiceBuilder::new()
+        .layer(Observe::new(process.clone(), current.clone(), worker)) // request id, one count and one line of log, whatever becomes of it
+        .layer(Respond) // refusal → answer; below it refusals, above it nothing fails
+        .layer(gates(
+            Inspect // the form of the message: asks nobody, depends on nothing but its bytes
+                .then(Authenticate::new(process.clone())) // whose signature is this, and is its date in the window?
+                .then(Admit::new(process.clone())) // a slot, or 503: while nothing is spent
+                .then(Read), // the body, whole and small
+        ))
+        .layer(Commit::new(process.clone())) // from here on its own task: it runs to its end
+        .layer(gates(
+            Spend::new(process.clone()) // this salt, once
+                .then(RouteGate) // only what is a route, byte for byte
+                .then(Authorize) // role and ownership
+                .then(Safeguard) // what holds back the authorized
+                .then(Record::new(process.clone())), // the intent, before anything irreversible
+        ))
+        .service(Send) // at most once
+}

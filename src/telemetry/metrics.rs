@@ -1,0 +1,242 @@
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use prometheus::{
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+use crate::refusal::Reason;
+
+/// How a request ended, as `saltgate_requests_total` tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The upstream answered it.
+    Forwarded,
+    /// The gate refused it.
+    Refused,
+    /// Something failed: the upstream, the client, Saltgate.
+    Failed,
+}
+
+impl Ended {
+    const COUNT: usize = 3;
+
+    /// The name in logs and in the `outcome` label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Forwarded => "forwarded",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// The parts of a request that are timed one by one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// From the head to a known signer, a slot and a whole body.
+    Admit,
+    /// Spending the salt.
+    Spend,
+    /// Route, ownership, permission.
+    Authorize,
+    /// The intent on record.
+    Record,
+    /// The upstream's answer.
+    Send,
+}
+
+impl Stage {
+    const ALL: [Self; 5] = [Self::Admit, Self::Spend, Self::Authorize, Self::Record, Self::Send];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Admit => "admit",
+            Self::Spend => "spend",
+            Self::Authorize => "authorize",
+            Self::Record => "record",
+            Self::Send => "send",
+        }
+    }
+}
+
+/// Every metric of the process. Names and labels are contract §10's.
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    /// The counters in use, so that counting a request looks nothing up.
+    counted: Vec<OnceLock<IntCounter>>,
+    request_seconds: Histogram,
+    stage_seconds: [Histogram; Stage::ALL.len()],
+    client_skew_seconds: Histogram,
+    audit_sync_seconds: Histogram,
+    replay_salts: IntGauge,
+    replay_max_salts: IntGauge,
+    fence_seconds: Gauge,
+    upstream_healthy: IntGaugeVec,
+    reload_success: IntGauge,
+    config_info: IntGaugeVec,
+    log_dropped: IntGauge,
+}
+
+impl Metrics {
+    /// A registry of its own, all at zero.
+    ///
+    /// # Errors
+    /// If two metrics have one name, which a test would have seen.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let histogram = |name: &str, help: &str, buckets: &[f64]| {
+            let made = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?;
+            registry.register(Box::new(made.clone()))?;
+            Ok::<_, prometheus::Error>(made)
+        };
+        let gauge = |name: &str, help: &str| {
+            let made = IntGauge::new(name, help)?;
+            registry.register(Box::new(made.clone()))?;
+            Ok::<_, prometheus::Error>(made)
+        };
+        let labelled = |name: &str, help: &str, labels: &[&str]| {
+            let made = IntGaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(made.clone()))?;
+            Ok::<_, prometheus::Error>(made)
+        };
+        const TIMES: &[f64] =
+            &[0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+        // Whole hours stand out: a client with the wrong time zone is hours off to the second.
+        const SKEWS: &[f64] =
+            &[-32400.0, -3600.0, -900.0, -300.0, -60.0, -5.0, -1.0, 0.0, 1.0, 5.0, 60.0, 300.0, 900.0, 3600.0, 32400.0];
+
+        let requests =
+            IntCounterVec::new(Opts::new("saltgate_requests_total", "Requests by how they ended, and why."), &[
+                "outcome", "reason",
+            ])?;
+        registry.register(Box::new(requests.clone()))?;
+        let stages = HistogramVec::new(
+            HistogramOpts::new("saltgate_gate_seconds", "Time in each part of the chain of gates.")
+                .buckets(TIMES.to_vec()),
+            &["gate"],
+        )?;
+        registry.register(Box::new(stages.clone()))?;
+        // The time of the Spend gate is the time of the store it asks.
+        let store = histogram("saltgate_replay_store_seconds", "Time to spend a salt.", TIMES)?;
+        let fence_seconds = Gauge::new("saltgate_fence_seconds", "How long the fence still stands; 0 without one.")?;
+        registry.register(Box::new(fence_seconds.clone()))?;
+        let build = labelled("saltgate_build_info", "The version of this build.", &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Ok(Self {
+            requests,
+            counted: (0..Ended::COUNT * Reason::ALL.len()).map(|_| OnceLock::new()).collect(),
+            request_seconds: histogram("saltgate_request_seconds", "Time from the head to the answer.", TIMES)?,
+            stage_seconds: Stage::ALL.map(|stage| match stage {
+                Stage::Spend => store.clone(),
+                _ => stages.with_label_values(&[stage.as_str()]),
+            }),
+            client_skew_seconds: histogram(
+                "saltgate_client_skew_seconds",
+                "How far ahead of us the dates of validly signed requests are.",
+                SKEWS,
+            )?,
+            audit_sync_seconds: histogram("saltgate_audit_sync_seconds", "Time of each sync of the record.", TIMES)?,
+            replay_salts: gauge("saltgate_replay_salts", "Salts remembered.")?,
+            replay_max_salts: gauge("saltgate_replay_max_salts", "Salts there is room for.")?,
+            fence_seconds,
+            upstream_healthy: labelled(
+                "saltgate_upstream_healthy",
+                "1 while the last exchange with the server worked.",
+                &["server"],
+            )?,
+            reload_success: gauge("saltgate_config_last_reload_success", "1 if the last reload was taken.")?,
+            config_info: labelled("saltgate_config_info", "The configuration in force.", &["hash"])?,
+            log_dropped: gauge("saltgate_log_dropped_total", "Lines of the log that nobody read fast enough.")?,
+            registry,
+        })
+    }
+
+    /// One request has ended.
+    pub fn request(&self, ended: Ended, reason: Reason, took: Duration) {
+        let counter = self.counted[ended as usize * Reason::ALL.len() + reason as usize]
+            .get_or_init(|| self.requests.with_label_values(&[ended.as_str(), reason.as_str()]));
+        counter.inc();
+        self.request_seconds.observe(took.as_secs_f64());
+    }
+
+    /// One part of a request took so long.
+    pub fn stage(&self, stage: Stage, took: Duration) {
+        self.stage_seconds[stage as usize].observe(took.as_secs_f64());
+    }
+
+    /// A validly signed date was so many seconds ahead.
+    pub fn client_skew(&self, seconds: f64) {
+        self.client_skew_seconds.observe(seconds);
+    }
+
+    /// A sync of the record took so long.
+    pub fn audit_sync(&self, took: Duration) {
+        self.audit_sync_seconds.observe(took.as_secs_f64());
+    }
+
+    /// The state of the replay memory.
+    pub fn replay(&self, held: usize, capacity: usize, fence: Duration) {
+        self.replay_salts.set(i64::try_from(held).unwrap_or(i64::MAX));
+        self.replay_max_salts.set(i64::try_from(capacity).unwrap_or(i64::MAX));
+        self.fence_seconds.set(fence.as_secs_f64());
+    }
+
+    /// Whether the last exchange with an upstream server worked.
+    pub fn upstream(&self, server: &str, healthy: bool) {
+        self.upstream_healthy.with_label_values(&[server]).set(healthy.into());
+    }
+
+    /// A configuration was taken, or, without a hash, one was refused.
+    pub fn reloaded(&self, hash: Option<&str>) {
+        self.reload_success.set(hash.is_some().into());
+        if let Some(hash) = hash {
+            self.config_info.reset();
+            self.config_info.with_label_values(&[hash]).set(1);
+        }
+    }
+
+    /// How many lines of the log were dropped so far.
+    pub fn log_dropped(&self, lines: usize) {
+        self.log_dropped.set(i64::try_from(lines).unwrap_or(i64::MAX));
+    }
+
+    /// The text that Prometheus reads.
+    ///
+    /// # Errors
+    /// If a metric cannot be encoded.
+    pub fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_counted_by_outcome_and_reason() {
+        let metrics = Metrics::new().unwrap();
+        metrics.request(Ended::Refused, Reason::SaltReused, Duration::from_millis(1));
+        metrics.request(Ended::Refused, Reason::SaltReused, Duration::from_millis(1));
+        metrics.request(Ended::Forwarded, Reason::Ok, Duration::from_millis(1));
+        let text = String::from_utf8(metrics.render().unwrap()).unwrap();
+        assert!(text.contains(r#"saltgate_requests_total{outcome="refused",reason="salt_reused"} 2"#), "{text}");
+        assert!(text.contains(r#"saltgate_requests_total{outcome="forwarded",reason="ok"} 1"#), "{text}");
+    }
+
+    #[test]
+    fn one_configuration_is_in_force_at_a_time() {
+        let metrics = Metrics::new().unwrap();
+        metrics.reloaded(Some("old"));
+        metrics.reloaded(Some("new"));
+        metrics.reloaded(None);
+        let text = String::from_utf8(metrics.render().unwrap()).unwrap();
+        assert!(!text.contains("old") && text.contains(r#"saltgate_config_info{hash="new"} 1"#));
+        assert!(text.contains("saltgate_config_last_reload_success 0"));
+    }
+}

@@ -1,0 +1,8 @@
+//! What operators see (contract §10): metrics and logs. No secret, salt or signature in either,
+//! and no metric labelled by a key, a member or a segment.
+
+mod logs;
+mod metrics;
+
+pub use logs::{Logs, start as start_logs};
+pub use metrics::{Ended, Metrics, Stage};
