@@ -1,2 +1,7 @@
-//! Saltgate.
-fn main() {}
+//! The `saltgate` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    saltgate::cli::run()
+}

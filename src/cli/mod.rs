@@ -1,0 +1,81 @@
+//! The command line (contract §8): one file per command.
+//!
+//! Exit status: 0 done, 2 usage, 78 configuration, 1 anything else.
+
+mod check;
+#[cfg(feature = "demo")]
+mod demo;
+mod explain;
+mod serve;
+mod sign;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Config, Fault};
+
+/// An authenticating reverse proxy that lets exactly the right deletions through.
+#[derive(Parser)]
+#[command(name = "saltgate", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// A gateway and an embedded CRM with sample data: shows the job, then keeps serving
+    #[cfg(feature = "demo")]
+    Demo(demo::Arguments),
+    /// Runs the gateway
+    Serve(WithConfig),
+    /// Loads everything and prints what differs from the defaults
+    Check(check::Arguments),
+    /// Prints the value of an Authorization header
+    Sign(sign::Arguments),
+    /// Reads a header on standard input and says how it is judged, and why; spends nothing
+    Explain(WithConfig),
+}
+
+#[derive(Args)]
+struct WithConfig {
+    /// The configuration, in TOML
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// A configuration is at fault.
+const EX_CONFIG: u8 = 78;
+/// The command line is at fault.
+const EX_USAGE: u8 = 2;
+
+/// Runs the command that the arguments name.
+pub fn run() -> ExitCode {
+    match Arguments::parse().command {
+        #[cfg(feature = "demo")]
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Serve(arguments) => serve::run(&arguments.config),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Sign(arguments) => sign::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments.config),
+    }
+}
+
+/// The configuration, or its faults on standard error, a line each.
+fn load(path: &Path) -> Result<Config, ExitCode> {
+    Config::load(path).map_err(|faults| report(&faults))
+}
+
+fn report(faults: &[Fault]) -> ExitCode {
+    for fault in faults {
+        eprintln!("{fault}");
+    }
+    ExitCode::from(EX_CONFIG)
+}
+
+fn fail(what: impl std::fmt::Display) -> ExitCode {
+    eprintln!("saltgate: {what}");
+    ExitCode::FAILURE
+}

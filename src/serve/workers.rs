@@ -1,0 +1,84 @@
+use std::io;
+use std::net::TcpListener;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use super::connection::{self, Limits};
+use crate::config;
+use crate::gate::{Generation, Process};
+use crate::stack::stack;
+
+/// One runtime per core, each with a listener of its own on the shared port: a request stays on
+/// the core that accepted it. This is the one place where that is chosen.
+pub(super) struct Workers {
+    threads: Vec<JoinHandle<()>>,
+    /// Each worker says when it is done; a worker that is not has until then.
+    done: mpsc::Receiver<()>,
+    give_up: watch::Sender<bool>,
+}
+
+/// How many workers that is on this machine.
+pub(super) fn count(workers: config::Workers) -> usize {
+    match workers {
+        config::Workers::Count(count) => count.get(),
+        config::Workers::PerCore => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+    }
+}
+
+/// Starts a worker per listener. The first does the housekeeping.
+pub(super) fn start(
+    listeners: Vec<TcpListener>,
+    process: &Arc<Process>,
+    current: &Arc<ArcSwap<Generation>>,
+    limits: &Limits,
+    closing: &watch::Receiver<bool>,
+) -> io::Result<Workers> {
+    let (done, all_done) = mpsc::channel();
+    let (give_up, given_up) = watch::channel(false);
+    let threads = listeners.into_iter().enumerate().map(|(worker, listener)| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (process, current, limits) = (process.clone(), current.clone(), limits.clone());
+        let (closing, mut given_up, done) = (closing.clone(), given_up.clone(), done.clone());
+        std::thread::Builder::new().name(format!("worker-{worker}")).spawn(move || {
+            let _done = done;
+            runtime.block_on(async move {
+                if worker == 0 {
+                    tokio::spawn(super::housekeeping(process.clone(), current.clone()));
+                }
+                let stack = stack(&process, &current, worker);
+                let work = async {
+                    connection::accept(listener, stack, limits, closing).await;
+                    process.tasks.ended().await;
+                };
+                tokio::select! {
+                    () = work => {}
+                    _ = given_up.wait_for(|given_up| *given_up) => {}
+                }
+            });
+        })
+    });
+    let threads = threads.collect::<io::Result<_>>()?;
+    Ok(Workers { threads, done: all_done, give_up })
+}
+
+impl Workers {
+    pub(super) fn len(&self) -> usize {
+        self.threads.len()
+    }
+
+    /// Waits for all workers for so long; then ends them. Returns whether all ended by
+    /// themselves.
+    pub(super) fn join(self, limit: Duration) -> bool {
+        // Nothing is ever sent: the channel closes when the last worker is gone.
+        let finished = self.done.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Disconnected);
+        drop(self.give_up.send(true));
+        for thread in self.threads {
+            drop(thread.join());
+        }
+        finished
+    }
+}
