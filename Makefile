@@ -1,0 +1,25 @@
+# The two commands of README.md, and what CI runs.
+
+CARGO ?= cargo
+
+.PHONY: demo test check bench fuzz
+
+# The main job with nothing to set up: the gateway in front of an embedded CRM.
+demo:
+	$(CARGO) run --locked --quiet -- demo $(ARGS)
+
+# Everything. Installs what the tests need beyond Rust where it can, or says what to install.
+test:
+	tests/requirements.sh
+	$(CARGO) test --locked
+
+check:
+	.ci/run
+
+bench:
+	$(CARGO) bench --locked
+
+# Needs a nightly toolchain and cargo-fuzz.
+fuzz:
+	cd fuzz && $(CARGO) +nightly fuzz run header -- -runs=10000000
+	cd fuzz && $(CARGO) +nightly fuzz run date -- -runs=10000000

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# What the tests need beyond Rust: the three programs of the API page run for real.
+# Installs what is missing where it can (Debian, root); otherwise says what to install, and fails.
+set -euo pipefail
+
+missing=()
+for program in curl openssl node python3; do
+    command -v "$program" >/dev/null || missing+=("$program")
+done
+packages=()
+for program in "${missing[@]:-}"; do
+    case "$program" in
+        "") ;;
+        node) packages+=(nodejs) ;;
+        *) packages+=("$program") ;;
+    esac
+done
+
+has_requests() { python3 -c 'import requests' 2>/dev/null; }
+if [ ${#missing[@]} -eq 0 ] && ! has_requests; then
+    packages+=(python3-requests)
+fi
+
+if [ ${#packages[@]} -gt 0 ]; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${packages[@]}" >/dev/null
+    else
+        echo "the tests need: ${packages[*]}" >&2
+        echo "install them, on Debian with: sudo apt-get install ${packages[*]}" >&2
+        exit 1
+    fi
+fi
+if ! has_requests; then
+    # A python3 that is not Debian's own does not see Debian's packages.
+    python3 -m pip install --quiet requests || {
+        echo "the tests need the Python package requests: python3 -m pip install requests" >&2
+        exit 1
+    }
+fi
