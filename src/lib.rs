@@ -2,5 +2,7 @@
 
 pub mod clock;
 pub mod credential;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod policy;
 pub mod replay;

@@ -1,0 +1,3 @@
+//! What `saltgate demo` shows the job on, and the tests prove it on. Not in a container image.
+
+pub mod crm;
