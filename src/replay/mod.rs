@@ -1,11 +1,23 @@
 //! What "spent" means (contract §3).
+//!
+//! 1. A salt is spent for the secret that signed it, once, by one atomic step that judges window
+//!    and floor again.
+//! 2. Above the floor everything that was spent is remembered; at or below it nothing is admitted.
+//! 3. Nothing above the floor is evicted, and no key holds more than its share.
 
+mod ledger;
+mod memory;
+mod table;
+#[cfg(test)]
+mod theorem;
 mod window;
 
+pub use memory::{Memory, MemorySettings, WhenNew};
 pub use window::{Floor, OutOfWindow, Window};
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 /// A salt as the stores know it: 16 bytes of a keyed hash, nothing readable.
@@ -63,7 +75,10 @@ impl Claim<'_> {
 }
 
 /// A place set aside. Dropping it gives it back.
-pub struct Reservation(Option<Box<dyn FnOnce() + Send>>);
+pub struct Reservation {
+    ledger: Arc<ledger::Ledger>,
+    api_key: Arc<str>,
+}
 
 /// Why a claim was refused. In each case but the last the salt was not spent by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,210 @@
+//! The spent salts of one process, in memory.
+//!
+//! 1. A salt lives in one of 64 shards by its own bits; a claim is one step under that shard's
+//!    lock, the judgement of window and floor included.
+//! 2. A shard has four generations by date, and a salt is looked for in all of them: which one it
+//!    is in never decides whether it is found.
+//! 3. A generation is forgotten whole, under all locks at once, and the floor is raised to its
+//!    newest date before it goes. So *above the floor all that was spent is remembered, at or
+//!    below it nothing is admitted*, whatever the clock does.
+//! 4. A generation is forgotten only when elapsed time says that its salts had their time, and
+//!    the wall clock agrees that its newest date is out of the window: a jump alone empties
+//!    nothing, and raising the floor turns nobody away.
+//! 5. Nothing is evicted. A place is reserved before it is needed; a full memory refuses.
+//!
+//! What a memory cannot know: what was spent before it began. [`WhenNew::Fence`] raises the floor
+//! to the start plus the window's future, which covers an earlier life whose clock and window did
+//! not reach further. [`WhenNew::Accept`] raises nothing.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::ledger::Ledger;
+use super::table::Table;
+use super::{Claim, ClaimRefused, Floor, OutOfWindow, Reservation, SaltId, SpentSalts, Unavailable, Window};
+use crate::clock::Clock;
+
+pub(super) const GENERATIONS: usize = 4;
+const SHARDS: usize = 64;
+
+/// What an empty memory means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenNew {
+    /// Perhaps an earlier one was lost: nothing that it may have admitted is admitted again.
+    Fence,
+    /// A first start, or a restart whose forgetting is accepted.
+    Accept,
+}
+
+/// How large a memory is, and how it begins.
+#[derive(Clone, Copy, Debug)]
+pub struct MemorySettings {
+    /// Salts there is room for.
+    pub max_salts: usize,
+    /// Salts that one key may hold.
+    pub max_salts_per_key: usize,
+    /// What its being empty means.
+    pub when_new: WhenNew,
+    /// The window at the start.
+    pub window: Window,
+}
+
+/// See the module.
+pub struct Memory {
+    clock: Clock,
+    shards: Box<[Mutex<Shard>]>,
+    /// Nanoseconds since 1970. Raised only under all locks, read under any.
+    floor: AtomicI64,
+    fence: Option<SystemTime>,
+    ledger: Arc<Ledger>,
+}
+
+#[derive(Default)]
+struct Shard {
+    generations: [Generation; GENERATIONS],
+}
+
+#[derive(Default)]
+struct Generation {
+    salts: Table,
+    /// The newest date in it, in nanoseconds since 1970.
+    newest: i64,
+    /// The elapsed time at which the last of its salts has had its time.
+    expires: Duration,
+    /// How old a date was admitted into it.
+    past: Duration,
+}
+
+impl Memory {
+    /// An empty memory.
+    pub fn new(clock: Clock, settings: MemorySettings) -> Self {
+        let fence = match settings.when_new {
+            WhenNew::Fence => clock.now().checked_add(settings.window.future),
+            WhenNew::Accept => None,
+        };
+        let ledger = Ledger::new(settings.max_salts, settings.max_salts_per_key);
+        Self {
+            clock,
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            floor: AtomicI64::new(fence.map_or(i64::MIN, nanos_up)),
+            fence,
+            ledger: Arc::new(ledger),
+        }
+    }
+
+    /// Bytes of heap that the salts take.
+    pub fn heap_bytes(&self) -> usize {
+        let shards = self.shards.iter().filter_map(|shard| shard.lock().ok());
+        shards.map(|shard| shard.generations.iter().map(|g| g.salts.heap_bytes()).sum::<usize>()).sum()
+    }
+
+    fn shard(&self, salt: SaltId) -> &Mutex<Shard> {
+        &self.shards[usize::from(salt[0]) % SHARDS]
+    }
+
+    fn spend(&self, place: &Reservation, salt: SaltId, date: SystemTime, window: Window) -> Result<(), ClaimRefused> {
+        let generation = generation(date, window);
+        let mut shard = self.shard(salt).lock().map_err(|_| ClaimRefused::Unknown)?;
+        let now = self.clock.now();
+        window.judge(date, now, self.floor()).map_err(ClaimRefused::OutOfWindow)?;
+        // Dates that cannot be written in nanoseconds are centuries out of any window.
+        let nanos = nanos(date).ok_or(ClaimRefused::OutOfWindow(OutOfWindow::Future))?;
+        if shard.generations.iter().any(|generation| generation.salts.contains(salt)) {
+            return Err(ClaimRefused::Reused);
+        }
+        let its_time = match date.duration_since(now) {
+            Ok(ahead) => window.past + ahead,
+            Err(behind) => window.past.saturating_sub(behind.duration()),
+        };
+        let expires = self.clock.elapsed().saturating_add(its_time);
+        let home = &mut shard.generations[generation];
+        if home.salts.is_empty() {
+            *home = Generation { newest: i64::MIN, ..Generation::default() };
+        }
+        home.salts.insert(salt);
+        home.newest = home.newest.max(nanos);
+        home.expires = home.expires.max(expires);
+        home.past = home.past.max(window.past);
+        self.ledger.hold(place.api_key(), generation);
+        Ok(())
+    }
+
+    /// Forgets one generation if it had its time, in all shards at once.
+    fn forget_one(&self, generation: usize) {
+        // In the order of the shards, as everybody who takes more than one.
+        let Ok(mut shards) = self.shards.iter().map(Mutex::lock).collect::<Result<Vec<MutexGuard<'_, Shard>>, _>>()
+        else {
+            return;
+        };
+        let filled = || shards.iter().map(|shard| &shard.generations[generation]).filter(|g| !g.salts.is_empty());
+        let Some(newest) = filled().map(|g| g.newest).max() else { return };
+        let (elapsed, now) = (self.clock.elapsed(), self.clock.now());
+        let had_its_time = filled().all(|g| {
+            let out_of_window = now.checked_sub(g.past).and_then(nanos).is_some_and(|oldest| newest <= oldest);
+            elapsed >= g.expires && out_of_window
+        });
+        if !had_its_time {
+            return;
+        }
+        self.floor.fetch_max(newest, Ordering::AcqRel);
+        let forgotten: Vec<Generation> =
+            shards.iter_mut().map(|shard| std::mem::take(&mut shard.generations[generation])).collect();
+        self.ledger.forget(generation);
+        // Giving memory back takes its time; nobody need wait for it.
+        drop(shards);
+        drop(forgotten);
+    }
+}
+
+impl SpentSalts for Memory {
+    fn floor(&self) -> Floor {
+        let nanos = self.floor.load(Ordering::Acquire);
+        let distance = Duration::from_nanos(nanos.unsigned_abs());
+        Floor(if nanos < 0 { UNIX_EPOCH - distance } else { UNIX_EPOCH + distance })
+    }
+
+    fn fenced_until(&self) -> Option<SystemTime> {
+        self.fence.filter(|fence| self.clock.now() < *fence)
+    }
+
+    fn reserve(&self, api_key: &str) -> Result<Reservation, Unavailable> {
+        self.ledger.reserve(api_key)
+    }
+
+    fn claim(&self, place: Reservation, salt: SaltId, date: SystemTime, window: Window) -> Claim<'_> {
+        Claim::Now(self.spend(&place, salt, date, window))
+    }
+
+    fn forget(&self) {
+        (0..GENERATIONS).for_each(|generation| self.forget_one(generation));
+    }
+
+    fn held(&self) -> usize {
+        self.ledger.held()
+    }
+
+    fn capacity(&self) -> usize {
+        self.ledger.capacity()
+    }
+}
+
+/// Which generation a date goes to: the window spans at most four, and with an eighth of it to
+/// spare, so that one is forgotten before its turn comes again.
+fn generation(date: SystemTime, window: Window) -> usize {
+    let span = (window.past + window.future).as_nanos().saturating_mul(3) / 8;
+    let since = date.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    (since / span.max(1) % GENERATIONS as u128) as usize
+}
+
+fn nanos(at: SystemTime) -> Option<i64> {
+    match at.duration_since(UNIX_EPOCH) {
+        Ok(after) => i64::try_from(after.as_nanos()).ok(),
+        Err(before) => i64::try_from(before.duration().as_nanos()).ok().map(std::ops::Neg::neg),
+    }
+}
+
+/// A floor that cannot be written is as high as can be.
+fn nanos_up(at: SystemTime) -> i64 {
+    nanos(at).unwrap_or(i64::MAX)
+}
