@@ -29,7 +29,7 @@ where
         .layer(Observe::new(process.clone(), current.clone(), worker)) // request id, one count and one line of log, whatever becomes of it
         .layer(Respond) // refusal → answer; below it refusals, above it nothing fails
         .layer(gates(
-            Inspect // the form of the message: asks nobody, depends on nothing but its bytes
+            Inspect::new() // the form of the message: asks nobody, depends on nothing but its bytes
                 .then(Authenticate::new(process.clone())) // whose signature is this, and is its date in the window?
                 .then(Admit::new(process.clone())) // a slot, or 503: while nothing is spent
                 .then(Read), // the body, whole and small

@@ -145,7 +145,8 @@ impl Appender {
         lines.iter().for_each(|line| batch.extend_from_slice(&line.bytes));
         if batch.is_empty() {
             // An empty write succeeds on a full disk; only a line that is there proves anything.
-            batch = format!("{{\"kind\":\"resumed\",\"time\":\"{}\"}}\n", clock::rfc3339(self.clock.now())).into_bytes();
+            batch =
+                format!("{{\"kind\":\"resumed\",\"time\":\"{}\"}}\n", clock::rfc3339(self.clock.now())).into_bytes();
         }
         if self.commit(&batch).is_ok() {
             if !self.healthy.swap(true, Ordering::Relaxed) {

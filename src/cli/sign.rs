@@ -53,7 +53,8 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 fn secret(arguments: &Arguments) -> Result<Secret, String> {
     let (name, bytes) = match (&arguments.secret_env, &arguments.secret_file) {
         (Some(name), _) => {
-            let value = std::env::var(name).map_err(|_| format!("--secret-env {name}: is not set in the environment"))?;
+            let value =
+                std::env::var(name).map_err(|_| format!("--secret-env {name}: is not set in the environment"))?;
             (format!("--secret-env {name}"), value.into_bytes())
         }
         (None, Some(path)) => {

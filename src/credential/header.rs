@@ -113,7 +113,8 @@ impl<'h> Credentials<'h> {
         Ok(Self {
             api_key: text(api_key, 1..=64, |b| b.is_ascii_alphanumeric()).ok_or(Malformed::ApiKey)?,
             date: Date::parse(date, php).map_err(Malformed::Date)?,
-            salt: text(salt, 12..=64, |b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-').ok_or(Malformed::Salt)?,
+            salt: text(salt, 12..=64, |b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+                .ok_or(Malformed::Salt)?,
             signature: Signature::parse(signature).ok_or(Malformed::Signature)?,
         })
     }
@@ -163,7 +164,8 @@ mod tests {
 
     #[test]
     fn what_is_a_header_and_what_is_not() {
-        let (k, d, s, g) = ("apiKey=NCS1", "date=2026-11-23T22:38:08Z", "salt=0123456789ab", &format!("signature={SIGNATURE}"));
+        let (k, d, s, g) =
+            ("apiKey=NCS1", "date=2026-11-23T22:38:08Z", "salt=0123456789ab", &format!("signature={SIGNATURE}"));
         let upper = format!("signature={}", SIGNATURE.to_uppercase());
         use Malformed as M;
         let rows: Vec<(&str, String, Result<(), Malformed>)> = vec![
@@ -187,7 +189,11 @@ mod tests {
             ("quoted", format!("HMAC-SHA256 apiKey=\"NCS1\", {d}, {s}, {g}"), Err(M::ApiKey)),
             ("one more", format!("HMAC-SHA256 {k}, {d}, {s}, {g}, x=y"), Err(M::UnknownParameter)),
             ("twice", format!("HMAC-SHA256 {k}, {k}, {d}, {s}, {g}"), Err(M::Repeated("apiKey"))),
-            ("twice in another case", format!("HMAC-SHA256 {k}, {d}, {s}, SALT=0123456789ab, {g}"), Err(M::Repeated("salt"))),
+            (
+                "twice in another case",
+                format!("HMAC-SHA256 {k}, {d}, {s}, SALT=0123456789ab, {g}"),
+                Err(M::Repeated("salt")),
+            ),
             ("no salt", format!("HMAC-SHA256 {k}, {d}, {g}"), Err(M::Missing("salt"))),
             ("no key", format!("HMAC-SHA256 {d}, {s}, {g}"), Err(M::Missing("apiKey"))),
             ("empty key", format!("HMAC-SHA256 apiKey=, {d}, {s}, {g}"), Err(M::ApiKey)),

@@ -179,14 +179,16 @@ mod tests {
 
     #[test]
     fn headers_recorded_from_real_clients_verify() {
-        let vectors: Vec<serde_json::Value> =
-            serde_json::from_str(include_str!("../../tests/vectors.json")).unwrap();
+        let vectors: Vec<serde_json::Value> = serde_json::from_str(include_str!("../../tests/vectors.json")).unwrap();
         assert!(vectors.len() >= 33);
         for vector in vectors {
             let header = vector["header"].as_str().unwrap();
             let credentials = Credentials::parse(header.as_bytes(), PhpDates::Accept).unwrap();
             let key = key(vector["apiSecret"].as_str().unwrap().as_bytes());
-            assert!(bool::from(key.verify(&credentials.date(), credentials.salt(), credentials.signature())), "{header}");
+            assert!(
+                bool::from(key.verify(&credentials.date(), credentials.salt(), credentials.signature())),
+                "{header}"
+            );
         }
     }
 }

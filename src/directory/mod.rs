@@ -95,10 +95,8 @@ impl Directory {
             }
             names.insert(entry.api_key.clone(), index);
             let mut signing = entry.secrets.iter().map(SigningKey::new);
-            let signing = [
-                signing.next().unwrap_or_else(SigningKey::decoy),
-                signing.next().unwrap_or_else(SigningKey::decoy),
-            ];
+            let signing =
+                [signing.next().unwrap_or_else(SigningKey::decoy), signing.next().unwrap_or_else(SigningKey::decoy)];
             for key in signing.iter().take(entry.secrets.len()) {
                 if let Some(first) = blocks.insert(key.block_digest(), index) {
                     return Err(Clash::Secret(first, index));

@@ -60,11 +60,7 @@ fn refusal(refusal: Refusal) -> RefusedAfterSpend {
     }
 }
 
-async fn look_up(
-    pointers: &Pointers,
-    routed: &Routed,
-    seen: &mut Observation,
-) -> Result<Learned, RefusedAfterSpend> {
+async fn look_up(pointers: &Pointers, routed: &Routed, seen: &mut Observation) -> Result<Learned, RefusedAfterSpend> {
     let question = question(routed, seen.id()).map_err(|error| {
         seen.detail = Some(error);
         RefusedAfterSpend::Internal

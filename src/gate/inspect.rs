@@ -1,6 +1,7 @@
 //! The form of a message, judged before anybody asks who sent it: nothing here depends on keys,
 //! routes or data.
 
+use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -12,7 +13,15 @@ use crate::refusal::Refused;
 use crate::upstream::Upstream;
 
 /// Judges the form of the message: its host, its size, its framing, its query.
-pub struct Inspect;
+pub struct Inspect<B>(PhantomData<fn(B)>);
+
+impl<B> Inspect<B> {
+    /// For messages with bodies of this kind.
+    #[allow(clippy::new_without_default, reason = "it stands in one place")]
+    pub fn new() -> Self {
+        Self(PhantomData)
+    }
+}
 
 /// A head whose form is beyond doubt.
 pub struct Head<B> {
@@ -23,7 +32,7 @@ pub struct Head<B> {
     worker: usize,
 }
 
-impl<B: Send> Gate<Received<B>> for Inspect {
+impl<B: Send> Gate<Received<B>> for Inspect<B> {
     type Out = Head<B>;
     type Refusal = Refused;
 
@@ -90,7 +99,9 @@ fn overrides_method(query: &str) -> bool {
     let mut rest = query.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {
         let escaped = match (byte, after) {
-            (b'%', [high, low, ..]) => std::str::from_utf8(&[*high, *low]).ok().and_then(|h| u8::from_str_radix(h, 16).ok()),
+            (b'%', [high, low, ..]) => {
+                std::str::from_utf8(&[*high, *low]).ok().and_then(|h| u8::from_str_radix(h, 16).ok())
+            }
             _ => None,
         };
         plain.push(escaped.unwrap_or(byte).to_ascii_lowercase());
@@ -154,8 +165,12 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: Limits =
-        Limits { max_header_bytes: 256, max_target_bytes: 64, max_body_bytes: 64, body_timeout: Duration::from_secs(1) };
+    const LIMITS: Limits = Limits {
+        max_header_bytes: 256,
+        max_target_bytes: 64,
+        max_body_bytes: 64,
+        body_timeout: Duration::from_secs(1),
+    };
 
     #[test]
     fn a_message_whose_form_is_in_doubt_goes_no_further() {
@@ -172,7 +187,12 @@ mod tests {
             ("chunked", "/p", &[host, ("transfer-encoding", "chunked")], None),
             ("another coding", "/p", &[host, ("transfer-encoding", "gzip, chunked")], Some(400)),
             ("identity", "/p", &[host, ("transfer-encoding", "identity")], Some(400)),
-            ("two codings", "/p", &[host, ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], Some(400)),
+            (
+                "two codings",
+                "/p",
+                &[host, ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
+                Some(400),
+            ),
             ("both framings", "/p", &[host, ("transfer-encoding", "chunked"), ("content-length", "1")], Some(400)),
             ("two lengths", "/p", &[host, ("content-length", "1"), ("content-length", "1")], Some(400)),
             ("expects to continue", "/p", &[host, ("expect", "100-Continue")], None),

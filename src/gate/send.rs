@@ -63,8 +63,11 @@ async fn send(recorded: Recorded, seen: &mut Observation) -> Concluded {
         Ok(response) => {
             let status = response.status();
             seen.upstream_status = Some(status.as_u16());
-            let outcome =
-                if status.is_success() { Outcome::Deleted(status.as_u16()) } else { Outcome::RefusedByUpstream(status.as_u16()) };
+            let outcome = if status.is_success() {
+                Outcome::Deleted(status.as_u16())
+            } else {
+                Outcome::RefusedByUpstream(status.as_u16())
+            };
             let slot = cleared.into_slot();
             (Ok(response.map(|body| body.holding(slot))), outcome, Ended::Forwarded, Reason::Ok)
         }

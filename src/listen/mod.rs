@@ -36,7 +36,10 @@ impl fmt::Display for ListenError {
         let Self { address, error } = self;
         match error.kind() {
             io::ErrorKind::AddrInUse => {
-                write!(f, "{address} is in use: another gateway or another program listens there; stop it or choose another address")
+                write!(
+                    f,
+                    "{address} is in use: another gateway or another program listens there; stop it or choose another address"
+                )
             }
             _ => write!(f, "{address} cannot be listened on: {error}"),
         }

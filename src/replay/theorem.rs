@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use proptest::prelude::*;
 
-use super::{Claim, ClaimRefused, Memory, MemorySettings, OutOfWindow, SaltId, SpentSalts, Unavailable, WhenNew, Window};
+use super::{
+    Claim, ClaimRefused, Memory, MemorySettings, OutOfWindow, SaltId, SpentSalts, Unavailable, WhenNew, Window,
+};
 use crate::clock::{Clock, ManualTime};
 
 const START: u64 = 1_800_000_000;
@@ -133,8 +135,12 @@ fn a_jump_of_the_clock_alone_empties_nothing() {
 fn a_million_salts_in_all_generations_take_at_most_40_bytes_each() {
     let (clock, time) = Clock::manual(UNIX_EPOCH + seconds(START));
     let n: u64 = 1_000_000;
-    let settings =
-        MemorySettings { max_salts: n as usize, max_salts_per_key: n as usize, when_new: WhenNew::Accept, window: window() };
+    let settings = MemorySettings {
+        max_salts: n as usize,
+        max_salts_per_key: n as usize,
+        when_new: WhenNew::Accept,
+        window: window(),
+    };
     let memory = Memory::new(clock.clone(), settings);
     let start = clock.now();
     time.advance(Duration::ZERO);
@@ -170,7 +176,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn windows(n: u8) -> Window {
-    [(900, 900), (60, 60), (1800, 300), (5, 1200)].map(|(p, f)| Window { past: seconds(p), future: seconds(f) })[usize::from(n)]
+    [(900, 900), (60, 60), (1800, 300), (5, 1200)].map(|(p, f)| Window { past: seconds(p), future: seconds(f) })
+        [usize::from(n)]
 }
 
 fn shifted(at: SystemTime, by: i64) -> SystemTime {

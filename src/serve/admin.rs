@@ -100,7 +100,11 @@ fn ready(process: &Process, current: &Generation) -> Response<Full<Bytes>> {
     let parts = [
         ("draining", !process.is_draining(), "the process is ending".to_owned()),
         ("record", process.record.is_ready(), "cannot be written".to_owned()),
-        ("replay", fence.is_none(), fence.map(|until| format!("fenced until {}", clock::rfc3339(until))).unwrap_or_default()),
+        (
+            "replay",
+            fence.is_none(),
+            fence.map(|until| format!("fenced until {}", clock::rfc3339(until))).unwrap_or_default(),
+        ),
         ("directory", !current.directory.is_empty(), "holds no key".to_owned()),
     ];
     // A directory without keys refuses everybody, which is an answer and not a fault.

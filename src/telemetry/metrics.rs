@@ -102,16 +102,18 @@ impl Metrics {
             registry.register(Box::new(made.clone()))?;
             Ok::<_, prometheus::Error>(made)
         };
-        const TIMES: &[f64] =
-            &[0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+        const TIMES: &[f64] = &[
+            0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+            10.0,
+        ];
         // Whole hours stand out: a client with the wrong time zone is hours off to the second.
         const SKEWS: &[f64] =
             &[-32400.0, -3600.0, -900.0, -300.0, -60.0, -5.0, -1.0, 0.0, 1.0, 5.0, 60.0, 300.0, 900.0, 3600.0, 32400.0];
 
-        let requests =
-            IntCounterVec::new(Opts::new("saltgate_requests_total", "Requests by how they ended, and why."), &[
-                "outcome", "reason",
-            ])?;
+        let requests = IntCounterVec::new(
+            Opts::new("saltgate_requests_total", "Requests by how they ended, and why."),
+            &["outcome", "reason"],
+        )?;
         registry.register(Box::new(requests.clone()))?;
         let stages = HistogramVec::new(
             HistogramOpts::new("saltgate_gate_seconds", "Time in each part of the chain of gates.")

@@ -1,0 +1,418 @@
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// One thing that is wrong, as one line: where, what, and what was expected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    file: PathBuf,
+    line: Option<usize>,
+    key: String,
+    message: String,
+}
+
+impl Fault {
+    /// A fault of `key`, in `line` if there is one.
+    pub fn new(file: &Path, line: Option<usize>, key: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { file: file.into(), line, key: key.into(), message: message.into() }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        if !self.key.is_empty() {
+            write!(f, ": {}", self.key)?;
+        }
+        // What a file says may hold anything; a line of ours holds no control bytes.
+        write!(f, ": {}", self.message.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'"))
+    }
+}
+
+/// A setting as it was read, for `check`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// The whole key, such as `limits.idle_timeout`.
+    pub key: String,
+    /// Its value, as TOML.
+    pub value: String,
+    /// What it is without being written; `None` if it must be written.
+    pub default: Option<String>,
+}
+
+/// What is read from one file: its text for line numbers, its faults, its settings.
+pub(super) struct Source<'s> {
+    pub(super) file: &'s Path,
+    text: &'s str,
+    pub(super) environment: &'s dyn Fn(&str) -> Option<String>,
+    pub(super) faults: Vec<Fault>,
+    pub(super) settings: Vec<Setting>,
+}
+
+impl<'s> Source<'s> {
+    pub(super) fn new(file: &'s Path, text: &'s str, environment: &'s dyn Fn(&str) -> Option<String>) -> Self {
+        Self { file, text, environment, faults: Vec::new(), settings: Vec::new() }
+    }
+
+    /// The whole document, or the fault that keeps it from being one.
+    pub(super) fn parse(&mut self) -> Option<Section<'s>> {
+        match DeTable::parse(self.text) {
+            Ok(table) => {
+                let start = table.span().start;
+                Some(Section { path: String::new(), table: table.into_inner(), at: start, known: Vec::new() })
+            }
+            Err(error) => {
+                let at = error.span().map(|span| span.start);
+                self.fault_at(at, "", error.message().to_owned());
+                None
+            }
+        }
+    }
+
+    pub(super) fn fault_at(&mut self, at: Option<usize>, key: &str, message: impl Into<String>) {
+        let line = at.map(|at| self.line(at));
+        self.faults.push(Fault::new(self.file, line, key, message));
+    }
+
+    pub(super) fn line(&self, at: usize) -> usize {
+        self.text.as_bytes().iter().take(at).filter(|b| **b == b'\n').count() + 1
+    }
+
+    /// A path relative to this file.
+    pub(super) fn resolve(&self, path: &str) -> PathBuf {
+        self.file.parent().unwrap_or(Path::new("")).join(path)
+    }
+
+    /// `${NAME}` is the environment's, and must be set.
+    fn expand(&mut self, at: usize, key: &str, text: &str) -> Option<String> {
+        let mut expanded = String::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("${") {
+            expanded.push_str(before);
+            let Some((name, after)) = after.split_once('}') else {
+                self.fault_at(Some(at), key, "has a `${` without its `}`");
+                return None;
+            };
+            let Some(value) = (self.environment)(name) else {
+                self.fault_at(Some(at), key, format!("names ${{{name}}}, which is not set in the environment"));
+                return None;
+            };
+            expanded.push_str(&value);
+            rest = after;
+        }
+        Some(expanded + rest)
+    }
+}
+
+/// A table that is being read: what nobody takes is unknown.
+pub(super) struct Section<'s> {
+    pub(super) path: String,
+    table: DeTable<'s>,
+    pub(super) at: usize,
+    known: Vec<&'static str>,
+}
+
+type Value<'s> = Spanned<DeValue<'s>>;
+
+impl<'s> Section<'s> {
+    fn key(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+    }
+
+    /// Takes a value out, if it is there.
+    pub(super) fn take(&mut self, name: &'static str) -> Option<Value<'s>> {
+        self.known.push(name);
+        self.table.remove(name)
+    }
+
+    /// Whether a key is there at all.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.table.contains_key(name)
+    }
+
+    /// Where a key stands.
+    pub(super) fn at(&self, name: &str) -> Option<usize> {
+        self.table.get(name).map(|value| value.span().start)
+    }
+
+    /// A table within, empty if it is not there.
+    pub(super) fn section(&mut self, source: &mut Source<'s>, name: &'static str) -> Section<'s> {
+        let path = self.key(name);
+        let at = self.at;
+        let empty = Section { path: path.clone(), table: DeTable::new(), at, known: Vec::new() };
+        match self.take(name) {
+            None => empty,
+            Some(value) => {
+                let at = value.span().start;
+                match value.into_inner() {
+                    DeValue::Table(table) => Section { path, table, at, known: Vec::new() },
+                    other => {
+                        source.fault_at(Some(at), &path, format!("is {}, not a table: write [{path}]", kind(&other)));
+                        empty
+                    }
+                }
+            }
+        }
+    }
+
+    /// The tables of an array of tables.
+    pub(super) fn sections(&mut self, source: &mut Source<'s>, name: &'static str) -> Vec<Section<'s>> {
+        let path = self.key(name);
+        let Some(value) = self.take(name) else { return Vec::new() };
+        let at = value.span().start;
+        let DeValue::Array(array) = value.into_inner() else {
+            source.fault_at(Some(at), &path, format!("is not a list of tables: write [[{path}]]"));
+            return Vec::new();
+        };
+        let mut sections = Vec::new();
+        for value in array {
+            let at = value.span().start;
+            match value.into_inner() {
+                DeValue::Table(table) => {
+                    sections.push(Section { path: path.clone(), table, at, known: Vec::new() });
+                }
+                other => source.fault_at(Some(at), &path, format!("holds {}, not a table", kind(&other))),
+            }
+        }
+        sections
+    }
+
+    /// Reads a setting by `read`; records it, with its default.
+    fn setting<T>(
+        &mut self,
+        source: &mut Source<'s>,
+        name: &'static str,
+        default: Option<(T, String)>,
+        expected: &str,
+        read: impl FnOnce(&mut Source<'s>, usize, &str, DeValue<'s>) -> Option<Result<(T, String), String>>,
+    ) -> Option<T> {
+        let key = self.key(name);
+        let written = default.as_ref().map(|(_, text)| text.clone());
+        let Some(value) = self.take(name) else {
+            return match default {
+                Some((value, text)) => {
+                    source.settings.push(Setting { key, value: text, default: written });
+                    Some(value)
+                }
+                None => {
+                    let at = if self.at == 0 { None } else { Some(self.at) };
+                    source.fault_at(at, &key, format!("is missing; expected {expected}"));
+                    None
+                }
+            };
+        };
+        let at = value.span().start;
+        let value = value.into_inner();
+        let found = kind(&value);
+        match read(source, at, &key, value) {
+            Some(Ok((value, text))) => {
+                source.settings.push(Setting { key, value: text, default: written });
+                Some(value)
+            }
+            Some(Err(problem)) => {
+                let problem = if problem.is_empty() { format!("is {found}") } else { problem };
+                source.fault_at(Some(at), &key, format!("{problem}; expected {expected}"));
+                None
+            }
+            None => None,
+        }
+    }
+
+    /// Text, `${NAME}` expanded.
+    pub(super) fn text(&mut self, source: &mut Source<'s>, name: &'static str, expected: &str) -> Option<String> {
+        self.setting(source, name, None, expected, |source, at, key, value| match value {
+            DeValue::String(text) => {
+                let expanded = source.expand(at, key, &text)?;
+                let shown = quoted(&expanded);
+                Some(Ok((expanded, shown)))
+            }
+            _ => Some(Err(String::new())),
+        })
+    }
+
+    /// Text that may be left out.
+    pub(super) fn optional_text(
+        &mut self,
+        source: &mut Source<'s>,
+        name: &'static str,
+        expected: &str,
+    ) -> Option<String> {
+        if self.has(name) {
+            return self.text(source, name, expected);
+        }
+        self.known.push(name);
+        None
+    }
+
+    pub(super) fn address(&mut self, source: &mut Source<'s>, name: &'static str) -> Option<SocketAddr> {
+        let at = self.at(name);
+        let text = self.text(source, name, "an address such as \"127.0.0.1:8080\"")?;
+        if text.starts_with("unix:") {
+            source.fault_at(at, &self.key(name), "Unix sockets are not in this build yet; use an address and port");
+            return None;
+        }
+        match text.parse() {
+            Ok(address) => Some(address),
+            Err(_) => {
+                let message = format!("{} is no address; expected one such as \"127.0.0.1:8080\"", quoted(&text));
+                source.fault_at(at, &self.key(name), message);
+                None
+            }
+        }
+    }
+
+    pub(super) fn flag(&mut self, source: &mut Source<'s>, name: &'static str, default: bool) -> bool {
+        let read = |_: &mut Source<'s>, _, _: &str, value| match value {
+            DeValue::Boolean(flag) => Some(Ok((flag, flag.to_string()))),
+            _ => Some(Err(String::new())),
+        };
+        self.setting(source, name, Some((default, default.to_string())), "true or false", read).unwrap_or(default)
+    }
+
+    pub(super) fn count(&mut self, source: &mut Source<'s>, name: &'static str, default: usize) -> usize {
+        let read = |_: &mut Source<'s>, _, _: &str, value| match integer(&value) {
+            Some(n @ 1..) => match usize::try_from(n) {
+                Ok(n) => Some(Ok((n, n.to_string()))),
+                Err(_) => Some(Err(format!("{n} is too large"))),
+            },
+            Some(n) => Some(Err(format!("is {n}"))),
+            None => Some(Err(String::new())),
+        };
+        self.setting(source, name, Some((default, default.to_string())), "a whole number of at least 1", read)
+            .unwrap_or(default)
+    }
+
+    /// A duration of at least `least`, at most a day.
+    pub(super) fn duration(
+        &mut self,
+        source: &mut Source<'s>,
+        name: &'static str,
+        default: Duration,
+        least: Duration,
+    ) -> Duration {
+        let show = |d: Duration| quoted(&humantime::format_duration(d).to_string());
+        let read = |_: &mut Source<'s>, _, _: &str, value| {
+            let DeValue::String(text) = value else { return Some(Err(String::new())) };
+            Some(match humantime::parse_duration(&text) {
+                Ok(d) if d > Duration::from_secs(86_400) => Err(format!("{} is over a day", quoted(&text))),
+                Ok(d) if d < least => Err(format!("{} is too short", quoted(&text))),
+                Ok(d) => Ok((d, show(d))),
+                Err(_) => Err(format!("{} is no duration", quoted(&text))),
+            })
+        };
+        self.setting(source, name, Some((default, show(default))), "a duration such as \"15m\" or \"250ms\"", read)
+            .unwrap_or(default)
+    }
+
+    pub(super) fn size(&mut self, source: &mut Source<'s>, name: &'static str, default: usize) -> usize {
+        let read = |_: &mut Source<'s>, _, _: &str, value| {
+            let bytes = match &value {
+                DeValue::String(text) => size(text),
+                _ => integer(&value).and_then(|n| usize::try_from(n).ok()),
+            };
+            Some(match bytes {
+                Some(bytes @ 1..=0x4000_0000) => Ok((bytes, show_size(bytes))),
+                Some(_) => Err("is not between 1 byte and 1 GiB".into()),
+                None => Err(String::new()),
+            })
+        };
+        self.setting(source, name, Some((default, show_size(default))), "a size such as \"64KiB\"", read)
+            .unwrap_or(default)
+    }
+
+    /// One of some words.
+    pub(super) fn word<T: Copy>(
+        &mut self,
+        source: &mut Source<'s>,
+        name: &'static str,
+        words: &[(&str, T)],
+        default: (&str, T),
+    ) -> T {
+        let expected: Vec<String> = words.iter().map(|(word, _)| quoted(word)).collect();
+        let read = |_: &mut Source<'s>, _, _: &str, value| {
+            let DeValue::String(text) = value else { return Some(Err(String::new())) };
+            Some(match words.iter().find(|(word, _)| *word == text) {
+                Some((word, value)) => Ok((*value, quoted(word))),
+                None => Err(format!("is {}", quoted(&text))),
+            })
+        };
+        let written = (default.1, quoted(default.0));
+        self.setting(source, name, Some(written), &expected.join(" or "), read).unwrap_or(default.1)
+    }
+
+    /// What is not in this build yet is refused by name.
+    pub(super) fn not_yet(&mut self, source: &mut Source<'s>, name: &'static str, instead: &str) {
+        if let Some(value) = self.take(name) {
+            let at = Some(value.span().start);
+            source.fault_at(at, &self.key(name), format!("is not in this build yet; {instead}"));
+        }
+    }
+
+    /// Whatever nobody took is unknown.
+    pub(super) fn finish(self, source: &mut Source<'s>) {
+        for (name, _) in self.table.iter() {
+            let at = name.span().start;
+            let name = name.get_ref();
+            let key = self.key(name);
+            let nearest = self.known.iter().map(|known| (strsim::damerau_levenshtein(known, name), known)).min();
+            let message = match nearest {
+                Some((distance, known)) if distance <= 1 + known.len() / 3 => {
+                    format!("is unknown; did you mean `{known}`?")
+                }
+                _ if self.known.is_empty() => "is unknown".to_owned(),
+                _ => format!("is unknown; known are: {}", self.known.join(", ")),
+            };
+            source.fault_at(Some(at), &key, message);
+        }
+    }
+}
+
+pub(super) fn integer(value: &DeValue<'_>) -> Option<i64> {
+    match value {
+        DeValue::Integer(n) => i64::from_str_radix(n.as_str(), n.radix()).ok(),
+        _ => None,
+    }
+}
+
+fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "text",
+        DeValue::Integer(_) => "a number",
+        DeValue::Float(_) => "a fraction",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+pub(super) fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.escape_debug())
+}
+
+fn size(text: &str) -> Option<usize> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let unit = match &text[digits..] {
+        "B" | "" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    text[..digits].parse::<usize>().ok()?.checked_mul(unit)
+}
+
+fn show_size(bytes: usize) -> String {
+    match bytes {
+        b if b % (1 << 20) == 0 => format!("\"{}MiB\"", b >> 20),
+        b if b % (1 << 10) == 0 => format!("\"{}KiB\"", b >> 10),
+        b => format!("\"{b}B\""),
+    }
+}

@@ -1,0 +1,252 @@
+//! Configuration (contract §9): TOML → checked types, or all faults at once, a line each.
+//!
+//! 1. Unknown keys are faults, with the nearest known one. What is not in this build yet is
+//!    refused by name, not ignored.
+//! 2. A secret that cannot be resolved stops the start. No secret is ever in a fault or a setting.
+//! 3. A reload takes everything but what is listed in [`NEEDS_RESTART`]; a reload that changes
+//!    one of those names it.
+
+mod document;
+mod keys;
+mod read;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::policy::Routes;
+use crate::replay::Window;
+
+pub use document::{Fault, Setting};
+pub use keys::KeyEntry;
+
+/// What only a restart changes: settings whose key begins with one of these.
+pub const NEEDS_RESTART: &[&str] = &[
+    "listener.",
+    "admin.",
+    "runtime.",
+    "replay.",
+    "audit.",
+    "limits.max_connections",
+    "limits.max_in_flight",
+    "limits.header_timeout",
+    "limits.write_timeout",
+    "limits.idle_timeout",
+];
+
+/// A checked configuration.
+#[derive(Debug)]
+pub struct Config {
+    /// The file it came from.
+    pub file: PathBuf,
+    /// Where requests are taken.
+    pub listener: SocketAddr,
+    /// Where live, ready and metrics are.
+    pub admin: Option<SocketAddr>,
+    /// How many workers.
+    pub workers: Workers,
+    /// How far a date may lie from now.
+    pub window: Window,
+    /// Whether the PHP SDK's dates are read.
+    pub php_dates: bool,
+    /// The replay memory.
+    pub replay: Replay,
+    /// The keys.
+    pub keys: Vec<KeyEntry>,
+    /// The file they came from.
+    pub keys_file: PathBuf,
+    /// Whose segment it is.
+    pub ownership: Ownership,
+    /// The service.
+    pub upstream: Upstream,
+    /// The record.
+    pub audit: Audit,
+    /// What a process and a message may measure.
+    pub limits: Limits,
+    /// What may be deleted.
+    pub routes: Routes,
+    /// Every setting, as read.
+    pub settings: Vec<Setting>,
+    /// What is no fault and yet worth a look.
+    pub warnings: Vec<Fault>,
+}
+
+/// `[runtime] workers`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Workers {
+    /// One per core.
+    PerCore,
+    /// So many.
+    Count(NonZeroUsize),
+}
+
+/// `[replay.memory]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Replay {
+    /// Salts there is room for.
+    pub max_salts: usize,
+    /// Salts one key may hold.
+    pub max_salts_per_key: usize,
+    /// What its being empty means.
+    pub when_new: WhenNew,
+}
+
+/// `when_new`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenNew {
+    /// It may have been lost.
+    Fence,
+    /// It is a first start, or forgetting is accepted.
+    Accept,
+}
+
+/// `[ownership.…]`.
+#[derive(Clone, Debug)]
+pub enum Ownership {
+    /// Left to the service.
+    Delegate,
+    /// Asked of the service.
+    Upstream {
+        /// The pointer to the account.
+        account: String,
+        /// The pointer to the creator.
+        creator: String,
+        /// The pointer to the segment's own id.
+        segment: Option<String>,
+    },
+}
+
+/// A host and a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authority {
+    /// A name or an address, without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl fmt::Display for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
+}
+
+/// `[upstream]`.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// Where the service is.
+    pub server: Authority,
+    /// For a connection.
+    pub connect_timeout: Duration,
+    /// For an answer.
+    pub response_timeout: Duration,
+    /// For a connection to wait.
+    pub idle_timeout: Duration,
+}
+
+/// `[audit]`.
+#[derive(Clone, Debug)]
+pub enum Audit {
+    /// A record in this directory.
+    Record {
+        /// The directory.
+        path: PathBuf,
+        /// How durable an intent is.
+        sync: Sync,
+    },
+    /// None, spelled out.
+    DangerNoRecord,
+}
+
+/// `audit.sync`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sync {
+    /// On the disk.
+    Each,
+    /// With the operating system.
+    Os,
+}
+
+/// `[limits]`.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs, reason = "the names are the contract's")]
+pub struct Limits {
+    pub max_connections: usize,
+    pub max_in_flight: usize,
+    pub max_header_bytes: usize,
+    pub max_target_bytes: usize,
+    pub max_body_bytes: usize,
+    pub header_timeout: Duration,
+    pub body_timeout: Duration,
+    pub write_timeout: Duration,
+    pub idle_timeout: Duration,
+    pub drain_delay: Duration,
+    pub drain_timeout: Duration,
+}
+
+impl Config {
+    /// Loads a configuration and its keys.
+    ///
+    /// # Errors
+    /// Every fault that was found.
+    pub fn load(path: &Path) -> Result<Self, Vec<Fault>> {
+        Self::load_with(path, &|name| std::env::var(name).ok())
+    }
+
+    /// The same with another environment.
+    ///
+    /// # Errors
+    /// Every fault that was found.
+    pub fn load_with(path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self, Vec<Fault>> {
+        read::load(path, environment)
+    }
+
+    /// The settings as TOML-like lines: those that differ from their defaults, or all.
+    pub fn describe(&self, all: bool) -> String {
+        let line = |setting: &Setting| {
+            let is_default = setting.default.as_ref() == Some(&setting.value);
+            let note = if is_default { "  # default" } else { "" };
+            (all || !is_default).then(|| format!("{} = {}{note}\n", setting.key, setting.value))
+        };
+        self.settings.iter().filter_map(line).collect()
+    }
+
+    /// A name for this configuration: the same settings, the same name. Keys are not in it.
+    pub fn hash(&self) -> String {
+        // FNV-1a: it need not resist anybody, only differ.
+        let bytes = self.settings.iter().flat_map(|s| [s.key.as_bytes(), b"=", s.value.as_bytes(), b"\n"].concat());
+        let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+        format!("{hash:016x}")
+    }
+
+    /// The settings of `new` that differ from ours and that a reload cannot take.
+    pub fn needs_restart(&self, new: &Self) -> Vec<String> {
+        let fixed = |s: &&Setting| NEEDS_RESTART.iter().any(|prefix| s.key.starts_with(prefix));
+        let differs = |ours: &[Setting], theirs: &[Setting]| -> Vec<String> {
+            ours.iter().filter(fixed).filter(|s| !theirs.contains(s)).map(|s| s.key.clone()).collect()
+        };
+        let mut names = differs(&self.settings, &new.settings);
+        names.extend(differs(&new.settings, &self.settings));
+        names.sort();
+        names.dedup();
+        names
+    }
+}
+
+/// Reads a file, or says in one sentence why not.
+fn file(path: &Path, what: &str) -> Result<String, Fault> {
+    let fault = |message: String| Fault::new(path, None, "", message);
+    if path.is_dir() {
+        return Err(fault(format!("is a directory; expected {what}")));
+    }
+    match std::fs::read(path) {
+        Ok(bytes) => String::from_utf8(bytes).map_err(|_| fault("is not UTF-8 text".into())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(fault(format!("is not there; expected {what}")))
+        }
+        Err(error) => Err(fault(format!("cannot be read: {error}"))),
+    }
+}

@@ -1,0 +1,376 @@
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use super::document::{Fault, Section, Setting, Source, integer, quoted};
+use super::{Audit, Authority, Config, Limits, Ownership, Replay, Sync, Upstream, WhenNew, Workers, keys};
+use crate::policy::{Role, Route, Routes};
+use crate::replay::Window;
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+pub(super) fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Config, Vec<Fault>> {
+    let text = super::file(path, "a configuration, in TOML").map_err(|fault| vec![fault])?;
+    let mut source = Source::new(path, &text, environment);
+    let Some(mut root) = source.parse() else { return Err(source.faults) };
+    let s = &mut source;
+
+    if let Some(mode) = root.optional_text(s, "mode", "\"enforce\"") {
+        match mode.as_str() {
+            "enforce" => {}
+            "observe" => s.fault_at(None, "mode", "\"observe\" is not in this build yet; expected \"enforce\""),
+            other => s.fault_at(None, "mode", format!("is {}; expected \"enforce\"", quoted(other))),
+        }
+    }
+    root.not_yet(s, "control", "leave [control] out");
+    root.not_yet(s, "passthrough", "leave [passthrough] out: everything that is not a route is 404");
+    let listener = listener(&mut root, s);
+    let admin = root.has("admin").then(|| {
+        let mut admin = root.section(s, "admin");
+        let address = admin.address(s, "address");
+        admin.not_yet(s, "ready_needs", "leave it out");
+        admin.finish(s);
+        address
+    });
+    let workers = workers(&mut root, s);
+    let (window, php_dates) = authentication(&mut root, s);
+    let replay = replay(&mut root, s);
+    let directory = directory(&mut root, s);
+    let ownership = ownership(&mut root, s);
+    let upstream = upstream(&mut root, s);
+    let audit = audit(&mut root, s);
+    let limits = limits(&mut root, s);
+    let routes = routes(&mut root, s);
+    root.finish(s);
+
+    let Source { mut faults, settings, .. } = source;
+    let (mut all_keys, mut warnings) = (Vec::new(), Vec::new());
+    if let Some(file) = &directory {
+        let (keys, key_faults, key_warnings) = keys::load(file, environment);
+        (all_keys, warnings) = (keys, key_warnings);
+        faults.extend(key_faults);
+    }
+    match (listener, directory, ownership, upstream, audit) {
+        (Some(listener), Some(keys_file), Some(ownership), Some(upstream), Some(audit)) if faults.is_empty() => {
+            Ok(Config {
+                file: path.into(),
+                listener,
+                admin: admin.flatten(),
+                workers,
+                window,
+                php_dates,
+                replay,
+                keys: all_keys,
+                keys_file,
+                ownership,
+                upstream,
+                audit,
+                limits,
+                routes,
+                settings,
+                warnings,
+            })
+        }
+        _ => Err(faults),
+    }
+}
+
+fn listener<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> Option<SocketAddr> {
+    let there = root.has("listener");
+    let mut listeners = root.sections(s, "listener").into_iter();
+    let Some(mut listener) = listeners.next() else {
+        if !there {
+            s.fault_at(None, "listener", "is missing; expected [[listener]] with address = \"127.0.0.1:8080\"");
+        }
+        return None;
+    };
+    if let Some(second) = listeners.next() {
+        s.fault_at(Some(second.at), "listener", "a second one is not in this build yet; keep one [[listener]]");
+    }
+    for name in ["proxy_protocol", "trusted_proxies", "tls", "mode"] {
+        listener.not_yet(s, name, "leave it out");
+    }
+    let address = listener.address(s, "address");
+    listener.finish(s);
+    address
+}
+
+fn workers<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> Workers {
+    let mut runtime = root.section(s, "runtime");
+    let default =
+        Setting { key: "runtime.workers".into(), value: "\"per-core\"".into(), default: Some("\"per-core\"".into()) };
+    let workers = match runtime.take("workers") {
+        None => {
+            s.settings.push(default);
+            Workers::PerCore
+        }
+        Some(value) => {
+            let number = integer(value.get_ref()).and_then(|n| usize::try_from(n).ok()).and_then(NonZeroUsize::new);
+            match (value.get_ref(), number) {
+                (DeValue::String(word), _) if word == "per-core" => {
+                    s.settings.push(default);
+                    Workers::PerCore
+                }
+                (_, Some(count)) if count.get() <= 1024 => {
+                    s.settings.push(Setting { value: count.to_string(), ..default });
+                    Workers::Count(count)
+                }
+                _ => {
+                    let at = Some(value.span().start);
+                    s.fault_at(at, "runtime.workers", "expected \"per-core\" or a number from 1 to 1024");
+                    Workers::PerCore
+                }
+            }
+        }
+    };
+    runtime.finish(s);
+    workers
+}
+
+fn authentication<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> (Window, bool) {
+    let mut section = root.section(s, "authentication");
+    let Window { past, future } = Window::default();
+    let past = section.duration(s, "window_past", past, MILLISECOND);
+    let future = section.duration(s, "window_future", future, MILLISECOND);
+    let php = section.flag(s, "accept_php_sdk_dates", true);
+    section.finish(s);
+    (Window { past, future }, php)
+}
+
+/// A table of which exactly one part must be there.
+fn one_of<'s>(
+    root: &mut Section<'s>,
+    s: &mut Source<'s>,
+    name: &'static str,
+    not_yet: &[&'static str],
+    choices: &str,
+) -> Section<'s> {
+    let mut section = root.section(s, name);
+    for &part in not_yet {
+        section.not_yet(s, part, &format!("use {choices}"));
+    }
+    section
+}
+
+fn replay<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> Replay {
+    let faults = s.faults.len();
+    let mut section = one_of(root, s, "replay", &["journal", "redis"], "[replay.memory]");
+    if !section.has("memory") && s.faults.len() == faults {
+        s.fault_at(None, "replay", "no store is named; expected [replay.memory]");
+    }
+    let mut memory = section.section(s, "memory");
+    let max_salts = memory.count(s, "max_salts", 1_000_000);
+    let max_salts_per_key = memory.count(s, "max_salts_per_key", (max_salts / 4).max(1));
+    let words = [("fence", WhenNew::Fence), ("accept", WhenNew::Accept)];
+    let when_new = memory.word(s, "when_new", &words, words[0]);
+    memory.finish(s);
+    section.finish(s);
+    Replay { max_salts, max_salts_per_key, when_new }
+}
+
+fn directory<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> Option<std::path::PathBuf> {
+    let faults = s.faults.len();
+    let mut section = one_of(root, s, "directory", &["postgres"], "[directory.file]");
+    if !section.has("file") {
+        if s.faults.len() == faults {
+            s.fault_at(
+                None,
+                "directory",
+                "no source of keys is named; expected [directory.file] with path = \"keys.toml\"",
+            );
+        }
+        section.finish(s);
+        return None;
+    }
+    let mut file = section.section(s, "file");
+    let path = file.text(s, "path", "the path of the keys");
+    file.finish(s);
+    section.finish(s);
+    path.map(|path| s.resolve(&path))
+}
+
+fn ownership<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> Option<Ownership> {
+    let faults = s.faults.len();
+    let choices = "[ownership.upstream] or [ownership.delegate]";
+    let mut section = one_of(root, s, "ownership", &["postgres"], choices);
+    let ownership = match (section.has("upstream"), section.has("delegate")) {
+        (true, false) => {
+            let mut upstream = section.section(s, "upstream");
+            let account = pointer(&mut upstream, s, "account");
+            let creator = pointer(&mut upstream, s, "creator");
+            let segment = upstream.has("segment").then(|| pointer(&mut upstream, s, "segment")).flatten();
+            upstream.finish(s);
+            account.zip(creator).map(|(account, creator)| Ownership::Upstream { account, creator, segment })
+        }
+        (false, true) => {
+            section.section(s, "delegate").finish(s);
+            Some(Ownership::Delegate)
+        }
+        (both, _) => {
+            if s.faults.len() == faults {
+                let what = if both { "two sources are named" } else { "no source is named" };
+                s.fault_at(None, "ownership", format!("{what}; expected one of {choices}"));
+            }
+            return None;
+        }
+    };
+    section.finish(s);
+    ownership
+}
+
+fn pointer<'s>(section: &mut Section<'s>, s: &mut Source<'s>, name: &'static str) -> Option<String> {
+    let at = section.at(name);
+    let expected = "a JSON pointer such as \"/accountId\"";
+    let text = section.text(s, name, expected)?;
+    if !text.starts_with('/') {
+        s.fault_at(at, &format!("ownership.upstream.{name}"), format!("is {}; expected {expected}", quoted(&text)));
+        return None;
+    }
+    Some(text)
+}
+
+fn upstream<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> Option<Upstream> {
+    let mut section = root.section(s, "upstream");
+    let server = server(&mut section, s);
+    let connect_timeout = section.duration(s, "connect_timeout", seconds(1), MILLISECOND);
+    let response_timeout = section.duration(s, "response_timeout", seconds(10), MILLISECOND);
+    let idle_timeout = section.duration(s, "idle_timeout", seconds(4), MILLISECOND);
+    let words = [("strip", true), ("keep", false)];
+    let at = section.at("authorization");
+    if !section.word(s, "authorization", &words, words[0]) {
+        s.fault_at(at, "upstream.authorization", "\"keep\" is not in this build yet; expected \"strip\"");
+    }
+    for name in ["health", "tls"] {
+        section.not_yet(s, name, "leave it out");
+    }
+    section.finish(s);
+    Some(Upstream { server: server?, connect_timeout, response_timeout, idle_timeout })
+}
+
+fn server<'s>(section: &mut Section<'s>, s: &mut Source<'s>) -> Option<Authority> {
+    const KEY: &str = "upstream.servers";
+    const EXPECTED: &str = "expected [\"http://127.0.0.1:9000\"]";
+    let Some(value) = section.take("servers") else {
+        s.fault_at(None, KEY, format!("is missing; {EXPECTED}"));
+        return None;
+    };
+    let at = Some(value.span().start);
+    let texts: Option<Vec<&str>> = match value.get_ref() {
+        DeValue::Array(array) => array.iter().map(|server| server.get_ref().as_str()).collect(),
+        _ => None,
+    };
+    let text = match texts.as_deref() {
+        Some([text]) => *text,
+        Some([_, _, ..]) => {
+            s.fault_at(at, KEY, "several servers are not in this build yet; keep one");
+            return None;
+        }
+        _ => {
+            s.fault_at(at, KEY, format!("is not a list of one server; {EXPECTED}"));
+            return None;
+        }
+    };
+    if text.starts_with("https://") || text.starts_with("unix:") {
+        s.fault_at(at, KEY, format!("{} is not in this build yet; use http://", quoted(text)));
+        return None;
+    }
+    let authority = text.strip_prefix("http://").map(|rest| rest.strip_suffix('/').unwrap_or(rest)).and_then(authority);
+    if authority.is_none() {
+        s.fault_at(at, KEY, format!("{} is no server; {EXPECTED}", quoted(text)));
+    }
+    s.settings.push(Setting { key: KEY.into(), value: format!("[{}]", quoted(text)), default: None });
+    authority
+}
+
+fn authority(text: &str) -> Option<Authority> {
+    let parsed: http::uri::Authority = text.parse().ok()?;
+    if parsed.as_str().contains('@') {
+        return None;
+    }
+    let host = parsed.host().trim_start_matches('[').trim_end_matches(']');
+    (!host.is_empty()).then(|| Authority { host: host.into(), port: parsed.port_u16().unwrap_or(80) })
+}
+
+fn audit<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> Option<Audit> {
+    let mut section = root.section(s, "audit");
+    let none = section.flag(s, "danger_no_record", false);
+    let at = section.at("path");
+    let audit = if none {
+        if section.optional_text(s, "path", "nothing").is_some() {
+            s.fault_at(at, "audit.path", "stands beside danger_no_record = true; expected one of the two");
+        }
+        Some(Audit::DangerNoRecord)
+    } else {
+        let path = section.text(s, "path", "a directory for the record, or danger_no_record = true to keep none");
+        let words = [("each", Sync::Each), ("os", Sync::Os)];
+        let sync = section.word(s, "sync", &words, words[0]);
+        path.map(|path| Audit::Record { path: s.resolve(&path), sync })
+    };
+    section.finish(s);
+    audit
+}
+
+fn limits<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> Limits {
+    let mut section = root.section(s, "limits");
+    let limits = Limits {
+        max_connections: section.count(s, "max_connections", 10_000),
+        max_in_flight: section.count(s, "max_in_flight", 1_024),
+        max_header_bytes: section.size(s, "max_header_bytes", 16 << 10),
+        max_target_bytes: section.size(s, "max_target_bytes", 4 << 10),
+        max_body_bytes: section.size(s, "max_body_bytes", 64 << 10),
+        header_timeout: section.duration(s, "header_timeout", seconds(10), MILLISECOND),
+        body_timeout: section.duration(s, "body_timeout", seconds(10), MILLISECOND),
+        write_timeout: section.duration(s, "write_timeout", seconds(10), MILLISECOND),
+        idle_timeout: section.duration(s, "idle_timeout", seconds(60), MILLISECOND),
+        drain_delay: section.duration(s, "drain_delay", seconds(0), Duration::ZERO),
+        drain_timeout: section.duration(s, "drain_timeout", seconds(20), Duration::ZERO),
+    };
+    section.finish(s);
+    limits
+}
+
+fn routes<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> Routes {
+    if !root.has("route") {
+        root.take("route");
+        return Routes::default();
+    }
+    let mut routes: Vec<Route> = Vec::new();
+    for mut section in root.sections(s, "route") {
+        let at = Some(section.at);
+        let method = section.optional_text(s, "method", "\"DELETE\"");
+        if method.is_some_and(|method| method != Route::METHOD) {
+            s.fault_at(at, "route.method", "only deletions are routes; expected \"DELETE\"");
+        }
+        let path = section.text(s, "path", &format!("a path such as {}", quoted(Route::DEFAULT_PATH)));
+        let roles = Role::ALL.map(|role| (role.as_str(), role));
+        let own = section.word(s, "own", &roles, roles[0]);
+        let others = section.word(s, "others", &roles, roles[2]);
+        if others < own {
+            s.fault_at(
+                at,
+                "route.others",
+                format!("\"{others}\" is weaker than own = \"{own}\"; expected at least that"),
+            );
+        }
+        for name in ["linked_automations", "budget"] {
+            section.not_yet(s, name, "leave it out");
+        }
+        section.finish(s);
+        match path.map(|path| Route::new(&path, own, others)) {
+            Some(Ok(route)) if routes.iter().any(|r| r.pattern() == route.pattern()) => {
+                s.fault_at(at, "route.path", format!("{} is there twice", quoted(route.pattern())));
+            }
+            Some(Ok(route)) => routes.push(route),
+            Some(Err(error)) => s.fault_at(at, "route.path", error.to_string()),
+            None => {}
+        }
+    }
+    Routes::new(routes)
+}
