@@ -153,7 +153,7 @@ impl Appender {
                 tracing::warn!("the record can be written again");
             }
             for waiting in lines.into_iter().filter_map(|line| line.durable) {
-                drop(waiting.send(()));
+                let _ = waiting.send(());
             }
             return;
         }

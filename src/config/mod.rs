@@ -250,3 +250,154 @@ fn file(path: &Path, what: &str) -> Result<String, Fault> {
         Err(error) => Err(fault(format!("cannot be read: {error}"))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(name: &str) -> Option<String> {
+        ["CRM_KEY_1", "CRM_KEY_2"].contains(&name).then(|| format!("a secret of the tests for {name}"))
+    }
+
+    #[test]
+    fn the_examples_load() {
+        for name in ["sidecar", "edge"] {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("config/{name}.toml"));
+            let config = Config::load_with(&path, &environment).unwrap();
+            assert_eq!(config.keys.len(), 2, "{name}");
+            assert!(config.warnings.is_empty(), "{name}: {:?}", config.warnings);
+        }
+    }
+
+    const SOUND: &str = r#"
+[[listener]]
+address = "127.0.0.1:0"
+[replay.memory]
+[directory.file]
+path = "keys.toml"
+[ownership.delegate]
+[upstream]
+servers = ["http://127.0.0.1:9000"]
+[audit]
+danger_no_record = true
+"#;
+    const KEY: &str = "[[key]]\napi_key = \"K\"\nsecret = \"0123456789abcdef\"\naccount = \"a\"\nmember = \"m\"\n";
+
+    fn faults(config: &str, keys: &str) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.toml");
+        std::fs::write(&path, config).unwrap();
+        std::fs::write(dir.path().join("keys.toml"), keys).unwrap();
+        let faults = Config::load_with(&path, &environment).err().unwrap_or_default();
+        faults.iter().map(|fault| format!("{fault}\n")).collect()
+    }
+
+    #[test]
+    fn each_fault_names_its_line_its_key_and_what_was_expected() {
+        let with = |more: &str| format!("{SOUND}{more}");
+        let but = |old: &str, new: &str| SOUND.replace(old, new);
+        let rows: &[(&str, String, &str, &[&str])] = &[
+            ("sound", SOUND.into(), KEY, &[]),
+            ("not TOML", but("[upstream]", "[upstream"), KEY, &["c.toml:8"]),
+            (
+                "unknown key",
+                with("[limits]\nmax_conections = 1\n"),
+                KEY,
+                &["c.toml:13", "limits.max_conections", "did you mean `max_connections`"],
+            ),
+            ("unknown table", with("[limit]\n"), KEY, &["limit", "did you mean `limits`"]),
+            (
+                "wrong type",
+                with("[limits]\nmax_in_flight = \"many\"\n"),
+                KEY,
+                &["c.toml:13: limits.max_in_flight", "is text", "whole number"],
+            ),
+            (
+                "no duration",
+                with("[authentication]\nwindow_past = \"soon\"\n"),
+                KEY,
+                &["authentication.window_past", "no duration", "15m"],
+            ),
+            ("zero window", with("[authentication]\nwindow_past = \"0s\"\n"), KEY, &["too short"]),
+            ("no listener", but("[[listener]]\naddress = \"127.0.0.1:0\"", ""), KEY, &["listener: is missing"]),
+            ("no port", but("127.0.0.1:0", "localhost"), KEY, &["c.toml:3: listener.address", "no address"]),
+            ("no store", but("[replay.memory]", ""), KEY, &["replay: no store"]),
+            (
+                "journal",
+                but("[replay.memory]", "[replay.journal]\npath = \"x\""),
+                KEY,
+                &["replay.journal: is not in this build yet"],
+            ),
+            ("no ownership", but("[ownership.delegate]", ""), KEY, &["ownership: no source"]),
+            ("observe", format!("mode = \"observe\"\n{SOUND}"), KEY, &["observe", "not in this build yet"]),
+            ("passthrough", with("[passthrough]\n"), KEY, &["passthrough", "not in this build yet"]),
+            ("https", but("http://127", "https://127"), KEY, &["upstream.servers", "not in this build yet"]),
+            ("no audit", but("danger_no_record = true", ""), KEY, &["audit.path: is missing", "danger_no_record"]),
+            ("unset variable", but("keys.toml", "${NO_SUCH}/keys.toml"), KEY, &["NO_SUCH", "not set"]),
+            (
+                "unknown role of a route",
+                with("[[route]]\npath = \"/x/{id}\"\nown = \"ADMIN\"\n"),
+                KEY,
+                &["route.own", "ADMIN", "MEMBER"],
+            ),
+            (
+                "weaker others",
+                with("[[route]]\npath = \"/x/{id}\"\nown = \"OWNER\"\nothers = \"MEMBER\"\n"),
+                KEY,
+                &["weaker"],
+            ),
+            ("no keys file", but("keys.toml", "nowhere.toml"), KEY, &["nowhere.toml", "is not there"]),
+            (
+                "short secret",
+                SOUND.into(),
+                &KEY.replace("0123456789abcdef", "hunter2"),
+                &["keys.toml:3: key.secret", "shorter than 16"],
+            ),
+            ("empty secret", SOUND.into(), &KEY.replace("0123456789abcdef", ""), &["key.secret", "shorter"]),
+            (
+                "unset secret",
+                SOUND.into(),
+                &KEY.replace("\"0123456789abcdef\"", "{ env = \"NO_SUCH\" }"),
+                &["key.secret", "NO_SUCH"],
+            ),
+            (
+                "unknown key of a key",
+                SOUND.into(),
+                &KEY.replace("member", "membr"),
+                &["key.membr", "did you mean `member`"],
+            ),
+            ("expiry as text", SOUND.into(), &format!("{KEY}expires = \"2027\"\n"), &["key.expires", "without quotes"]),
+        ];
+        for (name, config, keys, expected) in rows {
+            let told = faults(config, keys);
+            assert_eq!(told.is_empty(), expected.is_empty(), "{name}: {told}");
+            for part in *expected {
+                assert!(told.contains(part), "{name}: {part:?} is not in {told}");
+            }
+            assert!(!told.contains("hunter2") && !told.contains("0123456789abcdef"), "{name} shows a secret");
+        }
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once_and_a_directory_is_no_file() {
+        let told = faults("[[listener]]\n[limits]\nx = 1\n", KEY);
+        assert!(told.lines().count() > 4, "{told}");
+        let told = Config::load(Path::new("/")).err().unwrap();
+        assert!(told[0].to_string().contains("is a directory"), "{told:?}");
+    }
+
+    #[test]
+    fn a_reload_names_what_it_cannot_take() {
+        let dir = tempfile::tempdir().unwrap();
+        let load = |text: &str| {
+            std::fs::write(dir.path().join("c.toml"), text).unwrap();
+            std::fs::write(dir.path().join("keys.toml"), KEY).unwrap();
+            Config::load_with(&dir.path().join("c.toml"), &environment).unwrap()
+        };
+        let old = load(SOUND);
+        let new = load(&format!("{SOUND}[limits]\nmax_in_flight = 5\nmax_body_bytes = 10\n"));
+        assert_eq!(old.needs_restart(&new), ["limits.max_in_flight"]);
+        assert_ne!(old.hash(), new.hash());
+        assert_eq!(new.describe(false).lines().filter(|line| line.starts_with("limits.")).count(), 2);
+    }
+}

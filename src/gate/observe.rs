@@ -23,7 +23,7 @@ use crate::refusal::{Reason, Refusal};
 use crate::telemetry::{Ended, Metrics, Stage};
 
 /// The id under which the log, the record and the upstream know a request.
-pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// A message as a connection hands it over.
 pub struct Arrival<B> {
@@ -223,7 +223,7 @@ impl RequestIds {
         let n = self.next.fetch_add(1, Ordering::Relaxed);
         let mut id = String::with_capacity(32);
         // Writing to a String cannot fail, and hexadecimal digits are a header value.
-        drop(write!(id, "{:016x}{:016x}", self.keyed.hash_one((n, 0_u8)), self.keyed.hash_one((n, 1_u8))));
+        let _ = write!(id, "{:016x}{:016x}", self.keyed.hash_one((n, 0_u8)), self.keyed.hash_one((n, 1_u8)));
         HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("unknown"))
     }
 }

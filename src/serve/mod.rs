@@ -142,7 +142,7 @@ impl Gateway {
         process.draining.store(true, Ordering::Relaxed);
         std::thread::sleep(config.limits.drain_delay);
         // Nobody listens any more only if every worker is gone already.
-        drop(closing.send(true));
+        let _ = closing.send(true);
         let finished = workers.join(config.limits.drain_timeout);
         drop(admin_worker);
         drop(door);

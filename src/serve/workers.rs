@@ -75,7 +75,7 @@ impl Workers {
     pub(super) fn join(self, limit: Duration) -> bool {
         // Nothing is ever sent: the channel closes when the last worker is gone.
         let finished = self.done.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Disconnected);
-        drop(self.give_up.send(true));
+        let _ = self.give_up.send(true);
         for thread in self.threads {
             drop(thread.join());
         }
