@@ -1,0 +1,200 @@
+//! Who may delete what, and that a header is good once.
+
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
+
+use saltgate::clock::Clock;
+
+use crate::harness::{Gate, ROLES, SEGMENT, Upstream, exchange, salt, service, signed, signed_at};
+
+const UNAUTHORIZED: &str = r#"{"errorCode":"Unauthorized","errorMessage":"권한이 없습니다."}"#;
+
+#[test]
+fn the_decision_table_in_full() {
+    let columns =
+        [("account-1", "member-1"), ("account-1", "member-2"), ("account-2", "member-1"), ("account-2", "member-2")];
+    for (account, creator) in columns {
+        let upstream = Upstream::start(service(account, creator));
+        let gate = Gate::before(&upstream);
+        for role in ROLES {
+            for exists in [true, false] {
+                let segment = if exists { SEGMENT } else { "CRMSG1000000000000000SGM00000000" };
+                let before = upstream.deletes();
+                let gets = upstream.gets();
+                let answer = exchange(
+                    gate.address(),
+                    &format!(
+                        "DELETE /crm-core/v1/segments/{segment} HTTP/1.1\r\nHost: g\r\nAuthorization: {}\r\nConnection: close\r\n\r\n",
+                        signed(role)
+                    ),
+                );
+                let expected = match (role, account, creator, exists) {
+                    ("" | "ADMIN", ..) => 401,
+                    (_, "account-2", ..) | (.., false) => 404,
+                    ("OWNER", ..) | (.., "member-1", true) => 200,
+                    _ => 401,
+                };
+                let row = format!("{role:?}, created by {creator} in {account}, there: {exists}");
+                assert_eq!(answer.status, expected, "{row}: {answer:?}");
+                assert_eq!(upstream.deletes() - before, usize::from(expected == 200), "{row}");
+                assert!(answer.field("x-request-id").is_some_and(|id| id.len() == 32 && id != "theirs"), "{row}");
+                if expected == 401 {
+                    assert_eq!(answer.body, UNAUTHORIZED, "{row}");
+                    assert_eq!(answer.field("www-authenticate"), Some("HMAC-SHA256"), "{row}");
+                }
+                if matches!(role, "" | "ADMIN") {
+                    assert_eq!(upstream.gets(), gets, "{row}: nothing is looked up");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_failed_authentication_gets_the_same_bytes_and_reaches_nobody() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let gate = Gate::before(&upstream);
+    let now = Clock::system().now();
+    let good = signed("OWNER");
+    let (hour, salted) = (Duration::from_secs(3600), salt());
+    let headers: Vec<(&str, String)> = vec![
+        ("none", String::new()),
+        ("two", format!("Authorization: {good}\r\nAuthorization: {good}\r\n")),
+        ("bearer", "Authorization: Bearer abc\r\n".into()),
+        ("empty", "Authorization: \r\n".into()),
+        ("unknown key", format!("Authorization: {}\r\n", good.replace("NCSOWNER", "NCSNOBODY"))),
+        ("another key's secret", format!("Authorization: {}\r\n", good.replace("NCSOWNER", "NCSMEMBER"))),
+        ("another salt", format!("Authorization: {}\r\n", signed_at("OWNER", now, &salted).replace(&salted, &salt()))),
+        ("an hour old", format!("Authorization: {}\r\n", signed_at("OWNER", now - hour, &salt()))),
+        ("an hour ahead", format!("Authorization: {}\r\n", signed_at("OWNER", now + hour, &salt()))),
+    ];
+    let mut seen = Vec::new();
+    for (name, lines) in headers {
+        let request =
+            format!("DELETE /crm-core/v1/segments/{SEGMENT} HTTP/1.1\r\nHost: g\r\n{lines}Connection: close\r\n\r\n");
+        let answer = exchange(gate.address(), &request);
+        assert_eq!((answer.status, answer.body.as_str()), (401, UNAUTHORIZED), "{name}");
+        let fields: Vec<String> = answer
+            .head
+            .lines()
+            .filter(|l| !l.starts_with("x-request-id") && !l.starts_with("date"))
+            .map(str::to_owned)
+            .collect();
+        seen.push(fields);
+    }
+    assert!(seen.windows(2).all(|pair| pair[0] == pair[1]), "{seen:?}");
+    assert_eq!((upstream.deletes(), upstream.gets()), (0, 0));
+    assert_eq!(gate.delete(&good).status, 200, "what was refused spent nothing");
+}
+
+#[test]
+fn of_500_simultaneous_copies_exactly_one_passes() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let gate = Gate::with(upstream.address, "[runtime]\nworkers = 4\n", Clock::system());
+    let header = Arc::new(signed("OWNER"));
+    let barrier = Arc::new(Barrier::new(50));
+    let address = gate.address();
+    let threads: Vec<_> = (0..50)
+        .map(|_| {
+            let (header, barrier) = (header.clone(), barrier.clone());
+            std::thread::spawn(move || {
+                barrier.wait();
+                (0..10).map(|_| crate::harness::delete(address, &header).status).collect::<Vec<_>>()
+            })
+        })
+        .collect();
+    let statuses: Vec<u16> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+    assert_eq!(statuses.len(), 500);
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1);
+    assert_eq!(statuses.iter().filter(|status| **status == 401).count(), 499);
+    assert_eq!(upstream.deletes(), 1);
+}
+
+#[test]
+fn a_path_is_forwarded_as_parsed_or_not_at_all() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let gate = Gate::before(&upstream);
+    let ask = |method: &str, target: &str| {
+        let request = format!(
+            "{method} {target} HTTP/1.1\r\nHost: g\r\nAuthorization: {}\r\nConnection: close\r\n\r\n",
+            signed("OWNER")
+        );
+        exchange(gate.address(), &request)
+    };
+    let base = "/crm-core/v1/segments";
+    for target in [
+        "/",
+        "/crm-core/v1/segments",
+        "/crm-core/v1/segments/",
+        "/crm-core/v1/segments/%2e%2e",
+        "/crm-core/v1/segments/../x",
+        "/crm-core//v1/segments/a",
+        "/crm-core/v1/segments/a;b",
+        "/crm-core/v1/segments/a/",
+    ] {
+        assert_eq!(ask("DELETE", target).status, 404, "{target}");
+    }
+    let answer = ask("GET", &format!("{base}/{SEGMENT}"));
+    assert_eq!((answer.status, answer.field("allow")), (405, Some("DELETE")));
+    assert_eq!(ask("DELETE", &format!("{base}/{SEGMENT}?_method=GET")).status, 400);
+    assert_eq!(upstream.deletes(), 0);
+    assert_eq!(ask("DELETE", &format!("{base}/{SEGMENT}?reason=a%20b&x=%2F")).status, 200);
+    let seen = upstream.last.lock().unwrap().last().cloned().unwrap();
+    assert_eq!(seen.target, format!("{base}/{SEGMENT}?reason=a%20b&x=%2F"), "the query as received");
+}
+
+#[test]
+fn identity_comes_from_the_gate_and_never_from_the_client() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let gate = Gate::before(&upstream);
+    let request = format!(
+        "DELETE /crm-core/v1/segments/{SEGMENT} HTTP/1.1\r\nHost: g\r\nAuthorization: {}\r\nX-Saltgate-Role: OWNER\r\nx_saltgate_account: evil\r\nX-Forwarded-For: 6.6.6.6\r\nConnection: close, X-Saltgate-Account\r\nContent-Length: 5\r\n\r\nhello",
+        signed("MEMBER")
+    );
+    let answer = exchange(gate.address(), &request);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let seen = upstream.last.lock().unwrap().last().cloned().unwrap();
+    let head = seen.head.to_lowercase();
+    for line in [
+        "x-saltgate-account: account-1",
+        "x-saltgate-member: member-1",
+        "x-saltgate-role: member",
+        "x-saltgate-api-key: ncsmember",
+        "x-saltgate-creator: member-1",
+        "x-forwarded-for: 127.0.0.1",
+        "x-forwarded-host: g",
+        "if-match: \"v1\"",
+        "via: 1.1 saltgate",
+    ] {
+        assert!(head.lines().any(|l| l == line), "{line} is not in {head}");
+    }
+    assert!(!head.contains("authorization") && !head.contains("evil") && !head.contains("6.6.6.6"), "{head}");
+    assert_eq!(head.matches("x-saltgate-role").count(), 1);
+    assert_eq!(seen.body, "hello");
+    assert_eq!(answer.field("x-kept"), Some("yes"));
+    assert_eq!(answer.field("x-saltgate-forged"), None);
+    assert_eq!(head.lines().find_map(|l| l.strip_prefix("x-request-id: ")), answer.field("x-request-id"));
+}
+
+#[test]
+fn headers_recorded_from_real_clients_pass_once() {
+    let vectors: Vec<serde_json::Value> = serde_json::from_str(include_str!("../vectors.json")).unwrap();
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let noon = std::time::UNIX_EPOCH + Duration::from_secs(1_795_473_480);
+    let (clock, _hands) = Clock::manual(noon);
+    let mut gate = Gate::with(upstream.address, "", clock);
+    let key = vectors[0]["apiKey"].as_str().unwrap();
+    let secret = vectors[0]["apiSecret"].as_str().unwrap();
+    let keys = format!(
+        "[[key]]\napi_key = \"{key}\"\nsecret = \"{secret}\"\naccount = \"account-1\"\nmember = \"member-1\"\nrole = \"OWNER\"\n"
+    );
+    std::fs::write(gate.files.dir.path().join("keys.toml"), keys).unwrap();
+    let config = saltgate::config::Config::load(&gate.files.path());
+    gate.gateway().reload(config).unwrap();
+    for vector in &vectors {
+        let header = vector["header"].as_str().unwrap();
+        assert_eq!(gate.delete(header).status, 200, "{header}");
+        assert_eq!(gate.delete(header).status, 401, "again: {header}");
+    }
+    assert_eq!(upstream.deletes(), vectors.len());
+}

@@ -1,0 +1,244 @@
+//! An upstream that fails in every way, and counts: a deletion is sent at most once, and what is
+//! not known is said to be so.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::time::Duration;
+
+use saltgate::clock::Clock;
+
+use crate::harness::{
+    Gate, PATIENCE, SEGMENT, Upstream, answer, but_delete, exchange, read_answer, service, signed, until,
+};
+
+fn outcome(gate: &Gate) -> String {
+    let lines = gate.files.record();
+    let last = lines.iter().rev().find(|line| line["kind"] == "outcome").unwrap();
+    last["outcome"].as_str().unwrap().to_owned()
+}
+
+/// How a DELETE fares that the upstream treats so: status, code, times sent, outcome on record.
+fn fares(play: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> (u16, String, usize, String) {
+    let upstream = Upstream::start(but_delete(play));
+    let gate = Gate::before(&upstream);
+    let answer = gate.delete(&signed("OWNER"));
+    (answer.status, answer.error_code(), upstream.deletes(), outcome(&gate))
+}
+
+fn told(status: u16, code: &str, sent: usize, outcome: &str) -> (u16, String, usize, String) {
+    (status, code.into(), sent, outcome.into())
+}
+
+#[test]
+fn what_was_sent_and_not_answered_may_have_happened_and_is_not_sent_again() {
+    let hang = |stream: &mut TcpStream| drop(stream.read(&mut [0]));
+    assert_eq!(fares(hang), told(504, "OutcomeUnknown", 1, "unknown"), "hung before the head");
+    let reset = |stream: &mut TcpStream| drop(stream.shutdown(Shutdown::Both));
+    assert_eq!(fares(reset), told(502, "OutcomeUnknown", 1, "unknown"), "closed after it was read");
+    let garbage = |stream: &mut TcpStream| drop(stream.write_all(b"!!! not http at all\r\n\r\n"));
+    assert_eq!(fares(garbage), told(502, "OutcomeUnknown", 1, "unknown"), "garbage");
+    let oversized = |stream: &mut TcpStream| answer(stream, "200 OK", &format!("X: {}\r\n", "x".repeat(1 << 20)), "{}");
+    assert_eq!(fares(oversized), told(502, "OutcomeUnknown", 1, "unknown"), "an oversized head");
+    let switching = |stream: &mut TcpStream| {
+        drop(stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"))
+    };
+    assert_eq!(fares(switching), told(502, "OutcomeUnknown", 1, "unknown"), "another protocol");
+}
+
+#[test]
+fn what_the_upstream_answers_is_relayed() {
+    let informed = |stream: &mut TcpStream| {
+        let _ = stream.write_all(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n");
+        answer(stream, "200 OK", "", "{}");
+    };
+    assert_eq!(fares(informed), told(200, "", 1, "deleted"), "1xx before the answer");
+    let refused = |stream: &mut TcpStream| answer(stream, "412 Precondition Failed", "", r#"{"errorCode":"Changed"}"#);
+    assert_eq!(fares(refused), told(412, "Changed", 1, "refused_by_upstream"));
+    let failed = |stream: &mut TcpStream| answer(stream, "503 Service Unavailable", "", r#"{"errorCode":"Theirs"}"#);
+    assert_eq!(fares(failed), told(503, "Theirs", 1, "refused_by_upstream"), "the upstream's own 503 is relayed");
+}
+
+#[test]
+fn an_upstream_that_is_not_there_deletes_nothing() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let gate = Gate::with(nobody, "[ownership.delegate]\n", Clock::system());
+    let answer = gate.delete(&signed("OWNER"));
+    assert_eq!((answer.status, answer.error_code().as_str()), (502, "BadGateway"));
+    assert_eq!(outcome(&gate), "not_sent");
+}
+
+#[test]
+fn if_ownership_cannot_be_learned_nothing_is_deleted() {
+    let rows: &[(&str, &str, u16)] = &[
+        ("200 OK", "<html>", 502),
+        ("200 OK", r#"{"accountId":"account-1"}"#, 502),
+        ("200 OK", r#"{"accountId":"account-1","ownerId":7}"#, 502),
+        ("200 OK", r#"{"accountId":"account-1","ownerId":""}"#, 502),
+        ("200 OK", r#"{"segmentId":"other","accountId":"account-1","ownerId":"member-1"}"#, 502),
+        ("302 Found", "{}", 502),
+        ("500 Oops", "{}", 502),
+        ("204 No Content", "", 502),
+    ];
+    for (status, body, expected) in rows {
+        let (status, body) = (status.to_string(), body.to_string());
+        let row = format!("{status} {body}");
+        let upstream = Upstream::start(std::sync::Arc::new(move |_, stream| answer(stream, &status, "", &body)));
+        let gate = Gate::before(&upstream);
+        let answer = gate.delete(&signed("OWNER"));
+        assert_eq!((answer.status, answer.error_code().as_str()), (*expected, "BadGateway"), "{row}");
+        assert_eq!(upstream.deletes(), 0, "{row}");
+    }
+    let upstream = Upstream::start(std::sync::Arc::new(|_, stream| drop(stream.read(&mut [0]))));
+    let gate = Gate::before(&upstream);
+    let answer = gate.delete(&signed("OWNER"));
+    assert_eq!((answer.status, answer.error_code().as_str()), (504, "GatewayTimeout"));
+    assert_eq!(upstream.deletes(), 0);
+}
+
+#[test]
+fn connections_are_kept_and_one_that_died_in_the_pool_costs_nothing() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let gate = Gate::with(upstream.address, "[runtime]\nworkers = 1\n", Clock::system());
+    (0..5).for_each(|_| assert_eq!(gate.delete(&signed("OWNER")).status, 200));
+    assert_eq!(upstream.connections.load(std::sync::atomic::Ordering::SeqCst), 1, "ten exchanges, one connection");
+
+    let closing = Upstream::start(but_delete(|stream| {
+        answer(stream, "200 OK", "", "{}");
+        let _ = stream.shutdown(Shutdown::Both);
+    }));
+    let gate = Gate::with(closing.address, "[runtime]\nworkers = 1\n", Clock::system());
+    for n in 1..=5 {
+        assert_eq!(gate.delete(&signed("OWNER")).status, 200);
+        assert_eq!(closing.deletes(), n, "each exactly once");
+    }
+}
+
+#[test]
+fn a_body_that_hangs_is_cut_off_and_its_slot_given_back() {
+    let upstream = Upstream::start(but_delete(|stream| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
+        let _ = stream.read(&mut [0]);
+    }));
+    let gate = Gate::with(upstream.address, "[limits]\nmax_in_flight = 1\n", Clock::system());
+    let answer = gate.delete(&signed("OWNER"));
+    assert_eq!((answer.status, answer.body.as_str()), (200, "half"), "the head, what came, and a close");
+    assert_eq!((upstream.deletes(), outcome(&gate).as_str()), (1, "deleted"));
+    assert_eq!(gate.delete(&signed("OWNER")).status, 200, "the one slot is free again");
+}
+
+#[test]
+fn a_client_that_leaves_does_not_cancel_what_was_sent() {
+    let upstream = Upstream::start(but_delete(|stream| {
+        std::thread::sleep(Duration::from_millis(200));
+        answer(stream, "200 OK", "", "{}");
+    }));
+    let gate = Gate::before(&upstream);
+    let mut client = TcpStream::connect(gate.address()).unwrap();
+    let request = format!(
+        "DELETE /crm-core/v1/segments/{SEGMENT} HTTP/1.1\r\nHost: g\r\nAuthorization: {}\r\n\r\n",
+        signed("OWNER")
+    );
+    client.write_all(request.as_bytes()).unwrap();
+    until("the deletion is on its way", || upstream.deletes() == 1);
+    drop(client);
+    until("its outcome is on record", || gate.files.record().iter().any(|line| line["outcome"] == "deleted"));
+}
+
+#[test]
+fn a_client_that_leaves_before_its_body_is_whole_spends_nothing() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let gate = Gate::before(&upstream);
+    let header = signed("OWNER");
+    for sent in [
+        "DELETE /x",
+        &format!(
+            "DELETE /crm-core/v1/segments/{SEGMENT} HTTP/1.1\r\nHost: g\r\nAuthorization: {header}\r\nContent-Length: 9\r\n\r\nhalf"
+        ),
+    ] {
+        let mut client = TcpStream::connect(gate.address()).unwrap();
+        client.write_all(sent.as_bytes()).unwrap();
+        drop(client);
+    }
+    until("it is counted", || gate.metrics().contains(r#"reason="client_gone"} 1"#));
+    assert_eq!(gate.delete(&header).status, 200);
+}
+
+#[test]
+fn what_is_over_its_limits_is_told_so_in_json_and_spends_nothing() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let gate = Gate::with(
+        upstream.address,
+        "[limits]\nbody_timeout = \"300ms\"\nheader_timeout = \"300ms\"\n",
+        Clock::system(),
+    );
+    let header = signed("OWNER");
+    let path = format!("/crm-core/v1/segments/{SEGMENT}");
+    let head = format!("DELETE {path} HTTP/1.1\r\nHost: g\r\nAuthorization: {header}\r\n");
+    let rows: Vec<(&str, String, u16, &str)> = vec![
+        ("a large header", format!("{head}X: {}\r\n\r\n", "x".repeat(20 << 10)), 431, "HeadersTooLarge"),
+        (
+            "a long target",
+            format!("DELETE {path}?{} HTTP/1.1\r\nHost: g\r\n\r\n", "x".repeat(5 << 10)),
+            414,
+            "UriTooLong",
+        ),
+        ("a large body", format!("{head}Content-Length: 100000\r\n\r\n"), 413, "PayloadTooLarge"),
+        ("a slow body", format!("{head}Content-Length: 9\r\n\r\nhalf"), 408, "RequestTimeout"),
+        ("no host", format!("DELETE {path} HTTP/1.1\r\nAuthorization: {header}\r\n\r\n"), 400, "BadRequest"),
+        ("two hosts", format!("{head}Host: h\r\n\r\n"), 400, "BadRequest"),
+        ("an expectation", format!("{head}Expect: more\r\n\r\n"), 417, "ExpectationFailed"),
+    ];
+    for (name, request, status, code) in rows {
+        let answer = exchange(gate.address(), &request);
+        assert_eq!((answer.status, answer.error_code().as_str()), (status, code), "{name}: {answer:?}");
+    }
+    // Far over, the reader of HTTP answers by itself; a slow head is closed on.
+    let flood = exchange(gate.address(), &format!("{head}X: {}\r\n\r\n", "x".repeat(1 << 20)));
+    assert!(matches!(flood.status, 431 | 0), "{flood:?}");
+    let mut slow = TcpStream::connect(gate.address()).unwrap();
+    slow.set_read_timeout(Some(PATIENCE)).unwrap();
+    slow.write_all(b"DELETE / HT").unwrap();
+    assert!(matches!(read_answer(&mut slow).status, 408 | 0));
+    assert_eq!(upstream.deletes(), 0);
+    assert_eq!(gate.delete(&header).status, 200, "nothing of this spent the salt");
+}
+
+#[test]
+fn a_full_house_is_503_and_spends_nothing() {
+    let upstream = Upstream::start(but_delete(|stream| {
+        std::thread::sleep(Duration::from_millis(300));
+        answer(stream, "200 OK", "", "{}");
+    }));
+    let gate = Gate::with(
+        upstream.address,
+        "[limits]\nmax_in_flight = 1\n[replay.memory]\nwhen_new = \"accept\"\nmax_salts = 2\nmax_salts_per_key = 2\n",
+        Clock::system(),
+    );
+    let address = gate.address();
+    let first = std::thread::spawn(move || crate::harness::delete(address, &signed("OWNER")).status);
+    until("the first is on its way", || upstream.deletes() == 1);
+    let header = signed("OWNER");
+    let refused = gate.delete(&header);
+    assert_eq!((refused.status, refused.error_code().as_str()), (503, "ServiceUnavailable"));
+    assert!(refused.field("retry-after").is_some());
+    assert_eq!(first.join().unwrap(), 200);
+    assert_eq!(gate.delete(&header).status, 200, "it had spent nothing");
+    assert_eq!(gate.delete(&signed("OWNER")).status, 503, "the replay memory is full, and forgets nothing");
+    assert!(gate.metrics().contains(r#"reason="replay_full"} 1"#));
+}
+
+#[test]
+fn a_new_memory_behind_its_fence_says_so() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let more = "[replay.memory]\nwhen_new = \"fence\"\n[authentication]\nwindow_future = \"2s\"\n";
+    let gate = Gate::with(upstream.address, more, Clock::system());
+    let early = signed("OWNER");
+    let refused = gate.delete(&early);
+    assert_eq!((refused.status, refused.error_code().as_str()), (503, "ServiceUnavailable"));
+    let ready = crate::harness::get(gate.admin(), "/ready");
+    assert_eq!(ready.status, 503);
+    assert!(ready.body.contains("fenced until"), "{}", ready.body);
+    until("the fence has fallen", || crate::harness::get(gate.admin(), "/ready").status == 200);
+    assert_eq!(gate.delete(&early).status, 401, "signed before it fell");
+    assert_eq!(gate.delete(&signed("OWNER")).status, 200);
+}

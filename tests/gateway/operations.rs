@@ -1,0 +1,250 @@
+//! Starting, reloading, ending; the command line; what operators see.
+
+use std::io::Write;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use saltgate::config::Config;
+
+use crate::harness::{Files, Gate, Upstream, answer, but_delete, delete, get, salt, secret, service, signed, until};
+
+fn saltgate(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_saltgate"));
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn told(arguments: &[&str], input: &str) -> Output {
+    let mut child = saltgate(arguments).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A gateway in a process of its own; killed with the test.
+struct Process {
+    child: Child,
+    log: std::path::PathBuf,
+}
+
+impl Process {
+    fn serve(files: &Files) -> Self {
+        let log = files.dir.path().join("log");
+        let mut command = saltgate(&["serve", "--config", files.path().to_str().unwrap()]);
+        let child = command.stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
+        let process = Self { child, log };
+        until("it serves", || process.log().contains("\"serving\""));
+        process
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    fn address(&self) -> std::net::SocketAddr {
+        let log = self.log();
+        let line = log.lines().find(|line| line.contains("\"serving\"")).unwrap();
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        line["address"].as_str().unwrap().parse().unwrap()
+    }
+
+    fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_reload_under_load_loses_no_request_and_a_bad_one_changes_nothing() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let files = Files::new(upstream.address, "");
+    let process = Process::serve(&files);
+    let (address, ending) = (process.address(), Arc::new(AtomicBool::new(false)));
+    let load: Vec<_> = (0..4)
+        .map(|_| {
+            let ending = ending.clone();
+            std::thread::spawn(move || {
+                let mut served = 0;
+                while !ending.load(Ordering::Relaxed) {
+                    assert_eq!(delete(address, &signed("OWNER")).status, 200);
+                    served += 1;
+                }
+                served
+            })
+        })
+        .collect();
+    for n in 1..=5 {
+        process.signal("-HUP");
+        until("it is reloaded", || process.log().matches("\"reloaded\"").count() == n);
+    }
+    std::fs::write(files.path(), "nonsense = [").unwrap();
+    process.signal("-HUP");
+    until("the fault is told", || process.log().contains("not reloaded"));
+    files.configure(upstream.address, "[limits]\nmax_in_flight = 7\n");
+    process.signal("-HUP");
+    until("what needs a restart is named", || process.log().contains("limits.max_in_flight"));
+    ending.store(true, Ordering::Relaxed);
+    let served: usize = load.into_iter().map(|thread| thread.join().unwrap()).sum();
+    assert!(served > 0);
+    assert_eq!(upstream.deletes(), served);
+}
+
+#[test]
+fn a_key_that_a_reload_takes_away_is_unknown_from_then_on() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let mut gate = Gate::before(&upstream);
+    assert_eq!(gate.delete(&signed("MEMBER")).status, 200);
+    let spent = signed("OWNER");
+    assert_eq!(gate.delete(&spent).status, 200);
+    let keys = gate.files.dir.path().join("keys.toml");
+    let without = std::fs::read_to_string(&keys).unwrap().replace("NCSMEMBER", "NCSOTHER");
+    std::fs::write(&keys, without).unwrap();
+    let config = Config::load(&gate.files.path());
+    gate.gateway().reload(config).unwrap();
+    assert_eq!(gate.delete(&signed("MEMBER")).status, 401);
+    assert_eq!(gate.delete(&spent).status, 401, "a spent salt stays spent");
+    assert_eq!(gate.delete(&signed("OWNER")).status, 200);
+}
+
+#[test]
+fn sigterm_finishes_what_is_in_flight_and_ends_with_0() {
+    let upstream = Upstream::start(but_delete(|stream| {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        answer(stream, "200 OK", "", "{}");
+    }));
+    let files = Files::new(upstream.address, "");
+    let mut process = Process::serve(&files);
+    let address = process.address();
+    let in_flight = std::thread::spawn(move || delete(address, &signed("OWNER")).status);
+    until("it is in flight", || upstream.deletes() == 1);
+    process.signal("-TERM");
+    assert_eq!(in_flight.join().unwrap(), 200);
+    assert_eq!(process.child.wait().unwrap().code(), Some(0));
+    assert!(std::net::TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn a_second_gateway_on_the_same_port_is_refused() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let gate = Gate::before(&upstream);
+    let files = Files::new(upstream.address, "");
+    let config = std::fs::read_to_string(files.path()).unwrap();
+    std::fs::write(files.path(), config.replacen("127.0.0.1:0", &gate.address().to_string(), 1)).unwrap();
+    let second = told(&["serve", "--config", files.path().to_str().unwrap()], "");
+    assert_eq!(second.status.code(), Some(1));
+    assert!(text(&second.stderr).contains("is in use"), "{}", text(&second.stderr));
+}
+
+#[test]
+fn bad_configurations_end_with_78_and_usage_with_2() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let files = Files::new(upstream.address, "");
+    let path = files.path();
+    let path = path.to_str().unwrap();
+    let sound = told(&["check", "--config", path], "");
+    assert_eq!(sound.status.code(), Some(0), "{}", text(&sound.stderr));
+    assert!(text(&sound.stderr).contains("\"ADMIN\" is no role"), "a warning for it");
+    assert!(!text(&sound.stdout).contains(&secret("OWNER")));
+    for (arguments, code) in [
+        (vec!["check", "--config", "/"], 78),
+        (vec!["serve", "--config", "/no/such/file"], 78),
+        (vec!["serve"], 2),
+        (vec!["nonsense"], 2),
+        (vec!["sign", "--api-key", "K", "--secret-env", "NO_SUCH_VARIABLE"], 78),
+    ] {
+        assert_eq!(told(&arguments, "").status.code(), Some(code), "{arguments:?}");
+    }
+    let keys = files.dir.path().join("keys.toml");
+    let alike = std::fs::read_to_string(&keys).unwrap().replace(&secret("MEMBER"), &secret("OWNER"));
+    std::fs::write(&keys, alike).unwrap();
+    let fault = told(&["check", "--config", path], "");
+    assert_eq!(fault.status.code(), Some(78));
+    assert!(text(&fault.stderr).contains("signs like") && !text(&fault.stderr).contains(&secret("OWNER")));
+}
+
+#[test]
+fn explain_names_the_clause_and_never_a_secret_or_a_right_signature() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let files = Files::new(upstream.address, "");
+    let path = files.path();
+    let explain = |header: &str| {
+        let output = told(&["explain", "--config", path.to_str().unwrap()], header);
+        let said = text(&output.stdout);
+        assert!(!said.contains(&secret("OWNER")) && !said.contains(&secret("MEMBER")), "{said}");
+        said
+    };
+    let good = signed("OWNER");
+    let right = good.rsplit('=').next().unwrap();
+    assert!(explain(&good).contains("still good for use"));
+    let other_key = explain(&good.replace("NCSOWNER", "NCSMEMBER"));
+    assert!(other_key.contains("NCSOWNER") && !other_key.contains(right), "{other_key}");
+    let now = saltgate::clock::Clock::system().now();
+    let korean = crate::harness::signed_at("OWNER", now + std::time::Duration::from_secs(9 * 3600), &salt());
+    let korean = explain(&korean);
+    assert!(korean.contains("Korean time labelled Z"), "{korean}");
+    assert!(explain("Bearer x").contains("not HMAC-SHA256"));
+    assert!(explain(&good.replace("salt=", "salt=!")).contains("salt is not"));
+}
+
+#[test]
+fn every_refusal_is_in_the_log_under_its_id_and_no_secret_salt_or_signature_anywhere() {
+    let upstream = Upstream::start(service("account-1", "member-2"));
+    let files = Files::new(upstream.address, "");
+    let process = Process::serve(&files);
+    let address = process.address();
+    let header = signed("MEMBER");
+    let [salt, signature] =
+        ["salt=", "signature="].map(|name| header.split(name).nth(1).unwrap().split(',').next().unwrap());
+    let refused = [
+        (delete(address, &header), "not_creator"),
+        (delete(address, &header), "salt_reused"),
+        (delete(address, &header.replace("NCSMEMBER", "NCSOWNER")), "signature_mismatch"),
+        (delete(address, "Bearer x"), "unsupported_scheme"),
+    ];
+    for (answer, reason) in &refused {
+        let id = answer.field("x-request-id").unwrap();
+        until(reason, || process.log().lines().any(|line| line.contains(id) && line.contains(reason)));
+    }
+    let record: String = files.record().iter().map(ToString::to_string).collect();
+    assert!(record.contains("not_creator"), "what spent its salt is on record: {record}");
+    let everything = process.log() + &record;
+    for hidden in [salt, signature, &secret("MEMBER"), &secret("OWNER")] {
+        assert!(!everything.contains(hidden), "{hidden}");
+    }
+}
+
+#[test]
+fn live_ready_and_metrics_tell_the_state() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let mut gate = Gate::before(&upstream);
+    gate.delete(&signed("OWNER"));
+    gate.delete(&signed("NOBODY"));
+    assert_eq!(get(gate.admin(), "/live").status, 200);
+    assert_eq!(get(gate.admin(), "/ready").status, 200);
+    assert_eq!(get(gate.admin(), "/other").status, 404);
+    let metrics = gate.metrics();
+    for line in [
+        r#"saltgate_requests_total{outcome="forwarded",reason="ok"} 1"#,
+        r#"saltgate_requests_total{outcome="refused",reason="unknown_key"} 1"#,
+        "saltgate_replay_salts 1",
+        "saltgate_replay_max_salts 1000000",
+        "saltgate_config_last_reload_success 1",
+        "saltgate_build_info",
+        "saltgate_audit_sync_seconds_count",
+        "saltgate_request_seconds_count 2",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in {metrics}");
+    }
+    assert!(!metrics.contains("NCS"), "no metric is labelled by key");
+    assert!(gate.drain());
+}
