@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::{Date, Secret};
 
-/// A claimed signature. It can be compared only by [`SigningKey::verify`].
+/// A claimed signature. It is compared in constant time, and in one place.
 pub struct Signature([u8; 32]);
 
 impl Signature {
@@ -29,6 +29,16 @@ impl Signature {
         }
         Some(Self(bytes))
     }
+
+    /// Whether two signatures are the same, in constant time.
+    pub fn ct_eq(&self, other: &Self) -> bool {
+        same(&self.0, other).into()
+    }
+}
+
+/// The one comparison of signatures.
+fn same(computed: &[u8; 32], claimed: &Signature) -> Choice {
+    computed.ct_eq(&claimed.0)
 }
 
 impl fmt::Debug for Signature {
@@ -71,10 +81,9 @@ impl SigningKey {
         Self { keyed, salts }
     }
 
-    /// Whether `signature` is this key's for `date‖salt`. The one comparison of signatures, in
-    /// constant time.
+    /// Whether `signature` is this key's for `date‖salt`, in constant time.
     pub fn verify(&self, date: &Date<'_>, salt: &str, signature: &Signature) -> Choice {
-        mac(&self.keyed, &[date.text().as_bytes(), salt.as_bytes()]).ct_eq(&signature.0)
+        same(&mac(&self.keyed, &[date.text().as_bytes(), salt.as_bytes()]), signature)
     }
 
     /// The signature of a date and a salt, for those who send.
