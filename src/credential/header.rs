@@ -1,0 +1,218 @@
+//! The value of an `Authorization` header (contract §2).
+//!
+//! 1. `HMAC-SHA256`, one space, then `name=value` parameters separated by a comma and at most one space.
+//! 2. Exactly `apiKey`, `date`, `salt` and `signature`, each once, in any order: what two readers could read differently
+//!    is refused.
+//! 3. Scheme and names ignore ASCII case, values are taken byte for byte: no quoting, no escapes, no trimming.
+//! 4. At most 512 bytes, all of them visible ASCII or single spaces.
+//! 5. Another scheme is told apart first, whatever else is wrong: it is another client's, not a broken one of ours.
+
+use super::{Date, Malformed, PhpDates, Signature};
+
+/// What a client says who it is and what it signed. Well formed, and nothing more: no secret has been asked yet.
+#[derive(Debug)]
+pub struct Credentials<'h> {
+    api_key: &'h str,
+    date: Date<'h>,
+    salt: &'h str,
+    signature: Signature,
+}
+
+impl<'h> Credentials<'h> {
+    /// The most bytes a value may have.
+    pub const MAX: usize = 512;
+
+    /// Reads the whole value of the one `Authorization` field. Allocates nothing.
+    ///
+    /// # Errors
+    /// With the first clause of contract §2 that the value misses.
+    pub fn parse(value: &'h [u8], php: PhpDates) -> Result<Self, Malformed> {
+        let parameters = after_scheme(value)?;
+        if value.len() > Self::MAX {
+            return Err(Malformed::TooLong);
+        }
+        let parameters = visible_ascii(parameters).ok_or(Malformed::NotVisibleAscii)?;
+        let [api_key, date, salt, signature] = four_values(parameters)?;
+        if !consists_of(api_key, 1..=64, |byte| byte.is_ascii_alphanumeric()) {
+            return Err(Malformed::ApiKey);
+        }
+        if !consists_of(salt, 12..=64, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')) {
+            return Err(Malformed::Salt);
+        }
+        let signature = Signature::parse(signature.as_bytes()).ok_or(Malformed::Signature)?;
+        let date = Date::parse(date, php).map_err(Malformed::Date)?;
+        Ok(Self { api_key, date, salt, signature })
+    }
+
+    /// The name of the key, 1 to 64 ASCII letters and digits.
+    pub fn api_key(&self) -> &'h str {
+        self.api_key
+    }
+
+    /// The date that was signed.
+    pub fn date(&self) -> Date<'h> {
+        self.date
+    }
+
+    /// The salt that was signed, 12 to 64 bytes.
+    pub fn salt(&self) -> &'h str {
+        self.salt
+    }
+
+    /// What is claimed to be the MAC of date and salt.
+    pub fn signature(&self) -> &Signature {
+        &self.signature
+    }
+}
+
+/// The header value that carries these four, spelled as most clients do. Judges none of them.
+pub fn header_value(api_key: &str, date: &str, salt: &str, signature: &str) -> String {
+    format!("{SCHEME} apiKey={api_key}, date={date}, salt={salt}, signature={signature}")
+}
+
+const SCHEME: &str = "HMAC-SHA256";
+const NAMES: [&str; 4] = ["apiKey", "date", "salt", "signature"];
+
+fn after_scheme(value: &[u8]) -> Result<&[u8], Malformed> {
+    let (scheme, rest) = value.split_at_checked(SCHEME.len()).ok_or(Malformed::Scheme)?;
+    if !scheme.eq_ignore_ascii_case(SCHEME.as_bytes()) {
+        return Err(Malformed::Scheme);
+    }
+    match rest {
+        [] | [b' '] => Err(Malformed::NoParameters),
+        // Two spaces: the scheme is right, the spacing is not.
+        [b' ', b' ', ..] => Err(Malformed::NotVisibleAscii),
+        [b' ', parameters @ ..] => Ok(parameters),
+        _ => Err(Malformed::Scheme),
+    }
+}
+
+fn visible_ascii(bytes: &[u8]) -> Option<&str> {
+    let mut after_space = false;
+    for byte in bytes {
+        let space = *byte == b' ';
+        if !(byte.is_ascii_graphic() || space && !after_space) {
+            return None;
+        }
+        after_space = space;
+    }
+    std::str::from_utf8(bytes).ok()
+}
+
+/// The values in the order of [`NAMES`].
+fn four_values(parameters: &str) -> Result<[&str; 4], Malformed> {
+    let mut values = [None; 4];
+    for (index, parameter) in parameters.split(',').enumerate() {
+        // The space before the first parameter belongs to the scheme, and has been taken.
+        let parameter = if index == 0 { parameter } else { parameter.strip_prefix(' ').unwrap_or(parameter) };
+        let (name, value) = parameter.split_once('=').ok_or(Malformed::Separator)?;
+        let place = NAMES.iter().position(|known| known.eq_ignore_ascii_case(name));
+        let place = place.ok_or(Malformed::UnknownParameter)?;
+        if values[place].replace(value).is_some() {
+            return Err(Malformed::RepeatedParameter);
+        }
+    }
+    let present = |place: usize| values[place].ok_or(Malformed::MissingParameter(NAMES[place]));
+    Ok([present(0)?, present(1)?, present(2)?, present(3)?])
+}
+
+fn consists_of(value: &str, length: std::ops::RangeInclusive<usize>, allowed: impl Fn(u8) -> bool) -> bool {
+    length.contains(&value.len()) && value.bytes().all(allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::BadDate;
+    use super::*;
+    use Malformed::{
+        ApiKey, MissingParameter, NoParameters, NotVisibleAscii, RepeatedParameter, Salt, Scheme, Separator, TooLong,
+        UnknownParameter,
+    };
+
+    const GOOD: &str = "HMAC-SHA256 apiKey=NCSTESTKEY000001, date=2026-11-23T22:38:08Z, salt=cAhvtSQ1pU4NANjoBjRj, \
+                        signature=69f8adbe49c8658112ba2f6a8a5c4175d28823a006c7f3f766b1e234e0f4cd1e";
+
+    fn parse(value: &str) -> Result<Credentials<'_>, Malformed> {
+        Credentials::parse(value.as_bytes(), PhpDates::Accept)
+    }
+
+    #[test]
+    fn what_is_spelled_differently_and_means_the_same() {
+        let reversed = GOOD.strip_prefix("HMAC-SHA256 ").unwrap().rsplit(", ").collect::<Vec<_>>().join(",");
+        let cases = [
+            ("as it is", GOOD.to_owned()),
+            ("no spaces", GOOD.replace(", ", ",")),
+            ("lower-case scheme", GOOD.replace("HMAC-SHA256", "hmac-sha256")),
+            ("names as the Kotlin client spells them", GOOD.replace("apiKey", "Apikey").replace("date", "Date")),
+            ("another order", format!("HMAC-SHA256 {reversed}")),
+        ];
+        for (name, value) in cases {
+            let credentials = parse(&value).expect(name);
+            assert_eq!(credentials.api_key(), "NCSTESTKEY000001", "{name}");
+            assert_eq!(credentials.date().text(), "2026-11-23T22:38:08Z", "{name}");
+            assert_eq!(credentials.salt(), "cAhvtSQ1pU4NANjoBjRj", "{name}");
+            assert_eq!(credentials.signature().bytes()[..2], [0x69, 0xf8], "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_refused() {
+        let cases = [
+            ("nothing", String::new(), Scheme),
+            ("another scheme", "Bearer abc".into(), Scheme),
+            ("another scheme, however long", format!("Bearer {}", "a".repeat(600)), Scheme),
+            ("another MAC", GOOD.replace("SHA256", "MD5"), Scheme),
+            ("a longer scheme", GOOD.replace("SHA256", "SHA2567"), Scheme),
+            ("a tab for the space", GOOD.replace("SHA256 ", "SHA256\t"), Scheme),
+            ("a space first", format!(" {GOOD}"), Scheme),
+            ("the scheme alone", "HMAC-SHA256".into(), NoParameters),
+            ("the scheme and its space", "HMAC-SHA256 ".into(), NoParameters),
+            ("513 bytes", format!("{GOOD}{}", "a".repeat(513 - GOOD.len())), TooLong),
+            ("two spaces after the scheme", GOOD.replace("256 ", "256  "), NotVisibleAscii),
+            ("two spaces after a comma", GOOD.replace(", salt", ",  salt"), NotVisibleAscii),
+            ("a tab", GOOD.replace(", salt", ",\tsalt"), NotVisibleAscii),
+            ("not ASCII", GOOD.replace("NCS", "é"), NotVisibleAscii),
+            ("a comma at the end", format!("{GOOD},"), Separator),
+            ("two commas", GOOD.replace(", salt", ",,salt"), Separator),
+            ("a comma first", GOOD.replace("256 ", "256 ,"), Separator),
+            ("no value", GOOD.replace("salt=", "salt"), Separator),
+            ("another parameter", format!("{GOOD}, v=1"), UnknownParameter),
+            ("a space before =", GOOD.replace("salt=", "salt ="), UnknownParameter),
+            ("an empty name", format!("{GOOD}, =1"), UnknownParameter),
+            ("a parameter again", format!("{GOOD}, salt=cAhvtSQ1pU4NANjoBjRj"), RepeatedParameter),
+            ("a parameter again in another case", format!("{GOOD}, SALT=cAhvtSQ1pU4NANjoBjRj"), RepeatedParameter),
+            ("no salt", GOOD.replace("salt=cAhvtSQ1pU4NANjoBjRj, ", ""), MissingParameter("salt")),
+            ("no apiKey", GOOD.replace("apiKey=NCSTESTKEY000001, ", ""), MissingParameter("apiKey")),
+            ("an empty apiKey", GOOD.replace("NCSTESTKEY000001", ""), ApiKey),
+            ("65 bytes of apiKey", GOOD.replace("NCSTESTKEY000001", &"A".repeat(65)), ApiKey),
+            ("an apiKey of other bytes", GOOD.replace("NCSTEST", "NCS-TEST"), ApiKey),
+            ("a space before the comma", GOOD.replace("01, ", "01 , "), ApiKey),
+            ("a quoted value", GOOD.replace("NCSTESTKEY000001", "\"NCSTESTKEY000001\""), ApiKey),
+            ("11 bytes of salt", GOOD.replace("cAhvtSQ1pU4NANjoBjRj", "cAhvtSQ1pU4"), Salt),
+            ("65 bytes of salt", GOOD.replace("cAhvtSQ1pU4NANjoBjRj", &"a".repeat(65)), Salt),
+            ("a salt of other bytes", GOOD.replace("cAhvtSQ1pU4NANjoBjRj", "cAhvtSQ1pU4NANjo+jRj"), Salt),
+            ("an upper-case signature", GOOD.replace("69f8ad", "69F8AD"), Malformed::Signature),
+            ("a space at the end", format!("{GOOD} "), Malformed::Signature),
+            ("no zone", GOOD.replace("08Z", "08"), Malformed::Date(BadDate::Zone)),
+        ];
+        for (name, value, malformed) in cases {
+            assert_eq!(parse(&value).map(|_| ()), Err(malformed), "{name}");
+        }
+    }
+
+    #[test]
+    fn salts_and_keys_of_the_shortest_and_longest() {
+        for (api_key, salt) in [(1, 12), (64, 64)] {
+            let value = header_value(&"k".repeat(api_key), "2026-11-23T22:38Z", &"_".repeat(salt), &"0".repeat(64));
+            assert!(parse(&value).is_ok(), "{value}");
+        }
+    }
+
+    #[test]
+    fn php_dates_can_be_off() {
+        let value = GOOD.replace("08Z", "08.32400Z");
+        assert!(parse(&value).is_ok_and(|credentials| credentials.date().is_php_sdk()));
+        let refused = Credentials::parse(value.as_bytes(), PhpDates::Refuse).map(|_| ());
+        assert_eq!(refused, Err(Malformed::Date(BadDate::PhpSdk)));
+    }
+}

@@ -1,0 +1,78 @@
+use std::fmt;
+
+/// A signature as a client claims it: 32 bytes that mean nothing before [`SigningKey::verify`](super::SigningKey::verify).
+///
+/// There is no `PartialEq` and no way to the bytes from outside, so that nothing but `verify` can compare it.
+pub struct Signature([u8; 32]);
+
+impl Signature {
+    /// Reads 64 lower-case hexadecimal digits. Upper case is refused: one signature has one spelling.
+    pub fn parse(hex: &[u8]) -> Option<Self> {
+        let hex: &[u8; 64] = hex.try_into().ok()?;
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(hex.chunks_exact(2)) {
+            *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+        }
+        Some(Self(bytes))
+    }
+
+    pub(super) fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+/// Lower-case hexadecimal digits of a MAC.
+pub(super) fn to_hex(bytes: &[u8; 32]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
+}
+
+fn digit(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    }
+}
+
+impl fmt::Debug for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Signature(redacted)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lower_case_hex_and_only_that() {
+        let good = "0123456789abcdef".repeat(4);
+        let longer = format!("{good}0");
+        let cases: [(&str, &str, bool); 8] = [
+            ("64 digits", &good, true),
+            ("63 digits", &good[1..], false),
+            ("65 digits", &longer, false),
+            ("empty", "", false),
+            ("upper case", &good.to_uppercase(), false),
+            ("one upper-case digit", &good.replacen('a', "A", 1), false),
+            ("past f", &good.replacen('a', "g", 1), false),
+            ("between 9 and a", &good.replacen('0', ":", 1), false),
+        ];
+        for (name, hex, good) in cases {
+            assert_eq!(Signature::parse(hex.as_bytes()).is_some(), good, "{name}");
+        }
+    }
+
+    #[test]
+    fn hex_and_back() {
+        let bytes: [u8; 32] = std::array::from_fn(|i| (i * 37) as u8);
+        assert_eq!(Signature::parse(to_hex(&bytes).as_bytes()).unwrap().bytes(), &bytes);
+    }
+
+    #[test]
+    fn debug_shows_nothing() {
+        let signature = Signature::parse("ab".repeat(32).as_bytes()).unwrap();
+        assert_eq!(format!("{signature:?}"), "Signature(redacted)");
+    }
+}
