@@ -1,19 +1,28 @@
 //! The signing scheme (contract §2), pure: bytes in, verdict out.
 //!
-//! 1. The grammar is exact: one spelling of each thing, nothing quoted, nothing escaped, nothing
-//!    besides. Values are taken byte for byte.
-//! 2. The date grammar is prefix-free. What is signed is `date‖salt` without a delimiter: were
-//!    one valid date the beginning of another, bytes could move between date and salt under the
-//!    same signature, and a spent header would pass as a new one.
-//! 3. There is one comparison of signatures, and it takes the same time whatever it compares.
-//! 4. Nothing here allocates to parse, and nothing here panics on any bytes.
+//! 1. [`Credentials`] is the header: parsed once, whole, borrowing from it and allocating nothing.
+//! 2. [`Date`] is a grammar before it is a time. No date is the beginning of another, so that nothing can move between
+//!    date and salt under one signature.
+//! 3. The MAC covers the bytes that were received: neither date nor salt is ever printed anew before it is verified.
+//! 4. [`SigningKey::verify`] holds the one constant-time comparison of the crate.
+//! 5. Secrets, keys and signatures show nothing of themselves: no `Display`, no `PartialEq`, a redacted `Debug`.
 
+mod calendar;
 mod date;
 mod header;
+mod malformed;
 mod secret;
 mod signature;
+mod signing_key;
 
 pub use date::{BadDate, Date, PhpDates};
-pub use header::{Credentials, MAX_BYTES, Malformed, header_value};
+pub use header::{Credentials, header_value};
+pub use malformed::Malformed;
 pub use secret::{Secret, SecretError};
-pub use signature::{Signature, SigningKey};
+pub use signature::Signature;
+pub use signing_key::SigningKey;
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod vectors;

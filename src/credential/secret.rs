@@ -35,6 +35,11 @@ impl Secret {
         }
     }
 
+    /// A secret of random bytes, of which there are as many as there must be.
+    pub(super) fn from_random(bytes: &[u8; 32]) -> Self {
+        Self(Zeroizing::new(Box::from(bytes.as_slice())))
+    }
+
     /// The bytes, for whoever computes with them and for nobody who prints.
     pub fn expose(&self) -> &[u8] {
         &self.0

@@ -1,0 +1,56 @@
+//! Reading a header costs no allocation, whether it is accepted or refused: a stranger's header is the first thing the
+//! gateway looks at, and the most often.
+
+// Counting allocations needs a `GlobalAlloc`, which is an unsafe trait. It is sound: every call is handed unchanged to the
+// system's allocator, whose contract is the caller's, and all that is added is a thread-local counter that has no
+// destructor and never allocates. It lives in a test binary of its own and in nothing that is shipped.
+#![allow(unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::hint::black_box;
+
+use saltgate::credential::{Credentials, PhpDates};
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: `System` keeps the contract of `GlobalAlloc`, and gets exactly the arguments that came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promise about `layout` is the one `System` asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: `pointer` came from `System` with this layout, by the caller's promise.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocations(work: impl FnOnce()) -> usize {
+    let before = ALLOCATIONS.with(Cell::get);
+    work();
+    ALLOCATIONS.with(Cell::get) - before
+}
+
+#[test]
+fn parsing_allocates_nothing() {
+    let vectors: serde_json::Value = serde_json::from_str(include_str!("vectors.json")).unwrap();
+    for vector in vectors.as_array().unwrap() {
+        let good = vector["header"].as_str().unwrap().as_bytes();
+        assert_eq!(allocations(|| assert!(black_box(Credentials::parse(good, PhpDates::Accept)).is_ok())), 0);
+        for end in 0..good.len() {
+            let cut = &good[..end];
+            assert_eq!(allocations(|| assert!(black_box(Credentials::parse(cut, PhpDates::Accept)).is_err())), 0);
+        }
+    }
+    assert_eq!(allocations(|| drop(black_box(Box::new(1)))), 1, "the counter counts");
+}
