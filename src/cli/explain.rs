@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use super::{fail, load, report};
 use crate::clock::{self, Clock};
 use crate::config::Config;
-use crate::credential::{Credentials, Date, PhpDates, Secret, SigningKey, header_value};
+use crate::credential::{Credentials, Date, PhpDates, Secret, SigningKey};
 use crate::directory::{Caller, Directory};
 use crate::replay::{Floor, OutOfWindow};
 use crate::serve;
@@ -193,14 +193,9 @@ fn variants(secret: &Secret) -> Vec<(Option<&'static str>, Vec<u8>, bool)> {
 fn made_by(secret: &[u8], credentials: &Credentials<'_>, swapped: bool) -> bool {
     let Ok(secret) = Secret::new(secret) else { return false };
     let key = SigningKey::new(&secret);
-    let (date, salt) = (credentials.date(), credentials.salt());
-    if !swapped {
-        return key.verify(&date, salt, credentials.signature()).into();
-    }
-    let right = key.sign(salt, date.text());
-    let value = header_value(credentials.api_key(), date.text(), salt, &right);
-    Credentials::parse(value.as_bytes(), PhpDates::Accept)
-        .is_ok_and(|swapped| swapped.signature().ct_eq(credentials.signature()))
+    let (date, salt, signature) = (credentials.date(), credentials.salt(), credentials.signature());
+    let made = if swapped { key.verify_swapped(&date, salt, signature) } else { key.verify(&date, salt, signature) };
+    made.into()
 }
 
 fn skew_in_words(date: SystemTime, now: SystemTime) -> String {

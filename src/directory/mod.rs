@@ -52,13 +52,19 @@ pub struct Directory {
     decoy: Caller,
 }
 
-/// Two entries that cannot stand side by side.
+/// Why there is no snapshot: most often two entries that cannot stand side by side.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Clash {
     /// The same apiKey twice: the indices of both entries.
     ApiKey(usize, usize),
     /// Secrets that sign alike: the indices of both entries.
     Secret(usize, usize),
+    /// The operating system has no random bytes for a decoy.
+    NoRandomness,
+}
+
+fn decoy() -> Result<SigningKey, Clash> {
+    SigningKey::decoy().map_err(|_| Clash::NoRandomness)
 }
 
 /// Who signed, and with which secret.
@@ -84,7 +90,7 @@ impl Directory {
     /// A snapshot of these entries.
     ///
     /// # Errors
-    /// If two entries have one apiKey, or two secrets sign alike.
+    /// If two entries have one apiKey, or two secrets sign alike, or there is no randomness.
     pub fn new(entries: Vec<Entry>) -> Result<Self, Clash> {
         let mut callers = HashMap::with_capacity(entries.len());
         let mut names: HashMap<String, usize> = HashMap::with_capacity(entries.len());
@@ -95,8 +101,7 @@ impl Directory {
             }
             names.insert(entry.api_key.clone(), index);
             let mut signing = entry.secrets.iter().map(SigningKey::new);
-            let signing =
-                [signing.next().unwrap_or_else(SigningKey::decoy), signing.next().unwrap_or_else(SigningKey::decoy)];
+            let signing = [signing.next().map_or_else(decoy, Ok)?, signing.next().map_or_else(decoy, Ok)?];
             for key in signing.iter().take(entry.secrets.len()) {
                 if let Some(first) = blocks.insert(key.block_digest(), index) {
                     return Err(Clash::Secret(first, index));
@@ -120,7 +125,7 @@ impl Directory {
             role: None,
             active: false,
             expires: None,
-            signing: [SigningKey::decoy(), SigningKey::decoy()],
+            signing: [decoy()?, decoy()?],
         };
         Ok(Self { callers, decoy })
     }

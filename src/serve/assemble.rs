@@ -70,6 +70,10 @@ pub fn directory(config: &mut Config) -> Result<Directory, Vec<Fault>> {
     });
     Directory::new(entries.collect()).map_err(|clash| {
         let (what, first, second) = match clash {
+            Clash::NoRandomness => {
+                let message = "the operating system has no random bytes; the decoy for unknown keys cannot be made";
+                return vec![Fault::new(&config.keys_file, None, "", message)];
+            }
             Clash::ApiKey(first, second) => ("has the api_key of the one", first, second),
             Clash::Secret(first, second) => ("has a secret that signs like one of the key", first, second),
         };

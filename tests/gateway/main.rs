@@ -1,6 +1,7 @@
 //! The gateway as its callers and its upstream see it: real sockets, real servers.
 
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 mod architecture;
 mod decisions;
