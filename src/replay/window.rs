@@ -48,3 +48,42 @@ impl Window {
         if date <= floor.0 { Err(OutOfWindow::BelowFloor) } else { Ok(()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::OutOfWindow::{BelowFloor, Future, Past};
+    use super::*;
+
+    #[test]
+    fn the_window_is_open_at_both_ends_to_the_nanosecond() {
+        let (second, tick) = (Duration::from_secs(1), Duration::from_nanos(1));
+        let window = Window { past: 5 * second, future: 3 * second };
+        let now = UNIX_EPOCH + 1000 * second;
+        let (oldest, newest) = (now - window.past, now + window.future);
+        let below = UNIX_EPOCH;
+        for (name, date, floor, verdict) in [
+            ("at the old end", oldest, below, Err(Past)),
+            ("just within the old end", oldest + tick, below, Ok(())),
+            ("now", now, below, Ok(())),
+            ("just within the new end", newest - tick, below, Ok(())),
+            ("at the new end", newest, below, Err(Future)),
+            ("at the floor", now, now, Err(BelowFloor)),
+            ("just above the floor", now + tick, now, Ok(())),
+            ("below the floor", oldest + tick, now, Err(BelowFloor)),
+            ("past, and below the floor", oldest, now, Err(Past)),
+            ("ahead, and below the floor", newest, newest, Err(Future)),
+            ("a floor at the new end", newest - tick, newest, Err(BelowFloor)),
+            ("a floor at the old end", oldest + tick, oldest, Ok(())),
+        ] {
+            assert_eq!(window.judge(date, now, Floor(floor)), verdict, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_bound_that_cannot_be_represented_excludes_nothing() {
+        let window = Window { past: Duration::MAX, future: Duration::MAX };
+        assert_eq!(window.judge(UNIX_EPOCH, UNIX_EPOCH, Floor(UNIX_EPOCH - Duration::from_secs(1))), Ok(()));
+    }
+}
