@@ -192,8 +192,8 @@ fn explain_names_the_clause_and_never_a_secret_or_a_right_signature() {
     let korean = crate::harness::signed_at("OWNER", now + std::time::Duration::from_secs(9 * 3600), &salt());
     let korean = explain(&korean);
     assert!(korean.contains("Korean time labelled Z"), "{korean}");
-    assert!(explain("Bearer x").contains("not HMAC-SHA256"));
-    assert!(explain(&good.replace("salt=", "salt=!")).contains("salt is not"));
+    assert!(explain("Bearer x").contains("must be HMAC-SHA256"));
+    assert!(explain(&good.replace("salt=", "salt=!")).contains("salt must be"));
 }
 
 #[test]
