@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::sync::oneshot;
 
 use crate::clock::{self, Clock};
 use writer::Writer;
@@ -137,13 +138,12 @@ impl Record {
 
     /// Puts a request on record that spent its salt and was refused. Not waited for.
     pub fn refused(&self, entry: &Entry, reason: &'static str) {
-        self.write("refused", entry, json!({ "decision": "refuse", "reason": reason }));
+        drop(self.write("refused", entry, json!({ "decision": "refuse", "reason": reason })));
     }
 
-    fn write(&self, kind: &str, entry: &Entry, more: serde_json::Value) {
-        if let Some(writer) = &self.writer {
-            writer.write(self.line(kind, entry, more));
-        }
+    fn write(&self, kind: &str, entry: &Entry, more: serde_json::Value) -> Option<oneshot::Receiver<()>> {
+        let writer = self.writer.as_ref()?;
+        Some(writer.write(self.line(kind, entry, more)))
     }
 
     fn line(&self, kind: &str, entry: &Entry, more: serde_json::Value) -> Vec<u8> {
@@ -184,27 +184,30 @@ pub struct OpenIntent {
 pub struct ClosedIntent(());
 
 impl OpenIntent {
-    /// Records the outcome.
-    pub fn close(mut self, outcome: Outcome) -> ClosedIntent {
-        self.conclude(outcome);
+    /// Records the outcome, and waits until it is written. If it cannot be now, the writer keeps
+    /// it: the deletion is over, and its caller has to be answered.
+    pub async fn close(mut self, outcome: Outcome) -> ClosedIntent {
+        if let Some(written) = self.conclude(outcome) {
+            drop(written.await);
+        }
         ClosedIntent(())
     }
 
-    fn conclude(&mut self, outcome: Outcome) {
-        let Some(entry) = self.entry.take() else { return };
+    fn conclude(&mut self, outcome: Outcome) -> Option<oneshot::Receiver<()>> {
+        let entry = self.entry.take()?;
         let took = self.record.clock.elapsed().saturating_sub(self.since);
         let more = json!({
             "outcome": outcome.as_str(),
             "upstream_status": outcome.status(),
             "duration_seconds": took.as_secs_f64(),
         });
-        self.record.write("outcome", &entry, more);
+        self.record.write("outcome", &entry, more)
     }
 }
 
 impl Drop for OpenIntent {
     fn drop(&mut self) {
-        self.conclude(Outcome::Unknown);
+        drop(self.conclude(Outcome::Unknown));
     }
 }
 
@@ -239,7 +242,7 @@ mod tests {
         let first = record.open(entry("1")).await.unwrap();
         assert_eq!(lines(dir.path()).len(), 1, "the intent is there before anything is sent");
         let second = record.open(entry("2")).await.unwrap();
-        first.close(Outcome::Deleted(200));
+        first.close(Outcome::Deleted(200)).await;
         drop(second);
         record.refused(&entry("3"), "not_creator");
         drop(record);

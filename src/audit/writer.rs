@@ -16,7 +16,7 @@ use crate::clock::{self, Clock};
 
 /// How long after a failure the writer tries again.
 const RETRY: Duration = Duration::from_millis(500);
-/// Lines nobody waits for that are kept while the disk is full, before they are given up.
+/// Lines that are kept while the disk is full, before they are given up.
 const MAX_BACKLOG: usize = 100_000;
 
 /// One thread that appends lines to one file and syncs as many at once as have come.
@@ -32,6 +32,9 @@ pub(super) struct Writer {
 struct Line {
     bytes: Vec<u8>,
     durable: Option<oneshot::Sender<()>>,
+    /// Whether it is written later if it cannot be written now. An intent is not: whoever waits
+    /// for it then sends nothing.
+    keep: bool,
 }
 
 /// Why no record can be kept.
@@ -80,14 +83,21 @@ impl Writer {
         self.healthy.load(Ordering::Relaxed)
     }
 
+    /// Writes a line or nothing, and says which.
     pub(super) async fn write_durably(&self, bytes: Vec<u8>) -> Result<(), NotRecorded> {
-        let (durable, answer) = oneshot::channel();
-        self.send(Line { bytes, durable: Some(durable) });
-        answer.await.map_err(|_| NotRecorded)
+        self.queue(bytes, false).await.map_err(|_| NotRecorded)
     }
 
-    pub(super) fn write(&self, bytes: Vec<u8>) {
-        self.send(Line { bytes, durable: None });
+    /// Writes a line, now or once it can be. What is returned says when it was written; nobody
+    /// need wait for it.
+    pub(super) fn write(&self, bytes: Vec<u8>) -> oneshot::Receiver<()> {
+        self.queue(bytes, true)
+    }
+
+    fn queue(&self, bytes: Vec<u8>, keep: bool) -> oneshot::Receiver<()> {
+        let (durable, written) = oneshot::channel();
+        self.send(Line { bytes, durable: Some(durable), keep });
+        written
     }
 
     fn send(&self, line: Line) {
@@ -116,7 +126,7 @@ struct Appender {
     clock: Clock,
     on_sync: Box<dyn Fn(Duration) + Send>,
     healthy: Arc<AtomicBool>,
-    /// Lines nobody waits for that could not be written yet.
+    /// Lines to keep that could not be written yet.
     backlog: Vec<u8>,
 }
 
@@ -157,10 +167,10 @@ impl Appender {
             }
             return;
         }
-        // Whoever waits is told by the dropped sender, and sends nothing; what nobody waits for
-        // is kept for the next try.
+        // Whoever waits is told by the dropped sender; what must not be lost is kept for the next
+        // try.
         batch.truncate(resumed);
-        for line in lines.iter().filter(|line| line.durable.is_none()) {
+        for line in lines.iter().filter(|line| line.keep) {
             batch.extend_from_slice(&line.bytes);
         }
         if batch.iter().filter(|&&b| b == b'\n').count() > MAX_BACKLOG {

@@ -53,7 +53,7 @@ async fn send(recorded: Recorded, seen: &mut Observation) -> Concluded {
         Err(why) => {
             seen.detail = Some(why);
             seen.concluded(Ended::Failed, Reason::OwnershipUnavailable);
-            return Concluded { answer: Err(Answer::BAD_GATEWAY), _intent: intent.close(Outcome::NotSent) };
+            return Concluded { answer: Err(Answer::BAD_GATEWAY), _intent: intent.close(Outcome::NotSent).await };
         }
     };
     let sent = cleared.upstream().send_once(request, &intent).await;
@@ -82,7 +82,7 @@ async fn send(recorded: Recorded, seen: &mut Observation) -> Concluded {
         }
     };
     seen.concluded(ended, reason);
-    Concluded { answer, _intent: intent.close(outcome) }
+    Concluded { answer, _intent: intent.close(outcome).await }
 }
 
 /// What goes upstream, rebuilt from what was parsed; only end-to-end fields, the query and the
