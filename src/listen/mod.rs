@@ -55,13 +55,13 @@ impl Door {
     /// If somebody else has it.
     pub fn open(address: SocketAddr) -> Result<Self, ListenError> {
         let failed = |error| ListenError { address, error };
-        let taken = if address.port() == 0 {
-            // A free port is nobody else's; what it is has to be known before it can be locked.
-            bind(address, false).and_then(|alone| alone.local_addr())
-        } else {
-            Ok(address)
-        };
-        let address = taken.map_err(failed)?;
+        if address.port() == 0 {
+            // The kernel shares no port that it chooses by itself; giving it back to take it
+            // again would let somebody else have it.
+            let first = bind(address, true).map_err(failed)?;
+            let address = first.local_addr().map_err(failed)?;
+            return Ok(Self { address, first, _lock: lock(address).map_err(failed)? });
+        }
         let lock = lock(address).map_err(failed)?;
         bind(address, false).map_err(failed)?;
         let first = bind(address, true).map_err(failed)?;
