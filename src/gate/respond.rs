@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{Response, StatusCode};
+use http::{Response, StatusCode, Version};
 use http_body::{Frame, SizeHint};
 use serde_json::json;
 use tower::{Layer, Service};
@@ -62,6 +62,8 @@ where
 fn relay(response: Response<Relay>) -> Response<Body> {
     let mut response = response.map(Body::Relayed);
     hygiene::relay_response(response.headers_mut());
+    // An upstream of HTTP/1.0 does not make its client one.
+    *response.version_mut() = Version::HTTP_11;
     response
 }
 
