@@ -10,7 +10,8 @@ const SHARDS: usize = 16;
 
 /// Who holds how many places, of which there are only so many.
 ///
-/// Locked after a shard of the memory, never before.
+/// Its own locks are taken to reserve and to forget; a place that is held or given back is two
+/// atomic steps.
 pub(super) struct Ledger {
     max: usize,
     max_per_key: usize,
@@ -19,19 +20,15 @@ pub(super) struct Ledger {
     /// Held, of all keys.
     held: AtomicUsize,
     hash: RandomState,
-    tallies: [Mutex<HashMap<Arc<str>, Tally>>; SHARDS],
+    tallies: [Mutex<HashMap<Box<str>, Arc<Tally>>>; SHARDS],
 }
 
+/// What one key has.
 #[derive(Default)]
-struct Tally {
-    reserved: usize,
-    held: [usize; GENERATIONS],
-}
-
-impl Tally {
-    fn taken(&self) -> usize {
-        self.reserved + self.held.iter().sum::<usize>()
-    }
+pub(super) struct Tally {
+    /// Held and set aside.
+    taken: AtomicUsize,
+    held: [AtomicUsize; GENERATIONS],
 }
 
 impl Ledger {
@@ -56,46 +53,27 @@ impl Ledger {
 
     /// A place for `api_key`, given back when the reservation is dropped.
     pub(super) fn reserve(self: &Arc<Self>, api_key: &str) -> Result<Reservation, Unavailable> {
-        let one_more = |taken| (taken < self.max).then_some(taken + 1);
-        if self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).is_err() {
+        if !one_more(&self.taken, self.max) {
             return Err(Unavailable::Full);
         }
-        let reserved = self.reserve_share(api_key);
-        if reserved.is_err() {
-            self.taken.fetch_sub(1, Ordering::AcqRel);
-        }
-        reserved.map(|api_key| Reservation { ledger: self.clone(), api_key })
-    }
-
-    fn reserve_share(&self, api_key: &str) -> Result<Arc<str>, Unavailable> {
-        let mut tallies = self.shard(api_key).lock().map_err(|_| Unavailable::OutOfReach)?;
-        if let Some((name, _)) = tallies.get_key_value(api_key) {
-            let name = name.clone();
-            let tally = tallies.entry(name.clone()).or_default();
-            if tally.taken() >= self.max_per_key {
-                return Err(Unavailable::KeyShare);
-            }
-            tally.reserved += 1;
-            return Ok(name);
-        }
-        if self.max_per_key == 0 {
-            return Err(Unavailable::KeyShare);
-        }
-        let name: Arc<str> = api_key.into();
-        tallies.insert(name.clone(), Tally { reserved: 1, ..Tally::default() });
-        Ok(name)
-    }
-
-    /// The reservation's place is held from now on, in this generation.
-    pub(super) fn hold(&self, api_key: &str, generation: usize) {
-        self.held.fetch_add(1, Ordering::Relaxed);
-        // The reservation's drop takes one off what is taken; the place is taken still.
-        self.taken.fetch_add(1, Ordering::AcqRel);
-        if let Ok(mut tallies) = self.shard(api_key).lock() {
-            if let Some(tally) = tallies.get_mut(api_key) {
-                tally.held[generation] += 1;
+        match self.share(api_key) {
+            Ok(tally) => Ok(Reservation { ledger: self.clone(), tally, held: false }),
+            Err(unavailable) => {
+                self.taken.fetch_sub(1, Ordering::AcqRel);
+                Err(unavailable)
             }
         }
+    }
+
+    fn share(&self, api_key: &str) -> Result<Arc<Tally>, Unavailable> {
+        let shard = &self.tallies[self.hash.hash_one(api_key) as usize % SHARDS];
+        let mut tallies = shard.lock().map_err(|_| Unavailable::OutOfReach)?;
+        let tally = match tallies.get(api_key) {
+            Some(tally) => tally,
+            None => tallies.entry(api_key.into()).or_default(),
+        };
+        // Within the lock: a tally that nobody has taken of goes when it is next looked through.
+        if one_more(&tally.taken, self.max_per_key) { Ok(tally.clone()) } else { Err(Unavailable::KeyShare) }
     }
 
     /// Everything in this generation is forgotten.
@@ -103,40 +81,35 @@ impl Ledger {
         for shard in &self.tallies {
             let Ok(mut tallies) = shard.lock() else { continue };
             tallies.retain(|_, tally| {
-                let forgotten = std::mem::take(&mut tally.held[generation]);
+                let forgotten = tally.held[generation].swap(0, Ordering::AcqRel);
                 self.held.fetch_sub(forgotten, Ordering::Relaxed);
                 self.taken.fetch_sub(forgotten, Ordering::AcqRel);
-                tally.taken() > 0
+                tally.taken.fetch_sub(forgotten, Ordering::AcqRel) > forgotten
             });
         }
     }
+}
 
-    fn give_back(&self, api_key: &str) {
-        self.taken.fetch_sub(1, Ordering::AcqRel);
-        if let Ok(mut tallies) = self.shard(api_key).lock() {
-            if let Some(tally) = tallies.get_mut(api_key) {
-                tally.reserved -= 1;
-                if tally.taken() == 0 {
-                    tallies.remove(api_key);
-                }
-            }
-        }
-    }
-
-    fn shard(&self, api_key: &str) -> &Mutex<HashMap<Arc<str>, Tally>> {
-        &self.tallies[self.hash.hash_one(api_key) as usize % SHARDS]
-    }
+/// One more, unless that were more than `max`.
+fn one_more(count: &AtomicUsize, max: usize) -> bool {
+    let one_more = |count| (count < max).then_some(count + 1);
+    count.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).is_ok()
 }
 
 impl Reservation {
-    /// Whose place it is.
-    pub(super) fn api_key(&self) -> &str {
-        &self.api_key
+    /// The place is held from now on, in this generation, until that is forgotten.
+    pub(super) fn hold(mut self, generation: usize) {
+        self.tally.held[generation].fetch_add(1, Ordering::AcqRel);
+        self.ledger.held.fetch_add(1, Ordering::Relaxed);
+        self.held = true;
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.ledger.give_back(&self.api_key);
+        if !self.held {
+            self.tally.taken.fetch_sub(1, Ordering::AcqRel);
+            self.ledger.taken.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! 1. A salt lives in one of 64 shards by its own bits; a claim is one step under that shard's
 //!    lock, the judgement of window and floor included.
-//! 2. A shard has four generations by date, and a salt is looked for in all of them: which one it
-//!    is in never decides whether it is found.
-//! 3. A generation is forgotten whole, under all locks at once, and the floor is raised to its
-//!    newest date before it goes. So *above the floor all that was spent is remembered, at or
+//! 2. A shard has four generations by date in one table: which one a salt is in never decides
+//!    whether it is found.
+//! 3. A generation is forgotten whole: under all locks at once the floor is raised to its newest
+//!    date, and what comes after is told apart from it; then its salts go, shard by shard. So *above the floor all that was spent is remembered, at or
 //!    below it nothing is admitted*, whatever the clock does.
 //! 4. A generation is forgotten only when elapsed time says that its salts had their time, and
 //!    the wall clock agrees that its newest date is out of the window: a jump alone empties
@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::ledger::Ledger;
-use super::table::Table;
+use super::table::{Table, Tag};
 use super::{Claim, ClaimRefused, Floor, OutOfWindow, Reservation, SaltId, SpentSalts, Unavailable, Window};
 use crate::clock::Clock;
 
@@ -62,12 +62,16 @@ pub struct Memory {
 
 #[derive(Default)]
 struct Shard {
+    salts: Table,
     generations: [Generation; GENERATIONS],
 }
 
-#[derive(Default)]
+/// The salts of a span of dates, as far as one shard goes.
+#[derive(Clone, Copy, Default)]
 struct Generation {
-    salts: Table,
+    salts: usize,
+    /// Which of its two tags its salts have.
+    turn: bool,
     /// The newest date in it, in nanoseconds since 1970.
     newest: i64,
     /// The elapsed time at which the last of its salts has had its time.
@@ -95,22 +99,21 @@ impl Memory {
 
     /// Bytes of heap that the salts take.
     pub fn heap_bytes(&self) -> usize {
-        let shards = self.shards.iter().filter_map(|shard| shard.lock().ok());
-        shards.map(|shard| shard.generations.iter().map(|g| g.salts.heap_bytes()).sum::<usize>()).sum()
+        self.shards.iter().filter_map(|shard| shard.lock().ok()).map(|shard| shard.salts.heap_bytes()).sum()
     }
 
     fn shard(&self, salt: SaltId) -> &Mutex<Shard> {
         &self.shards[usize::from(salt[0]) % SHARDS]
     }
 
-    fn spend(&self, place: &Reservation, salt: SaltId, date: SystemTime, window: Window) -> Result<(), ClaimRefused> {
+    fn spend(&self, place: Reservation, salt: SaltId, date: SystemTime, window: Window) -> Result<(), ClaimRefused> {
         let generation = generation(date, window);
         let mut shard = self.shard(salt).lock().map_err(|_| ClaimRefused::Unknown)?;
         let now = self.clock.now();
         window.judge(date, now, self.floor()).map_err(ClaimRefused::OutOfWindow)?;
         // Dates that cannot be written in nanoseconds are centuries out of any window.
         let nanos = nanos(date).ok_or(ClaimRefused::OutOfWindow(OutOfWindow::Future))?;
-        if shard.generations.iter().any(|generation| generation.salts.contains(salt)) {
+        if shard.salts.contains(salt) {
             return Err(ClaimRefused::Reused);
         }
         let its_time = match date.duration_since(now) {
@@ -118,42 +121,56 @@ impl Memory {
             Err(behind) => window.past.saturating_sub(behind.duration()),
         };
         let expires = self.clock.elapsed().saturating_add(its_time);
-        let home = &mut shard.generations[generation];
-        if home.salts.is_empty() {
-            *home = Generation { newest: i64::MIN, ..Generation::default() };
+        let Shard { salts, generations } = &mut *shard;
+        let home = &mut generations[generation];
+        if home.salts == 0 {
+            *home = Generation { newest: i64::MIN, turn: home.turn, ..Generation::default() };
         }
-        home.salts.insert(salt);
+        salts.insert(salt, Tag::new(generation, home.turn));
+        home.salts += 1;
         home.newest = home.newest.max(nanos);
         home.expires = home.expires.max(expires);
         home.past = home.past.max(window.past);
-        self.ledger.hold(place.api_key(), generation);
+        place.hold(generation);
         Ok(())
     }
 
-    /// Forgets one generation if it had its time, in all shards at once.
+    /// Forgets one generation if it had its time.
     fn forget_one(&self, generation: usize) {
+        let Some(forgotten) = self.give_up(generation) else { return };
+        // Nothing asks for these any more, and nothing new is taken for one of them. Each shard
+        // is locked for no longer than its own part takes.
+        for (shard, tag) in self.shards.iter().zip(forgotten) {
+            if let Ok(mut shard) = shard.lock() {
+                shard.salts.forget(tag);
+            }
+        }
+    }
+
+    /// Raises the floor over a generation that had its time, in all shards at once, and returns
+    /// what its salts are tagged with, by shard.
+    fn give_up(&self, generation: usize) -> Option<Vec<Tag>> {
         // In the order of the shards, as everybody who takes more than one.
-        let Ok(mut shards) = self.shards.iter().map(Mutex::lock).collect::<Result<Vec<MutexGuard<'_, Shard>>, _>>()
-        else {
-            return;
-        };
-        let filled = || shards.iter().map(|shard| &shard.generations[generation]).filter(|g| !g.salts.is_empty());
-        let Some(newest) = filled().map(|g| g.newest).max() else { return };
+        let mut shards = self.shards.iter().map(Mutex::lock).collect::<Result<Vec<MutexGuard<'_, Shard>>, _>>().ok()?;
+        let filled = || shards.iter().map(|shard| &shard.generations[generation]).filter(|g| g.salts > 0);
+        let newest = filled().map(|g| g.newest).max()?;
         let (elapsed, now) = (self.clock.elapsed(), self.clock.now());
         let had_its_time = filled().all(|g| {
             let out_of_window = now.checked_sub(g.past).and_then(nanos).is_some_and(|oldest| newest <= oldest);
             elapsed >= g.expires && out_of_window
         });
         if !had_its_time {
-            return;
+            return None;
         }
         self.floor.fetch_max(newest, Ordering::AcqRel);
-        let forgotten: Vec<Generation> =
-            shards.iter_mut().map(|shard| std::mem::take(&mut shard.generations[generation])).collect();
         self.ledger.forget(generation);
-        // Giving memory back takes its time; nobody need wait for it.
-        drop(shards);
-        drop(forgotten);
+        let give_up = |shard: &mut MutexGuard<'_, Shard>| {
+            let old = &mut shard.generations[generation];
+            let tag = Tag::new(generation, old.turn);
+            *old = Generation { turn: !old.turn, ..Generation::default() };
+            tag
+        };
+        Some(shards.iter_mut().map(give_up).collect())
     }
 }
 
@@ -173,7 +190,7 @@ impl SpentSalts for Memory {
     }
 
     fn claim(&self, place: Reservation, salt: SaltId, date: SystemTime, window: Window) -> Claim<'_> {
-        Claim::Now(self.spend(&place, salt, date, window))
+        Claim::Now(self.spend(place, salt, date, window))
     }
 
     fn forget(&self) {

@@ -77,7 +77,9 @@ impl Claim<'_> {
 /// A place set aside. Dropping it gives it back.
 pub struct Reservation {
     ledger: Arc<ledger::Ledger>,
-    api_key: Arc<str>,
+    tally: Arc<ledger::Tally>,
+    /// Set once a salt holds the place.
+    held: bool,
 }
 
 /// Why a claim was refused. In each case but the last the salt was not spent by it.
