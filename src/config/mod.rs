@@ -76,10 +76,12 @@ pub struct Config {
 /// `[runtime] workers`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Workers {
-    /// One per core.
+    /// One runtime per core, each with its own listener and connections.
     PerCore,
-    /// So many.
+    /// So many of them.
     Count(NonZeroUsize),
+    /// One runtime for all cores, which share the work.
+    Shared,
 }
 
 /// `[replay.memory]`.

@@ -118,13 +118,17 @@ fn workers<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> Workers {
                     s.settings.push(default);
                     Workers::PerCore
                 }
+                (DeValue::String(word), _) if word == "shared" => {
+                    s.settings.push(Setting { value: "\"shared\"".into(), ..default });
+                    Workers::Shared
+                }
                 (_, Some(count)) if count.get() <= 1024 => {
                     s.settings.push(Setting { value: count.to_string(), ..default });
                     Workers::Count(count)
                 }
                 _ => {
                     let at = Some(value.span().start);
-                    s.fault_at(at, "runtime.workers", "expected \"per-core\" or a number from 1 to 1024");
+                    s.fault_at(at, "runtime.workers", "expected \"per-core\", \"shared\" or a number from 1 to 1024");
                     Workers::PerCore
                 }
             }

@@ -83,7 +83,8 @@ impl Gateway {
         let failed = |error: std::io::Error| StartError::Other(format!("workers cannot be started: {error}"));
         let listeners = door.listeners(workers).map_err(failed)?;
         let limits = connection::Limits::new(&config);
-        let workers = workers::start(listeners, &process, &current, &limits, &closed).map_err(failed)?;
+        let workers =
+            workers::start(config.workers, listeners, &process, &current, &limits, &closed).map_err(failed)?;
         let (admin, admin_worker) = match admin {
             None => (None, None),
             Some(door) => {

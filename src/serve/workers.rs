@@ -5,6 +5,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
 use super::connection::{self, Limits};
@@ -12,8 +13,12 @@ use crate::config;
 use crate::gate::{Generation, Process};
 use crate::stack::stack;
 
-/// One runtime per core, each with a listener of its own on the shared port: a request stays on
-/// the core that accepted it. This is the one place where that is chosen.
+/// The threads that serve. A worker is a listener of its own on the shared port, a stack, and its
+/// own connections upstream.
+///
+/// This is the one place where it is chosen how workers are run: each on a runtime of its own,
+/// where a request stays on the core that accepted it, or one on a runtime that spreads its
+/// requests over all cores (`shared`), for a machine whose cores do much besides.
 pub(super) struct Workers {
     threads: Vec<JoinHandle<()>>,
     /// Each worker says when it is done; a worker that is not has until then.
@@ -26,11 +31,20 @@ pub(super) fn count(workers: config::Workers) -> usize {
     match workers {
         config::Workers::Count(count) => count.get(),
         config::Workers::PerCore => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        config::Workers::Shared => 1,
+    }
+}
+
+fn runtime(workers: config::Workers) -> io::Result<Runtime> {
+    match workers {
+        config::Workers::PerCore | config::Workers::Count(_) => Builder::new_current_thread().enable_all().build(),
+        config::Workers::Shared => Builder::new_multi_thread().thread_name("worker").enable_all().build(),
     }
 }
 
 /// Starts a worker per listener. The first does the housekeeping.
 pub(super) fn start(
+    kind: config::Workers,
     listeners: Vec<TcpListener>,
     process: &Arc<Process>,
     current: &Arc<ArcSwap<Generation>>,
@@ -40,12 +54,12 @@ pub(super) fn start(
     let (done, all_done) = mpsc::channel();
     let (give_up, given_up) = watch::channel(false);
     let threads = listeners.into_iter().enumerate().map(|(worker, listener)| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = runtime(kind)?;
         let (process, current, limits) = (process.clone(), current.clone(), limits.clone());
         let (closing, mut given_up, done) = (closing.clone(), given_up.clone(), done.clone());
         std::thread::Builder::new().name(format!("worker-{worker}")).spawn(move || {
             let _done = done;
-            runtime.block_on(async move {
+            let work = async move {
                 if worker == 0 {
                     tokio::spawn(super::housekeeping(process.clone(), current.clone()));
                 }
@@ -58,7 +72,10 @@ pub(super) fn start(
                     () = work => {}
                     _ = given_up.wait_for(|given_up| *given_up) => {}
                 }
-            });
+            };
+            runtime.block_on(async { drop(runtime.spawn(work).await) });
+            // Whatever still hangs when the time is up is not waited for.
+            runtime.shutdown_background();
         })
     });
     let threads = threads.collect::<io::Result<_>>()?;

@@ -77,7 +77,7 @@ pub struct Metrics {
     upstream_healthy: IntGaugeVec,
     reload_success: IntGauge,
     config_info: IntGaugeVec,
-    log_dropped: IntGauge,
+    log_dropped: IntCounter,
 }
 
 impl Metrics {
@@ -125,6 +125,9 @@ impl Metrics {
         let store = histogram("saltgate_replay_store_seconds", "Time to spend a salt.", TIMES)?;
         let fence_seconds = Gauge::new("saltgate_fence_seconds", "How long the fence still stands; 0 without one.")?;
         registry.register(Box::new(fence_seconds.clone()))?;
+        let log_dropped =
+            IntCounter::new("saltgate_log_dropped_total", "Lines of the log that nobody read fast enough.")?;
+        registry.register(Box::new(log_dropped.clone()))?;
         let build = labelled("saltgate_build_info", "The version of this build.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Ok(Self {
@@ -151,7 +154,7 @@ impl Metrics {
             )?,
             reload_success: gauge("saltgate_config_last_reload_success", "1 if the last reload was taken.")?,
             config_info: labelled("saltgate_config_info", "The configuration in force.", &["hash"])?,
-            log_dropped: gauge("saltgate_log_dropped_total", "Lines of the log that nobody read fast enough.")?,
+            log_dropped,
             registry,
         })
     }
@@ -202,7 +205,7 @@ impl Metrics {
 
     /// How many lines of the log were dropped so far.
     pub fn log_dropped(&self, lines: usize) {
-        self.log_dropped.set(i64::try_from(lines).unwrap_or(i64::MAX));
+        self.log_dropped.inc_by((lines as u64).saturating_sub(self.log_dropped.get()));
     }
 
     /// The text that Prometheus reads.

@@ -3,6 +3,8 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use saltgate::clock::Clock;
@@ -45,6 +47,54 @@ fn what_was_sent_and_not_answered_may_have_happened_and_is_not_sent_again() {
     assert_eq!(fares(switching), told(502, "OutcomeUnknown", 1, "unknown"), "another protocol");
 }
 
+/// An upstream of bare connections: `play` reads as much or as little as it likes.
+fn bare(play: impl Fn(TcpStream) + Send + 'static) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || listener.incoming().flatten().for_each(play));
+    address
+}
+
+#[test]
+fn a_connection_that_is_reset_before_the_request_is_read_is_not_tried_again() {
+    // Closing with bytes unread makes the kernel send a reset instead of an end.
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = connections.clone();
+    let upstream = bare(move |stream| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        let mut first = [0];
+        while stream.peek(&mut first).is_ok_and(|n| n == 0) {}
+        drop(stream);
+    });
+    let gate = Gate::with(upstream, "[ownership.delegate]\n", Clock::system());
+    let answer = gate.delete(&signed("OWNER"));
+    assert_eq!((answer.status, answer.error_code().as_str()), (502, "OutcomeUnknown"));
+    assert_eq!((connections.load(Ordering::SeqCst), outcome(&gate).as_str()), (1, "unknown"));
+}
+
+#[test]
+fn an_answer_that_comes_before_the_body_was_read_is_the_answer() {
+    let upstream = bare(|mut stream| {
+        let (mut head, mut byte) = (Vec::new(), [0]);
+        while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|n| n == 1) {
+            head.push(byte[0]);
+        }
+        answer(&mut stream, "409 Conflict", "Connection: close\r\n", r#"{"errorCode":"Early"}"#);
+        // The end of what was sent is awaited, so that no reset overtakes the answer.
+        let _ = stream.shutdown(Shutdown::Write);
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let gate = Gate::with(upstream, "[ownership.delegate]\n", Clock::system());
+    let request = format!(
+        "DELETE /crm-core/v1/segments/{SEGMENT} HTTP/1.1\r\nHost: g\r\nAuthorization: {}\r\nConnection: close\r\nContent-Length: 60000\r\n\r\n{}",
+        signed("OWNER"),
+        "x".repeat(60_000)
+    );
+    let answer = exchange(gate.address(), &request);
+    assert_eq!((answer.status, answer.error_code().as_str()), (409, "Early"), "{answer:?}");
+    assert_eq!(outcome(&gate), "refused_by_upstream");
+}
+
 #[test]
 fn what_the_upstream_answers_is_relayed() {
     let informed = |stream: &mut TcpStream| {
@@ -82,13 +132,13 @@ fn if_ownership_cannot_be_learned_nothing_is_deleted() {
     for (status, body, expected) in rows {
         let (status, body) = (status.to_string(), body.to_string());
         let row = format!("{status} {body}");
-        let upstream = Upstream::start(std::sync::Arc::new(move |_, stream| answer(stream, &status, "", &body)));
+        let upstream = Upstream::start(Arc::new(move |_, stream| answer(stream, &status, "", &body)));
         let gate = Gate::before(&upstream);
         let answer = gate.delete(&signed("OWNER"));
         assert_eq!((answer.status, answer.error_code().as_str()), (*expected, "BadGateway"), "{row}");
         assert_eq!(upstream.deletes(), 0, "{row}");
     }
-    let upstream = Upstream::start(std::sync::Arc::new(|_, stream| drop(stream.read(&mut [0]))));
+    let upstream = Upstream::start(Arc::new(|_, stream| drop(stream.read(&mut [0]))));
     let gate = Gate::before(&upstream);
     let answer = gate.delete(&signed("OWNER"));
     assert_eq!((answer.status, answer.error_code().as_str()), (504, "GatewayTimeout"));
@@ -100,7 +150,7 @@ fn connections_are_kept_and_one_that_died_in_the_pool_costs_nothing() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let gate = Gate::with(upstream.address, "[runtime]\nworkers = 1\n", Clock::system());
     (0..5).for_each(|_| assert_eq!(gate.delete(&signed("OWNER")).status, 200));
-    assert_eq!(upstream.connections.load(std::sync::atomic::Ordering::SeqCst), 1, "ten exchanges, one connection");
+    assert_eq!(upstream.connections.load(Ordering::SeqCst), 1, "ten exchanges, one connection");
 
     let closing = Upstream::start(but_delete(|stream| {
         answer(stream, "200 OK", "", "{}");

@@ -5,6 +5,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use saltgate::clock::Clock;
 use saltgate::config::Config;
 
 use crate::harness::{Files, Gate, Upstream, answer, but_delete, delete, get, salt, secret, service, signed, until};
@@ -41,15 +42,45 @@ impl Process {
         process
     }
 
+    /// Its files may not grow over so many bytes; the log is a pipe, which has no size.
+    fn limited_to(files: &Files, bytes: u64) -> Self {
+        let log = files.dir.path().join("log");
+        let run = format!(
+            "trap '' XFSZ; exec prlimit --fsize={bytes}:unlimited {} serve --config {} 2>&1 >/dev/null",
+            env!("CARGO_BIN_EXE_saltgate"),
+            files.path().display()
+        );
+        let mut child = Command::new("sh").args(["-c", &run]).stdout(Stdio::piped()).spawn().unwrap();
+        let (mut lines, mut kept) = (child.stdout.take().unwrap(), std::fs::File::create(&log).unwrap());
+        std::thread::spawn(move || std::io::copy(&mut lines, &mut kept));
+        let process = Self { child, log };
+        until("it serves", || process.log().contains("\"serving\""));
+        process
+    }
+
+    fn lift_limit(&self) {
+        let pid = self.child.id().to_string();
+        let lifted = Command::new("prlimit").args(["--fsize=unlimited", "--pid", &pid]).status();
+        assert!(lifted.unwrap().success());
+    }
+
     fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
+    fn admin(&self) -> std::net::SocketAddr {
+        self.announced("admin")
+    }
+
     fn address(&self) -> std::net::SocketAddr {
+        self.announced("address")
+    }
+
+    fn announced(&self, field: &str) -> std::net::SocketAddr {
         let log = self.log();
         let line = log.lines().find(|line| line.contains("\"serving\"")).unwrap();
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
-        line["address"].as_str().unwrap().parse().unwrap()
+        line[field].as_str().unwrap().parse().unwrap()
     }
 
     fn signal(&self, name: &str) {
@@ -131,6 +162,56 @@ fn sigterm_finishes_what_is_in_flight_and_ends_with_0() {
     assert_eq!(in_flight.join().unwrap(), 200);
     assert_eq!(process.child.wait().unwrap().code(), Some(0));
     assert!(std::net::TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn one_runtime_for_all_cores_serves_and_drains_as_one_per_core_does() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let mut gate = Gate::with(upstream.address, "[runtime]\nworkers = \"shared\"\n", Clock::system());
+    let address = gate.address();
+    let header = signed("OWNER");
+    let threads: Vec<_> = (0..8)
+        .map(|_| {
+            let header = header.clone();
+            std::thread::spawn(move || (delete(address, &header).status, delete(address, &signed("MEMBER")).status))
+        })
+        .collect();
+    let statuses: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+    assert_eq!(statuses.iter().filter(|(once, _)| *once == 200).count(), 1, "the salts are the process's");
+    assert!(statuses.iter().all(|(_, own)| *own == 200), "{statuses:?}");
+    assert!(gate.drain());
+}
+
+#[test]
+fn a_full_disk_is_503_before_anything_is_spent_and_recovers_by_itself() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let files = Files::new(upstream.address, "");
+    // A limit on the size of files stands for the disk: a write over it fails as on a full one.
+    let mut process = Process::limited_to(&files, 2048);
+    let address = process.address();
+    let mut answers = Vec::new();
+    let refused = loop {
+        let header = signed("OWNER");
+        let answer = delete(address, &header);
+        answers.push(answer.status);
+        assert!(matches!(answer.status, 200 | 500 | 503), "{answer:?}");
+        if answer.status == 503 {
+            assert_eq!(answer.error_code(), "ServiceUnavailable");
+            break header;
+        }
+        assert!(answers.len() < 50, "{answers:?}");
+    };
+    assert_eq!(get(process.admin(), "/ready").status, 503);
+    let sent = answers.iter().filter(|status| **status == 200).count();
+    assert_eq!(upstream.deletes(), sent, "what was not on record was not sent");
+    process.lift_limit();
+    until("it can be written again", || get(process.admin(), "/ready").status == 200);
+    assert_eq!(delete(address, &refused).status, 200, "it had spent nothing");
+    process.signal("-TERM");
+    process.child.wait().unwrap();
+    let record = files.record();
+    let count = |kind: &str| record.iter().filter(|line| line["kind"] == kind).count();
+    assert_eq!((count("intent"), count("outcome")), (sent + 1, sent + 1), "no line is torn, none is lost");
 }
 
 #[test]
