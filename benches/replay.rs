@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use criterion::{Criterion, criterion_group};
 use saltgate::clock::Clock;
-use saltgate::replay::{Claim, ClaimRefused, Memory, MemorySettings, SaltId, SpentSalts, WhenNew, Window};
+use saltgate::replay::{Claim, ClaimRefused, Memory, MemorySettings, Room, SaltId, SpentSalts, WhenNew, Window};
 
 const HELD: u64 = 1_000_000;
 /// So few that the memory is still about as full at the end.
@@ -36,8 +36,7 @@ fn claim(memory: &Memory, n: u64, now: SystemTime) -> Result<(), ClaimRefused> {
 fn filled(now: SystemTime) -> Memory {
     let room = (HELD + ROUND) as usize;
     let settings = MemorySettings {
-        max_salts: room,
-        max_salts_per_key: room,
+        room: Room { max_salts: room, max_salts_per_key: room },
         when_new: WhenNew::Accept,
         window: Window::default(),
     };

@@ -30,7 +30,7 @@ enum Command {
     #[cfg(feature = "demo")]
     Demo(demo::Arguments),
     /// Runs the gateway
-    Serve(WithConfig),
+    Serve(serve::Arguments),
     /// Loads everything and prints what differs from the defaults
     Check(check::Arguments),
     /// Prints the value of an Authorization header
@@ -56,7 +56,7 @@ pub fn run() -> ExitCode {
     match Arguments::parse().command {
         #[cfg(feature = "demo")]
         Command::Demo(arguments) => demo::run(&arguments),
-        Command::Serve(arguments) => serve::run(&arguments.config),
+        Command::Serve(arguments) => serve::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Sign(arguments) => sign::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments.config),

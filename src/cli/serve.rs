@@ -1,6 +1,7 @@
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -10,11 +11,23 @@ use crate::config::Config;
 use crate::serve::{Gateway, StartError};
 use crate::telemetry;
 
-pub(super) fn run(path: &Path) -> ExitCode {
-    let config = match load(path) {
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// The configuration, in TOML
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// DANGEROUS: moves a replay journal that is damaged aside and forgets which salts it knew;
+    /// nothing signed before this start plus window_future is admitted
+    #[arg(long)]
+    discard_replay_journal: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    let mut config = match load(&arguments.config) {
         Ok(config) => config,
         Err(code) => return code,
     };
+    config.discard_replay_journal = arguments.discard_replay_journal;
     let logs = telemetry::start_logs(LevelFilter::INFO);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -46,10 +59,12 @@ fn announce(gateway: &Gateway) {
         "serving"
     );
     let process = gateway.process();
-    tracing::warn!(
-        "[replay.memory]: a restart forgets which salts were spent; what the window before it admits could be replayed \
-         unless when_new = \"fence\""
-    );
+    if gateway.forgets() {
+        tracing::warn!(
+            "[replay.memory]: a restart forgets which salts were spent; what the window before it admits could be \
+             replayed unless when_new = \"fence\""
+        );
+    }
     if let Some(until) = process.salts.fenced_until() {
         tracing::warn!(
             until = crate::clock::rfc3339(until),

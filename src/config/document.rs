@@ -311,6 +311,32 @@ impl<'s> Section<'s> {
             .unwrap_or(default)
     }
 
+    /// A duration as above, or one of some words.
+    pub(super) fn duration_or_word<T: Copy>(
+        &mut self,
+        source: &mut Source<'s>,
+        name: &'static str,
+        default: Duration,
+        least: Duration,
+        words: &[(&str, T)],
+    ) -> Result<Duration, T> {
+        let word = self.table.get(name).and_then(|value| value.get_ref().as_str());
+        if let Some((word, value)) = words.iter().find(|(known, _)| Some(*known) == word) {
+            let shown = humantime::format_duration(default).to_string();
+            self.take(name);
+            let setting = Setting { key: self.key(name), value: quoted(word), default: Some(quoted(&shown)) };
+            source.settings.push(setting);
+            return Err(*value);
+        }
+        let faults = source.faults.len();
+        let duration = self.duration(source, name, default, least);
+        if let Some(fault) = source.faults.get_mut(faults) {
+            let words: Vec<String> = words.iter().map(|(word, _)| quoted(word)).collect();
+            fault.message = format!("{}, or {}", fault.message, words.join(" or "));
+        }
+        Ok(duration)
+    }
+
     pub(super) fn size(&mut self, source: &mut Source<'s>, name: &'static str, default: usize) -> usize {
         let read = |_: &mut Source<'s>, _, _: &str, value| {
             let bytes = match &value {

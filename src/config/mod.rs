@@ -53,6 +53,9 @@ pub struct Config {
     pub php_dates: bool,
     /// The replay memory.
     pub replay: Replay,
+    /// Moves the replay journal aside and starts behind the fence: the command line's to say,
+    /// never a file's.
+    pub discard_replay_journal: bool,
     /// The keys.
     pub keys: Vec<KeyEntry>,
     /// The file they came from.
@@ -84,9 +87,36 @@ pub enum Workers {
     Shared,
 }
 
-/// `[replay.memory]`.
+/// `[replay.…]`.
+#[derive(Clone, Debug)]
+pub enum Replay {
+    /// `[replay.memory]`.
+    Memory(Places),
+    /// `[replay.journal]`.
+    Journal {
+        /// The directory.
+        path: PathBuf,
+        /// When what is spent is on disk.
+        sync: JournalSync,
+        /// What every store has.
+        places: Places,
+    },
+}
+
+/// `[replay.journal] sync`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JournalSync {
+    /// When the operating system likes.
+    Os,
+    /// This often.
+    Every(Duration),
+    /// Before a claim is answered.
+    Each,
+}
+
+/// What every store has.
 #[derive(Clone, Copy, Debug)]
-pub struct Replay {
+pub struct Places {
     /// Salts there is room for.
     pub max_salts: usize,
     /// Salts one key may hold.
@@ -325,10 +355,29 @@ danger_no_record = true
             ("no port", but("127.0.0.1:0", "localhost"), KEY, &["c.toml:3: listener.address", "no address"]),
             ("no store", but("[replay.memory]", ""), KEY, &["replay: no store"]),
             (
-                "journal",
-                but("[replay.memory]", "[replay.journal]\npath = \"x\""),
+                "redis",
+                but("[replay.memory]", "[replay.redis]\nurl = \"x\""),
                 KEY,
-                &["replay.journal: is not in this build yet"],
+                &["replay.redis: is not in this build yet"],
+            ),
+            ("journal", but("[replay.memory]", "[replay.journal]\npath = \"x\"\nsync = \"each\""), KEY, &[]),
+            (
+                "a journal nowhere",
+                but("[replay.memory]", "[replay.journal]"),
+                KEY,
+                &["c.toml:5: replay.journal.path: is missing"],
+            ),
+            (
+                "a journal synced now and then",
+                but("[replay.memory]", "[replay.journal]\npath = \"x\"\nsync = \"sometimes\""),
+                KEY,
+                &["replay.journal.sync", "sometimes", "\"each\""],
+            ),
+            (
+                "two stores",
+                but("[replay.memory]", "[replay.memory]\n[replay.journal]\npath = \"x\""),
+                KEY,
+                &["replay: two stores"],
             ),
             ("no ownership", but("[ownership.delegate]", ""), KEY, &["ownership: no source"]),
             ("observe", format!("mode = \"observe\"\n{SOUND}"), KEY, &["observe", "not in this build yet"]),

@@ -6,7 +6,9 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::document::{Fault, Section, Setting, Source, integer, quoted};
-use super::{Audit, Authority, Config, Limits, Ownership, Replay, Sync, Upstream, WhenNew, Workers, keys};
+use super::{
+    Audit, Authority, Config, JournalSync, Limits, Ownership, Places, Replay, Sync, Upstream, WhenNew, Workers, keys,
+};
 use crate::policy::{Role, Route, Routes};
 use crate::replay::Window;
 
@@ -57,8 +59,11 @@ pub(super) fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) ->
         (all_keys, warnings) = (keys, key_warnings);
         faults.extend(key_faults);
     }
-    match (listener, directory, ownership, upstream, audit) {
-        (Some(listener), Some(keys_file), Some(ownership), Some(upstream), Some(audit)) if faults.is_empty() => {
+    match (listener, replay, directory, ownership, upstream, audit) {
+        (Some(listener), Some(replay), Some(keys_file), Some(ownership), Some(upstream), Some(audit))
+            if faults.is_empty() =>
+        {
+            warnings.extend(warn_of_one_process(path, &replay, listener, environment));
             Ok(Config {
                 file: path.into(),
                 listener,
@@ -67,6 +72,7 @@ pub(super) fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) ->
                 window,
                 php_dates,
                 replay,
+                discard_replay_journal: false,
                 keys: all_keys,
                 keys_file,
                 ownership,
@@ -163,20 +169,73 @@ fn one_of<'s>(
     section
 }
 
-fn replay<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> Replay {
+fn replay<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> Option<Replay> {
     let faults = s.faults.len();
-    let mut section = one_of(root, s, "replay", &["journal", "redis"], "[replay.memory]");
-    if !section.has("memory") && s.faults.len() == faults {
-        s.fault_at(None, "replay", "no store is named; expected [replay.memory]");
-    }
-    let mut memory = section.section(s, "memory");
-    let max_salts = memory.count(s, "max_salts", 1_000_000);
-    let max_salts_per_key = memory.count(s, "max_salts_per_key", (max_salts / 4).max(1));
-    let words = [("fence", WhenNew::Fence), ("accept", WhenNew::Accept)];
-    let when_new = memory.word(s, "when_new", &words, words[0]);
-    memory.finish(s);
+    let choices = "[replay.journal] or [replay.memory]";
+    let mut section = one_of(root, s, "replay", &["redis"], choices);
+    let replay = match (section.has("journal"), section.has("memory")) {
+        (true, false) => {
+            let mut journal = section.section(s, "journal");
+            let path = journal.text(s, "path", "a directory for the journal");
+            let sync = journal_sync(&mut journal, s);
+            let places = places(&mut journal, s);
+            journal.finish(s);
+            path.map(|path| Replay::Journal { path: s.resolve(&path), sync, places })
+        }
+        (false, true) => {
+            let mut memory = section.section(s, "memory");
+            let places = places(&mut memory, s);
+            memory.finish(s);
+            Some(Replay::Memory(places))
+        }
+        (both, _) => {
+            if s.faults.len() == faults {
+                let what = if both { "two stores are named" } else { "no store is named" };
+                s.fault_at(None, "replay", format!("{what}; expected one of {choices}"));
+            }
+            return None;
+        }
+    };
     section.finish(s);
-    Replay { max_salts, max_salts_per_key, when_new }
+    replay
+}
+
+fn places<'s>(store: &mut Section<'s>, s: &mut Source<'s>) -> Places {
+    let max_salts = store.count(s, "max_salts", 1_000_000);
+    let max_salts_per_key = store.count(s, "max_salts_per_key", (max_salts / 4).max(1));
+    let words = [("fence", WhenNew::Fence), ("accept", WhenNew::Accept)];
+    let when_new = store.word(s, "when_new", &words, words[0]);
+    Places { max_salts, max_salts_per_key, when_new }
+}
+
+fn journal_sync<'s>(journal: &mut Section<'s>, s: &mut Source<'s>) -> JournalSync {
+    let words = [("os", JournalSync::Os), ("each", JournalSync::Each)];
+    let default = Duration::from_millis(10);
+    journal.duration_or_word(s, "sync", default, MILLISECOND, &words).map_or_else(|word| word, JournalSync::Every)
+}
+
+/// A store of one process where there may be several: worth a look, and no fault.
+fn warn_of_one_process(
+    file: &Path,
+    replay: &Replay,
+    listener: SocketAddr,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Option<Fault> {
+    let key = match replay {
+        Replay::Memory(_) => "replay.memory",
+        Replay::Journal { .. } => "replay.journal",
+    };
+    let why = if environment("KUBERNETES_SERVICE_HOST").is_some() {
+        "this is a Kubernetes pod, of which there may be several"
+    } else if !listener.ip().is_loopback() {
+        "the listener is not loopback, and there may be several gateways"
+    } else {
+        return None;
+    };
+    let message = format!(
+        "protects one process, and {why}: gateways that share keys must share one store, or each admits a header once"
+    );
+    Some(Fault::new(file, None, key, message))
 }
 
 fn directory<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> Option<std::path::PathBuf> {

@@ -1,10 +1,8 @@
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::{Reservation, Unavailable, memory::GENERATIONS};
+use super::{Reservation, Room, Unavailable, book::GENERATIONS};
 
 const SHARDS: usize = 16;
 
@@ -19,8 +17,22 @@ pub(super) struct Ledger {
     taken: AtomicUsize,
     /// Held, of all keys.
     held: AtomicUsize,
-    hash: RandomState,
-    tallies: [Mutex<HashMap<Box<str>, Arc<Tally>>>; SHARDS],
+    tallies: [Mutex<HashMap<KeyTag, Arc<Tally>>>; SHARDS],
+}
+
+/// An apiKey, as small as a journal can keep it beside each salt: 32 bits of a hash that is the
+/// same in every process. Two keys that share a tag share a share; only keys that are known get
+/// as far as this, so nobody can choose to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct KeyTag(pub(super) u32);
+
+impl KeyTag {
+    pub(super) fn of(api_key: &str) -> Self {
+        // FNV-1a, folded.
+        let hash =
+            api_key.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+        Self((hash >> 32) as u32 ^ hash as u32)
+    }
 }
 
 /// What one key has.
@@ -32,19 +44,23 @@ pub(super) struct Tally {
 }
 
 impl Ledger {
-    pub(super) fn new(max: usize, max_per_key: usize) -> Self {
+    pub(super) fn new(room: Room) -> Self {
         Self {
-            max,
-            max_per_key,
+            max: room.max_salts,
+            max_per_key: room.max_salts_per_key,
             taken: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
-            hash: RandomState::new(),
             tallies: std::array::from_fn(|_| Mutex::default()),
         }
     }
 
     pub(super) fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
+    }
+
+    /// Set aside and not held yet, of all keys.
+    pub(super) fn set_aside(&self) -> usize {
+        self.taken.load(Ordering::Acquire).saturating_sub(self.held())
     }
 
     pub(super) fn capacity(&self) -> usize {
@@ -56,8 +72,9 @@ impl Ledger {
         if !one_more(&self.taken, self.max) {
             return Err(Unavailable::Full);
         }
-        match self.share(api_key) {
-            Ok(tally) => Ok(Reservation { ledger: self.clone(), tally, held: false }),
+        let key = KeyTag::of(api_key);
+        match self.share(key) {
+            Ok(tally) => Ok(Reservation { ledger: self.clone(), tally, key, held: false }),
             Err(unavailable) => {
                 self.taken.fetch_sub(1, Ordering::AcqRel);
                 Err(unavailable)
@@ -65,15 +82,27 @@ impl Ledger {
         }
     }
 
-    fn share(&self, api_key: &str) -> Result<Arc<Tally>, Unavailable> {
-        let shard = &self.tallies[self.hash.hash_one(api_key) as usize % SHARDS];
-        let mut tallies = shard.lock().map_err(|_| Unavailable::OutOfReach)?;
-        let tally = match tallies.get(api_key) {
-            Some(tally) => tally,
-            None => tallies.entry(api_key.into()).or_default(),
-        };
+    fn share(&self, key: KeyTag) -> Result<Arc<Tally>, Unavailable> {
+        let mut tallies = self.shard(key).lock().map_err(|_| Unavailable::OutOfReach)?;
+        let tally = tallies.entry(key).or_default();
         // Within the lock: a tally that nobody has taken of goes when it is next looked through.
         if one_more(&tally.taken, self.max_per_key) { Ok(tally.clone()) } else { Err(Unavailable::KeyShare) }
+    }
+
+    /// A place for a salt that was spent in an earlier life: there must be one, whatever the
+    /// limits are now.
+    pub(super) fn recall(self: &Arc<Self>, key: KeyTag) -> Reservation {
+        self.taken.fetch_add(1, Ordering::AcqRel);
+        let tally = match self.shard(key).lock() {
+            Ok(mut tallies) => tallies.entry(key).or_default().clone(),
+            Err(_) => Arc::default(),
+        };
+        tally.taken.fetch_add(1, Ordering::AcqRel);
+        Reservation { ledger: self.clone(), tally, key, held: false }
+    }
+
+    fn shard(&self, key: KeyTag) -> &Mutex<HashMap<KeyTag, Arc<Tally>>> {
+        &self.tallies[key.0 as usize % SHARDS]
     }
 
     /// Everything in this generation is forgotten.
@@ -97,6 +126,11 @@ fn one_more(count: &AtomicUsize, max: usize) -> bool {
 }
 
 impl Reservation {
+    /// Whose place it is.
+    pub(super) fn key(&self) -> KeyTag {
+        self.key
+    }
+
     /// The place is held from now on, in this generation, until that is forgotten.
     pub(super) fn hold(mut self, generation: usize) {
         self.tally.held[generation].fetch_add(1, Ordering::AcqRel);

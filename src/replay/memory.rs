@@ -1,49 +1,20 @@
-//! The spent salts of one process, in memory.
+//! The spent salts of one process, in its memory and nowhere else: a restart forgets them.
 //!
-//! 1. A salt lives in one of 64 shards by its own bits; a claim is one step under that shard's
-//!    lock, the judgement of window and floor included.
-//! 2. A shard has four generations by date in one table: which one a salt is in never decides
-//!    whether it is found.
-//! 3. A generation is forgotten whole: under all locks at once the floor is raised to its newest
-//!    date, and what comes after is told apart from it; then its salts go, shard by shard. So *above the floor all that was spent is remembered, at or
-//!    below it nothing is admitted*, whatever the clock does.
-//! 4. A generation is forgotten only when elapsed time says that its salts had their time, and
-//!    the wall clock agrees that its newest date is out of the window: a jump alone empties
-//!    nothing, and raising the floor turns nobody away.
-//! 5. Nothing is evicted. A place is reserved before it is needed; a full memory refuses.
-//!
-//! What a memory cannot know: what was spent before it began. [`WhenNew::Fence`] raises the floor
-//! to the start plus the window's future, which covers an earlier life whose clock and window did
-//! not reach further. [`WhenNew::Accept`] raises nothing.
+//! What it cannot know is what was spent before it began. [`WhenNew::Fence`] raises the floor to
+//! the start plus the window's future, which covers an earlier life whose clock and window did not
+//! reach further. [`WhenNew::Accept`] raises nothing.
 
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
-use super::ledger::Ledger;
-use super::table::{Table, Tag};
-use super::{Claim, ClaimRefused, Floor, OutOfWindow, Reservation, SaltId, SpentSalts, Unavailable, Window};
+use super::book::Book;
+use super::{Claim, Floor, Reservation, Room, SaltId, SpentSalts, Unavailable, WhenNew, Window};
 use crate::clock::Clock;
-
-pub(super) const GENERATIONS: usize = 4;
-const SHARDS: usize = 64;
-
-/// What an empty memory means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WhenNew {
-    /// Perhaps an earlier one was lost: nothing that it may have admitted is admitted again.
-    Fence,
-    /// A first start, or a restart whose forgetting is accepted.
-    Accept,
-}
 
 /// How large a memory is, and how it begins.
 #[derive(Clone, Copy, Debug)]
 pub struct MemorySettings {
-    /// Salts there is room for.
-    pub max_salts: usize,
-    /// Salts that one key may hold.
-    pub max_salts_per_key: usize,
+    /// How much room there is.
+    pub room: Room,
     /// What its being empty means.
     pub when_new: WhenNew,
     /// The window at the start.
@@ -53,31 +24,8 @@ pub struct MemorySettings {
 /// See the module.
 pub struct Memory {
     clock: Clock,
-    shards: Box<[Mutex<Shard>]>,
-    /// Nanoseconds since 1970. Raised only under all locks, read under any.
-    floor: AtomicI64,
+    book: Book,
     fence: Option<SystemTime>,
-    ledger: Arc<Ledger>,
-}
-
-#[derive(Default)]
-struct Shard {
-    salts: Table,
-    generations: [Generation; GENERATIONS],
-}
-
-/// The salts of a span of dates, as far as one shard goes.
-#[derive(Clone, Copy, Default)]
-struct Generation {
-    salts: usize,
-    /// Which of its two tags its salts have.
-    turn: bool,
-    /// The newest date in it, in nanoseconds since 1970.
-    newest: i64,
-    /// The elapsed time at which the last of its salts has had its time.
-    expires: Duration,
-    /// How old a date was admitted into it.
-    past: Duration,
 }
 
 impl Memory {
@@ -87,98 +35,18 @@ impl Memory {
             WhenNew::Fence => clock.now().checked_add(settings.window.future),
             WhenNew::Accept => None,
         };
-        let ledger = Ledger::new(settings.max_salts, settings.max_salts_per_key);
-        Self {
-            clock,
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            floor: AtomicI64::new(fence.map_or(i64::MIN, nanos_up)),
-            fence,
-            ledger: Arc::new(ledger),
-        }
+        Self { book: Book::new(clock.clone(), settings.room, fence), clock, fence }
     }
 
     /// Bytes of heap that the salts take.
     pub fn heap_bytes(&self) -> usize {
-        self.shards.iter().filter_map(|shard| shard.lock().ok()).map(|shard| shard.salts.heap_bytes()).sum()
-    }
-
-    fn shard(&self, salt: SaltId) -> &Mutex<Shard> {
-        &self.shards[usize::from(salt[0]) % SHARDS]
-    }
-
-    fn spend(&self, place: Reservation, salt: SaltId, date: SystemTime, window: Window) -> Result<(), ClaimRefused> {
-        let generation = generation(date, window);
-        let mut shard = self.shard(salt).lock().map_err(|_| ClaimRefused::Unknown)?;
-        let now = self.clock.now();
-        window.judge(date, now, self.floor()).map_err(ClaimRefused::OutOfWindow)?;
-        // Dates that cannot be written in nanoseconds are centuries out of any window.
-        let nanos = nanos(date).ok_or(ClaimRefused::OutOfWindow(OutOfWindow::Future))?;
-        if shard.salts.contains(salt) {
-            return Err(ClaimRefused::Reused);
-        }
-        let its_time = match date.duration_since(now) {
-            Ok(ahead) => window.past + ahead,
-            Err(behind) => window.past.saturating_sub(behind.duration()),
-        };
-        let expires = self.clock.elapsed().saturating_add(its_time);
-        let Shard { salts, generations } = &mut *shard;
-        let home = &mut generations[generation];
-        if home.salts == 0 {
-            *home = Generation { newest: i64::MIN, turn: home.turn, ..Generation::default() };
-        }
-        salts.insert(salt, Tag::new(generation, home.turn));
-        home.salts += 1;
-        home.newest = home.newest.max(nanos);
-        home.expires = home.expires.max(expires);
-        home.past = home.past.max(window.past);
-        place.hold(generation);
-        Ok(())
-    }
-
-    /// Forgets one generation if it had its time.
-    fn forget_one(&self, generation: usize) {
-        let Some(forgotten) = self.give_up(generation) else { return };
-        // Nothing asks for these any more, and nothing new is taken for one of them. Each shard
-        // is locked for no longer than its own part takes.
-        for (shard, tag) in self.shards.iter().zip(forgotten) {
-            if let Ok(mut shard) = shard.lock() {
-                shard.salts.forget(tag);
-            }
-        }
-    }
-
-    /// Raises the floor over a generation that had its time, in all shards at once, and returns
-    /// what its salts are tagged with, by shard.
-    fn give_up(&self, generation: usize) -> Option<Vec<Tag>> {
-        // In the order of the shards, as everybody who takes more than one.
-        let mut shards = self.shards.iter().map(Mutex::lock).collect::<Result<Vec<MutexGuard<'_, Shard>>, _>>().ok()?;
-        let filled = || shards.iter().map(|shard| &shard.generations[generation]).filter(|g| g.salts > 0);
-        let newest = filled().map(|g| g.newest).max()?;
-        let (elapsed, now) = (self.clock.elapsed(), self.clock.now());
-        let had_its_time = filled().all(|g| {
-            let out_of_window = now.checked_sub(g.past).and_then(nanos).is_some_and(|oldest| newest <= oldest);
-            elapsed >= g.expires && out_of_window
-        });
-        if !had_its_time {
-            return None;
-        }
-        self.floor.fetch_max(newest, Ordering::AcqRel);
-        self.ledger.forget(generation);
-        let give_up = |shard: &mut MutexGuard<'_, Shard>| {
-            let old = &mut shard.generations[generation];
-            let tag = Tag::new(generation, old.turn);
-            *old = Generation { turn: !old.turn, ..Generation::default() };
-            tag
-        };
-        Some(shards.iter_mut().map(give_up).collect())
+        self.book.heap_bytes()
     }
 }
 
 impl SpentSalts for Memory {
     fn floor(&self) -> Floor {
-        let nanos = self.floor.load(Ordering::Acquire);
-        let distance = Duration::from_nanos(nanos.unsigned_abs());
-        Floor(if nanos < 0 { UNIX_EPOCH - distance } else { UNIX_EPOCH + distance })
+        self.book.floor()
     }
 
     fn fenced_until(&self) -> Option<SystemTime> {
@@ -186,42 +54,22 @@ impl SpentSalts for Memory {
     }
 
     fn reserve(&self, api_key: &str) -> Result<Reservation, Unavailable> {
-        self.ledger.reserve(api_key)
+        self.book.reserve(api_key)
     }
 
     fn claim(&self, place: Reservation, salt: SaltId, date: SystemTime, window: Window) -> Claim<'_> {
-        Claim::Now(self.spend(place, salt, date, window))
+        Claim::Now(self.book.spend(place, salt, date, window, |_, _| ()))
     }
 
     fn forget(&self) {
-        (0..GENERATIONS).for_each(|generation| self.forget_one(generation));
+        self.book.forget();
     }
 
     fn held(&self) -> usize {
-        self.ledger.held()
+        self.book.held()
     }
 
     fn capacity(&self) -> usize {
-        self.ledger.capacity()
+        self.book.capacity()
     }
-}
-
-/// Which generation a date goes to: the window spans at most four, and with an eighth of it to
-/// spare, so that one is forgotten before its turn comes again.
-fn generation(date: SystemTime, window: Window) -> usize {
-    let span = (window.past + window.future).as_nanos().saturating_mul(3) / 8;
-    let since = date.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    (since / span.max(1) % GENERATIONS as u128) as usize
-}
-
-fn nanos(at: SystemTime) -> Option<i64> {
-    match at.duration_since(UNIX_EPOCH) {
-        Ok(after) => i64::try_from(after.as_nanos()).ok(),
-        Err(before) => i64::try_from(before.duration().as_nanos()).ok().map(std::ops::Neg::neg),
-    }
-}
-
-/// A floor that cannot be written is as high as can be.
-fn nanos_up(at: SystemTime) -> i64 {
-    nanos(at).unwrap_or(i64::MAX)
 }

@@ -5,6 +5,8 @@
 //! 2. Above the floor everything that was spent is remembered; at or below it nothing is admitted.
 //! 3. Nothing above the floor is evicted, and no key holds more than its share.
 
+mod book;
+mod journal;
 mod ledger;
 mod memory;
 mod table;
@@ -12,7 +14,8 @@ mod table;
 mod theorem;
 mod window;
 
-pub use memory::{Memory, MemorySettings, WhenNew};
+pub use journal::{Journal, JournalError, JournalSettings, JournalSync, boot_id};
+pub use memory::{Memory, MemorySettings};
 pub use window::{Floor, OutOfWindow, Window};
 
 use std::future::Future;
@@ -22,6 +25,24 @@ use std::time::SystemTime;
 
 /// A salt as the stores know it: 16 bytes of a keyed hash, nothing readable.
 pub type SaltId = [u8; 16];
+
+/// How much a store may remember.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Salts there is room for.
+    pub max_salts: usize,
+    /// Salts that one key may hold.
+    pub max_salts_per_key: usize,
+}
+
+/// What it means that a store is empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenNew {
+    /// Perhaps an earlier one was lost: nothing that it may have admitted is admitted again.
+    Fence,
+    /// A first start, or a restart whose forgetting is accepted.
+    Accept,
+}
 
 /// A store of spent salts: the one atomic step, and what must be known before it.
 ///
@@ -54,6 +75,22 @@ pub trait SpentSalts: Send + Sync {
 
     /// How many salts there is room for.
     fn capacity(&self) -> usize;
+
+    /// How the store fares.
+    fn health(&self) -> Health {
+        Health::Ok
+    }
+}
+
+/// How a store fares (contract §10).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// As it should.
+    Ok,
+    /// It serves in part, or may again by itself; in words for operators.
+    Degraded(String),
+    /// It does not serve now; in words for operators.
+    Gone(String),
 }
 
 /// The answer of a claim: at once from a store in this process, later from one that is not.
@@ -78,6 +115,7 @@ impl Claim<'_> {
 pub struct Reservation {
     ledger: Arc<ledger::Ledger>,
     tally: Arc<ledger::Tally>,
+    key: ledger::KeyTag,
     /// Set once a salt holds the place.
     held: bool,
 }

@@ -54,6 +54,13 @@ impl Table {
         }
     }
 
+    /// Makes room for so many salts, and some more, at once.
+    pub(super) fn expect(&mut self, salts: usize) {
+        if salts * 3 / 2 > self.places.len() {
+            self.rebuild(salts * 3 / 2, |_| true);
+        }
+    }
+
     pub(super) fn heap_bytes(&self) -> usize {
         size_of_val(&*self.places)
     }

@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 use crate::clock;
 use crate::gate::{Generation, Process};
 use crate::listen::Door;
+use crate::replay::Health;
 
 /// The thread that answers; dropping it ends it.
 pub(super) struct Admin {
@@ -119,8 +120,12 @@ fn ready(process: &Process, current: &Generation) -> Response<Full<Bytes>> {
 }
 
 fn replay(process: &Process) -> Part {
-    let fence = process.salts.fenced_until().filter(|until| *until > process.clock.now());
-    fence.map_or(Part::Ok, |until| Part::Gone(format!("fenced until {}", clock::rfc3339(until))))
+    match (process.salts.health(), process.salts.fenced_until()) {
+        (Health::Gone(why), _) => Part::Gone(why),
+        (_, Some(until)) => Part::Gone(format!("fenced until {}", clock::rfc3339(until))),
+        (Health::Degraded(why), None) => Part::Degraded(why),
+        (Health::Ok, None) => Part::Ok,
+    }
 }
 
 fn clock(process: &Process) -> Part {

@@ -15,7 +15,7 @@ use crate::directory::{Clash, Directory, Entry};
 use crate::gate::{Generation, Limits, Process, RequestIds, Tasks};
 use crate::ownership::{Ownership, Pointers};
 use crate::policy::Owner;
-use crate::replay::{Memory, MemorySettings, WhenNew};
+use crate::replay::{self, Journal, JournalSettings, JournalSync, Memory, MemorySettings, Room, SpentSalts, WhenNew};
 use crate::telemetry::Metrics;
 use crate::upstream::{self, Upstream};
 
@@ -99,21 +99,10 @@ pub(super) fn process(config: &Config, metrics: &Arc<Metrics>, clock: Clock) -> 
                 .map_err(|error| StartError::Other(error.to_string()))?
         }
     };
-    let salts = Memory::new(
-        clock.clone(),
-        MemorySettings {
-            max_salts: config.replay.max_salts,
-            max_salts_per_key: config.replay.max_salts_per_key,
-            when_new: match config.replay.when_new {
-                config::WhenNew::Fence => WhenNew::Fence,
-                config::WhenNew::Accept => WhenNew::Accept,
-            },
-            window: config.window,
-        },
-    );
+    let salts = salts(config, &clock)?;
     Ok(Process {
         clock,
-        salts: Box::new(salts),
+        salts,
         record,
         slots: Arc::new(Semaphore::new(config.limits.max_in_flight)),
         metrics: metrics.clone(),
@@ -122,4 +111,37 @@ pub(super) fn process(config: &Config, metrics: &Arc<Metrics>, clock: Clock) -> 
         draining: AtomicBool::new(false),
         clock_skew: AtomicI64::new(0),
     })
+}
+
+/// The store of spent salts.
+fn salts(config: &Config, clock: &Clock) -> Result<Box<dyn SpentSalts>, StartError> {
+    let room =
+        |places: &config::Places| Room { max_salts: places.max_salts, max_salts_per_key: places.max_salts_per_key };
+    let when_new = |places: &config::Places| match places.when_new {
+        config::WhenNew::Fence => WhenNew::Fence,
+        config::WhenNew::Accept => WhenNew::Accept,
+    };
+    match &config.replay {
+        config::Replay::Memory(places) => {
+            let settings = MemorySettings { room: room(places), when_new: when_new(places), window: config.window };
+            Ok(Box::new(Memory::new(clock.clone(), settings)))
+        }
+        config::Replay::Journal { path, sync, places } => {
+            let settings = JournalSettings {
+                path: path.clone(),
+                room: room(places),
+                sync: match sync {
+                    config::JournalSync::Os => JournalSync::Os,
+                    config::JournalSync::Every(often) => JournalSync::Every(*often),
+                    config::JournalSync::Each => JournalSync::Each,
+                },
+                when_new: when_new(places),
+                window: config.window,
+                boot_id: replay::boot_id(),
+                discard: config.discard_replay_journal,
+            };
+            let journal = Journal::open(clock.clone(), settings);
+            Ok(Box::new(journal.map_err(|error| StartError::Other(error.to_string()))?))
+        }
+    }
 }

@@ -17,7 +17,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::clock::{Clock, JumpWatch};
-use crate::config::{Config, Fault};
+use crate::config::{Config, Fault, Replay};
 use crate::gate::{Generation, Process};
 use crate::listen::{Door, ListenError};
 use crate::telemetry::Metrics;
@@ -129,6 +129,11 @@ impl Gateway {
             self.process.metrics.reloaded(None);
         }
         taken
+    }
+
+    /// Whether a restart forgets which salts were spent.
+    pub fn forgets(&self) -> bool {
+        matches!(self.config.replay, Replay::Memory(_))
     }
 
     /// The file this gateway was configured by.

@@ -1,0 +1,109 @@
+//! One journal, one process.
+//!
+//! Three locks, because each has a place where it does not hold:
+//!
+//! 1. `flock` on a file of the journal: holds between all processes of a machine, containers
+//!    included, on every local file system; over a network it may be granted to everybody.
+//! 2. An abstract Unix socket named by the file's device and number: holds within a network
+//!    namespace whatever the file system says of `flock`.
+//! 3. A heartbeat in the file: whoever finds a journal that another kernel did not close watches
+//!    whether it is still being written. Holds between machines that see the same file.
+//!
+//! All three go with the process, however it ends.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+
+/// How often the heartbeat is written.
+pub(super) const BEAT: Duration = Duration::from_millis(400);
+/// How long a heart is listened for.
+const LISTEN: Duration = Duration::from_millis(1500);
+
+/// See the module. Dropping it gives the journal up.
+pub(super) struct Lock {
+    file: File,
+    beats: u64,
+    _socket: UnixListener,
+}
+
+impl Lock {
+    /// Takes the journal in `directory`, or says `false` if somebody else has it.
+    pub(super) fn take(directory: &Path) -> io::Result<Option<Self>> {
+        let path = directory.join("lock");
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            // A file system that knows no locks leaves it to the other two.
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOLCK | rustix::io::Errno::NOSYS) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let about = file.metadata()?;
+        let name = format!("saltgate-journal:{:x}:{:x}", about.dev(), about.ino());
+        let socket = match UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?) {
+            Ok(socket) => socket,
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let beats = beats(&file)?;
+        Ok(Some(Self { file, beats, _socket: socket }))
+    }
+
+    /// Whether somebody who cannot be seen from here keeps writing the heartbeat. Takes a second
+    /// and a half if nobody does but somebody did.
+    pub(super) fn hears_another(&self) -> io::Result<bool> {
+        if self.file.metadata()?.len() == 0 {
+            return Ok(false);
+        }
+        let step = Duration::from_millis(50);
+        for _ in 0..LISTEN.as_millis() / step.as_millis() {
+            if beats(&self.file)? != self.beats {
+                return Ok(true);
+            }
+            std::thread::sleep(step);
+        }
+        Ok(false)
+    }
+
+    /// Shows that this process is alive.
+    pub(super) fn beat(&mut self) -> io::Result<()> {
+        self.beats = self.beats.wrapping_add(1);
+        self.file.write_all_at(&self.beats.to_le_bytes(), 0)
+    }
+}
+
+fn beats(file: &File) -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    match file.read_at(&mut bytes, 0)? {
+        8 => Ok(u64::from_le_bytes(bytes)),
+        _ => Ok(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journal_is_one_processs_and_a_heart_elsewhere_is_heard() {
+        let dir = tempfile::tempdir().unwrap();
+        let mine = Lock::take(dir.path()).unwrap().unwrap();
+        assert!(Lock::take(dir.path()).unwrap().is_none());
+        assert!(!mine.hears_another().unwrap(), "nobody ever");
+        let other = OpenOptions::new().write(true).open(dir.path().join("lock")).unwrap();
+        other.write_all_at(&0_u64.to_le_bytes(), 0).unwrap();
+        assert!(!mine.hears_another().unwrap(), "nobody any more");
+        // Another machine writes to the same file without this one's locks saying so.
+        other.write_all_at(&77_u64.to_le_bytes(), 0).unwrap();
+        assert!(mine.hears_another().unwrap());
+        drop(mine);
+        assert!(Lock::take(dir.path()).unwrap().is_some(), "it goes with whoever had it");
+    }
+}

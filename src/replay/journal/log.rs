@@ -1,0 +1,175 @@
+//! Where records are appended: one segment that is being filled, and the next, made ready before
+//! it is needed.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::segment::{self, RECORDS, Record};
+
+/// See the module.
+pub(super) struct Log {
+    directory: PathBuf,
+    appender: Mutex<Appender>,
+    /// Records there is room for without asking the file system.
+    room: AtomicUsize,
+    /// Set while writing fails.
+    broken: AtomicBool,
+}
+
+/// A segment on disk, and the newest date in it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Closed {
+    pub(super) sequence: u64,
+    pub(super) newest: i64,
+}
+
+/// A segment that is being filled.
+pub(super) struct Open {
+    pub(super) file: Arc<File>,
+    pub(super) sequence: u64,
+    pub(super) used: u32,
+    pub(super) newest: i64,
+}
+
+struct Appender {
+    current: Open,
+    next: Option<Open>,
+    closed: VecDeque<Closed>,
+    /// Closed since the last sync.
+    unsynced: Vec<Arc<File>>,
+    /// How many records were ever appended in this life.
+    appended: u64,
+}
+
+/// A record could not be written. It counts as spent.
+#[derive(Debug)]
+pub(super) struct NotWritten;
+
+impl Log {
+    pub(super) fn new(directory: &Path, current: Open, next: Option<Open>, closed: VecDeque<Closed>) -> Self {
+        let left = std::iter::once(&current).chain(&next).map(|open| (RECORDS - open.used) as usize).sum();
+        let room = AtomicUsize::new(left);
+        let appender = Appender { current, next, closed, unsynced: Vec::new(), appended: 0 };
+        Self { directory: directory.into(), appender: Mutex::new(appender), room, broken: AtomicBool::new(false) }
+    }
+
+    /// How many records there is room for; none while writing fails.
+    pub(super) fn room(&self) -> usize {
+        if self.broken.load(Ordering::Acquire) { 0 } else { self.room.load(Ordering::Acquire) }
+    }
+
+    /// Hands a record to the operating system: from here on it survives this process. Returns
+    /// how many were handed over with it.
+    pub(super) fn append(&self, record: &Record) -> Result<u64, NotWritten> {
+        let mut appender = self.appender();
+        if appender.current.used == RECORDS {
+            let next = appender.next.take().ok_or(NotWritten)?;
+            let full = std::mem::replace(&mut appender.current, next);
+            appender.closed.push_back(Closed { sequence: full.sequence, newest: full.newest });
+            appender.unsynced.push(full.file);
+        }
+        let Open { file, sequence, used, newest } = &mut appender.current;
+        let bytes = segment::encode(record, *sequence);
+        if let Err(error) = file.write_all_at(&bytes, segment::offset(*used)) {
+            if !self.broken.swap(true, Ordering::AcqRel) {
+                tracing::error!(%error, "the replay journal cannot be written: nothing is admitted until it can");
+            }
+            return Err(NotWritten);
+        }
+        *used += 1;
+        *newest = (*newest).max(record.nanos);
+        self.room.fetch_sub(1, Ordering::AcqRel);
+        appender.appended += 1;
+        Ok(appender.appended)
+    }
+
+    /// Whether the next segment should be made ready.
+    pub(super) fn is_short(&self) -> bool {
+        self.room.load(Ordering::Relaxed) < RECORDS as usize
+    }
+
+    /// Whether writing fails.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+    }
+
+    /// The number of the segment to make ready next, if there is none ready.
+    pub(super) fn wants(&self) -> Option<u64> {
+        let appender = self.appender();
+        appender.next.is_none().then_some(appender.current.sequence + 1)
+    }
+
+    /// A new segment, on disk but not in use yet.
+    pub(super) fn prepare(&self, sequence: u64) -> io::Result<Open> {
+        let file = Arc::new(segment::create(&self.directory, sequence)?);
+        Ok(Open { file, sequence, used: 0, newest: i64::MIN })
+    }
+
+    /// Makes room: the next segment, which the state on disk knows of by now.
+    pub(super) fn install(&self, next: Open) {
+        self.appender().next = Some(next);
+        self.room.fetch_add(RECORDS as usize, Ordering::AcqRel);
+    }
+
+    /// Syncs what was appended so far, and says how much that is.
+    pub(super) fn sync(&self) -> io::Result<u64> {
+        let (files, appended) = {
+            let mut appender = self.appender();
+            let mut files = std::mem::take(&mut appender.unsynced);
+            files.push(appender.current.file.clone());
+            (files, appender.appended)
+        };
+        files.iter().try_for_each(|file| file.sync_data())?;
+        Ok(appended)
+    }
+
+    /// How many records were appended.
+    pub(super) fn appended(&self) -> u64 {
+        self.appender().appended
+    }
+
+    /// After a failed write: tries the place again with nothing in it.
+    pub(super) fn mend(&self) {
+        if !self.broken.load(Ordering::Acquire) {
+            return;
+        }
+        let appender = self.appender();
+        let Open { file, used, .. } = &appender.current;
+        let place = (*used).min(RECORDS - 1);
+        if *used == RECORDS || file.write_all_at(&[0; segment::RECORD], segment::offset(place)).is_ok() {
+            self.broken.store(false, Ordering::Release);
+            tracing::warn!("the replay journal can be written again");
+        }
+    }
+
+    /// Gives up for this life: what was written cannot be trusted to be on disk.
+    pub(super) fn give_up(&self) {
+        self.room.store(0, Ordering::Release);
+        self.broken.store(true, Ordering::Release);
+    }
+
+    /// The first and the last segment there is.
+    pub(super) fn span(&self) -> (u64, u64) {
+        let appender = self.appender();
+        let first = appender.closed.front().map_or(appender.current.sequence, |closed| closed.sequence);
+        (first, appender.next.as_ref().unwrap_or(&appender.current).sequence)
+    }
+
+    /// Takes the oldest segments out that hold nothing above the floor. Their files are still
+    /// there.
+    pub(super) fn release(&self, floor: i64) -> Vec<u64> {
+        let mut appender = self.appender();
+        let free = appender.closed.iter().take_while(|closed| closed.newest <= floor).count();
+        appender.closed.drain(..free).map(|closed| closed.sequence).collect()
+    }
+
+    fn appender(&self) -> MutexGuard<'_, Appender> {
+        // Whoever panicked in here had written a record or had not; the counts say which.
+        self.appender.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
