@@ -311,6 +311,31 @@ impl<'s> Section<'s> {
             .unwrap_or(default)
     }
 
+    /// A duration that may be left out, and may be longer than a day.
+    pub(super) fn optional_duration(
+        &mut self,
+        source: &mut Source<'s>,
+        name: &'static str,
+        least: Duration,
+        most: Duration,
+    ) -> Option<Duration> {
+        if !self.has(name) {
+            self.known.push(name);
+            return None;
+        }
+        let read = |_: &mut Source<'s>, _, _: &str, value| {
+            let DeValue::String(text) = value else { return Some(Err(String::new())) };
+            Some(match humantime::parse_duration(&text) {
+                Ok(d) if d > most => Err(format!("{} is too long", quoted(&text))),
+                Ok(d) if d < least => Err(format!("{} is too short", quoted(&text))),
+                // A year has as many days as were written.
+                Ok(d) => Ok((d, quoted(&text))),
+                Err(_) => Err(format!("{} is no duration", quoted(&text))),
+            })
+        };
+        self.setting(source, name, None, "a duration such as \"365d\"", read)
+    }
+
     pub(super) fn size(&mut self, source: &mut Source<'s>, name: &'static str, default: usize) -> usize {
         let read = |_: &mut Source<'s>, _, _: &str, value| {
             let bytes = match &value {

@@ -117,6 +117,8 @@ pub enum Ownership {
         creator: String,
         /// The pointer to the segment's own id.
         segment: Option<String>,
+        /// The pointer to what the segment is called.
+        name: Option<String>,
     },
 }
 
@@ -158,6 +160,14 @@ pub enum Audit {
         path: PathBuf,
         /// How durable an intent is.
         sync: Sync,
+        /// Bytes after which a new file is begun.
+        rotate_size: usize,
+        /// The time after which a new file is begun.
+        rotate_age: Duration,
+        /// How long files are kept; for ever, if `None`.
+        retain: Option<Duration>,
+        /// Free bytes below which a warning is given.
+        low_water: usize,
     },
     /// None, spelled out.
     DangerNoRecord,

@@ -100,6 +100,8 @@ fn ready(process: &Process, current: &Generation) -> Response<Full<Bytes>> {
     let parts = [
         ("draining", !process.is_draining(), "the process is ending".to_owned()),
         ("record", process.record.is_ready(), "cannot be written".to_owned()),
+        // Everything works still: it costs no readiness.
+        ("record_space", !process.record.is_low(), "below audit.low_water".to_owned()),
         (
             "replay",
             fence.is_none(),
@@ -108,11 +110,16 @@ fn ready(process: &Process, current: &Generation) -> Response<Full<Bytes>> {
         ("directory", !current.directory.is_empty(), "holds no key".to_owned()),
     ];
     // A directory without keys refuses everybody, which is an answer and not a fault.
-    let ready = parts.iter().all(|(name, ok, _)| *ok || *name == "directory");
+    let ready = parts.iter().all(|(name, ok, _)| *ok || ["directory", "record_space"].contains(name));
     let body: serde_json::Map<_, _> =
         parts.into_iter().map(|(name, ok, why)| (name.to_owned(), if ok { json!("ok") } else { json!(why) })).collect();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    json_answer(status, &json!({"status": if ready { "ready" } else { "not ready" }, "parts": body}))
+    let status_text = match (ready, process.record.is_low()) {
+        (false, _) => "not ready",
+        (true, true) => "degraded",
+        (true, false) => "ready",
+    };
+    json_answer(status, &json!({"status": status_text, "parts": body}))
 }
 
 fn metrics(process: &Process) -> Response<Full<Bytes>> {

@@ -40,8 +40,9 @@ pub(super) fn generation(config: &mut Config, workers: usize, clock: &Clock) -> 
         php_dates: if config.php_dates { PhpDates::Accept } else { PhpDates::Refuse },
         ownership: match &config.ownership {
             config::Ownership::Delegate => Ownership::Delegate,
-            config::Ownership::Upstream { account, creator, segment } => {
-                Ownership::Upstream(Pointers::new(account.clone(), creator.clone(), segment.clone()))
+            config::Ownership::Upstream { account, creator, segment, name } => {
+                let pointers = Pointers::new(account.clone(), creator.clone(), segment.clone());
+                Ownership::Upstream(pointers.with_name(name.clone()))
             }
         },
         upstreams: (0..workers).map(|_| Upstream::new(settings.clone(), clock.clone())).collect(),
@@ -82,6 +83,23 @@ pub fn directory(config: &mut Config) -> Result<Directory, Vec<Fault>> {
     })
 }
 
+/// How the record of a configuration is kept.
+pub(super) fn record_settings(audit: &config::Audit) -> audit::Settings {
+    let config::Audit::Record { sync, rotate_size, rotate_age, retain, low_water, .. } = *audit else {
+        return audit::Settings::default();
+    };
+    audit::Settings {
+        sync: match sync {
+            config::Sync::Each => audit::Sync::Each,
+            config::Sync::Os => audit::Sync::Os,
+        },
+        rotate_size: rotate_size as u64,
+        rotate_age,
+        retain,
+        low_water: low_water as u64,
+    }
+}
+
 /// What lives as long as the process.
 pub(super) fn process(config: &Config, metrics: &Arc<Metrics>, clock: Clock) -> Result<Process, StartError> {
     let record = match &config.audit {
@@ -89,13 +107,10 @@ pub(super) fn process(config: &Config, metrics: &Arc<Metrics>, clock: Clock) -> 
             tracing::warn!("audit.danger_no_record: deletions leave no record");
             audit::Record::none(clock.clone())
         }
-        config::Audit::Record { path, sync } => {
-            let sync = match sync {
-                config::Sync::Each => audit::Sync::Each,
-                config::Sync::Os => audit::Sync::Os,
-            };
+        config::Audit::Record { path, .. } => {
             let metrics = metrics.clone();
-            audit::Record::open_in(path, sync, clock.clone(), move |took| metrics.audit_sync(took))
+            let settings = record_settings(&config.audit);
+            audit::Record::open_in(path, settings, clock.clone(), move |took| metrics.audit_sync(took))
                 .map_err(|error| StartError::Other(error.to_string()))?
         }
     };

@@ -57,7 +57,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
 /// Crates that have one home.
 const HOMES: &[(&str, &str)] = &[
     ("hmac", "credential"),
-    ("sha2", "credential"),
+    ("sha2", "credential audit"),
+    ("flate2", "audit"),
     ("siphasher", "credential"),
     ("prometheus", "telemetry"),
     ("tracing_appender", "telemetry"),
