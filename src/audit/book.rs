@@ -81,7 +81,7 @@ impl Book {
         std::fs::create_dir_all(directory).map_err(failed("cannot be made a directory"))?;
         let instance = files::new_instance().map_err(failed("the system has no random bytes to name its file by"))?;
         let mut link = Link::default();
-        let page = Page::begin(directory, &instance, 1, &mut link, &clock);
+        let page = Page::begin(directory, &instance, 1, &mut link, &clock, settings.writer);
         let page = page.map_err(failed("the directory cannot be written"))?;
         Ok(Self { directory: directory.into(), instance, settings, clock, disk, page, link })
     }
@@ -144,7 +144,14 @@ impl Book {
     fn turn(&mut self) -> io::Result<()> {
         self.page.cut_back()?;
         let mut link = self.link;
-        let next = Page::begin(&self.directory, &self.instance, self.page.number + 1, &mut link, &self.clock)?;
+        let next = Page::begin(
+            &self.directory,
+            &self.instance,
+            self.page.number + 1,
+            &mut link,
+            &self.clock,
+            self.settings.writer,
+        )?;
         let done = std::mem::replace(&mut self.page, next);
         self.link = link;
         // The new file goes on from the old one's head: what is wrong with the old one now can
@@ -170,9 +177,25 @@ impl Book {
 
 impl Page {
     /// A file with its header, on disk under its name, or none.
-    fn begin(directory: &Path, instance: &str, number: u64, link: &mut Link, clock: &Clock) -> io::Result<Self> {
+    fn begin(
+        directory: &Path,
+        instance: &str,
+        number: u64,
+        link: &mut Link,
+        clock: &Clock,
+        writer: &str,
+    ) -> io::Result<Self> {
         let path = files::path(directory, instance, number);
-        let begun = Self::begin_at(&path, instance, number, link, clock);
+        let header = json!({
+            "kind": "header",
+            "format": FORMAT,
+            "instance": instance,
+            "file": number,
+            "time": clock::rfc3339(clock.now()),
+            "writer": writer,
+            "version": env!("CARGO_PKG_VERSION"),
+        });
+        let begun = Self::begin_at(&path, number, &header, link, clock);
         if begun.is_err() {
             // Nobody knows of it yet. What stays is truncated by the next try.
             drop(std::fs::remove_file(&path));
@@ -180,7 +203,13 @@ impl Page {
         begun
     }
 
-    fn begin_at(path: &Path, instance: &str, number: u64, link: &mut Link, clock: &Clock) -> io::Result<Self> {
+    fn begin_at(
+        path: &Path,
+        number: u64,
+        header: &serde_json::Value,
+        link: &mut Link,
+        clock: &Clock,
+    ) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o640).open(path)?;
         // The lock says that the process is there; nothing else hangs on it.
         for _ in 0..LOCK_TRIES {
@@ -189,14 +218,6 @@ impl Page {
                 Err(_) => std::thread::sleep(Duration::from_millis(1)),
             }
         }
-        let header = json!({
-            "kind": "header",
-            "format": FORMAT,
-            "instance": instance,
-            "file": number,
-            "time": clock::rfc3339(clock.now()),
-            "version": env!("CARGO_PKG_VERSION"),
-        });
         let mut bytes = Vec::new();
         let mut next = *link;
         next.append(header.to_string().as_bytes(), &mut bytes);

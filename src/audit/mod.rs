@@ -15,7 +15,9 @@ mod book;
 mod chain;
 mod counted;
 mod files;
+mod query;
 mod space;
+mod verify;
 mod writer;
 
 use std::net::IpAddr;
@@ -33,6 +35,8 @@ use writer::Writer;
 pub use book::OpenError;
 pub use chain::{Hash, Head, NotAHead};
 pub use files::ReadError;
+pub use query::{Filter, abandoned, read, unknown};
+pub use verify::{Finding, Report, Retention, heads, verify};
 
 /// The most characters of a segment's name that are written.
 const MAX_NAME: usize = 256;
@@ -59,6 +63,8 @@ pub struct Settings {
     pub retain: Option<Duration>,
     /// Free bytes below which a warning is given.
     pub low_water: u64,
+    /// Who writes: a header says so.
+    pub writer: &'static str,
 }
 
 impl Default for Settings {
@@ -69,6 +75,7 @@ impl Default for Settings {
             rotate_age: Duration::from_secs(86_400),
             retain: None,
             low_water: 256 << 20,
+            writer: "serve",
         }
     }
 }

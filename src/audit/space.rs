@@ -4,7 +4,8 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use super::files;
+use super::files::{self, Segment};
+use crate::clock;
 
 /// Free bytes on the file system of a directory, as far as we may use them.
 pub(super) fn free(directory: &Path) -> io::Result<u64> {
@@ -32,10 +33,8 @@ pub(super) fn forget(directory: &Path, retain: Duration, now: SystemTime, curren
         } else {
             u64::MAX
         };
-        for segment in instance.segments.iter().filter(|segment| segment.number < keep) {
-            let age = segment.path.metadata().and_then(|meta| meta.modified()).ok();
-            let age = age.and_then(|written| now.duration_since(written).ok());
-            if age.is_none_or(|age| age < retain) {
+        for (index, segment) in instance.segments.iter().enumerate() {
+            if segment.number >= keep || !is_old(segment, instance.segments.get(index + 1), retain, now) {
                 break;
             }
             if let Err(error) = std::fs::remove_file(&segment.path) {
@@ -47,4 +46,14 @@ pub(super) fn forget(directory: &Path, retain: Duration, now: SystemTime, curren
         }
     }
     removed
+}
+
+/// A file was last written to before the next one was begun, which that one's header tells and
+/// the chain holds to; of an instance's last file only the file system tells.
+fn is_old(segment: &Segment, next: Option<&Segment>, retain: Duration, now: SystemTime) -> bool {
+    let Some(due) = now.checked_sub(retain) else { return false };
+    match next {
+        Some(next) => next.started().is_some_and(|started| started <= clock::rfc3339(due)),
+        None => segment.path.metadata().and_then(|meta| meta.modified()).is_ok_and(|written| written <= due),
+    }
 }

@@ -51,7 +51,23 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("demo", &["clock", "config", "credential", "serve"]),
-    ("cli", &["clock", "config", "credential", "demo", "directory", "replay", "serve", "telemetry"]),
+    (
+        "cli",
+        &[
+            "audit",
+            "clock",
+            "config",
+            "credential",
+            "demo",
+            "directory",
+            "ownership",
+            "policy",
+            "replay",
+            "serve",
+            "telemetry",
+            "upstream",
+        ],
+    ),
 ];
 
 /// Crates that have one home.
