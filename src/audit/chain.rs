@@ -3,7 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// The version of what is written. A reader refuses a newer one by name.
@@ -69,9 +68,14 @@ impl Link {
     }
 }
 
-/// The place that a line claims: its number, and the hash of the one before.
-pub(super) fn place(line: &Value) -> Option<(u64, Hash)> {
-    Some((line["n"].as_u64()?, line["prev"].as_str()?.parse().ok()?))
+/// The place that a line claims: its number, and the hash of the one before. Read from where they
+/// are written, whatever was done to the rest of the line.
+pub(super) fn place(line: &[u8]) -> Option<(u64, Hash)> {
+    let rest = line.strip_prefix(b"{\"n\":")?;
+    let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
+    let number = std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()?;
+    let hash = rest[digits..].strip_prefix(b",\"prev\":\"")?.get(..64)?;
+    Some((number, std::str::from_utf8(hash).ok()?.parse().ok()?))
 }
 
 /// A place in a record that somebody keeps elsewhere: what is before it cannot be changed
@@ -126,6 +130,8 @@ impl FromStr for Head {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     #[test]
@@ -136,7 +142,7 @@ mod tests {
         link.append(b"{\"b\":2}", &mut bytes);
         let lines: Vec<&[u8]> = bytes.split(|b| *b == b'\n').collect();
         let second: Value = serde_json::from_slice(lines[1]).unwrap();
-        assert_eq!(place(&second), Some((2, first.hash)));
+        assert_eq!(place(lines[1]), Some((2, first.hash)));
         assert_eq!((first.hash, link.hash), (Hash::of(lines[0]), Hash::of(lines[1])));
         assert_eq!(second["b"], 2);
     }

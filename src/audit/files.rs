@@ -132,10 +132,11 @@ impl Segment {
 }
 
 impl Instance {
-    /// Whether the process that writes it is there: it holds a lock on its last file.
+    /// Whether the process that writes it is there: it holds a lock on its last file, or still on
+    /// the one before while it turns from that to the next.
     pub(super) fn is_live(&self) -> bool {
-        let last = self.segments.last().and_then(|last| File::open(&last.path).ok());
-        last.is_some_and(|file| flock(&file, FlockOperation::NonBlockingLockShared).is_err())
+        let last = self.segments.iter().rev().take(2).filter_map(|segment| File::open(&segment.path).ok());
+        last.into_iter().any(|file| flock(&file, FlockOperation::NonBlockingLockShared).is_err())
     }
 }
 

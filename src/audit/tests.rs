@@ -141,6 +141,29 @@ async fn a_failed_sync_sends_nothing_and_what_must_not_be_lost_comes_later() {
     assert_eq!(verify(dir.path(), &[], Retention::Forever).unwrap().faults, []);
 }
 
+#[test]
+fn once_a_minute_what_was_counted_is_a_line_and_once_a_day_there_is_a_new_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (clock, hands) = Clock::manual(std::time::UNIX_EPOCH);
+    let record = Record::open_in(dir.path(), Settings::default(), clock, |_| {}).unwrap();
+    let counted = || lines(dir.path()).iter().filter(|line| line["kind"] == "counted").count();
+    let until =
+        |what: &dyn Fn() -> bool| (0..1000).any(|_| what() || std::thread::sleep(Duration::from_millis(10)) != ());
+    record.count("unknown_key", "1", IpAddr::from([127, 0, 0, 1]), None);
+    hands.advance(Duration::from_secs(61));
+    assert!(until(&|| counted() == 1));
+    hands.advance(Duration::from_secs(61));
+    std::thread::sleep(Duration::from_millis(700));
+    assert_eq!(counted(), 1, "nothing was counted, and nothing is said");
+    hands.advance(Duration::from_secs(86_400));
+    assert!(until(&|| paths(dir.path()).len() == 2));
+    hands.advance(Duration::from_secs(86_400));
+    std::thread::sleep(Duration::from_millis(700));
+    assert_eq!(paths(dir.path()).len(), 2, "a file with nothing in it is not old");
+    drop(record);
+    assert_eq!(verify(dir.path(), &[], Retention::Forever).unwrap().faults, []);
+}
+
 /// A closed record of some files.
 fn sample(directory: &Path) {
     let settings = Settings { rotate_size: 4096, sync: Sync::Os, ..Settings::default() };
@@ -331,5 +354,32 @@ proptest! {
         };
         prop_assert!(named, "line {} of {name}: {report:?}", at + 1);
         prop_assert!(report.faults.len() <= 5, "{report:?}");
+    }
+
+    /// However many lines are changed, each is named, or the one before it that it no longer vouches for.
+    #[test]
+    fn every_one_of_several_changed_lines_is_named(flips in prop::collection::vec((any::<prop::sample::Index>(), any::<usize>(), 0_u8..7), 1..5)) {
+        let files = paths(sampled());
+        let dir = tempfile::tempdir().unwrap();
+        for file in &files {
+            std::fs::copy(file, dir.path().join(file.file_name().unwrap())).unwrap();
+        }
+        let file = dir.path().join(files[1].file_name().unwrap());
+        let text = std::fs::read(&file).unwrap();
+        let before: Vec<Vec<u8>> = text.split_inclusive(|b| *b == b'\n').map(<[u8]>::to_vec).collect();
+        let mut lines = before.clone();
+        for (line, byte, bit) in flips {
+            let line = &mut lines[line.index(before.len())];
+            let byte = byte % (line.len() - 1);
+            line[byte] ^= 1 << bit;
+        }
+        std::fs::remove_file(&file).unwrap();
+        std::fs::write(&file, lines.concat()).unwrap();
+        let report = verify(dir.path(), &[], Retention::Forever).unwrap();
+        let name = file.file_name().unwrap().to_str().unwrap();
+        for (at, _) in lines.iter().zip(&before).enumerate().filter(|(_, (now, was))| now != was) {
+            let named = report.faults.iter().any(|fault| fault.file == name && fault.line.is_none_or(|line| line == at as u64 + 1));
+            prop_assert!(named, "line {}: {report:?}", at + 1);
+        }
     }
 }

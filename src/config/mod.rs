@@ -345,6 +345,19 @@ danger_no_record = true
             ("passthrough", with("[passthrough]\n"), KEY, &["passthrough", "not in this build yet"]),
             ("https", but("http://127", "https://127"), KEY, &["upstream.servers", "not in this build yet"]),
             ("no audit", but("danger_no_record = true", ""), KEY, &["audit.path: is missing", "danger_no_record"]),
+            ("retention of a year", but("danger_no_record = true", "path = \"r\"\nretain = \"365d\""), KEY, &[]),
+            (
+                "no retention",
+                but("danger_no_record = true", "path = \"r\"\nretain = \"0s\""),
+                KEY,
+                &["audit.retain", "too short"],
+            ),
+            (
+                "a low-water mark beyond any disk",
+                but("danger_no_record = true", "path = \"r\"\nlow_water = \"9999999GiB\""),
+                KEY,
+                &["audit.low_water", "1 PiB"],
+            ),
             ("unset variable", but("keys.toml", "${NO_SUCH}/keys.toml"), KEY, &["NO_SUCH", "not set"]),
             (
                 "unknown role of a route",

@@ -320,7 +320,7 @@ fn audit<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> Option<Audit> {
         let rotate_size = section.size(s, "rotate_size", 64 << 20);
         let rotate_age = section.duration(s, "rotate_age", DAY, seconds(1));
         let retain = section.optional_duration(s, "retain", seconds(1), 100 * 365 * DAY);
-        let low_water = section.size(s, "low_water", 256 << 20);
+        let low_water = section.size_up_to(s, "low_water", 256 << 20, (1 << 50, "1 PiB"));
         path.map(|path| Audit::Record { path: s.resolve(&path), sync, rotate_size, rotate_age, retain, low_water })
     };
     section.finish(s);

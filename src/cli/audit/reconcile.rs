@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::record_of;
 use crate::audit::{self, Record, Settings};
 use crate::cli::{fail, load};
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::ownership::{NotLearned, Ownership};
 use crate::policy::{Role, Route, SegmentId};
@@ -55,6 +55,8 @@ async fn reconcile(config: &Config, directory: &Path) -> Result<usize, String> {
         return Ok(0);
     }
     let clock = Clock::system();
+    let patience = config.upstream.connect_timeout + config.upstream.response_timeout;
+    let settled = clock::rfc3339(clock.now().checked_sub(patience).unwrap_or(std::time::UNIX_EPOCH));
     let upstream = Upstream::new(serve::upstream_settings(config), clock.clone());
     let ownership = serve::ownership(config);
     let host = HeaderValue::try_from(config.upstream.server.to_string()).map_err(|error| error.to_string())?;
@@ -62,7 +64,13 @@ async fn reconcile(config: &Config, directory: &Path) -> Result<usize, String> {
     let record = Record::open_in(directory, settings, clock, |_| {}).map_err(|error| error.to_string())?;
     let mut left = 0;
     for intent in &intents {
-        let found = ask(intent, &upstream, &ownership, &host).await;
+        let found = match ask(intent, &upstream, &ownership, &host).await {
+            // The service may be at it still, for as long as it would have been waited for.
+            Found::There if intent["time"].as_str().is_none_or(|time| time > settled.as_str()) => {
+                Found::Unclear("the segment is still there, but the deletion may be on its way: ask again".into())
+            }
+            found => found,
+        };
         let said = match &found {
             Found::Gone => "deleted: the upstream has no such segment any more".to_owned(),
             Found::There => "not deleted: the segment is still there".to_owned(),

@@ -3,7 +3,9 @@
 //! What stands behind the last head that was kept elsewhere can be cut off, or be written anew as
 //! a whole, by whoever owns the disk: nothing in the files themselves can tell.
 
-use std::collections::{HashMap, HashSet};
+mod join;
+
+use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -13,6 +15,7 @@ use serde_json::Value;
 use super::chain::{Hash, Head, Link, place};
 use super::files::{self, Instance, ReadError, Segment};
 use crate::clock;
+use join::Read;
 
 /// What may be gone from the beginning of a chain.
 #[derive(Clone, Copy, Debug)]
@@ -119,18 +122,6 @@ struct Chain<'c> {
     before: Option<Read>,
 }
 
-/// A line that was read.
-#[derive(Clone)]
-struct Read {
-    file: String,
-    line: u64,
-    /// What it claims; `None` if it is no line of a record.
-    claims: Option<(u64, Hash)>,
-    /// Its number as its neighbours tell it.
-    number: u64,
-    hash: Hash,
-}
-
 impl Chain<'_> {
     fn check(mut self, retention: Retention) {
         self.report.instances += 1;
@@ -214,7 +205,7 @@ impl Chain<'_> {
                 Some(_) => {}
             }
         }
-        self.join(segment, &lines);
+        self.join(&lines);
     }
 
     /// The whole lines of a file. `None` if nothing can be said of it.
@@ -235,7 +226,9 @@ impl Chain<'_> {
                     break;
                 }
             };
-            let value: Value = serde_json::from_slice(&line.bytes).unwrap_or_default();
+            let parsed = serde_json::from_slice::<Value>(&line.bytes);
+            let is_json = parsed.is_ok();
+            let value = parsed.unwrap_or_default();
             if line.number == 1 {
                 if let Err(newer) = files::check_format(&segment.path, &value) {
                     self.fault(segment, None, newer.what);
@@ -256,7 +249,10 @@ impl Chain<'_> {
                 }
                 break;
             }
-            if line.number == 1 {
+            if !is_json {
+                self.fault(segment, Some(line.number), "is no line of a record: changed");
+            }
+            if line.number == 1 && is_json {
                 let named = value["instance"] == self.instance.id.as_str() && value["file"] == segment.number;
                 if value["kind"] != "header" || !named {
                     self.fault(
@@ -269,7 +265,7 @@ impl Chain<'_> {
             read.push(Read {
                 file: segment.name(),
                 line: line.number,
-                claims: place(&value),
+                claims: place(&line.bytes),
                 number: 0,
                 hash: Hash::of(&line.bytes),
             });
@@ -282,64 +278,5 @@ impl Chain<'_> {
             }
         }
         Some(read)
-    }
-
-    /// Whether each line follows the one before.
-    fn join(&mut self, segment: &Segment, lines: &[Read]) {
-        let mut elsewhere: Option<HashMap<Hash, u64>> = None;
-        let mut before = self.before.clone();
-        for (at, line) in lines.iter().enumerate() {
-            let mut line = line.clone();
-            let after = before.as_ref().map(|before| before.number + 1);
-            line.number = after.or(line.claims.map(|(number, _)| number)).unwrap_or_default();
-            let Some((number, prev)) = line.claims else {
-                self.fault(segment, Some(line.line), "is no line of a record: changed");
-                before = Some(line);
-                continue;
-            };
-            if let Some(before) = before.as_ref().filter(|before| before.hash != prev) {
-                let places = elsewhere.get_or_insert_with(|| lines.iter().map(|line| (line.hash, line.line)).collect());
-                let named = before.claims.is_none() && before.line > 0;
-                let next_joins =
-                    lines.get(at + 1).and_then(|next| next.claims).is_none_or(|(_, prev)| prev == line.hash);
-                if let Some(other) = places.get(&prev) {
-                    let what = format!(
-                        "follows line {other}, and not the one it stands behind: reordered, repeated, or lines before it are removed"
-                    );
-                    self.fault(segment, Some(line.line), what);
-                } else if number == before.number + 1 || !next_joins {
-                    if before.line > 0 && !named {
-                        let what = "is changed: the line behind it carries another hash, unless that line was changed";
-                        self.report.faults.push(Finding {
-                            file: before.file.clone(),
-                            line: Some(before.line),
-                            what: what.into(),
-                        });
-                    }
-                    if number != before.number + 1 || before.line == 0 {
-                        self.fault(segment, Some(line.line), "is changed: its number or its hash is not what follows");
-                    }
-                } else if !named || number != before.number + 1 {
-                    let what = if number > before.number + 1 {
-                        format!(
-                            "lines {} to {} of the chain are missing before it: removed",
-                            before.number + 1,
-                            number - 1
-                        )
-                    } else {
-                        "is out of its order: reordered, repeated or changed".to_owned()
-                    };
-                    self.fault(segment, Some(line.line), what);
-                }
-                // From here on the line is taken at its word, unless the next one disowns it.
-                if next_joins {
-                    line.number = number;
-                }
-            } else if number != line.number {
-                self.fault(segment, Some(line.line), "is changed: its number is not the next");
-            }
-            before = Some(line);
-        }
-        self.before = before;
     }
 }
