@@ -89,7 +89,9 @@ async fn syncs(deletions: usize, at_once: bool) -> usize {
     let record = Record::open_on(disk, dir.path(), Settings::default(), Clock::system()).unwrap();
     let delete = |n: usize| {
         let record = record.clone();
-        async move { drop(record.open(entry(&n.to_string())).await.unwrap().close(Outcome::Deleted(200), "ok").await) }
+        async move {
+            let _ = record.open(entry(&n.to_string())).await.unwrap().close(Outcome::Deleted(200), "ok").await;
+        }
     };
     if at_once {
         let all: Vec<_> = (0..deletions).map(|n| tokio::spawn(delete(n))).collect();
@@ -147,8 +149,12 @@ fn once_a_minute_what_was_counted_is_a_line_and_once_a_day_there_is_a_new_file()
     let (clock, hands) = Clock::manual(std::time::UNIX_EPOCH);
     let record = Record::open_in(dir.path(), Settings::default(), clock, |_| {}).unwrap();
     let counted = || lines(dir.path()).iter().filter(|line| line["kind"] == "counted").count();
-    let until =
-        |what: &dyn Fn() -> bool| (0..1000).any(|_| what() || std::thread::sleep(Duration::from_millis(10)) != ());
+    let until = |what: &dyn Fn() -> bool| {
+        (0..1000).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            what()
+        })
+    };
     record.count("unknown_key", "1", IpAddr::from([127, 0, 0, 1]), None);
     hands.advance(Duration::from_secs(61));
     assert!(until(&|| counted() == 1));
