@@ -210,7 +210,10 @@ impl Page {
         link: &mut Link,
         clock: &Clock,
     ) -> io::Result<Self> {
-        let file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o640).open(path)?;
+        // No process takes another's file; of its own, one that it failed to begin may be left.
+        let first = number == 1;
+        let file =
+            OpenOptions::new().create_new(first).create(true).write(true).truncate(true).mode(0o640).open(path)?;
         // The lock says that the process is there; nothing else hangs on it.
         for _ in 0..LOCK_TRIES {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {

@@ -30,6 +30,9 @@ pub(super) struct Segment {
 pub(super) struct Instance {
     pub(super) id: String,
     pub(super) segments: Vec<Segment>,
+    /// Whether the process that writes them was there when they were listed: it holds a lock on
+    /// its last file. If it was not, what there is of it is all there will be.
+    pub(super) live: bool,
 }
 
 /// Why a record cannot be read.
@@ -95,10 +98,14 @@ pub(super) fn list(directory: &Path) -> Result<Vec<Instance>, ReadError> {
     let mut instances: Vec<Instance> = found
         .into_iter()
         .map(|(id, segments)| Instance {
+            live: false,
             id,
             segments: segments.into_iter().map(|(number, path)| Segment { number, path }).collect(),
         })
         .collect();
+    for instance in &mut instances {
+        instance.live = instance.is_locked();
+    }
     instances.sort_by_cached_key(|instance| instance.segments.first().and_then(Segment::started));
     Ok(instances)
 }
@@ -132,9 +139,8 @@ impl Segment {
 }
 
 impl Instance {
-    /// Whether the process that writes it is there: it holds a lock on its last file, or still on
-    /// the one before while it turns from that to the next.
-    pub(super) fn is_live(&self) -> bool {
+    /// While a process turns from one file to the next it still holds the lock on the one before.
+    fn is_locked(&self) -> bool {
         let last = self.segments.iter().rev().take(2).filter_map(|segment| File::open(&segment.path).ok());
         last.into_iter().any(|file| flock(&file, FlockOperation::NonBlockingLockShared).is_err())
     }

@@ -93,12 +93,10 @@ fn lines_of(segment: &Segment, unreadable: &mut u64, each: &mut impl FnMut(&Valu
 pub fn unknown(directory: &Path) -> Result<Vec<Value>, ReadError> {
     let mut found = Unknown::default();
     for instance in files::list(directory)? {
-        // Asked before it is read: what a process that is gone had to say is there.
-        let live = instance.is_live();
         for segment in &instance.segments {
             found.read(segment)?;
         }
-        found.ended(live);
+        found.ended(instance.live);
     }
     Ok(found.rest())
 }
@@ -161,7 +159,7 @@ pub fn abandoned(directory: &Path) -> Result<(usize, bool), ReadError> {
     let (mut found, mut left, mut complete) = (Unknown::default(), MAX_LOOK, true);
     for instance in files::list(directory)?.into_iter().rev() {
         let reconciles = is_reconciler(&instance);
-        if !reconciles && (instance.is_live() || is_closed(&instance)) {
+        if !reconciles && (instance.live || is_closed(&instance)) {
             continue;
         }
         let skipped = if reconciles { 0 } else { instance.segments.len().saturating_sub(LAST) };

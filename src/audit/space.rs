@@ -28,7 +28,7 @@ pub(super) fn forget(directory: &Path, retain: Duration, now: SystemTime, curren
     for instance in instances {
         let keep = if instance.id == current.0 {
             current.1
-        } else if instance.is_live() {
+        } else if instance.live {
             instance.segments.last().map_or(0, |last| last.number)
         } else {
             u64::MAX

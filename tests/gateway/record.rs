@@ -117,11 +117,11 @@ fn assert_nothing_is_lost(files: &Files, upstream: &Upstream, kills: usize) {
 fn killed_at_any_moment_under_load_the_record_verifies_and_every_deletion_has_its_intent() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let files = Files::new(upstream.address, "[runtime]\nworkers = 2\n");
-    let kills = 50;
+    let kills = 80;
     for n in 0..kills {
         // From the first request to the middle of the load, at moments spread evenly.
         killed(&files, |process| {
-            pause(300 + n * 700);
+            pause(300 + n * 450);
             kill_9(process.child.id());
         });
     }
@@ -174,12 +174,12 @@ fn newest(directory: &Path) -> PathBuf {
 fn killed_in_the_middle_of_a_write_it_leaves_a_torn_tail_and_no_more() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let files = Files::new(upstream.address, "[runtime]\nworkers = 2\n");
-    let kills = 20;
+    let kills = 30;
     for n in 0..kills {
         // The kernel writes as much as the limit allows, and kills at the byte after it.
         let run = format!(
             "ulimit -c 0; exec prlimit --fsize={} {} serve --config {} 2>&1 >/dev/null",
-            900 + n * 211,
+            900 + n * 151,
             env!("CARGO_BIN_EXE_saltgate"),
             files.path().display()
         );
@@ -351,4 +351,29 @@ fn little_space_is_told_before_there_is_none() {
     assert!(record_files(&files).len() > 1, "a new file was begun");
     let (code, said) = audit("verify", &files, &[]);
     assert_eq!(code, Some(0), "{said}");
+}
+
+#[test]
+fn the_record_is_read_while_it_is_written_and_every_head_on_the_way_holds() {
+    use saltgate::audit::{Retention, heads, unknown, verify};
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let files = Files::new(upstream.address, "[runtime]\nworkers = 2\n");
+    let config = std::fs::read_to_string(files.path()).unwrap();
+    let small = "path = \"record\"\nsync = \"os\"\nrotate_size = \"8KiB\"\n";
+    std::fs::write(files.path(), config.replace("path = \"record\"\n", small)).unwrap();
+    let directory = files.dir.path().join("record");
+    let mut kept = Vec::new();
+    killed(&files, |process| {
+        for _ in 0..60 {
+            let report = verify(&directory, &kept, Retention::Forever).unwrap();
+            assert_eq!(report.faults, []);
+            assert_eq!(unknown(&directory).unwrap(), Vec::<Value>::new(), "what is on its way is not unknown");
+            kept.extend(heads(&directory).unwrap());
+            pause(5_000);
+        }
+        kill_9(process.child.id());
+    });
+    let report = verify(&directory, &kept, Retention::Forever).unwrap();
+    assert_eq!(report.faults, []);
+    assert!(kept.len() >= 60 && report.files > 5, "{} heads, {} files", kept.len(), report.files);
 }

@@ -72,7 +72,7 @@ pub fn verify(directory: &Path, heads: &[Head], retention: Retention) -> Result<
     let instances = files::list(directory)?;
     for instance in &instances {
         let heads: Vec<&Head> = heads.iter().filter(|head| head.instance == instance.id).collect();
-        Chain { report: &mut report, instance, heads, live: instance.is_live(), before: None }.check(retention);
+        Chain { report: &mut report, instance, heads, before: None }.check(retention);
     }
     let there: HashSet<&str> = instances.iter().map(|instance| instance.id.as_str()).collect();
     for head in heads.iter().filter(|head| !there.contains(head.instance.as_str())) {
@@ -117,7 +117,6 @@ struct Chain<'c> {
     report: &'c mut Report,
     instance: &'c Instance,
     heads: Vec<&'c Head>,
-    live: bool,
     /// The last line of the file before, if there is one.
     before: Option<Read>,
 }
@@ -236,7 +235,7 @@ impl Chain<'_> {
                 }
             }
             if !line.whole {
-                match (is_last && !segment.is_compressed(), self.live) {
+                match (is_last && !segment.is_compressed(), self.instance.live) {
                     (true, true) => {}
                     (true, false) => {
                         self.note(
