@@ -1,6 +1,7 @@
 //! Line by line: what does not follow the line before it, and what nobody vouches for.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::{Chain, Finding};
 use crate::audit::chain::Hash;
@@ -8,7 +9,7 @@ use crate::audit::chain::Hash;
 /// A line that was read.
 #[derive(Clone)]
 pub(super) struct Read {
-    pub(super) file: String,
+    pub(super) file: Arc<str>,
     pub(super) line: u64,
     /// What it claims; `None` if it does not even begin as a line of a record.
     pub(super) claims: Option<(u64, Hash)>,
@@ -79,10 +80,10 @@ impl Chain<'_> {
 
     /// A fault of a line, told once.
     fn name(&mut self, line: &Read, what: impl Into<String>) {
-        let told = |fault: &Finding| fault.line == Some(line.line) && fault.file == line.file;
+        let told = |fault: &Finding| fault.line == Some(line.line) && *fault.file == *line.file;
         // Line 0 is the beginning of a chain, which nobody can have changed.
         if line.line > 0 && !self.report.faults.iter().rev().take(8).any(told) {
-            self.report.faults.push(Finding { file: line.file.clone(), line: Some(line.line), what: what.into() });
+            self.report.faults.push(Finding { file: line.file.to_string(), line: Some(line.line), what: what.into() });
         }
     }
 }

@@ -8,6 +8,7 @@ mod join;
 use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
@@ -135,7 +136,7 @@ impl Chain<'_> {
                 self.before = None;
             } else if index == 0 {
                 let Link { number, hash } = Link::default();
-                self.before = Some(Read { file: segment.name(), line: 0, claims: None, number, hash });
+                self.before = Some(Read { file: segment.name().into(), line: 0, claims: None, number, hash });
             }
             expected = segment.number + 1;
             self.file(segment, index + 1 == segments.len());
@@ -209,7 +210,7 @@ impl Chain<'_> {
 
     /// The whole lines of a file. `None` if nothing can be said of it.
     fn read(&mut self, segment: &Segment, is_last: bool) -> Option<Vec<Read>> {
-        let mut read = Vec::new();
+        let (mut read, name) = (Vec::new(), Arc::<str>::from(segment.name()));
         let lines = match segment.lines() {
             Ok(lines) => lines,
             Err(error) => {
@@ -262,7 +263,7 @@ impl Chain<'_> {
                 }
             }
             read.push(Read {
-                file: segment.name(),
+                file: name.clone(),
                 line: line.number,
                 claims: place(&line.bytes),
                 number: 0,
