@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -128,13 +128,26 @@ impl Segment {
 
     /// Its lines, one after the other.
     pub(super) fn lines(&self) -> Result<Lines, ReadError> {
-        let file = File::open(&self.path).map_err(|error| ReadError::io(&self.path, &error))?;
+        self.lines_from(0)
+    }
+
+    /// The lines that begin after so many bytes, of a file that is not compressed.
+    pub(super) fn lines_from(&self, skipped: u64) -> Result<Lines, ReadError> {
+        let mut file = File::open(&self.path).map_err(|error| ReadError::io(&self.path, &error))?;
+        if skipped > 0 {
+            file.seek(SeekFrom::Start(skipped)).map_err(|error| ReadError::io(&self.path, &error))?;
+        }
         let reader: Box<dyn BufRead> = if self.is_compressed() {
             Box::new(BufReader::new(flate2::read::MultiGzDecoder::new(file)))
         } else {
             Box::new(BufReader::new(file))
         };
-        Ok(Lines { path: self.path.clone(), reader, number: 0 })
+        let mut lines = Lines { path: self.path.clone(), reader, number: 0 };
+        if skipped > 0 {
+            // What it starts in the middle of is no line.
+            lines.next().transpose()?;
+        }
+        Ok(lines)
     }
 }
 

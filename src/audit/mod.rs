@@ -10,6 +10,16 @@
 //! 4. No secret, salt or signature is ever in it: an [`Entry`] has no field for them.
 //! 5. Each line carries the hash of the one before, each file goes on from the last one's, and
 //!    each process writes a chain of its own under a name of its own ([`verify`] reads them).
+//!
+//! A line is a JSON object that begins with its number in the chain and the hash (SHA-256, over its
+//! bytes without the line end) of the line before; what it tells comes after, in this order of
+//! kinds: `header`, first in each file, with the format and who writes; `intent`, `outcome`,
+//! `refused`; `counted`; `resumed`, after a time in which nothing could be written; `reconciled`;
+//! `closed`, the last of a process that ended in order.
+//!
+//! ```text
+//! {"n":7,"prev":"5e1f…","kind":"outcome","outcome":"deleted","request_id":"9c0b…","segment":"CRMSG1…",…}
+//! ```
 
 mod book;
 mod chain;

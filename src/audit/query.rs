@@ -10,9 +10,12 @@ use serde_json::Value;
 use super::files::{self, Instance, ReadError, Segment};
 
 /// The most bytes that a start reads to find intents without an outcome.
-const MAX_LOOK: u64 = 64 << 20;
-/// Files of an instance that may hold an intent whose outcome had not come when it ended.
-const LAST: usize = 2;
+const MAX_LOOK: u64 = 128 << 20;
+/// How much a compressed file is counted for: about what it is without.
+const COMPRESSED: u64 = 10;
+/// The most of them from one process: an intent whose outcome had not come when the process ended
+/// stands near the end.
+const MAX_LOOK_EACH: u64 = 64 << 20;
 
 /// Which lines are wanted; all, by default.
 #[derive(Clone, Debug, Default)]
@@ -56,7 +59,7 @@ pub fn read(directory: &Path, mut each: impl FnMut(&Value) -> bool) -> Result<u6
     let mut unreadable = 0;
     for instance in files::list(directory)? {
         for segment in &instance.segments {
-            if !lines_of(segment, &mut unreadable, &mut each)? {
+            if !lines_of(segment, 0, &mut unreadable, &mut each)? {
                 return Ok(unreadable);
             }
         }
@@ -64,8 +67,13 @@ pub fn read(directory: &Path, mut each: impl FnMut(&Value) -> bool) -> Result<u6
     Ok(unreadable)
 }
 
-fn lines_of(segment: &Segment, unreadable: &mut u64, each: &mut impl FnMut(&Value) -> bool) -> Result<bool, ReadError> {
-    for line in segment.lines()? {
+fn lines_of(
+    segment: &Segment,
+    skipped: u64,
+    unreadable: &mut u64,
+    each: &mut impl FnMut(&Value) -> bool,
+) -> Result<bool, ReadError> {
+    for line in segment.lines_from(skipped)? {
         let line = line?;
         // The tail may be torn, or be written just now.
         if !line.whole {
@@ -94,7 +102,7 @@ pub fn unknown(directory: &Path) -> Result<Vec<Value>, ReadError> {
     let mut found = Unknown::default();
     for instance in files::list(directory)? {
         for segment in &instance.segments {
-            found.read(segment)?;
+            found.read(segment, 0)?;
         }
         found.ended(instance.live);
     }
@@ -112,8 +120,8 @@ struct Unknown {
 }
 
 impl Unknown {
-    fn read(&mut self, segment: &Segment) -> Result<(), ReadError> {
-        lines_of(segment, &mut 0, &mut |line| {
+    fn read(&mut self, segment: &Segment, skipped: u64) -> Result<(), ReadError> {
+        lines_of(segment, skipped, &mut 0, &mut |line| {
             let id = line["request_id"].as_str().unwrap_or_default();
             match line["kind"].as_str().unwrap_or_default() {
                 "intent" => drop(self.open.insert(id.to_owned(), line.clone())),
@@ -150,27 +158,38 @@ impl Unknown {
 }
 
 /// How many intents of processes that are gone have no outcome, as a start looks for them: only
-/// the last two files of those that did not close their chain, and at most 64 MiB in all, newest
+/// where a process did not close its chain, the last 64 MiB of each and 128 MiB in all, newest
 /// first. Says whether that was everything.
 ///
 /// # Errors
 /// If a file cannot be read, or is of a newer format.
 pub fn abandoned(directory: &Path) -> Result<(usize, bool), ReadError> {
-    let (mut found, mut left, mut complete) = (Unknown::default(), MAX_LOOK, true);
+    look(directory, MAX_LOOK, MAX_LOOK_EACH)
+}
+
+pub(super) fn look(directory: &Path, mut left: u64, each: u64) -> Result<(usize, bool), ReadError> {
+    let (mut found, mut complete) = (Unknown::default(), true);
     for instance in files::list(directory)?.into_iter().rev() {
         let reconciles = is_reconciler(&instance);
         if !reconciles && (instance.live || is_closed(&instance)) {
             continue;
         }
-        let skipped = if reconciles { 0 } else { instance.segments.len().saturating_sub(LAST) };
-        for segment in instance.segments.iter().skip(skipped) {
+        let mut each = left.min(each);
+        let mut last = Vec::new();
+        for segment in instance.segments.iter().rev() {
             let size = segment.path.metadata().map_or(0, |meta| meta.len());
-            if size > left {
-                complete = false;
-                continue;
+            let size = if segment.is_compressed() { size.saturating_mul(COMPRESSED) } else { size };
+            complete &= size <= each;
+            // Of a compressed file there is all or nothing.
+            if each == 0 || (segment.is_compressed() && size > each) {
+                break;
             }
-            left -= size;
-            found.read(segment)?;
+            last.push((segment, size.saturating_sub(each)));
+            left -= size.min(each);
+            each -= size.min(each);
+        }
+        for (segment, skipped) in last.into_iter().rev() {
+            found.read(segment, skipped)?;
         }
         found.ended(false);
     }

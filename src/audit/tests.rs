@@ -270,6 +270,9 @@ fn an_intent_without_an_outcome_is_unknown_once_its_process_is_gone_until_it_is_
     let other = files::path(dir.path(), "0123456789abcdef", 1);
     std::fs::write(other, text.replace("\"dropped\"", "\"gone-1\"").replace("\"open\"", "\"gone-2\"")).unwrap();
     assert_eq!(abandoned(dir.path()).unwrap(), (1, true));
+    let size = path.metadata().unwrap().len();
+    assert_eq!(query::look(dir.path(), size - 100, 2 * size).unwrap(), (1, false), "as far as it was looked");
+    assert_eq!(query::look(dir.path(), 2 * size, 900).unwrap(), (0, false), "the tail alone has no open intent");
     let mut all = ids();
     all.sort();
     assert_eq!(all, ["dropped", "gone-1", "gone-2"]);
