@@ -9,6 +9,7 @@
 //! `SystemTime::now` and `Instant::now` are banned everywhere else (`clippy.toml`), so that a
 //! test that holds a [`ManualTime`] holds all of time.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -52,6 +53,85 @@ impl Clock {
                 Duration::new(u64::try_from(t.tv_sec).unwrap_or(0), u32::try_from(t.tv_nsec).unwrap_or(0))
             }
             Source::Manual(time) => time.reading().elapsed,
+        }
+    }
+}
+
+/// Tells a wall clock that was set from time that passed, by the elapsed clock.
+///
+/// What it says is for people and for `/ready`: no salt is forgotten and no date admitted by it.
+#[derive(Debug)]
+pub struct JumpWatch {
+    clock: Clock,
+    /// What the wall clock showed when it was last believed, and the elapsed time then.
+    believed: (SystemTime, Duration),
+    /// How far off the wall clock is, as last told.
+    told: Skew,
+}
+
+/// How far the wall clock is from where elapsed time says it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Skew {
+    /// Within [`JumpWatch::TOLERANCE`].
+    None,
+    /// It was set forward by so much.
+    Ahead(Duration),
+    /// It was set back by so much.
+    Behind(Duration),
+}
+
+impl fmt::Display for Skew {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (by, way) = match self {
+            Self::None => return f.write_str("where elapsed time says it should be"),
+            Self::Ahead(by) => (by, "ahead of"),
+            Self::Behind(by) => (by, "behind"),
+        };
+        let by = humantime::format_duration(Duration::from_secs(by.as_secs()));
+        write!(f, "{by} {way} where elapsed time says it should be")
+    }
+}
+
+impl JumpWatch {
+    /// What a clock that is disciplined step by step may differ without being said to jump.
+    pub const TOLERANCE: Duration = Duration::from_secs(60);
+
+    /// Believes the wall clock as it is now.
+    pub fn new(clock: Clock) -> Self {
+        let believed = (clock.now(), clock.elapsed());
+        Self { clock, believed, told: Skew::None }
+    }
+
+    /// How far off the wall clock is now, and whether it jumped since it was last asked: by more
+    /// than the tolerance, away or back.
+    pub fn look(&mut self) -> (Skew, bool) {
+        let passed = self.clock.elapsed().saturating_sub(self.believed.1);
+        let expected = self.believed.0.checked_add(passed).unwrap_or(self.believed.0);
+        let skew = match self.clock.now().duration_since(expected) {
+            Ok(ahead) if ahead > Self::TOLERANCE => Skew::Ahead(ahead),
+            Err(behind) if behind.duration() > Self::TOLERANCE => Skew::Behind(behind.duration()),
+            _ => Skew::None,
+        };
+        if skew == Skew::None {
+            // Small steps add up over months without ever being a jump.
+            self.believed = (self.clock.now(), self.clock.elapsed());
+        }
+        let jumped = skew.seconds().abs_diff(self.told.seconds()) > Self::TOLERANCE.as_secs();
+        if jumped || skew == Skew::None {
+            self.told = skew;
+        }
+        (skew, jumped)
+    }
+}
+
+impl Skew {
+    /// In seconds, positive if ahead.
+    pub fn seconds(self) -> i64 {
+        let whole = |by: Duration| i64::try_from(by.as_secs()).unwrap_or(i64::MAX);
+        match self {
+            Self::None => 0,
+            Self::Ahead(by) => whole(by),
+            Self::Behind(by) => -whole(by),
         }
     }
 }
@@ -131,6 +211,26 @@ mod tests {
             assert_eq!(parse(text, now).map(rfc3339).as_deref(), Some(time), "{text}");
         }
         assert_eq!(parse("yesterday", now), None);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_is_told_from_time_that_passes() {
+        let (clock, hands) = Clock::manual(UNIX_EPOCH + Duration::from_secs(1_000_000));
+        let mut watch = JumpWatch::new(clock.clone());
+        let hour = Duration::from_secs(3600);
+        hands.advance(hour);
+        assert_eq!(watch.look(), (Skew::None, false), "time passed");
+        hands.set_wall(clock.now() + Duration::from_secs(59));
+        assert_eq!(watch.look(), (Skew::None, false), "a small step");
+        hands.set_wall(clock.now() + hour);
+        assert_eq!(watch.look(), (Skew::Ahead(hour), true));
+        hands.advance(hour);
+        assert_eq!(watch.look(), (Skew::Ahead(hour), false), "still off, and told before");
+        hands.set_wall(clock.now() - 3 * hour);
+        assert_eq!(watch.look(), (Skew::Behind(2 * hour), true));
+        hands.set_wall(clock.now() + 2 * hour);
+        assert_eq!(watch.look(), (Skew::None, true), "set right again");
+        assert_eq!(Skew::Behind(2 * hour).to_string(), "2h behind where elapsed time says it should be");
     }
 
     #[test]

@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -34,6 +34,9 @@ pub struct Process {
     pub tasks: Tasks,
     /// Set once the process is to end.
     pub draining: AtomicBool,
+    /// How many seconds the wall clock is ahead of where elapsed time says it should be, once
+    /// that is more than a jump.
+    pub clock_skew: AtomicI64,
 }
 
 impl Process {

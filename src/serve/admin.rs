@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::{io, thread};
 
 use arc_swap::ArcSwap;
@@ -94,32 +95,62 @@ fn answer(request: &Request<Incoming>, process: &Process, current: &Generation) 
     }
 }
 
+/// How a part of the gateway is.
+enum Part {
+    Ok,
+    /// Something is wrong, and requests are served all the same.
+    Degraded(String),
+    /// Without it nothing is served.
+    Gone(String),
+}
+
 fn ready(process: &Process, current: &Generation) -> Response<Full<Bytes>> {
-    let now = process.clock.now();
-    let fence = process.salts.fenced_until().filter(|until| *until > now);
     let parts = [
-        ("draining", !process.is_draining(), "the process is ending".to_owned()),
-        ("record", process.record.is_ready(), "cannot be written".to_owned()),
-        // Everything works still: it costs no readiness.
-        ("record_space", !process.record.is_low(), "below audit.low_water".to_owned()),
-        (
-            "replay",
-            fence.is_none(),
-            fence.map(|until| format!("fenced until {}", clock::rfc3339(until))).unwrap_or_default(),
-        ),
-        ("directory", !current.directory.is_empty(), "holds no key".to_owned()),
+        ("draining", gone_if(process.is_draining(), || "the process is ending".into())),
+        ("record", record(process)),
+        ("replay", replay(process)),
+        ("directory", degraded_if(current.directory.is_empty(), || "holds no key: everybody is refused".into())),
+        ("clock", clock(process)),
     ];
-    // A directory without keys refuses everybody, which is an answer and not a fault.
-    let ready = parts.iter().all(|(name, ok, _)| *ok || ["directory", "record_space"].contains(name));
-    let body: serde_json::Map<_, _> =
-        parts.into_iter().map(|(name, ok, why)| (name.to_owned(), if ok { json!("ok") } else { json!(why) })).collect();
+    let ready = !parts.iter().any(|(_, part)| matches!(part, Part::Gone(_)));
+    let body: serde_json::Map<_, _> = parts.into_iter().map(|(name, part)| (name.to_owned(), part.told())).collect();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let status_text = match (ready, process.record.is_low()) {
-        (false, _) => "not ready",
-        (true, true) => "degraded",
-        (true, false) => "ready",
-    };
-    json_answer(status, &json!({"status": status_text, "parts": body}))
+    json_answer(status, &json!({"status": if ready { "ready" } else { "not ready" }, "parts": body}))
+}
+
+fn record(process: &Process) -> Part {
+    if !process.record.is_ready() {
+        return Part::Gone("cannot be written".into());
+    }
+    degraded_if(process.record.is_low(), || "less space is free than audit.low_water".into())
+}
+
+fn replay(process: &Process) -> Part {
+    let fence = process.salts.fenced_until().filter(|until| *until > process.clock.now());
+    fence.map_or(Part::Ok, |until| Part::Gone(format!("fenced until {}", clock::rfc3339(until))))
+}
+
+fn clock(process: &Process) -> Part {
+    let skew = process.clock_skew.load(Ordering::Relaxed);
+    degraded_if(skew != 0, || format!("the wall clock is {skew} s from where elapsed time says it should be"))
+}
+
+fn gone_if(is_so: bool, why: impl FnOnce() -> String) -> Part {
+    if is_so { Part::Gone(why()) } else { Part::Ok }
+}
+
+fn degraded_if(is_so: bool, why: impl FnOnce() -> String) -> Part {
+    if is_so { Part::Degraded(why()) } else { Part::Ok }
+}
+
+impl Part {
+    fn told(self) -> serde_json::Value {
+        match self {
+            Self::Ok => json!("ok"),
+            Self::Degraded(why) => json!(format!("degraded: {why}")),
+            Self::Gone(why) => json!(why),
+        }
+    }
 }
 
 fn metrics(process: &Process) -> Response<Full<Bytes>> {

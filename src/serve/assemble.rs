@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicI64};
 
 use http::HeaderValue;
 use tokio::sync::Semaphore;
@@ -166,5 +166,6 @@ pub(super) fn process(config: &Config, metrics: &Arc<Metrics>, clock: Clock) -> 
         request_ids: RequestIds::default(),
         tasks: Tasks::default(),
         draining: AtomicBool::new(false),
+        clock_skew: AtomicI64::new(0),
     })
 }

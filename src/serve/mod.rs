@@ -16,7 +16,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, JumpWatch};
 use crate::config::{Config, Fault};
 use crate::gate::{Generation, Process};
 use crate::listen::{Door, ListenError};
@@ -157,11 +157,26 @@ const TICK: Duration = Duration::from_secs(1);
 /// The work that no request does.
 async fn housekeeping(process: Arc<Process>, current: Arc<ArcSwap<Generation>>) {
     let mut ticks = tokio::time::interval(TICK);
+    let mut clock = JumpWatch::new(process.clock.clone());
     loop {
         ticks.tick().await;
+        look_at_clock(&process, &mut clock);
         process.salts.forget();
         refresh(&process);
         current.load().upstreams.iter().for_each(crate::upstream::Upstream::sweep);
+    }
+}
+
+/// A wall clock that was set is told of, and changes nothing by itself.
+fn look_at_clock(process: &Process, watch: &mut JumpWatch) {
+    let (skew, jumped) = watch.look();
+    process.clock_skew.store(skew.seconds(), Ordering::Relaxed);
+    if jumped {
+        process.metrics.clock_jumped();
+        tracing::warn!(
+            skew_seconds = skew.seconds(),
+            "the wall clock was set: it is {skew}; dates are judged by it, and no spent salt is forgotten for it"
+        );
     }
 }
 

@@ -78,6 +78,7 @@ pub struct Metrics {
     reload_success: IntGauge,
     config_info: IntGaugeVec,
     log_dropped: IntCounter,
+    clock_jumps: IntCounter,
 }
 
 impl Metrics {
@@ -128,6 +129,9 @@ impl Metrics {
         let log_dropped =
             IntCounter::new("saltgate_log_dropped_total", "Lines of the log that nobody read fast enough.")?;
         registry.register(Box::new(log_dropped.clone()))?;
+        let clock_jumps =
+            IntCounter::new("saltgate_clock_jumps_total", "Times the wall clock was set by more than a minute.")?;
+        registry.register(Box::new(clock_jumps.clone()))?;
         let build = labelled("saltgate_build_info", "The version of this build.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Ok(Self {
@@ -155,6 +159,7 @@ impl Metrics {
             reload_success: gauge("saltgate_config_last_reload_success", "1 if the last reload was taken.")?,
             config_info: labelled("saltgate_config_info", "The configuration in force.", &["hash"])?,
             log_dropped,
+            clock_jumps,
             registry,
         })
     }
@@ -201,6 +206,11 @@ impl Metrics {
             self.config_info.reset();
             self.config_info.with_label_values(&[hash]).set(1);
         }
+    }
+
+    /// The wall clock was set by more than a minute.
+    pub fn clock_jumped(&self) {
+        self.clock_jumps.inc();
     }
 
     /// How many lines of the log were dropped so far.

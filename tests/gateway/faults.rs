@@ -218,7 +218,7 @@ fn what_is_over_its_limits_is_told_so_in_json_and_spends_nothing() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let gate = Gate::with(
         upstream.address,
-        "[limits]\nbody_timeout = \"300ms\"\nheader_timeout = \"300ms\"\n",
+        "[limits]\nbody_timeout = \"300ms\"\nheader_timeout = \"300ms\"\nmax_body_bytes = \"1KiB\"\n",
         Clock::system(),
     );
     let header = signed("OWNER");
@@ -233,6 +233,12 @@ fn what_is_over_its_limits_is_told_so_in_json_and_spends_nothing() {
             "UriTooLong",
         ),
         ("a large body", format!("{head}Content-Length: 100000\r\n\r\n"), 413, "PayloadTooLarge"),
+        (
+            "a large body that does not say how large",
+            format!("{head}Transfer-Encoding: chunked\r\n\r\n401\r\n{}\r\n0\r\n\r\n", "x".repeat(0x401)),
+            413,
+            "PayloadTooLarge",
+        ),
         ("a slow body", format!("{head}Content-Length: 9\r\n\r\nhalf"), 408, "RequestTimeout"),
         ("no host", format!("DELETE {path} HTTP/1.1\r\nAuthorization: {header}\r\n\r\n"), 400, "BadRequest"),
         ("two hosts", format!("{head}Host: h\r\n\r\n"), 400, "BadRequest"),

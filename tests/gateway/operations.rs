@@ -310,6 +310,24 @@ fn every_refusal_is_in_the_log_under_its_id_and_no_secret_salt_or_signature_anyw
 }
 
 #[test]
+fn a_clock_that_is_set_is_told_and_nothing_more() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let start = Clock::system().now();
+    let (clock, hands) = Clock::manual(start);
+    let gate = Gate::with(upstream.address, "", clock);
+    let header = crate::harness::signed_at("OWNER", start, &salt());
+    assert_eq!(gate.delete(&header).status, 200);
+    hands.set_wall(start + std::time::Duration::from_secs(7200));
+    let ready = || get(gate.admin(), "/ready");
+    until("it is told", || ready().body.contains("degraded: the wall clock is 7200 s"));
+    assert_eq!(ready().status, 200);
+    hands.set_wall(start);
+    until("it is right again", || ready().body.contains(r#""clock":"ok""#));
+    assert!(gate.metrics().contains("saltgate_clock_jumps_total 2"));
+    assert_eq!(gate.delete(&header).status, 401, "no jump brings a spent salt back");
+}
+
+#[test]
 fn live_ready_and_metrics_tell_the_state() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let mut gate = Gate::before(&upstream);

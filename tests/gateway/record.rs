@@ -344,7 +344,7 @@ fn little_space_is_told_before_there_is_none() {
     let process = Process::serve(&files);
     let ready = get(process.admin(), "/ready");
     assert!(process.log().contains("little space is left"));
-    assert!(ready.status == 200 && ready.body.contains("\"degraded\""), "{}", ready.body);
+    assert!(ready.status == 200 && ready.body.contains("degraded: less space"), "{}", ready.body);
     for _ in 0..8 {
         assert_eq!(delete(process.address(), &signed("OWNER")).status, 200);
     }
