@@ -314,6 +314,7 @@ fn reconcile_asks_the_upstream_once_about_each_that_is_unknown() {
     let (code, told, gets) = asked("503 Service Unavailable");
     assert_eq!((code, gets), (Some(1), 2), "{told}");
     assert!(told.contains("stays unknown: the upstream answered 503"), "{told}");
+    assert_eq!(record_files(&gate.files).len(), 1, "what learned nothing writes nothing");
     let (code, told, gets) = asked("404 Not Found");
     assert_eq!((code, gets), (Some(0), 2), "{told}");
     assert!(told.contains("deleted: the upstream has no such segment"), "{told}");

@@ -61,7 +61,8 @@ async fn reconcile(config: &Config, directory: &Path) -> Result<usize, String> {
     let ownership = serve::ownership(config);
     let host = HeaderValue::try_from(config.upstream.server.to_string()).map_err(|error| error.to_string())?;
     let settings = Settings { writer: "reconcile", ..serve::record_settings(&config.audit) };
-    let record = Record::open_in(directory, settings, clock, |_| {}).map_err(|error| error.to_string())?;
+    // Begun with the first answer: a run that learns nothing leaves no file.
+    let mut record = None;
     let mut left = 0;
     for intent in &intents {
         let found = match ask(intent, &upstream, &ownership, &host).await {
@@ -86,6 +87,11 @@ async fn reconcile(config: &Config, directory: &Path) -> Result<usize, String> {
                 continue;
             }
         };
+        if record.is_none() {
+            let opened = Record::open_in(directory, settings, clock.clone(), |_| {});
+            record = Some(opened.map_err(|error| error.to_string())?);
+        }
+        let Some(record) = &record else { continue };
         record.reconciled(intent, outcome).await.map_err(|_| "the record cannot be written".to_owned())?;
     }
     Ok(left)
