@@ -179,6 +179,14 @@ pub fn rfc3339(at: SystemTime) -> String {
     humantime::format_rfc3339_millis(at.max(UNIX_EPOCH)).to_string()
 }
 
+/// A time as people write it: RFC 3339, a day (`2026-11-24`, from its beginning, UTC), or how long
+/// ago (`90m`, `2d`).
+pub fn parse(text: &str, now: SystemTime) -> Option<SystemTime> {
+    let day = format!("{text}T00:00:00Z");
+    let absolute = humantime::parse_rfc3339_weak(text).or_else(|_| humantime::parse_rfc3339_weak(&day)).ok();
+    absolute.or_else(|| now.checked_sub(humantime::parse_duration(text).ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,6 +198,19 @@ mod tests {
         hands.set_wall(UNIX_EPOCH + Duration::from_secs(100));
         assert_eq!(clock.elapsed(), Duration::from_secs(5));
         assert_eq!(clock.now(), UNIX_EPOCH + Duration::from_secs(100));
+    }
+
+    #[test]
+    fn a_time_is_read_as_people_write_it() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        for (text, time) in [
+            ("2026-11-24T01:02:03Z", "2026-11-24T01:02:03.000Z"),
+            ("2026-11-24", "2026-11-24T00:00:00.000Z"),
+            ("1h", "2027-01-15T07:00:00.000Z"),
+        ] {
+            assert_eq!(parse(text, now).map(rfc3339).as_deref(), Some(time), "{text}");
+        }
+        assert_eq!(parse("yesterday", now), None);
     }
 
     #[test]

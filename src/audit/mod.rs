@@ -2,14 +2,32 @@
 //!
 //! 1. A deletion is two lines of JSON: an **intent**, synced to disk before the first byte goes
 //!    upstream, and an **outcome** after. A request that spent its salt and was refused is one.
+//!    What spent nothing is counted, not written ([`Record::count`]).
 //! 2. An [`OpenIntent`] is closed exactly once: by [`OpenIntent::close`], or by being dropped,
 //!    which records that the outcome is unknown.
 //! 3. If the record cannot be written, nothing is deleted: [`Record::is_ready`] says so before a
 //!    salt is spent, [`Record::open`] fails after. The writer tries again by itself.
 //! 4. No secret, salt or signature is ever in it: an [`Entry`] has no field for them.
+//! 5. Each line carries the hash of the one before, each file goes on from the last one's, and
+//!    each process writes a chain of its own under a name of its own ([`verify`] reads them).
 //!
-//! Each process writes a file of its own in the directory, so that two never share one.
+//! A line is a JSON object that begins with its number in the chain and the hash (SHA-256, over its
+//! bytes without the line end) of the line before; what it tells comes after, in this order of
+//! kinds: `header`, first in each file, with the format and who writes; `intent`, `outcome`,
+//! `refused`; `counted`; `resumed`, after a time in which nothing could be written; `reconciled`;
+//! `closed`, the last of a process that ended in order.
+//!
+//! ```text
+//! {"n":7,"prev":"5e1f…","kind":"outcome","outcome":"deleted","request_id":"9c0b…","segment":"CRMSG1…",…}
+//! ```
 
+mod book;
+mod chain;
+mod counted;
+mod files;
+mod query;
+mod space;
+mod verify;
 mod writer;
 
 use std::net::IpAddr;
@@ -21,9 +39,17 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use crate::clock::{self, Clock};
+use book::Disk;
 use writer::Writer;
 
-pub use writer::OpenError;
+pub use book::OpenError;
+pub use chain::{Hash, Head, NotAHead};
+pub use files::ReadError;
+pub use query::{Filter, abandoned, read, unknown};
+pub use verify::{Finding, Report, Retention, heads, verify};
+
+/// The most characters of a segment's name that are written.
+const MAX_NAME: usize = 256;
 
 /// How durable an intent is before its deletion is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +58,36 @@ pub enum Sync {
     Each,
     /// With the operating system: survives the process.
     Os,
+}
+
+/// How a record is kept (contract §9, `[audit]`).
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How durable an intent is before its deletion is sent.
+    pub sync: Sync,
+    /// Bytes after which a new file is begun.
+    pub rotate_size: u64,
+    /// The time after which a new file is begun, if anything was written to the old one.
+    pub rotate_age: Duration,
+    /// How long after its last line a file is removed; never, if `None`.
+    pub retain: Option<Duration>,
+    /// Free bytes below which a warning is given.
+    pub low_water: u64,
+    /// Who writes: a header says so.
+    pub writer: &'static str,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            sync: Sync::Each,
+            rotate_size: 64 << 20,
+            rotate_age: Duration::from_secs(86_400),
+            retain: None,
+            low_water: 256 << 20,
+            writer: "serve",
+        }
+    }
 }
 
 /// The record, or the spelled-out choice to keep none.
@@ -62,6 +118,12 @@ pub struct Entry {
     pub segment: Option<String>,
     /// Who created the segment, as looked up.
     pub creator: Option<String>,
+    /// What the segment is called, as looked up; written up to its 256th character.
+    pub name: Option<String>,
+    /// The upstream's status, if it answered the deletion.
+    pub upstream_status: Option<u16>,
+    /// When the request came, on the elapsed clock.
+    pub started: Duration,
 }
 
 /// What became of a deletion that was on record.
@@ -100,18 +162,22 @@ impl Outcome {
 pub struct NotRecorded;
 
 impl Record {
-    /// Opens a new file in `directory`, which is created if it is not there, and starts the
-    /// thread that writes it. `on_sync` is told how long each sync took.
+    /// Begins a chain in `directory`, which is created if it is not there, and starts the thread
+    /// that writes it. `on_sync` is told how long each sync took.
     ///
     /// # Errors
     /// If the directory or the file cannot be made, or not be written.
     pub fn open_in(
         directory: &Path,
-        sync: Sync,
+        settings: Settings,
         clock: Clock,
         on_sync: impl Fn(Duration) + Send + 'static,
     ) -> Result<Self, OpenError> {
-        let writer = Writer::start(directory, sync, clock.clone(), Box::new(on_sync))?;
+        Self::open_on(Disk::real(on_sync), directory, settings, clock)
+    }
+
+    fn open_on(disk: Disk, directory: &Path, settings: Settings, clock: Clock) -> Result<Self, OpenError> {
+        let writer = Writer::start(directory, settings, clock.clone(), disk)?;
         Ok(Self { writer: Some(Arc::new(writer)), clock })
     }
 
@@ -125,6 +191,11 @@ impl Record {
         self.writer.as_ref().is_none_or(|writer| writer.is_healthy())
     }
 
+    /// Whether there is less free space than there should be. Everything works still.
+    pub fn is_low(&self) -> bool {
+        self.writer.as_ref().is_some_and(|writer| writer.is_low())
+    }
+
     /// Puts an intent on record and waits until it is as durable as [`Sync`] says.
     ///
     /// # Errors
@@ -133,17 +204,52 @@ impl Record {
         if let Some(writer) = &self.writer {
             writer.write_durably(self.line("intent", &entry, json!({ "decision": "forward" }))).await?;
         }
-        Ok(OpenIntent { entry: Some(entry), record: self.clone(), since: self.clock.elapsed() })
+        Ok(OpenIntent { entry: Some(entry), record: self.clone() })
     }
 
     /// Puts a request on record that spent its salt and was refused. Not waited for.
     pub fn refused(&self, entry: &Entry, reason: &'static str) {
-        drop(self.write("refused", entry, json!({ "decision": "refuse", "reason": reason })));
+        let more = json!({ "decision": "refuse", "reason": reason });
+        drop(self.write("refused", entry, self.ended(entry, more)));
+    }
+
+    /// Counts a request that spent nothing: about once a minute the counts become one line, with
+    /// a few samples. `claimed_key` is what the request claims; nothing is proven by it.
+    pub fn count(&self, reason: &'static str, id: &str, client: IpAddr, claimed_key: Option<&str>) {
+        if let Some(writer) = &self.writer {
+            writer.counted().add(reason, id, client, claimed_key, &self.clock);
+        }
+    }
+
+    /// Puts on record what was learned later of an intent whose outcome was unknown.
+    ///
+    /// # Errors
+    /// If it could not be written: the outcome stays unknown.
+    pub async fn reconciled(&self, intent: &serde_json::Value, outcome: &str) -> Result<(), NotRecorded> {
+        let Some(writer) = &self.writer else { return Err(NotRecorded) };
+        let mut line = json!({
+            "time": clock::rfc3339(self.clock.now()),
+            "kind": "reconciled",
+            "outcome": outcome,
+            "intent_time": intent["time"],
+        });
+        for field in ["request_id", "api_key", "account", "member", "role", "route", "segment", "creator", "name"] {
+            line[field] = intent[field].clone();
+        }
+        writer.write_durably(line.to_string().into_bytes()).await
     }
 
     fn write(&self, kind: &str, entry: &Entry, more: serde_json::Value) -> Option<oneshot::Receiver<()>> {
         let writer = self.writer.as_ref()?;
         Some(writer.write(self.line(kind, entry, more)))
+    }
+
+    /// What is said of a request once it has ended, besides `more`.
+    fn ended(&self, entry: &Entry, mut more: serde_json::Value) -> serde_json::Value {
+        let took = self.clock.elapsed().saturating_sub(entry.started);
+        more["duration_seconds"] = took.as_secs_f64().into();
+        more["upstream_status"] = entry.upstream_status.into();
+        more
     }
 
     fn line(&self, kind: &str, entry: &Entry, more: serde_json::Value) -> Vec<u8> {
@@ -160,12 +266,13 @@ impl Record {
             "segment": entry.segment,
             "creator": entry.creator,
         });
+        if let Some(name) = &entry.name {
+            line["name"] = name.chars().take(MAX_NAME).collect::<String>().into();
+        }
         if let (Some(line), serde_json::Value::Object(more)) = (line.as_object_mut(), more) {
             line.extend(more);
         }
-        let mut bytes = line.to_string().into_bytes();
-        bytes.push(b'\n');
-        bytes
+        line.to_string().into_bytes()
     }
 }
 
@@ -176,7 +283,6 @@ impl Record {
 pub struct OpenIntent {
     entry: Option<Entry>,
     record: Record,
-    since: Duration,
 }
 
 /// Proof that the outcome of an intent is on record.
@@ -185,81 +291,26 @@ pub struct ClosedIntent(());
 
 impl OpenIntent {
     /// Records the outcome, and waits until it is written. If it cannot be now, the writer keeps
-    /// it: the deletion is over, and its caller has to be answered.
-    pub async fn close(mut self, outcome: Outcome) -> ClosedIntent {
-        if let Some(written) = self.conclude(outcome) {
+    /// it: the deletion is over, and its caller has to be answered. `reason` is the log's.
+    pub async fn close(mut self, outcome: Outcome, reason: &'static str) -> ClosedIntent {
+        if let Some(written) = self.conclude(outcome, reason) {
             drop(written.await);
         }
         ClosedIntent(())
     }
 
-    fn conclude(&mut self, outcome: Outcome) -> Option<oneshot::Receiver<()>> {
-        let entry = self.entry.take()?;
-        let took = self.record.clock.elapsed().saturating_sub(self.since);
-        let more = json!({
-            "outcome": outcome.as_str(),
-            "upstream_status": outcome.status(),
-            "duration_seconds": took.as_secs_f64(),
-        });
-        self.record.write("outcome", &entry, more)
+    fn conclude(&mut self, outcome: Outcome, reason: &'static str) -> Option<oneshot::Receiver<()>> {
+        let entry = Entry { upstream_status: outcome.status(), ..self.entry.take()? };
+        let more = json!({ "decision": "forward", "outcome": outcome.as_str(), "reason": reason });
+        self.record.write("outcome", &entry, self.record.ended(&entry, more))
     }
 }
 
 impl Drop for OpenIntent {
     fn drop(&mut self) {
-        drop(self.conclude(Outcome::Unknown));
+        drop(self.conclude(Outcome::Unknown, "outcome_unknown"));
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entry(id: &str) -> Entry {
-        Entry {
-            request_id: id.into(),
-            api_key: "KEY".into(),
-            account: "account-1".into(),
-            member: "member-1".into(),
-            role: Some("MEMBER"),
-            client: IpAddr::from([127, 0, 0, 1]),
-            route: Some("/s/{id}".into()),
-            segment: Some("S\n1".into()),
-            creator: None,
-        }
-    }
-
-    fn lines(directory: &Path) -> Vec<serde_json::Value> {
-        let files = std::fs::read_dir(directory).unwrap();
-        let text: String = files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-
-    #[tokio::test]
-    async fn an_intent_is_on_disk_when_open_returns_and_an_outcome_when_the_record_is_gone() {
-        let dir = tempfile::tempdir().unwrap();
-        let record = Record::open_in(dir.path(), Sync::Each, Clock::system(), |_| {}).unwrap();
-        let first = record.open(entry("1")).await.unwrap();
-        assert_eq!(lines(dir.path()).len(), 1, "the intent is there before anything is sent");
-        let second = record.open(entry("2")).await.unwrap();
-        first.close(Outcome::Deleted(200)).await;
-        drop(second);
-        record.refused(&entry("3"), "not_creator");
-        drop(record);
-        let lines = lines(dir.path());
-        let told = |id: &str| -> Vec<String> {
-            let of = lines.iter().filter(|line| line["request_id"] == id);
-            of.map(|l| format!("{} {}", l["kind"].as_str().unwrap(), l["outcome"].as_str().unwrap_or("-"))).collect()
-        };
-        assert_eq!(told("1"), ["intent -", "outcome deleted"]);
-        assert_eq!(told("2"), ["intent -", "outcome unknown"], "a dropped intent is an unknown outcome");
-        assert_eq!(told("3"), ["refused -"]);
-    }
-
-    #[test]
-    fn a_file_in_place_of_the_directory_is_told_as_such() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let error = Record::open_in(file.path(), Sync::Each, Clock::system(), |_| {}).err().unwrap();
-        assert!(error.to_string().contains("directory"), "{error}");
-    }
-}
+mod tests;

@@ -1,110 +1,112 @@
-use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::{NotRecorded, Sync};
+use super::book::{Book, Disk, OpenError};
+use super::counted::Counted;
+use super::{NotRecorded, Settings, space};
 use crate::clock::{self, Clock};
 
 /// How long after a failure the writer tries again.
 const RETRY: Duration = Duration::from_millis(500);
 /// Lines that are kept while the disk is full, before they are given up.
 const MAX_BACKLOG: usize = 100_000;
+/// How often what was only counted becomes a line.
+const COUNT_EVERY: Duration = Duration::from_secs(60);
+/// How often the free space is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How often files are looked for that are older than they are to be kept.
+const FORGET_EVERY: Duration = Duration::from_secs(600);
 
-/// One thread that appends lines to one file and syncs as many at once as have come.
+/// One thread that appends lines to a chain and syncs as many at once as have come.
 ///
 /// The queue needs no bound of its own: a request puts at most two lines into it, and the
 /// requests in flight are bounded.
 pub(super) struct Writer {
     lines: Option<mpsc::Sender<Line>>,
-    healthy: Arc<AtomicBool>,
+    state: Arc<State>,
     thread: Option<JoinHandle<()>>,
 }
 
+/// What others may know of the writer.
+pub(super) struct State {
+    healthy: AtomicBool,
+    low: AtomicBool,
+    pub(super) counted: Counted,
+}
+
 struct Line {
-    bytes: Vec<u8>,
+    body: Vec<u8>,
     durable: Option<oneshot::Sender<()>>,
     /// Whether it is written later if it cannot be written now. An intent is not: whoever waits
     /// for it then sends nothing.
     keep: bool,
 }
 
-/// Why no record can be kept.
-#[derive(Debug)]
-pub struct OpenError {
-    path: PathBuf,
-    doing: &'static str,
-    error: io::Error,
-}
-
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { path, doing, error } = self;
-        write!(f, "audit.path {}: {doing}: {error}", path.display())
-    }
-}
-
-impl std::error::Error for OpenError {}
-
 impl Writer {
-    pub(super) fn start(
-        directory: &Path,
-        sync: Sync,
-        clock: Clock,
-        on_sync: Box<dyn Fn(Duration) + Send>,
-    ) -> Result<Self, OpenError> {
-        let failed = |doing| move |error| OpenError { path: directory.into(), doing, error };
-        std::fs::create_dir_all(directory).map_err(failed("cannot be made a directory"))?;
-        let stamp: String = clock::rfc3339(clock.now()).chars().filter(char::is_ascii_alphanumeric).collect();
-        let path = directory.join(format!("record-{stamp}-{}.jsonl", std::process::id()));
-        let file = OpenOptions::new().create(true).append(true).mode(0o640).open(&path);
-        let file = file.map_err(failed("the directory cannot be written"))?;
-        let good = file.metadata().map_err(failed("cannot be read"))?.len();
-        // The file's name must survive power loss as well as its lines do.
-        File::open(directory).and_then(|dir| dir.sync_all()).map_err(failed("the directory cannot be synced"))?;
-
+    pub(super) fn start(directory: &Path, settings: Settings, clock: Clock, disk: Disk) -> Result<Self, OpenError> {
+        let book = Book::open(directory, settings, clock.clone(), disk)?;
         let (lines, queue) = mpsc::channel();
-        let healthy = Arc::new(AtomicBool::new(true));
-        let state = Appender { file, good, sync, clock, on_sync, healthy: healthy.clone(), backlog: Vec::new() };
-        let thread = std::thread::Builder::new().name("record".into()).spawn(move || state.run(&queue));
-        let thread = thread.map_err(failed("no thread for its writer"))?;
-        Ok(Self { lines: Some(lines), healthy, thread: Some(thread) })
+        let state = Arc::new(State {
+            healthy: AtomicBool::new(true),
+            low: AtomicBool::new(false),
+            counted: Counted::default(),
+        });
+        let now = clock.elapsed();
+        let appender = Appender {
+            book,
+            settings,
+            clock,
+            state: state.clone(),
+            backlog: Vec::new(),
+            counted_at: now,
+            looked_at: now,
+            forgot_at: now,
+        };
+        appender.look();
+        appender.forget();
+        let thread = std::thread::Builder::new().name("record".into()).spawn(move || appender.run(&queue));
+        let thread = thread.map_err(|error| OpenError::no_thread(directory, error))?;
+        Ok(Self { lines: Some(lines), state, thread: Some(thread) })
     }
 
     pub(super) fn is_healthy(&self) -> bool {
-        self.healthy.load(Ordering::Relaxed)
+        self.state.healthy.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_low(&self) -> bool {
+        self.state.low.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn counted(&self) -> &Counted {
+        &self.state.counted
     }
 
     /// Writes a line or nothing, and says which.
-    pub(super) async fn write_durably(&self, bytes: Vec<u8>) -> Result<(), NotRecorded> {
-        self.queue(bytes, false).await.map_err(|_| NotRecorded)
+    pub(super) async fn write_durably(&self, body: Vec<u8>) -> Result<(), NotRecorded> {
+        self.queue(body, false).await.map_err(|_| NotRecorded)
     }
 
     /// Writes a line, now or once it can be. What is returned says when it was written; nobody
     /// need wait for it.
-    pub(super) fn write(&self, bytes: Vec<u8>) -> oneshot::Receiver<()> {
-        self.queue(bytes, true)
+    pub(super) fn write(&self, body: Vec<u8>) -> oneshot::Receiver<()> {
+        self.queue(body, true)
     }
 
-    fn queue(&self, bytes: Vec<u8>, keep: bool) -> oneshot::Receiver<()> {
+    fn queue(&self, body: Vec<u8>, keep: bool) -> oneshot::Receiver<()> {
         let (durable, written) = oneshot::channel();
-        self.send(Line { bytes, durable: Some(durable), keep });
-        written
-    }
-
-    fn send(&self, line: Line) {
         // A line that nobody takes is dropped, and with it the sender its writer waits for.
         if let Some(lines) = &self.lines {
-            drop(lines.send(line));
+            drop(lines.send(Line { body, durable: Some(durable), keep }));
         }
+        written
     }
 }
 
@@ -119,49 +121,55 @@ impl Drop for Writer {
 }
 
 struct Appender {
-    file: File,
-    /// The length up to which the file holds whole lines.
-    good: u64,
-    sync: Sync,
+    book: Book,
+    settings: Settings,
     clock: Clock,
-    on_sync: Box<dyn Fn(Duration) + Send>,
-    healthy: Arc<AtomicBool>,
+    state: Arc<State>,
     /// Lines to keep that could not be written yet.
-    backlog: Vec<u8>,
+    backlog: Vec<Vec<u8>>,
+    counted_at: Duration,
+    looked_at: Duration,
+    forgot_at: Duration,
 }
 
 impl Appender {
     fn run(mut self, queue: &Receiver<Line>) {
         loop {
-            let first = match queue.recv_timeout(RETRY) {
-                Ok(line) => Some(line),
-                Err(RecvTimeoutError::Timeout) if self.healthy.load(Ordering::Relaxed) => continue,
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => {
-                    if !self.backlog.is_empty() {
-                        self.append(Vec::new());
-                    }
-                    return;
-                }
-            };
-            // Everything that came while the last batch was being synced shares the next sync.
-            self.append(first.into_iter().chain(queue.try_iter()).collect());
+            match queue.recv_timeout(RETRY) {
+                // Everything that came while the last batch was being synced shares the next sync.
+                Ok(line) => self.append(std::iter::once(line).chain(queue.try_iter()).collect()),
+                Err(RecvTimeoutError::Timeout) if self.state.healthy.load(Ordering::Relaxed) => {}
+                Err(RecvTimeoutError::Timeout) => self.append(Vec::new()),
+                Err(RecvTimeoutError::Disconnected) => return self.end(),
+            }
+            self.tick();
+        }
+    }
+
+    fn end(mut self) {
+        self.backlog.extend(self.state.counted.take(&self.clock));
+        if !self.backlog.is_empty() {
+            self.append(Vec::new());
+        }
+        if !self.backlog.is_empty() {
+            tracing::error!(lines = self.backlog.len(), "the record cannot be written: lines are lost");
+        } else if let Err(error) = self.book.close() {
+            tracing::error!(%error, "the record cannot be closed");
         }
     }
 
     fn append(&mut self, lines: Vec<Line>) {
-        let mut batch = std::mem::take(&mut self.backlog);
-        let resumed = batch.len();
-        lines.iter().for_each(|line| batch.extend_from_slice(&line.bytes));
-        if batch.is_empty() {
+        let mut backlog = std::mem::take(&mut self.backlog);
+        if backlog.is_empty() && lines.is_empty() {
             // An empty write succeeds on a full disk; only a line that is there proves anything.
-            batch =
-                format!("{{\"kind\":\"resumed\",\"time\":\"{}\"}}\n", clock::rfc3339(self.clock.now())).into_bytes();
+            let probe = json!({ "time": clock::rfc3339(self.clock.now()), "kind": "resumed" }).to_string();
+            let written = self.book.write(std::iter::once(probe.as_bytes()));
+            self.is_written(written);
+            return;
         }
-        if self.commit(&batch).is_ok() {
-            if !self.healthy.swap(true, Ordering::Relaxed) {
-                tracing::warn!("the record can be written again");
-            }
+        let bodies = backlog.iter().map(Vec::as_slice).chain(lines.iter().map(|line| line.body.as_slice()));
+        let written = self.book.write(bodies);
+        if self.is_written(written) {
             for waiting in lines.into_iter().filter_map(|line| line.durable) {
                 let _ = waiting.send(());
             }
@@ -169,43 +177,74 @@ impl Appender {
         }
         // Whoever waits is told by the dropped sender; what must not be lost is kept for the next
         // try.
-        batch.truncate(resumed);
-        for line in lines.iter().filter(|line| line.keep) {
-            batch.extend_from_slice(&line.bytes);
-        }
-        if batch.iter().filter(|&&b| b == b'\n').count() > MAX_BACKLOG {
+        backlog.extend(lines.into_iter().filter(|line| line.keep).map(|line| line.body));
+        if backlog.len() > MAX_BACKLOG {
             tracing::error!("the record cannot be written and its backlog is full: lines are lost");
-            batch.truncate(resumed);
+            backlog.truncate(MAX_BACKLOG);
         }
-        self.backlog = batch;
+        self.backlog = backlog;
     }
 
-    fn commit(&mut self, batch: &[u8]) -> io::Result<()> {
-        let done = self.file.write_all(batch).and_then(|()| self.make_durable());
-        match &done {
-            Ok(()) => self.good += batch.len() as u64,
-            Err(error) => {
-                if self.healthy.swap(false, Ordering::Relaxed) {
-                    tracing::error!(%error, "the record cannot be written: nothing is deleted until it can");
-                }
-                // Half a line must not stand before the next one.
-                if let Err(error) = self.file.set_len(self.good) {
-                    tracing::error!(%error, "the record cannot be cut back to its last whole line");
-                }
+    fn is_written(&self, written: io::Result<()>) -> bool {
+        match &written {
+            Ok(()) if !self.state.healthy.swap(true, Ordering::Relaxed) => {
+                tracing::warn!("the record can be written again");
             }
+            Err(error) if self.state.healthy.swap(false, Ordering::Relaxed) => {
+                tracing::error!(%error, "the record cannot be written: nothing is deleted until it can");
+            }
+            _ => {}
         }
-        done
+        written.is_ok()
     }
 
-    fn make_durable(&self) -> io::Result<()> {
-        match self.sync {
-            Sync::Os => Ok(()),
-            Sync::Each => {
-                let started = self.clock.elapsed();
-                self.file.sync_data()?;
-                (self.on_sync)(self.clock.elapsed().saturating_sub(started));
-                Ok(())
+    /// What is due by time and not by any request.
+    fn tick(&mut self) {
+        let now = self.clock.elapsed();
+        let is_due = |since: &mut Duration, every| {
+            let due = now.saturating_sub(*since) >= every;
+            if due {
+                *since = now;
             }
+            due
+        };
+        if is_due(&mut self.counted_at, COUNT_EVERY) {
+            if let Some(body) = self.state.counted.take(&self.clock) {
+                self.append(vec![Line { body, durable: None, keep: true }]);
+            }
+        }
+        if is_due(&mut self.looked_at, LOOK_EVERY) {
+            self.look();
+            let turned = self.book.turn_if_old();
+            if turned.is_err() {
+                self.is_written(turned);
+            }
+        }
+        if is_due(&mut self.forgot_at, FORGET_EVERY) {
+            self.forget();
+        }
+    }
+
+    fn look(&self) {
+        let free = match space::free(self.book.directory()) {
+            Ok(free) => free,
+            Err(error) => return tracing::warn!(%error, "the free space for the record cannot be told"),
+        };
+        let low = free < self.settings.low_water;
+        match (self.state.low.swap(low, Ordering::Relaxed), low) {
+            (false, true) => tracing::warn!(
+                free,
+                low_water = self.settings.low_water,
+                "little space is left for the record; when there is none, nothing is deleted"
+            ),
+            (true, false) => tracing::info!(free, "there is space for the record again"),
+            _ => {}
+        }
+    }
+
+    fn forget(&self) {
+        if let Some(retain) = self.settings.retain {
+            space::forget(self.book.directory(), retain, self.clock.now(), self.book.place());
         }
     }
 }

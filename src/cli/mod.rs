@@ -2,6 +2,7 @@
 //!
 //! Exit status: 0 done, 2 usage, 78 configuration, 1 anything else.
 
+mod audit;
 mod check;
 #[cfg(feature = "demo")]
 mod demo;
@@ -37,6 +38,9 @@ enum Command {
     Sign(sign::Arguments),
     /// Reads a header on standard input and says how it is judged, and why; spends nothing
     Explain(WithConfig),
+    /// The record: is it as it was written, what does it say, what became of the unknown
+    #[command(subcommand)]
+    Audit(audit::Command),
 }
 
 #[derive(Args)]
@@ -60,6 +64,7 @@ pub fn run() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Sign(arguments) => sign::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments.config),
+        Command::Audit(command) => audit::run(&command),
     }
 }
 

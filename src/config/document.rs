@@ -337,15 +337,52 @@ impl<'s> Section<'s> {
         Ok(duration)
     }
 
+    /// A duration that may be left out, and may be longer than a day.
+    pub(super) fn optional_duration(
+        &mut self,
+        source: &mut Source<'s>,
+        name: &'static str,
+        least: Duration,
+        most: Duration,
+    ) -> Option<Duration> {
+        if !self.has(name) {
+            self.known.push(name);
+            return None;
+        }
+        let read = |_: &mut Source<'s>, _, _: &str, value| {
+            let DeValue::String(text) = value else { return Some(Err(String::new())) };
+            Some(match humantime::parse_duration(&text) {
+                Ok(d) if d > most => Err(format!("{} is too long", quoted(&text))),
+                Ok(d) if d < least => Err(format!("{} is too short", quoted(&text))),
+                // A year has as many days as were written.
+                Ok(d) => Ok((d, quoted(&text))),
+                Err(_) => Err(format!("{} is no duration", quoted(&text))),
+            })
+        };
+        self.setting(source, name, None, "a duration such as \"365d\"", read)
+    }
+
+    /// A size of at most 1 GiB.
     pub(super) fn size(&mut self, source: &mut Source<'s>, name: &'static str, default: usize) -> usize {
+        self.size_up_to(source, name, default, (1 << 30, "1 GiB"))
+    }
+
+    /// A size of at most so much, and how that is said.
+    pub(super) fn size_up_to(
+        &mut self,
+        source: &mut Source<'s>,
+        name: &'static str,
+        default: usize,
+        most: (usize, &str),
+    ) -> usize {
         let read = |_: &mut Source<'s>, _, _: &str, value| {
             let bytes = match &value {
                 DeValue::String(text) => size(text),
                 _ => integer(&value).and_then(|n| usize::try_from(n).ok()),
             };
             Some(match bytes {
-                Some(bytes @ 1..=0x4000_0000) => Ok((bytes, show_size(bytes))),
-                Some(_) => Err("is not between 1 byte and 1 GiB".into()),
+                Some(bytes) if (1..=most.0).contains(&bytes) => Ok((bytes, show_size(bytes))),
+                Some(_) => Err(format!("is not between 1 byte and {}", most.1)),
                 None => Err(String::new()),
             })
         };

@@ -147,6 +147,8 @@ pub enum Ownership {
         creator: String,
         /// The pointer to the segment's own id.
         segment: Option<String>,
+        /// The pointer to what the segment is called.
+        name: Option<String>,
     },
 }
 
@@ -188,6 +190,14 @@ pub enum Audit {
         path: PathBuf,
         /// How durable an intent is.
         sync: Sync,
+        /// Bytes after which a new file is begun.
+        rotate_size: usize,
+        /// The time after which a new file is begun.
+        rotate_age: Duration,
+        /// How long files are kept; for ever, if `None`.
+        retain: Option<Duration>,
+        /// Free bytes below which a warning is given.
+        low_water: usize,
     },
     /// None, spelled out.
     DangerNoRecord,
@@ -384,6 +394,19 @@ danger_no_record = true
             ("passthrough", with("[passthrough]\n"), KEY, &["passthrough", "not in this build yet"]),
             ("https", but("http://127", "https://127"), KEY, &["upstream.servers", "not in this build yet"]),
             ("no audit", but("danger_no_record = true", ""), KEY, &["audit.path: is missing", "danger_no_record"]),
+            ("retention of a year", but("danger_no_record = true", "path = \"r\"\nretain = \"365d\""), KEY, &[]),
+            (
+                "no retention",
+                but("danger_no_record = true", "path = \"r\"\nretain = \"0s\""),
+                KEY,
+                &["audit.retain", "too short"],
+            ),
+            (
+                "a low-water mark beyond any disk",
+                but("danger_no_record = true", "path = \"r\"\nlow_water = \"9999999GiB\""),
+                KEY,
+                &["audit.low_water", "1 PiB"],
+            ),
             ("unset variable", but("keys.toml", "${NO_SUCH}/keys.toml"), KEY, &["NO_SUCH", "not set"]),
             (
                 "unknown role of a route",

@@ -13,6 +13,7 @@ use crate::policy::{Role, Route, Routes};
 use crate::replay::Window;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
+const DAY: Duration = Duration::from_secs(86_400);
 
 fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -269,8 +270,9 @@ fn ownership<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> Option<Ownership
             let account = pointer(&mut upstream, s, "account");
             let creator = pointer(&mut upstream, s, "creator");
             let segment = upstream.has("segment").then(|| pointer(&mut upstream, s, "segment")).flatten();
+            let name = upstream.has("name").then(|| pointer(&mut upstream, s, "name")).flatten();
             upstream.finish(s);
-            account.zip(creator).map(|(account, creator)| Ownership::Upstream { account, creator, segment })
+            account.zip(creator).map(|(account, creator)| Ownership::Upstream { account, creator, segment, name })
         }
         (false, true) => {
             section.section(s, "delegate").finish(s);
@@ -374,7 +376,11 @@ fn audit<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> Option<Audit> {
         let path = section.text(s, "path", "a directory for the record, or danger_no_record = true to keep none");
         let words = [("each", Sync::Each), ("os", Sync::Os)];
         let sync = section.word(s, "sync", &words, words[0]);
-        path.map(|path| Audit::Record { path: s.resolve(&path), sync })
+        let rotate_size = section.size(s, "rotate_size", 64 << 20);
+        let rotate_age = section.duration(s, "rotate_age", DAY, seconds(1));
+        let retain = section.optional_duration(s, "retain", seconds(1), 100 * 365 * DAY);
+        let low_water = section.size_up_to(s, "low_water", 256 << 20, (1 << 50, "1 PiB"));
+        path.map(|path| Audit::Record { path: s.resolve(&path), sync, rotate_size, rotate_age, retain, low_water })
     };
     section.finish(s);
     audit

@@ -48,6 +48,7 @@ async fn judge(routed: &Routed, seen: &mut Observation) -> Result<(Permit, Optio
     };
     let learned = look_up(pointers, routed, seen).await?;
     seen.creator = Some(learned.owner.member.clone());
+    seen.name.clone_from(&learned.name);
     let permit = routed.route().judge(caller.role, &caller.owner, &learned.owner).map_err(refusal)?;
     Ok((permit, Some(learned)))
 }

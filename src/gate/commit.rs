@@ -53,17 +53,16 @@ where
 
     fn call(&mut self, request: Observed<Whole>) -> Self::Future {
         let task = self.process.tasks.enter();
-        let process = self.process.clone();
         let work = self.inner.call(request);
         let running = tokio::spawn(async move {
             let _until_the_end = task;
             let ended = work.await;
-            if let Err(Rejection { observation: Some(seen), spent: true, .. }) = &ended {
-                if let Some(entry) = seen.entry() {
-                    process.record.refused(&entry, seen.reason().as_str());
+            ended.map_err(|mut rejection| {
+                if let Rejection { observation: Some(seen), spent: true, .. } = &mut rejection {
+                    seen.refused_on_record();
                 }
-            }
-            ended
+                rejection
+            })
         });
         Box::pin(async move {
             // A task that does not come back panicked, perhaps after it had sent; its observation

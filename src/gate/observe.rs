@@ -69,9 +69,12 @@ pub struct Observation {
     pub(super) route: Option<Arc<crate::policy::Route>>,
     pub(super) segment: Option<SegmentId>,
     pub(super) creator: Option<Box<str>>,
+    pub(super) name: Option<String>,
     pub(super) upstream_status: Option<u16>,
     pub(super) detail: Option<String>,
     verdict: Option<(Ended, Reason)>,
+    spent: bool,
+    on_record: bool,
 }
 
 impl Observation {
@@ -93,9 +96,12 @@ impl Observation {
             route: None,
             segment: None,
             creator: None,
+            name: None,
             upstream_status: None,
             detail: None,
             verdict: None,
+            spent: false,
+            on_record: false,
             process,
         }
     }
@@ -143,6 +149,10 @@ impl Observation {
         self.marked = now;
     }
 
+    fn claimed_key(&self) -> Option<&str> {
+        self.caller.as_deref().map(|caller| &*caller.api_key).or(self.api_key.as_deref())
+    }
+
     pub(super) fn refused(&mut self, refused: &impl Refusal) {
         let reason = refused.reason();
         let ended = match refused.answer().status {
@@ -162,6 +172,24 @@ impl Observation {
         self.verdict.map_or(Reason::ClientGone, |(_, reason)| reason)
     }
 
+    /// The salt is spent: however this request ends, it is on record.
+    pub(super) fn spent(&mut self) {
+        self.spent = true;
+    }
+
+    /// The record tells of this request, or will by itself.
+    pub(super) fn on_record(&mut self) {
+        self.on_record = true;
+    }
+
+    /// Puts on record that this request spent its salt and was refused.
+    pub(super) fn refused_on_record(&mut self) {
+        if let Some(entry) = self.entry() {
+            self.on_record = true;
+            self.process.record.refused(&entry, self.reason().as_str());
+        }
+    }
+
     /// What the record says of this request. Without a caller there is nothing to say.
     pub(super) fn entry(&self) -> Option<audit::Entry> {
         let caller = self.caller.as_ref()?;
@@ -175,6 +203,9 @@ impl Observation {
             route: self.route.as_ref().map(|route| route.pattern().to_owned()),
             segment: self.segment.as_ref().map(|segment| segment.as_str().to_owned()),
             creator: self.creator.as_deref().map(str::to_owned),
+            name: self.name.clone(),
+            upstream_status: self.upstream_status,
+            started: self.started,
         })
     }
 }
@@ -185,8 +216,19 @@ impl Drop for Observation {
         let (ended, reason) = self.verdict.unwrap_or((Ended::Failed, left));
         let took = self.process.clock.elapsed().saturating_sub(self.started);
         self.process.metrics.request(ended, reason, took);
+        self.verdict = Some((ended, reason));
+        match (self.on_record, self.spent) {
+            (true, _) => {}
+            // A panic, or a process that ends before the request does.
+            (false, true) => self.refused_on_record(),
+            (false, false) => {
+                let id = self.id.to_str().unwrap_or_default();
+                let client = self.peer.ip().to_canonical();
+                self.process.record.count(reason.as_str(), id, client, self.claimed_key());
+            }
+        }
         let caller = self.caller.as_deref();
-        let api_key = caller.map(|caller| &*caller.api_key).or(self.api_key.as_deref());
+        let api_key = self.claimed_key();
         tracing::info!(
             request_id = self.id.to_str().unwrap_or_default(),
             outcome = ended.as_str(),

@@ -30,6 +30,7 @@ impl Gate<Cleared> for Record {
     async fn decide(&self, cleared: Cleared, seen: &mut Observation) -> Result<Recorded, RefusedAfterSpend> {
         let entry = seen.entry().ok_or(RefusedAfterSpend::Internal)?;
         let intent = self.0.record.open(entry).await.map_err(|_| RefusedAfterSpend::RecordUnavailable)?;
+        seen.on_record();
         seen.passed(Stage::Record);
         Ok(Recorded { cleared, intent })
     }

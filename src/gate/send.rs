@@ -53,7 +53,10 @@ async fn send(recorded: Recorded, seen: &mut Observation) -> Concluded {
         Err(why) => {
             seen.detail = Some(why);
             seen.concluded(Ended::Failed, Reason::OwnershipUnavailable);
-            return Concluded { answer: Err(Answer::BAD_GATEWAY), _intent: intent.close(Outcome::NotSent).await };
+            return Concluded {
+                answer: Err(Answer::BAD_GATEWAY),
+                _intent: intent.close(Outcome::NotSent, seen.reason().as_str()).await,
+            };
         }
     };
     let sent = cleared.upstream().send_once(request, &intent).await;
@@ -82,7 +85,7 @@ async fn send(recorded: Recorded, seen: &mut Observation) -> Concluded {
         }
     };
     seen.concluded(ended, reason);
-    Concluded { answer, _intent: intent.close(outcome).await }
+    Concluded { answer, _intent: intent.close(outcome, reason.as_str()).await }
 }
 
 /// What goes upstream, rebuilt from what was parsed; only end-to-end fields, the query and the

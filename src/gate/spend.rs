@@ -42,6 +42,7 @@ impl Gate<Whole> for Spend {
             ClaimRefused::OutOfWindow(OutOfWindow::Past | OutOfWindow::Future) => RefusedAfterSpend::DateSkewed,
             ClaimRefused::Unknown => RefusedAfterSpend::ClaimUnknown,
         })?;
+        seen.spent();
         Ok(Fresh { authenticated, slot, body })
     }
 }

@@ -26,6 +26,8 @@ pub enum Ownership {
 pub struct Learned {
     /// Its account and its creator.
     pub owner: Owner,
+    /// What it is called, where that is looked up and is text.
+    pub name: Option<String>,
     /// The version this was true of: a strong `ETag`, for the deletion's `If-Match`.
     pub version: Option<HeaderValue>,
 }
@@ -63,9 +65,9 @@ impl Pointers {
             StatusCode::NOT_FOUND => return Err(NotLearned::NoSuchSegment),
             status => return Err(NotLearned::Unclear(format!("the upstream answered {}", status.as_u16()))),
         }
-        let owner = self.read(segment, answer.body()).map_err(NotLearned::Unclear)?;
+        let (owner, name) = self.read(segment, answer.body()).map_err(NotLearned::Unclear)?;
         let mut versions = answer.headers().get_all(ETAG).iter();
         let version = versions.next().filter(|tag| tag.as_bytes().starts_with(b"\"")).cloned();
-        Ok(Learned { owner, version: version.filter(|_| versions.next().is_none()) })
+        Ok(Learned { owner, name, version: version.filter(|_| versions.next().is_none()) })
     }
 }

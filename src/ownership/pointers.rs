@@ -8,20 +8,28 @@ pub struct Pointers {
     account: String,
     creator: String,
     segment: Option<String>,
+    name: Option<String>,
 }
 
 impl Pointers {
     /// `account` and `creator` must be there; so must `segment`, the segment's own id, where it
     /// is named. Where it is not, `segmentId` or `id` beside the account is read if it is there.
     pub fn new(account: String, creator: String, segment: Option<String>) -> Self {
-        Self { account, creator, segment }
+        Self { account, creator, segment, name: None }
     }
 
-    /// Account and creator of `segment`, if the answer says so beyond doubt.
+    /// The same, and what a segment is called: for the record, and for no decision.
+    #[must_use]
+    pub fn with_name(self, name: Option<String>) -> Self {
+        Self { name, ..self }
+    }
+
+    /// Account and creator of `segment`, if the answer says so beyond doubt; its name, if the
+    /// answer has one.
     ///
     /// # Errors
     /// What is missing or wrong, for the log.
-    pub fn read(&self, segment: &SegmentId, answer: &[u8]) -> Result<Owner, String> {
+    pub fn read(&self, segment: &SegmentId, answer: &[u8]) -> Result<(Owner, Option<String>), String> {
         let answer: Value =
             serde_json::from_slice(answer).map_err(|_| "the upstream's answer is not JSON".to_owned())?;
         let text = |pointer: &str| match answer.pointer(pointer) {
@@ -35,7 +43,9 @@ impl Pointers {
                 return Err(format!("the upstream's answer is about another segment ({pointer})"));
             }
         }
-        Ok(Owner { account: text(&self.account)?.into(), member: text(&self.creator)?.into() })
+        let name = self.name.as_deref().and_then(|pointer| answer.pointer(pointer)?.as_str());
+        let owner = Owner { account: text(&self.account)?.into(), member: text(&self.creator)?.into() };
+        Ok((owner, name.map(str::to_owned)))
     }
 
     fn id_pointer(&self, answer: &Value) -> Option<String> {
@@ -79,6 +89,11 @@ mod tests {
         let segment = SegmentId::parse("S1").unwrap();
         for (name, pointers, answer, learned) in rows {
             assert_eq!(pointers.read(&segment, answer.as_bytes()).is_ok(), *learned, "{name}");
+        }
+        let called = top.with_name(Some("/name".into()));
+        for (answer, name) in [(r#","name":"Spring""#, Some("Spring")), (r#","name":7"#, None), ("", None)] {
+            let answer = format!(r#"{{"accountId":"a","ownerId":"m"{answer}}}"#);
+            assert_eq!(called.read(&segment, answer.as_bytes()).unwrap().1.as_deref(), name);
         }
     }
 }

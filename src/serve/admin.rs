@@ -108,7 +108,7 @@ enum Part {
 fn ready(process: &Process, current: &Generation) -> Response<Full<Bytes>> {
     let parts = [
         ("draining", gone_if(process.is_draining(), || "the process is ending".into())),
-        ("record", gone_if(!process.record.is_ready(), || "cannot be written".into())),
+        ("record", record(process)),
         ("replay", replay(process)),
         ("directory", degraded_if(current.directory.is_empty(), || "holds no key: everybody is refused".into())),
         ("clock", clock(process)),
@@ -117,6 +117,13 @@ fn ready(process: &Process, current: &Generation) -> Response<Full<Bytes>> {
     let body: serde_json::Map<_, _> = parts.into_iter().map(|(name, part)| (name.to_owned(), part.told())).collect();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     json_answer(status, &json!({"status": if ready { "ready" } else { "not ready" }, "parts": body}))
+}
+
+fn record(process: &Process) -> Part {
+    if !process.record.is_ready() {
+        return Part::Gone("cannot be written".into());
+    }
+    degraded_if(process.record.is_low(), || "less space is free than audit.low_water".into())
 }
 
 fn replay(process: &Process) -> Part {

@@ -1,5 +1,6 @@
 //! Configuration → what runs.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64};
 
@@ -22,13 +23,7 @@ use crate::upstream::{self, Upstream};
 /// What a reload swaps. Takes the keys out of `config`.
 pub(super) fn generation(config: &mut Config, workers: usize, clock: &Clock) -> Result<Generation, Vec<Fault>> {
     let directory = directory(config)?;
-    let settings = upstream::Settings {
-        host: config.upstream.server.host.clone(),
-        port: config.upstream.server.port,
-        connect_timeout: config.upstream.connect_timeout,
-        response_timeout: config.upstream.response_timeout,
-        idle_timeout: config.upstream.idle_timeout,
-    };
+    let settings = upstream_settings(config);
     let name = config.upstream.server.to_string();
     let upstream_host = HeaderValue::try_from(name.clone()).map_err(|_| {
         vec![Fault::new(&config.file, None, "upstream.servers", "is not a host and port that a Host header can carry")]
@@ -38,12 +33,7 @@ pub(super) fn generation(config: &mut Config, workers: usize, clock: &Clock) -> 
         routes: config.routes.clone(),
         window: config.window,
         php_dates: if config.php_dates { PhpDates::Accept } else { PhpDates::Refuse },
-        ownership: match &config.ownership {
-            config::Ownership::Delegate => Ownership::Delegate,
-            config::Ownership::Upstream { account, creator, segment } => {
-                Ownership::Upstream(Pointers::new(account.clone(), creator.clone(), segment.clone()))
-            }
-        },
+        ownership: ownership(config),
         upstreams: (0..workers).map(|_| Upstream::new(settings.clone(), clock.clone())).collect(),
         upstream_host,
         upstream_name: name,
@@ -54,6 +44,28 @@ pub(super) fn generation(config: &mut Config, workers: usize, clock: &Clock) -> 
             body_timeout: config.limits.body_timeout,
         },
     })
+}
+
+/// How the upstream of a configuration is reached.
+pub fn upstream_settings(config: &Config) -> upstream::Settings {
+    upstream::Settings {
+        host: config.upstream.server.host.clone(),
+        port: config.upstream.server.port,
+        connect_timeout: config.upstream.connect_timeout,
+        response_timeout: config.upstream.response_timeout,
+        idle_timeout: config.upstream.idle_timeout,
+    }
+}
+
+/// Whose segment it is, as a configuration says that it is learned.
+pub fn ownership(config: &Config) -> Ownership {
+    match &config.ownership {
+        config::Ownership::Delegate => Ownership::Delegate,
+        config::Ownership::Upstream { account, creator, segment, name } => {
+            let pointers = Pointers::new(account.clone(), creator.clone(), segment.clone());
+            Ownership::Upstream(pointers.with_name(name.clone()))
+        }
+    }
 }
 
 /// The directory of a configuration's keys, which are taken out of it.
@@ -82,6 +94,42 @@ pub fn directory(config: &mut Config) -> Result<Directory, Vec<Fault>> {
     })
 }
 
+/// How the record of a configuration is kept.
+pub fn record_settings(audit: &config::Audit) -> audit::Settings {
+    let config::Audit::Record { sync, rotate_size, rotate_age, retain, low_water, .. } = *audit else {
+        return audit::Settings::default();
+    };
+    audit::Settings {
+        sync: match sync {
+            config::Sync::Each => audit::Sync::Each,
+            config::Sync::Os => audit::Sync::Os,
+        },
+        rotate_size: rotate_size as u64,
+        rotate_age,
+        retain,
+        low_water: low_water as u64,
+        ..audit::Settings::default()
+    }
+}
+
+/// Says what earlier processes left without an outcome; the start does not wait for it.
+fn report_abandoned(directory: &Path) {
+    let directory = directory.to_owned();
+    let look = move || match audit::abandoned(&directory) {
+        Ok((0, _)) => {}
+        Ok((count, complete)) => tracing::warn!(
+            count,
+            complete,
+            "deletions whose outcome is unknown: an earlier process ended between intent and outcome; \
+             `saltgate audit show --unknown` lists them, `saltgate audit reconcile` asks the upstream"
+        ),
+        Err(error) => tracing::warn!(%error, "whether earlier deletions have an outcome cannot be told"),
+    };
+    if let Err(error) = std::thread::Builder::new().name("record-look".into()).spawn(look) {
+        tracing::warn!(%error, "whether earlier deletions have an outcome is not looked at");
+    }
+}
+
 /// What lives as long as the process.
 pub(super) fn process(config: &Config, metrics: &Arc<Metrics>, clock: Clock) -> Result<Process, StartError> {
     let record = match &config.audit {
@@ -89,14 +137,12 @@ pub(super) fn process(config: &Config, metrics: &Arc<Metrics>, clock: Clock) -> 
             tracing::warn!("audit.danger_no_record: deletions leave no record");
             audit::Record::none(clock.clone())
         }
-        config::Audit::Record { path, sync } => {
-            let sync = match sync {
-                config::Sync::Each => audit::Sync::Each,
-                config::Sync::Os => audit::Sync::Os,
-            };
+        config::Audit::Record { path, .. } => {
             let metrics = metrics.clone();
-            audit::Record::open_in(path, sync, clock.clone(), move |took| metrics.audit_sync(took))
-                .map_err(|error| StartError::Other(error.to_string()))?
+            let settings = record_settings(&config.audit);
+            audit::Record::open_in(path, settings, clock.clone(), move |took| metrics.audit_sync(took))
+                .map_err(|error| StartError::Other(error.to_string()))
+                .inspect(|_| report_abandoned(path))?
         }
     };
     let salts = salts(config, &clock)?;

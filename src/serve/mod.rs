@@ -5,7 +5,7 @@ mod assemble;
 mod connection;
 mod workers;
 
-pub use assemble::directory;
+pub use assemble::{directory, ownership, record_settings, upstream_settings};
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -51,13 +51,30 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("demo", &["clock", "config", "credential", "serve"]),
-    ("cli", &["clock", "config", "credential", "demo", "directory", "replay", "serve", "telemetry"]),
+    (
+        "cli",
+        &[
+            "audit",
+            "clock",
+            "config",
+            "credential",
+            "demo",
+            "directory",
+            "ownership",
+            "policy",
+            "replay",
+            "serve",
+            "telemetry",
+            "upstream",
+        ],
+    ),
 ];
 
 /// Crates that have one home.
 const HOMES: &[(&str, &str)] = &[
     ("hmac", "credential"),
-    ("sha2", "credential"),
+    ("sha2", "credential audit"),
+    ("flate2", "audit"),
     ("siphasher", "credential"),
     ("prometheus", "telemetry"),
     ("tracing_appender", "telemetry"),

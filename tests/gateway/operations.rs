@@ -10,30 +10,30 @@ use saltgate::config::Config;
 
 use crate::harness::{Files, Gate, Upstream, answer, but_delete, delete, get, salt, secret, service, signed, until};
 
-fn saltgate(arguments: &[&str]) -> Command {
+pub fn saltgate(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_saltgate"));
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
-fn told(arguments: &[&str], input: &str) -> Output {
+pub fn told(arguments: &[&str], input: &str) -> Output {
     let mut child = saltgate(arguments).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     child.wait_with_output().unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// A gateway in a process of its own; killed with the test.
-struct Process {
-    child: Child,
+pub struct Process {
+    pub child: Child,
     log: std::path::PathBuf,
 }
 
 impl Process {
-    fn serve(files: &Files) -> Self {
+    pub fn serve(files: &Files) -> Self {
         let log = files.dir.path().join("log");
         let mut command = saltgate(&["serve", "--config", files.path().to_str().unwrap()]);
         let child = command.stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
@@ -44,13 +44,18 @@ impl Process {
 
     /// Its files may not grow over so many bytes; the log is a pipe, which has no size.
     fn limited_to(files: &Files, bytes: u64) -> Self {
-        let log = files.dir.path().join("log");
         let run = format!(
             "trap '' XFSZ; exec prlimit --fsize={bytes}:unlimited {} serve --config {} 2>&1 >/dev/null",
             env!("CARGO_BIN_EXE_saltgate"),
             files.path().display()
         );
-        let mut child = Command::new("sh").args(["-c", &run]).stdout(Stdio::piped()).spawn().unwrap();
+        let child = Command::new("sh").args(["-c", &run]).stdout(Stdio::piped()).spawn().unwrap();
+        Self::reading(child, files)
+    }
+
+    /// A gateway whose log comes on its standard output.
+    pub fn reading(mut child: Child, files: &Files) -> Self {
+        let log = files.dir.path().join("log");
         let (mut lines, mut kept) = (child.stdout.take().unwrap(), std::fs::File::create(&log).unwrap());
         std::thread::spawn(move || std::io::copy(&mut lines, &mut kept));
         let process = Self { child, log };
@@ -64,15 +69,15 @@ impl Process {
         assert!(lifted.unwrap().success());
     }
 
-    fn log(&self) -> String {
+    pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
-    fn admin(&self) -> std::net::SocketAddr {
+    pub fn admin(&self) -> std::net::SocketAddr {
         self.announced("admin")
     }
 
-    fn address(&self) -> std::net::SocketAddr {
+    pub fn address(&self) -> std::net::SocketAddr {
         self.announced("address")
     }
 
@@ -83,7 +88,7 @@ impl Process {
         line[field].as_str().unwrap().parse().unwrap()
     }
 
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         assert!(Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success());
     }
 }

@@ -1,0 +1,394 @@
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::*;
+
+fn entry(id: &str) -> Entry {
+    Entry {
+        request_id: id.into(),
+        api_key: "KEY".into(),
+        account: "account-1".into(),
+        member: "member-1".into(),
+        role: Some("MEMBER"),
+        client: IpAddr::from([127, 0, 0, 1]),
+        route: Some("/s/{id}".into()),
+        segment: Some("S\n1".into()),
+        creator: None,
+        name: Some("n".repeat(300)),
+        upstream_status: None,
+        started: Duration::ZERO,
+    }
+}
+
+fn paths(directory: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<_> = std::fs::read_dir(directory).unwrap().map(|file| file.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+fn lines(directory: &Path) -> Vec<Value> {
+    let text: String = paths(directory).iter().map(|file| std::fs::read_to_string(file).unwrap()).collect();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn open_in(directory: &Path, settings: Settings) -> Record {
+    Record::open_in(directory, settings, Clock::system(), |_| {}).unwrap()
+}
+
+/// Waits until all that was said so far is written.
+async fn written(record: &Record) {
+    record.open(entry("last")).await.unwrap().close(Outcome::NotSent, "ok").await;
+}
+
+#[tokio::test]
+async fn an_intent_is_on_disk_when_open_returns_and_an_outcome_when_the_record_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let record = open_in(dir.path(), Settings::default());
+    let first = record.open(entry("1")).await.unwrap();
+    assert_eq!(lines(dir.path()).len(), 2, "header and intent are there before anything is sent");
+    let second = record.open(entry("2")).await.unwrap();
+    first.close(Outcome::Deleted(200), "ok").await;
+    drop(second);
+    record.refused(&entry("3"), "not_creator");
+    drop(record);
+    let lines = lines(dir.path());
+    let told = |id: &str| -> Vec<String> {
+        let of = lines.iter().filter(|line| line["request_id"] == id);
+        of.map(|l| format!("{} {}", l["kind"].as_str().unwrap(), l["outcome"].as_str().unwrap_or("-"))).collect()
+    };
+    assert_eq!(told("1"), ["intent -", "outcome deleted"]);
+    assert_eq!(told("2"), ["intent -", "outcome unknown"], "a dropped intent is an unknown outcome");
+    assert_eq!(told("3"), ["refused -"]);
+    assert_eq!(lines.last().unwrap()["kind"], "closed");
+    assert_eq!(lines[1]["name"].as_str().unwrap().len(), MAX_NAME);
+}
+
+#[test]
+fn a_file_in_place_of_the_directory_is_told_as_such() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let error = Record::open_in(file.path(), Settings::default(), Clock::system(), |_| {}).err().unwrap();
+    assert!(error.to_string().contains("directory"), "{error}");
+}
+
+/// How many syncs so many deletions take, at once or one by one, where each sync takes 2 ms.
+async fn syncs(deletions: usize, at_once: bool) -> usize {
+    let dir = tempfile::tempdir().unwrap();
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = count.clone();
+    let sync = move |file: &File| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        std::thread::sleep(Duration::from_millis(2));
+        file.sync_data()
+    };
+    let disk = Disk { sync: Box::new(sync), on_sync: Box::new(|_| {}) };
+    let record = Record::open_on(disk, dir.path(), Settings::default(), Clock::system()).unwrap();
+    let delete = |n: usize| {
+        let record = record.clone();
+        async move {
+            let _ = record.open(entry(&n.to_string())).await.unwrap().close(Outcome::Deleted(200), "ok").await;
+        }
+    };
+    if at_once {
+        let all: Vec<_> = (0..deletions).map(|n| tokio::spawn(delete(n))).collect();
+        for one in all {
+            one.await.unwrap();
+        }
+    } else {
+        for n in 0..deletions {
+            delete(n).await;
+        }
+    }
+    assert_eq!(lines(dir.path()).iter().filter(|line| line["kind"] == "outcome").count(), deletions);
+    count.load(Ordering::SeqCst)
+}
+
+#[tokio::test]
+async fn deletions_that_come_together_share_their_syncs() {
+    let (one_by_one, at_once) = (syncs(64, false).await, syncs(64, true).await);
+    assert_eq!(one_by_one, 128);
+    assert!(at_once * 10 <= one_by_one, "{at_once} syncs instead of {one_by_one}");
+}
+
+#[tokio::test]
+async fn a_failed_sync_sends_nothing_and_what_must_not_be_lost_comes_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let broken = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let is_broken = broken.clone();
+    let sync = move |file: &File| match is_broken.load(Ordering::SeqCst) {
+        true => Err(io::Error::from(io::ErrorKind::StorageFull)),
+        false => file.sync_data(),
+    };
+    let disk = Disk { sync: Box::new(sync), on_sync: Box::new(|_| {}) };
+    let record = Record::open_on(disk, dir.path(), Settings::default(), Clock::system()).unwrap();
+    let intent = record.open(entry("1")).await.unwrap();
+    broken.store(true, Ordering::SeqCst);
+    intent.close(Outcome::Deleted(200), "ok").await;
+    assert!(record.open(entry("2")).await.is_err());
+    assert!(!record.is_ready());
+    assert_eq!(verify(dir.path(), &[], Retention::Forever).unwrap().lines, 2, "what failed is cut back");
+    broken.store(false, Ordering::SeqCst);
+    while !record.is_ready() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    written(&record).await;
+    let lines = lines(dir.path());
+    assert!(lines.iter().any(|line| line["request_id"] == "1" && line["outcome"] == "deleted"), "{lines:?}");
+    assert!(!lines.iter().any(|line| line["request_id"] == "2"), "it was not sent");
+    drop(record);
+    assert_eq!(verify(dir.path(), &[], Retention::Forever).unwrap().faults, []);
+}
+
+#[test]
+fn once_a_minute_what_was_counted_is_a_line_and_once_a_day_there_is_a_new_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (clock, hands) = Clock::manual(std::time::UNIX_EPOCH);
+    let record = Record::open_in(dir.path(), Settings::default(), clock, |_| {}).unwrap();
+    let counted = || lines(dir.path()).iter().filter(|line| line["kind"] == "counted").count();
+    let until = |what: &dyn Fn() -> bool| {
+        (0..1000).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            what()
+        })
+    };
+    record.count("unknown_key", "1", IpAddr::from([127, 0, 0, 1]), None);
+    hands.advance(Duration::from_secs(61));
+    assert!(until(&|| counted() == 1));
+    hands.advance(Duration::from_secs(61));
+    std::thread::sleep(Duration::from_millis(700));
+    assert_eq!(counted(), 1, "nothing was counted, and nothing is said");
+    hands.advance(Duration::from_secs(86_400));
+    assert!(until(&|| paths(dir.path()).len() == 2));
+    hands.advance(Duration::from_secs(86_400));
+    std::thread::sleep(Duration::from_millis(700));
+    assert_eq!(paths(dir.path()).len(), 2, "a file with nothing in it is not old");
+    drop(record);
+    assert_eq!(verify(dir.path(), &[], Retention::Forever).unwrap().faults, []);
+}
+
+/// A closed record of some files.
+fn sample(directory: &Path) {
+    let settings = Settings { rotate_size: 4096, sync: Sync::Os, ..Settings::default() };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let record = open_in(directory, settings);
+        for n in 0..12 {
+            record.open(entry(&n.to_string())).await.unwrap().close(Outcome::Deleted(200), "ok").await;
+        }
+    });
+}
+
+#[test]
+fn files_are_chained_sealed_read_when_compressed_and_may_go_by_retention() {
+    use std::io::Write;
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    sample(dir.path());
+    let files = paths(dir.path());
+    assert!(files.len() > 3, "{files:?}");
+    for file in &files {
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o440);
+        assert!(file.metadata().unwrap().len() < 4096 + 2048);
+    }
+    let head = heads(dir.path()).unwrap();
+    let sound = |retention| verify(dir.path(), &head, retention).unwrap();
+    assert_eq!(sound(Retention::Forever).faults, []);
+    let compressed = format!("{}.gz", files[1].display());
+    let mut gz = flate2::write::GzEncoder::new(File::create(compressed).unwrap(), flate2::Compression::fast());
+    gz.write_all(&std::fs::read(&files[1]).unwrap()).unwrap();
+    gz.finish().unwrap();
+    std::fs::remove_file(&files[1]).unwrap();
+    assert_eq!(sound(Retention::Forever).faults, []);
+    std::fs::remove_file(&files[0]).unwrap();
+    assert_eq!(sound(Retention::Unknown).faults, []);
+    assert_eq!(sound(Retention::Forever).faults.len(), 1);
+    let now = Clock::system().now();
+    let hour = Duration::from_secs(3600);
+    assert_eq!(sound(Retention::For(hour, now)).faults.len(), 1, "it went before its time");
+    assert_eq!(sound(Retention::For(hour, now + 2 * hour)).faults, []);
+    assert_eq!(space::forget(dir.path(), hour, now, ("", 0)), 0);
+    let left = paths(dir.path()).len();
+    assert_eq!(space::forget(dir.path(), hour, now + 2 * hour, ("", 0)), left);
+    assert_eq!(sound(Retention::Unknown).faults.len(), 1, "the head's process is gone");
+}
+
+#[test]
+fn a_newer_format_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = files::path(dir.path(), "0123456789abcdef", 1);
+    std::fs::write(&path, "{\"n\":1,\"kind\":\"header\",\"format\":2}\n").unwrap();
+    let told = verify(dir.path(), &[], Retention::Unknown).unwrap().faults[0].to_string();
+    assert!(told.contains("format 2"), "{told}");
+    for error in [heads(dir.path()).err(), unknown(dir.path()).err(), read(dir.path(), |_| true).err()] {
+        let told = error.unwrap().to_string();
+        assert!(told.contains("format 2") && told.contains("0123456789abcdef"), "{told}");
+    }
+}
+
+#[test]
+fn a_head_tells_what_was_cut_off_and_a_chain_written_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    sample(dir.path());
+    let kept = heads(dir.path()).unwrap();
+    let files = paths(dir.path());
+    let last = files.last().unwrap();
+    std::fs::remove_file(last).unwrap();
+    let report = verify(dir.path(), &kept, Retention::Forever).unwrap();
+    assert_eq!(report.faults.len(), 1, "{report:?}");
+    assert_eq!(verify(dir.path(), &[], Retention::Forever).unwrap().faults, [], "without a head nothing can tell");
+    let before = &files[files.len() - 2];
+    let whole = std::fs::read(before).unwrap();
+    let kept = heads(dir.path()).unwrap();
+    std::fs::remove_file(before).unwrap();
+    std::fs::write(before, &whole[..whole.len() - 10]).unwrap();
+    let report = verify(dir.path(), &kept, Retention::Forever).unwrap();
+    assert!(report.faults[0].what.contains("cut off"), "{report:?}");
+    assert!(report.notes[0].what.contains("torn"), "{report:?}");
+}
+
+#[test]
+fn an_intent_without_an_outcome_is_unknown_once_its_process_is_gone_until_it_is_reconciled() {
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let record = open_in(dir.path(), Settings::default());
+    runtime.block_on(async {
+        drop(record.open(entry("dropped")).await.unwrap());
+        std::mem::forget(record.open(entry("open")).await.unwrap());
+        written(&record).await;
+    });
+    let ids = || -> Vec<String> {
+        unknown(dir.path()).unwrap().iter().map(|line| line["request_id"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(ids(), ["dropped"], "the other may end yet");
+    // A copy in the name of another process: one that nobody holds a lock of.
+    let [path] = &paths(dir.path())[..] else { panic!() };
+    let text = std::fs::read_to_string(path).unwrap();
+    let other = files::path(dir.path(), "0123456789abcdef", 1);
+    std::fs::write(other, text.replace("\"dropped\"", "\"gone-1\"").replace("\"open\"", "\"gone-2\"")).unwrap();
+    assert_eq!(abandoned(dir.path()).unwrap(), (1, true));
+    let size = path.metadata().unwrap().len();
+    assert_eq!(query::look(dir.path(), size - 100, 2 * size).unwrap(), (1, false), "as far as it was looked");
+    assert_eq!(query::look(dir.path(), 2 * size, 900).unwrap(), (0, false), "the tail alone has no open intent");
+    let mut all = ids();
+    all.sort();
+    assert_eq!(all, ["dropped", "gone-1", "gone-2"]);
+    let intents = unknown(dir.path()).unwrap();
+    let closing = open_in(dir.path(), Settings { writer: "reconcile", ..Settings::default() });
+    for intent in &intents {
+        runtime.block_on(closing.reconciled(intent, "deleted")).unwrap();
+    }
+    assert_eq!(ids().len(), 0);
+    drop(closing);
+    assert_eq!(abandoned(dir.path()).unwrap(), (0, true));
+}
+
+/// What is done to a record behind its writer's back.
+#[derive(Clone, Debug)]
+enum Edit {
+    Flip { at: usize, bit: u8 },
+    Remove,
+    Swap,
+    Repeat,
+}
+
+fn edits() -> impl Strategy<Value = Edit> {
+    prop_oneof![
+        (any::<usize>(), 0_u8..7).prop_map(|(at, bit)| Edit::Flip { at, bit }),
+        Just(Edit::Remove),
+        Just(Edit::Swap),
+        Just(Edit::Repeat),
+    ]
+}
+
+fn sampled() -> &'static Path {
+    static SAMPLE: std::sync::OnceLock<tempfile::TempDir> = std::sync::OnceLock::new();
+    SAMPLE
+        .get_or_init(|| {
+            let dir = tempfile::tempdir().unwrap();
+            sample(dir.path());
+            dir
+        })
+        .path()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Whatever is done to one line, it is named: the line, or the one that now stands where it stood.
+    #[test]
+    fn every_edit_is_named(edit in edits(), file in any::<prop::sample::Index>(), line in any::<prop::sample::Index>()) {
+        let kept = heads(sampled()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let files = paths(sampled());
+        for file in &files {
+            std::fs::copy(file, dir.path().join(file.file_name().unwrap())).unwrap();
+        }
+        let file = dir.path().join(file.get(&files).file_name().unwrap());
+        let text = std::fs::read(&file).unwrap();
+        let mut lines: Vec<Vec<u8>> = text.split_inclusive(|b| *b == b'\n').map(<[u8]>::to_vec).collect();
+        let count = lines.len();
+        let at = line.index(lines.len());
+        match edit {
+            Edit::Flip { at: byte, bit } => {
+                let byte = byte % (lines[at].len() - 1);
+                lines[at][byte] ^= 1 << bit;
+            }
+            Edit::Remove => drop(lines.remove(at)),
+            Edit::Swap if at + 1 < lines.len() => lines.swap(at, at + 1),
+            Edit::Swap => lines.swap(0, at),
+            Edit::Repeat => {
+                let line = lines[at].clone();
+                lines.insert(at, line);
+            }
+        }
+        let edited = lines.concat();
+        prop_assume!(edited != text);
+        std::fs::remove_file(&file).unwrap();
+        std::fs::write(&file, edited).unwrap();
+        let report = verify(dir.path(), &kept, Retention::Forever).unwrap();
+        let name = file.file_name().unwrap().to_str().unwrap();
+        let exact = |line: u64| report.faults.iter().any(|fault| fault.file == name && fault.line.is_none_or(|l| l == line));
+        let here = at as u64 + 1;
+        let named = match edit {
+            Edit::Flip { .. } => exact(here),
+            // Where it stood, or, for the last of a file, where the chain goes on or its head is missed.
+            Edit::Remove => exact(here) || at + 1 == count && !report.faults.is_empty(),
+            Edit::Swap if at + 1 < count => exact(here) && exact(here + 1),
+            Edit::Swap => exact(1) && exact(here),
+            Edit::Repeat => exact(here + 1),
+        };
+        prop_assert!(named, "line {} of {name}: {report:?}", at + 1);
+        prop_assert!(report.faults.len() <= 5, "{report:?}");
+    }
+
+    /// However many lines are changed, each is named, or the one before it that it no longer vouches for.
+    #[test]
+    fn every_one_of_several_changed_lines_is_named(flips in prop::collection::vec((any::<prop::sample::Index>(), any::<usize>(), 0_u8..7), 1..5)) {
+        let files = paths(sampled());
+        let dir = tempfile::tempdir().unwrap();
+        for file in &files {
+            std::fs::copy(file, dir.path().join(file.file_name().unwrap())).unwrap();
+        }
+        let file = dir.path().join(files[1].file_name().unwrap());
+        let text = std::fs::read(&file).unwrap();
+        let before: Vec<Vec<u8>> = text.split_inclusive(|b| *b == b'\n').map(<[u8]>::to_vec).collect();
+        let mut lines = before.clone();
+        for (line, byte, bit) in flips {
+            let line = &mut lines[line.index(before.len())];
+            let byte = byte % (line.len() - 1);
+            line[byte] ^= 1 << bit;
+        }
+        std::fs::remove_file(&file).unwrap();
+        std::fs::write(&file, lines.concat()).unwrap();
+        let report = verify(dir.path(), &[], Retention::Forever).unwrap();
+        let name = file.file_name().unwrap().to_str().unwrap();
+        for (at, _) in lines.iter().zip(&before).enumerate().filter(|(_, (now, was))| now != was) {
+            let named = report.faults.iter().any(|fault| fault.file == name && fault.line.is_none_or(|line| line == at as u64 + 1));
+            prop_assert!(named, "line {}: {report:?}", at + 1);
+        }
+    }
+}
