@@ -150,7 +150,7 @@ impl Redis {
     pub fn start(clock: Clock, settings: RedisSettings) -> Result<Self, String> {
         let keys = Keys::new(&settings.prefix, settings.cluster);
         // The fleet's bound is on what the servers hold; here only each key's share is counted.
-        let ledger = Ledger::new(settings.max_salts, settings.max_salts_per_key);
+        let ledger = Ledger::new(usize::MAX, settings.max_salts_per_key);
         let shared = Arc::new(Shared {
             clock,
             keys,
@@ -206,7 +206,13 @@ impl Shared {
         (period % GENERATIONS, period)
     }
 
-    async fn spend(&self, place: Reservation, salt: SaltId, date: SystemTime, window: Window) -> Result<(), ClaimRefused> {
+    async fn spend(
+        &self,
+        place: Reservation,
+        salt: SaltId,
+        date: SystemTime,
+        window: Window,
+    ) -> Result<(), ClaimRefused> {
         let key = self.keys.salt(salt);
         let slot = self.keys.slot(&key);
         let map = self.map.load_full();
@@ -216,7 +222,8 @@ impl Shared {
         window.judge(date, now, server.floor()).map_err(ClaimRefused::OutOfWindow)?;
         let limit = self.settings.timeout;
         let asked = timeout(limit, self.ask(server, slot, &key, date, now)).await;
-        let verdict = asked.unwrap_or_else(|_| Err(Trouble::OutOfReach(format!("no answer within {} ms", limit.as_millis()))));
+        let verdict =
+            asked.unwrap_or_else(|_| Err(Trouble::OutOfReach(format!("no answer within {} ms", limit.as_millis()))));
         let refused = match verdict {
             Ok(Verdict::Reused) => return Err(ClaimRefused::Reused),
             Ok(Verdict::Floor(floor)) => {

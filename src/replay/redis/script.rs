@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redis::Script;
 
-use super::slots;
 use super::super::{SaltId, Window};
+use super::slots;
 
 pub(super) fn claim() -> Script {
     Script::new(include_str!("claim.lua"))
@@ -49,10 +49,9 @@ impl Verdict {
             (Some("FLOOR"), Some(nanos), _) => Self::Floor(at(nanos)),
             (Some("OK"), Some(nanos), _) => Self::Vouched(at(nanos)),
             (Some("RAISED"), Some(nanos), _) => Self::Raised(at(nanos)),
-            (Some("WINDOW"), Some(past), Some(future)) => Self::OtherWindow(Window {
-                past: Duration::from_millis(past),
-                future: Duration::from_millis(future),
-            }),
+            (Some("WINDOW"), Some(past), Some(future)) => {
+                Self::OtherWindow(Window { past: Duration::from_millis(past), future: Duration::from_millis(future) })
+            }
             _ => Self::Unreadable,
         }
     }

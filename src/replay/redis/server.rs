@@ -10,8 +10,8 @@ use redis::{AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, R
 use tokio::runtime;
 use tokio::time::timeout;
 
-use super::RedisSettings;
 use super::super::Floor;
+use super::RedisSettings;
 
 /// A host and a port.
 pub(super) type Address = (String, u16);
