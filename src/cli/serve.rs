@@ -46,10 +46,12 @@ fn announce(gateway: &Gateway) {
         "serving"
     );
     let process = gateway.process();
-    tracing::warn!(
-        "[replay.memory]: a restart forgets which salts were spent; what the window before it admits could be replayed \
-         unless when_new = \"fence\""
-    );
+    if gateway.forgets() {
+        tracing::warn!(
+            "[replay.memory]: a restart forgets which salts were spent; what the window before it admits could be \
+             replayed unless when_new = \"fence\""
+        );
+    }
     if let Some(until) = process.salts.fenced_until() {
         tracing::warn!(
             until = crate::clock::rfc3339(until),

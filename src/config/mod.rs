@@ -9,6 +9,7 @@
 mod document;
 mod keys;
 mod read;
+mod redis;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use crate::policy::Routes;
 use crate::replay::Window;
 
+pub use self::redis::{Hidden, OnFailover, Redis};
 pub use document::{Fault, Setting};
 pub use keys::KeyEntry;
 
@@ -45,6 +47,8 @@ pub struct Config {
     pub listener: SocketAddr,
     /// Where live, ready and metrics are.
     pub admin: Option<SocketAddr>,
+    /// Shared parts without which the process is not ready.
+    pub ready_needs: Vec<String>,
     /// How many workers.
     pub workers: Workers,
     /// How far a date may lie from now.
@@ -84,9 +88,18 @@ pub enum Workers {
     Shared,
 }
 
-/// `[replay.memory]`.
+/// `[replay.…]`.
+#[derive(Clone, Debug)]
+pub enum Replay {
+    /// `[replay.memory]`.
+    Memory(Places),
+    /// `[replay.redis]`.
+    Redis(Box<Redis>),
+}
+
+/// What every store has.
 #[derive(Clone, Copy, Debug)]
-pub struct Replay {
+pub struct Places {
     /// Salts there is room for.
     pub max_salts: usize,
     /// Salts one key may hold.
@@ -224,9 +237,16 @@ impl Config {
         format!("{hash:016x}")
     }
 
+    /// Whether the window is the one of the start for good: a fleet that shares its salts has one
+    /// window, and all of it changes it together.
+    pub fn keeps_window(&self) -> bool {
+        matches!(self.replay, Replay::Redis(_))
+    }
+
     /// The settings of `new` that differ from ours and that a reload cannot take.
     pub fn needs_restart(&self, new: &Self) -> Vec<String> {
-        let fixed = |s: &&Setting| NEEDS_RESTART.iter().any(|prefix| s.key.starts_with(prefix));
+        let window = |key: &str| self.keeps_window() && key.starts_with("authentication.window_");
+        let fixed = |s: &&Setting| window(&s.key) || NEEDS_RESTART.iter().any(|prefix| s.key.starts_with(prefix));
         let differs = |ours: &[Setting], theirs: &[Setting]| -> Vec<String> {
             ours.iter().filter(fixed).filter(|s| !theirs.contains(s)).map(|s| s.key.clone()).collect()
         };

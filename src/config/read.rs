@@ -6,7 +6,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::document::{Fault, Section, Setting, Source, integer, quoted};
-use super::{Audit, Authority, Config, Limits, Ownership, Replay, Sync, Upstream, WhenNew, Workers, keys};
+use super::{Audit, Authority, Config, Limits, Ownership, Places, Replay, Sync, Upstream, WhenNew, Workers, keys};
 use crate::policy::{Role, Route, Routes};
 use crate::replay::Window;
 
@@ -32,10 +32,11 @@ pub(super) fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) ->
     root.not_yet(s, "control", "leave [control] out");
     root.not_yet(s, "passthrough", "leave [passthrough] out: everything that is not a route is 404");
     let listener = listener(&mut root, s);
+    let mut ready_needs = Vec::new();
     let admin = root.has("admin").then(|| {
         let mut admin = root.section(s, "admin");
         let address = admin.address(s, "address");
-        admin.not_yet(s, "ready_needs", "leave it out");
+        ready_needs = admin.words(s, "ready_needs", &["replay"]);
         admin.finish(s);
         address
     });
@@ -57,12 +58,15 @@ pub(super) fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) ->
         (all_keys, warnings) = (keys, key_warnings);
         faults.extend(key_faults);
     }
-    match (listener, directory, ownership, upstream, audit) {
-        (Some(listener), Some(keys_file), Some(ownership), Some(upstream), Some(audit)) if faults.is_empty() => {
+    match (listener, replay, directory, ownership, upstream, audit) {
+        (Some(listener), Some(replay), Some(keys_file), Some(ownership), Some(upstream), Some(audit))
+            if faults.is_empty() =>
+        {
             Ok(Config {
                 file: path.into(),
                 listener,
                 admin: admin.flatten(),
+                ready_needs,
                 workers,
                 window,
                 php_dates,
@@ -163,20 +167,40 @@ fn one_of<'s>(
     section
 }
 
-fn replay<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> Replay {
+fn replay<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> Option<Replay> {
     let faults = s.faults.len();
-    let mut section = one_of(root, s, "replay", &["journal", "redis"], "[replay.memory]");
-    if !section.has("memory") && s.faults.len() == faults {
-        s.fault_at(None, "replay", "no store is named; expected [replay.memory]");
-    }
-    let mut memory = section.section(s, "memory");
-    let max_salts = memory.count(s, "max_salts", 1_000_000);
-    let max_salts_per_key = memory.count(s, "max_salts_per_key", (max_salts / 4).max(1));
-    let words = [("fence", WhenNew::Fence), ("accept", WhenNew::Accept)];
-    let when_new = memory.word(s, "when_new", &words, words[0]);
-    memory.finish(s);
+    let choices = "[replay.memory] or [replay.redis]";
+    let mut section = one_of(root, s, "replay", &["journal"], choices);
+    let replay = match (section.has("memory"), section.has("redis")) {
+        (true, false) => {
+            let mut memory = section.section(s, "memory");
+            let places = places(&mut memory, s);
+            memory.finish(s);
+            Some(Replay::Memory(places))
+        }
+        (false, true) => {
+            let mut redis = section.section(s, "redis");
+            let places = places(&mut redis, s);
+            super::redis::redis(redis, s, places).map(|redis| Replay::Redis(Box::new(redis)))
+        }
+        (both, _) => {
+            if s.faults.len() == faults {
+                let what = if both { "two stores are named" } else { "no store is named" };
+                s.fault_at(None, "replay", format!("{what}; expected one of {choices}"));
+            }
+            return None;
+        }
+    };
     section.finish(s);
-    Replay { max_salts, max_salts_per_key, when_new }
+    replay
+}
+
+fn places<'s>(store: &mut Section<'s>, s: &mut Source<'s>) -> Places {
+    let max_salts = store.count(s, "max_salts", 1_000_000);
+    let max_salts_per_key = store.count(s, "max_salts_per_key", (max_salts / 4).max(1));
+    let words = [("fence", WhenNew::Fence), ("accept", WhenNew::Accept)];
+    let when_new = store.word(s, "when_new", &words, words[0]);
+    Places { max_salts, max_salts_per_key, when_new }
 }
 
 fn directory<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> Option<std::path::PathBuf> {

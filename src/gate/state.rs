@@ -34,6 +34,8 @@ pub struct Process {
     pub tasks: Tasks,
     /// Set once the process is to end.
     pub draining: AtomicBool,
+    /// Whether the process is not ready without its store of salts, where others could be.
+    pub ready_needs_replay: bool,
 }
 
 impl Process {

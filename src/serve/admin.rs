@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use crate::clock;
 use crate::gate::{Generation, Process};
 use crate::listen::Door;
+use crate::replay::Health;
 
 /// The thread that answers; dropping it ends it.
 pub(super) struct Admin {
@@ -97,20 +98,26 @@ fn answer(request: &Request<Incoming>, process: &Process, current: &Generation) 
 fn ready(process: &Process, current: &Generation) -> Response<Full<Bytes>> {
     let now = process.clock.now();
     let fence = process.salts.fenced_until().filter(|until| *until > now);
+    let fenced = fence.map(|until| format!("fenced until {}", clock::rfc3339(until)));
+    let (replay_ok, replay) = match (fenced, process.salts.health()) {
+        (Some(fenced), Health::Ok | Health::Degraded(_)) => (false, fenced),
+        (_, Health::Gone(why)) => (false, why),
+        // A shared store may come back, and other processes have it no better.
+        (None, Health::Degraded(why)) => (!process.ready_needs_replay, format!("degraded: {why}")),
+        (None, Health::Ok) => (true, "ok".to_owned()),
+    };
     let parts = [
         ("draining", !process.is_draining(), "the process is ending".to_owned()),
         ("record", process.record.is_ready(), "cannot be written".to_owned()),
-        (
-            "replay",
-            fence.is_none(),
-            fence.map(|until| format!("fenced until {}", clock::rfc3339(until))).unwrap_or_default(),
-        ),
+        ("replay", replay_ok, replay),
         ("directory", !current.directory.is_empty(), "holds no key".to_owned()),
     ];
     // A directory without keys refuses everybody, which is an answer and not a fault.
     let ready = parts.iter().all(|(name, ok, _)| *ok || *name == "directory");
-    let body: serde_json::Map<_, _> =
-        parts.into_iter().map(|(name, ok, why)| (name.to_owned(), if ok { json!("ok") } else { json!(why) })).collect();
+    let body: serde_json::Map<_, _> = parts
+        .into_iter()
+        .map(|(name, ok, why)| (name.to_owned(), if ok && name != "replay" { json!("ok") } else { json!(why) }))
+        .collect();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     json_answer(status, &json!({"status": if ready { "ready" } else { "not ready" }, "parts": body}))
 }

@@ -15,7 +15,7 @@ use crate::directory::{Clash, Directory, Entry};
 use crate::gate::{Generation, Limits, Process, RequestIds, Tasks};
 use crate::ownership::{Ownership, Pointers};
 use crate::policy::Owner;
-use crate::replay::{Memory, MemorySettings, WhenNew};
+use crate::replay::{Memory, MemorySettings, OnFailover, Redis, RedisSettings, SpentSalts, WhenNew};
 use crate::telemetry::Metrics;
 use crate::upstream::{self, Upstream};
 
@@ -99,26 +99,64 @@ pub(super) fn process(config: &Config, metrics: &Arc<Metrics>, clock: Clock) -> 
                 .map_err(|error| StartError::Other(error.to_string()))?
         }
     };
-    let salts = Memory::new(
-        clock.clone(),
-        MemorySettings {
-            max_salts: config.replay.max_salts,
-            max_salts_per_key: config.replay.max_salts_per_key,
-            when_new: match config.replay.when_new {
-                config::WhenNew::Fence => WhenNew::Fence,
-                config::WhenNew::Accept => WhenNew::Accept,
-            },
-            window: config.window,
-        },
-    );
+    let salts = salts(config, &clock)?;
     Ok(Process {
         clock,
-        salts: Box::new(salts),
+        salts,
         record,
         slots: Arc::new(Semaphore::new(config.limits.max_in_flight)),
         metrics: metrics.clone(),
         request_ids: RequestIds::default(),
         tasks: Tasks::default(),
         draining: AtomicBool::new(false),
+        ready_needs_replay: config.ready_needs.iter().any(|part| part == "replay"),
     })
+}
+
+/// The store of spent salts.
+fn salts(config: &Config, clock: &Clock) -> Result<Box<dyn SpentSalts>, StartError> {
+    let when_new = |places: &config::Places| match places.when_new {
+        config::WhenNew::Fence => WhenNew::Fence,
+        config::WhenNew::Accept => WhenNew::Accept,
+    };
+    match &config.replay {
+        config::Replay::Memory(places) => {
+            let settings = MemorySettings {
+                max_salts: places.max_salts,
+                max_salts_per_key: places.max_salts_per_key,
+                when_new: when_new(places),
+                window: config.window,
+            };
+            Ok(Box::new(Memory::new(clock.clone(), settings)))
+        }
+        config::Replay::Redis(redis) => {
+            let ca = redis.ca.as_ref().map(|path| {
+                let unread =
+                    |error| vec![Fault::new(path, None, "replay.redis.ca", format!("cannot be read: {error}"))];
+                std::fs::read(path).map_err(|error| StartError::Config(unread(error)))
+            });
+            let settings = RedisSettings {
+                servers: redis.servers.iter().map(|server| (server.host.clone(), server.port)).collect(),
+                cluster: redis.cluster,
+                tls: redis.tls,
+                ca: ca.transpose()?,
+                username: redis.username.clone(),
+                password: redis.password.as_ref().map(|config::Hidden(password)| password.clone()),
+                database: redis.database,
+                prefix: redis.prefix.clone(),
+                timeout: redis.timeout,
+                clock_margin: redis.clock_margin,
+                max_salts: redis.places.max_salts,
+                max_salts_per_key: redis.places.max_salts_per_key,
+                when_new: when_new(&redis.places),
+                on_failover: match redis.on_failover {
+                    config::OnFailover::Fence => OnFailover::Fence,
+                    config::OnFailover::DangerAccept => OnFailover::DangerAccept,
+                },
+                window: config.window,
+            };
+            let started = Redis::start(clock.clone(), settings).map_err(StartError::Other)?;
+            Ok(Box::new(started))
+        }
+    }
 }

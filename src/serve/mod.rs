@@ -17,7 +17,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
-use crate::config::{Config, Fault};
+use crate::config::{Config, Fault, Replay};
 use crate::gate::{Generation, Process};
 use crate::listen::{Door, ListenError};
 use crate::telemetry::Metrics;
@@ -118,6 +118,9 @@ impl Gateway {
     /// Every fault of the new configuration.
     pub fn reload(&mut self, config: Result<Config, Vec<Fault>>) -> Result<Vec<String>, Vec<Fault>> {
         let taken = config.and_then(|mut config| {
+            if self.config.keeps_window() {
+                config.window = self.config.window;
+            }
             let generation = assemble::generation(&mut config, self.workers.len(), &self.process.clock)?;
             let needs_restart = self.config.needs_restart(&config);
             self.process.metrics.reloaded(Some(&config.hash()));
@@ -129,6 +132,11 @@ impl Gateway {
             self.process.metrics.reloaded(None);
         }
         taken
+    }
+
+    /// Whether a restart forgets which salts were spent.
+    pub fn forgets(&self) -> bool {
+        matches!(self.config.replay, Replay::Memory(_))
     }
 
     /// The file this gateway was configured by.
