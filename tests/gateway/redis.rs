@@ -435,7 +435,8 @@ fn tls_and_a_user_who_may_do_no_more_than_is_needed() {
         vec!["--port".into(), "0".into(), "--tls-port".into(), port.to_string()],
         vec!["--tls-cert-file".into(), file("r.pem"), "--tls-key-file".into(), file("r.key")],
         vec!["--tls-ca-cert-file".into(), file("ca.pem"), "--tls-auth-clients".into(), "no".into()],
-        vec!["--user".into(), "default off".into(), "--user".into(), user.into()],
+        ["--user", "default", "off", "--user"].map(String::from).to_vec(),
+        user.split(' ').map(String::from).collect(),
     ]
     .concat();
     let mut redis = Redis::on(port, &arguments.iter().map(String::as_str).collect::<Vec<_>>());

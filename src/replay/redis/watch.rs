@@ -219,8 +219,8 @@ async fn cluster_slots(server: &Server) -> Result<std::collections::BTreeMap<Add
     let answer: Result<(String, Value), _> = ask.query_async(&mut connection).await;
     let (info, ranges) = answer.map_err(|error| {
         server.disconnect();
-        match error.detail() {
-            Some(detail) if detail.contains("cluster support disabled") => {
+        match error.to_string() {
+            told if told.contains("cluster support disabled") => {
                 Trouble::Unfit("is no cluster: leave out cluster = true, or name the cluster's servers".into())
             }
             _ => error.into(),
