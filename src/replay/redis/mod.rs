@@ -40,8 +40,8 @@ mod server;
 mod slots;
 mod watch;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
@@ -117,6 +117,11 @@ struct Shared {
     vouch: Script,
     map: ArcSwap<Map>,
     ledger: Arc<Ledger>,
+    /// By slot, in nanoseconds since 1970: nothing at or below is admitted, as far as is known
+    /// here. A claim is judged by what its server knows.
+    floors: Box<[AtomicU64]>,
+    /// Why nobody can say which server has what, if so.
+    lost: Mutex<Option<Trouble>>,
     /// Which period each generation of the ledger stands for.
     periods: [AtomicUsize; GENERATIONS],
     /// Salts that the servers hold.
@@ -151,8 +156,13 @@ impl Redis {
         let keys = Keys::new(&settings.prefix, settings.cluster);
         // The fleet's bound is on what the servers hold; here only each key's share is counted.
         let ledger = Ledger::new(usize::MAX, settings.max_salts_per_key);
+        if settings.on_failover == OnFailover::DangerAccept {
+            tracing::warn!("replay.redis.on_failover = \"danger_accept\": what Redis loses can be replayed");
+        }
         let shared = Arc::new(Shared {
             clock,
+            floors: (0..keys.slots()).map(|_| AtomicU64::new(0)).collect(),
+            lost: Mutex::default(),
             keys,
             settings,
             claim: script::claim(),
@@ -177,6 +187,28 @@ impl Drop for Redis {
 }
 
 impl Shared {
+    fn floor(&self, slot: usize) -> Floor {
+        let nanos = self.floors.get(slot).map_or(0, |floor| floor.load(Ordering::Acquire));
+        Floor(UNIX_EPOCH + Duration::from_nanos(nanos))
+    }
+
+    fn raise_floor(&self, slot: usize, floor: SystemTime) {
+        let nanos = floor.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        if let Some(known) = self.floors.get(slot) {
+            known.fetch_max(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::AcqRel);
+        }
+    }
+
+    /// How many slots are fenced, and until when the last of them is.
+    fn fenced(&self) -> Option<(usize, SystemTime)> {
+        let now = self.clock.now();
+        let floors = (0..self.floors.len()).map(|slot| self.floor(slot).0).filter(|floor| *floor > now);
+        floors.fold(None, |fenced, floor| match fenced {
+            None => Some((1, floor)),
+            Some((slots, last)) => Some((slots + 1, last.max(floor))),
+        })
+    }
+
     /// The life that the salt of a date has left, by any gateway's clock.
     fn life(&self, date: SystemTime, now: SystemTime) -> Duration {
         let window = self.settings.window;
@@ -219,7 +251,7 @@ impl Shared {
         let server = map.owner(slot).ok_or(ClaimRefused::Unknown)?;
         let now = self.clock.now();
         // The script knows the floor better; this saves the way.
-        window.judge(date, now, server.floor()).map_err(ClaimRefused::OutOfWindow)?;
+        window.judge(date, now, self.floor(slot)).map_err(ClaimRefused::OutOfWindow)?;
         let limit = self.settings.timeout;
         let asked = timeout(limit, self.ask(server, slot, &key, date, now)).await;
         let verdict =
@@ -227,7 +259,7 @@ impl Shared {
         let refused = match verdict {
             Ok(Verdict::Reused) => return Err(ClaimRefused::Reused),
             Ok(Verdict::Floor(floor)) => {
-                server.raise_floor(floor);
+                self.raise_floor(slot, floor);
                 self.wake.notify_one();
                 return Err(ClaimRefused::OutOfWindow(OutOfWindow::BelowFloor));
             }
@@ -289,15 +321,14 @@ fn millis(duration: Duration) -> u64 {
 }
 
 impl SpentSalts for Redis {
-    /// The lowest of the servers' floors; [`SpentSalts::floor_of`] knows the salt's own.
+    /// The lowest of all slots; [`SpentSalts::floor_of`] knows the salt's own.
     fn floor(&self) -> Floor {
-        let map = self.shared.map.load();
-        map.servers.iter().map(|server| server.floor()).min().unwrap_or(Floor(UNIX_EPOCH))
+        let floors = (0..self.shared.floors.len()).map(|slot| self.shared.floor(slot));
+        floors.min().unwrap_or(Floor(UNIX_EPOCH))
     }
 
     fn floor_of(&self, salt: SaltId) -> Floor {
-        let slot = self.shared.keys.slot(&self.shared.keys.salt(salt));
-        self.shared.map.load().owner(slot).map_or(Floor(UNIX_EPOCH), |server| server.floor())
+        self.shared.floor(self.shared.keys.slot(&self.shared.keys.salt(salt)))
     }
 
     fn fenced_until(&self) -> Option<SystemTime> {
@@ -358,17 +389,17 @@ impl SpentSalts for Redis {
 
     fn health(&self) -> Health {
         let map = self.shared.map.load();
-        let now = self.shared.clock.now();
-        let mut told: Vec<String> = Vec::new();
-        for server in &map.servers {
-            if let Some(trouble) = server.trouble() {
-                told.push(format!("Redis at {server}: {trouble}"));
-            } else if server.floor().0 > now {
-                told.push(format!("Redis at {server}: fenced until {}", crate::clock::rfc3339(server.floor().0)));
-            }
+        let troubled = |server: &Arc<Server>| server.trouble().map(|trouble| format!("Redis at {server}: {trouble}"));
+        let mut told: Vec<String> = map.servers.iter().filter_map(troubled).collect();
+        if let Some(trouble) = server::unpoisoned(&self.shared.lost).as_ref().filter(|_| told.is_empty()) {
+            told.push(format!("Redis: {trouble}"));
         }
         if map.owners.iter().any(|owner| usize::from(*owner) >= map.servers.len()) {
             told.push("some slots of the cluster have no server".into());
+        }
+        if let Some((slots, until)) = self.shared.fenced() {
+            let (of, until) = (self.shared.floors.len(), crate::clock::rfc3339(until));
+            told.push(format!("fenced until {until}, {slots} of {of} slots"));
         }
         if told.is_empty() { Health::Ok } else { Health::Degraded(told.join("; ")) }
     }

@@ -1,16 +1,15 @@
 //! One server of Redis, as this process reaches it.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError};
 use tokio::runtime;
 use tokio::time::timeout;
 
-use super::super::Floor;
 use super::RedisSettings;
 
 /// A host and a port.
@@ -55,8 +54,6 @@ pub(super) struct Server {
     connections: Mutex<Vec<(runtime::Id, MultiplexedConnection)>>,
     usable: AtomicBool,
     trouble: Mutex<Option<Trouble>>,
-    /// Nanoseconds since 1970; of all its slots the highest.
-    floor: AtomicU64,
     /// Whether all its slots must be vouched for again before it is used.
     pub(super) in_doubt: AtomicBool,
 }
@@ -90,7 +87,6 @@ impl Server {
             connections: Mutex::default(),
             usable: AtomicBool::new(false),
             trouble: Mutex::default(),
-            floor: AtomicU64::new(0),
             in_doubt: AtomicBool::new(true),
         })
     }
@@ -115,17 +111,6 @@ impl Server {
         unpoisoned(&self.trouble).clone()
     }
 
-    /// Nothing at or below this is admitted by any slot of this server, as far as is known here;
-    /// the claim itself is judged by what the server knows.
-    pub(super) fn floor(&self) -> Floor {
-        Floor(UNIX_EPOCH + Duration::from_nanos(self.floor.load(Ordering::Acquire)))
-    }
-
-    pub(super) fn raise_floor(&self, floor: SystemTime) {
-        let nanos = floor.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        self.floor.fetch_max(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::AcqRel);
-    }
-
     /// The connection of this runtime, if there is one.
     pub(super) fn connected(&self) -> Option<MultiplexedConnection> {
         let here = runtime::Handle::try_current().ok()?.id();
@@ -137,7 +122,7 @@ impl Server {
         if let Some(connection) = self.connected() {
             return Ok(connection);
         }
-        let late = || Trouble::OutOfReach(format!("no connection within {}", humantime_like(limit)));
+        let late = || Trouble::OutOfReach(format!("no connection within {} ms", limit.as_millis()));
         // Whoever waits for an answer says for how long.
         let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
@@ -155,6 +140,12 @@ impl Server {
         unpoisoned(&self.connections).retain(|(id, _)| *id != here.id());
     }
 
+    /// Ends the connections of all other runtimes.
+    pub(super) fn disconnect_others(&self) {
+        let Ok(here) = runtime::Handle::try_current() else { return };
+        unpoisoned(&self.connections).retain(|(id, _)| *id == here.id());
+    }
+
     /// Ends the connections of all runtimes.
     pub(super) fn disconnect_all(&self) {
         unpoisoned(&self.connections).clear();
@@ -166,10 +157,6 @@ impl fmt::Display for Server {
         let (host, port) = &self.address;
         if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
     }
-}
-
-fn humantime_like(limit: Duration) -> String {
-    format!("{} ms", limit.as_millis())
 }
 
 /// What these locks guard is whole between any two statements.

@@ -104,6 +104,7 @@ impl Watch {
         loop {
             let looked = self.look().await;
             let well = looked.is_ok() && self.shared.map.load().servers.iter().all(|server| server.is_usable());
+            *super::server::unpoisoned(&self.shared.lost) = looked.as_ref().err().cloned();
             // Only a start listens, once.
             let _ = first.send(looked);
             let wait = if well { TICK } else { RETRY };
@@ -275,8 +276,7 @@ impl Examination<'_> {
         let mut connection = self.server.connection(PATIENCE.max(limit)).await?;
         if fresh {
             // Where the watcher's connection had ended, the workers' have too.
-            self.server.disconnect_all();
-            connection = self.server.connection(PATIENCE.max(limit)).await?;
+            self.server.disconnect_others();
         }
         let mut ask = redis::pipe();
         ask.cmd("INFO").arg("server").cmd("INFO").arg("memory").cmd("INFO").arg("replication");
@@ -361,7 +361,7 @@ impl Examination<'_> {
         };
         let mut connection = self.server.connection(PATIENCE).await?;
         let late = |_| Trouble::OutOfReach("its slots were not vouched for in time".into());
-        let mut raised = 0_usize;
+        let (mut raised, mut highest) = (0_usize, std::time::UNIX_EPOCH);
         for some in slots.chunks(AT_ONCE) {
             let mut ask = redis::pipe();
             ask.load_script(vouch).ignore();
@@ -385,14 +385,15 @@ impl Examination<'_> {
                     }
                 };
                 raised += usize::from(is_news);
-                self.server.raise_floor(floor);
+                self.shared.raise_floor(slot.into(), floor);
+                highest = highest.max(floor);
                 if let Some(known) = super::server::unpoisoned(self.known).get_mut(usize::from(slot)) {
                     *known = true;
                 }
             }
         }
         if raised > 0 {
-            let (server, floor) = (self.server, self.server.floor().0);
+            let (server, floor) = (self.server, highest);
             if floor > self.shared.clock.now() {
                 tracing::warn!(%server, slots = raised, until = rfc3339(floor), "Redis is new, or lost what it knew: fenced; nothing signed before then is admitted by it");
             } else {
