@@ -100,8 +100,8 @@ fn ready(process: &Process, current: &Generation) -> Response<Full<Bytes>> {
     let fence = process.salts.fenced_until().filter(|until| *until > now);
     let fenced = fence.map(|until| format!("fenced until {}", clock::rfc3339(until)));
     let (replay_ok, replay) = match (fenced, process.salts.health()) {
-        (Some(fenced), Health::Ok | Health::Degraded(_)) => (false, fenced),
-        (_, Health::Gone(why)) => (false, why),
+        (Some(fenced), Health::Ok) => (false, fenced),
+        (Some(_), Health::Degraded(why)) | (_, Health::Gone(why)) => (false, why),
         // A shared store may come back, and other processes have it no better.
         (None, Health::Degraded(why)) => (!process.ready_needs_replay, format!("degraded: {why}")),
         (None, Health::Ok) => (true, "ok".to_owned()),

@@ -144,6 +144,101 @@ fn of_ten_thousand_headers_sent_to_two_gateways_at_once_each_passes_once() {
     until("they are counted", || gates[0].metrics().contains("saltgate_replay_salts 10000"));
 }
 
+/// The scripts by themselves, with no watcher to notice anything: what they refuse, they refuse in
+/// the step in which they would have spent.
+#[test]
+fn the_claim_itself_refuses_what_nobody_vouched_for() {
+    let mut redis = Redis::start(&[]);
+    let script = |name: &str| format!("{}/src/replay/redis/{name}.lua", env!("CARGO_MANIFEST_DIR"));
+    let run = |redis: &Redis, arguments: &[&str]| redis.cli(arguments).trim().to_owned();
+    let digits = |n: u64| format!("{n:020}");
+    let claim_at = |redis: &Redis, salt: &str, date: u64, window: &str, ahead: i64| {
+        let now = Clock::system().now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64 + ahead;
+        let (script, date, now) = (script("claim"), digits(date), now.to_string());
+        run(redis, &["--eval", &script, salt, "w", ",", &date, "60000", window, "1000", &now, "2000"])
+    };
+    let claim = |redis: &Redis, salt: &str| claim_at(redis, salt, 100, "900000", 0);
+    let vouch = |redis: &Redis, fence: u64, force: &str| {
+        let (script, fence) = (script("vouch"), digits(fence));
+        run(redis, &["--eval", &script, "w", ",", "900000", "1000", &digits(7), &fence, force])
+    };
+    assert_eq!(claim(&redis, "a"), "FORGOT", "nobody vouched");
+    assert_eq!(vouch(&redis, 50, "0"), format!("RAISED {}", digits(7)), "new");
+    assert_eq!(vouch(&redis, 50, "0"), format!("OK {}", digits(7)), "once for all gateways");
+    assert_eq!([claim(&redis, "a"), claim(&redis, "a"), claim(&redis, "b")], ["SPENT", "REUSED", "SPENT"]);
+    assert_eq!(claim_at(&redis, "c", 7, "900000", 0), format!("FLOOR {}", digits(7)));
+    assert_eq!(claim_at(&redis, "c", 8, "900001", 0), "WINDOW 900000 1000");
+    assert_eq!(
+        [claim_at(&redis, "c", 8, "900000", -3000), claim_at(&redis, "c", 8, "900000", 3000)],
+        ["CLOCK", "CLOCK"]
+    );
+    assert_eq!(claim_at(&redis, "c", 8, "900000", 1000), "SPENT");
+
+    // A restart from a file that is older than the last salt.
+    redis.cli(&["SAVE"]);
+    assert_eq!(claim(&redis, "later"), "SPENT");
+    redis.kill();
+    redis.run();
+    until("it has loaded", || redis.cli(&["PING"]).contains("PONG"));
+    assert_eq!(redis.cli(&["EXISTS", "a"]).trim(), "1", "the file was read");
+    assert_eq!([claim(&redis, "later"), claim(&redis, "a")], ["FORGOT", "FORGOT"]);
+    assert_eq!(vouch(&redis, 50, "0"), format!("RAISED {}", digits(50)));
+    assert_eq!(vouch(&redis, 40, "1"), format!("RAISED {}", digits(50)), "a floor never falls");
+    assert_eq!(claim(&redis, "later"), "SPENT", "its date is above the floor");
+
+    // A first replica names the history anew; nothing is lost, and nothing is fenced.
+    let mut replica = Redis::start(&["--repl-diskless-sync-delay", "0"]);
+    replica.cli(&["REPLICAOF", "127.0.0.1", &redis.port.to_string()]);
+    until("it follows", || replica.cli(&["INFO", "replication"]).contains("master_link_status:up"));
+    assert_eq!(claim(&redis, "d"), "FORGOT");
+    assert_eq!(vouch(&redis, 60, "0"), format!("OK {}", digits(50)));
+    assert_eq!(claim(&redis, "d"), "SPENT");
+    // Promoted, it may have lagged.
+    until("it has the witness", || replica.cli(&["GET", "w"]) == redis.cli(&["GET", "w"]));
+    assert!(claim(&replica, "e").contains("READONLY"));
+    redis.kill();
+    replica.cli(&["REPLICAOF", "NO", "ONE"]);
+    assert_eq!(claim(&replica, "e"), "FORGOT");
+    assert_eq!(vouch(&replica, 60, "0"), format!("RAISED {}", digits(60)));
+
+    replica.cli(&["FLUSHALL"]);
+    assert_eq!(claim(&replica, "f"), "FORGOT");
+    replica.cli(&["SET", "w", "2 of a later version"]);
+    assert_eq!([claim(&replica, "f"), vouch(&replica, 1, "0")], ["VERSION", "VERSION"]);
+    replica.kill();
+}
+
+#[test]
+fn a_gateway_whose_clock_differs_is_out_of_use() {
+    let (redis, upstream) = (Redis::start(&[]), Upstream::start(service("account-1", "member-1")));
+    let system = Clock::system();
+    let (clock, hands) = Clock::manual(system.now());
+    let ending = Arc::new(AtomicBool::new(false));
+    let ticking = {
+        let (hands, ending, system) = (hands.clone(), ending.clone(), system.clone());
+        std::thread::spawn(move || {
+            let mut last = system.elapsed();
+            while !ending.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(1));
+                let now = system.elapsed();
+                hands.advance(now - last);
+                last = now;
+            }
+        })
+    };
+    let gate = Gate::with(upstream.address, &redis.settings(ACCEPT), clock);
+    let header = signed("OWNER");
+    assert_eq!(gate.delete(&header).status, 200);
+    hands.set_wall(system.now() + Duration::from_secs(10));
+    until("it is noticed", || get(gate.admin(), "/ready").body.contains("clock and the gateway's differ"));
+    assert_eq!(gate.delete(&header).status, 503);
+    hands.set_wall(system.now());
+    until("it is set right", || get(gate.admin(), "/ready").body.contains("\"replay\":\"ok\""));
+    assert_eq!((gate.delete(&signed("OWNER")).status, gate.delete(&header).status), (200, 401));
+    ending.store(true, Ordering::SeqCst);
+    ticking.join().unwrap();
+}
+
 /// Clients that send fresh headers and, between, ones that were sent before; what passed how often
 /// is counted.
 struct Load {
@@ -307,8 +402,16 @@ fn a_cluster_that_loses_a_master_lets_nothing_pass_twice() {
     until("it is in use, behind its fence", || get(gates[0].admin(), "/ready").body.contains("fenced until"));
     until("the fence has fallen", || get(gates[0].admin(), "/ready").body.contains("\"replay\":\"ok\""));
     load.passes(300);
+    // Slots that move are fenced; the others are not.
+    let myself = |server: &Redis| server.cli(&["CLUSTER", "MYID"]).trim().to_owned();
+    let (from, to) = (myself(&servers[1]), myself(&servers[2]));
+    let mut reshard = Command::new("redis-cli");
+    reshard.args(["--cluster", "reshard", &names[1], "--cluster-from", &from, "--cluster-to", &to]);
+    reshard.args(["--cluster-slots", "64", "--cluster-yes"]).stdout(Stdio::null());
+    assert!(reshard.status().unwrap().success());
+    load.passes(300);
     let headers = load.end();
-    assert!(upstream.deletes() == headers);
+    assert_eq!(upstream.deletes(), headers);
     let keys: usize =
         (1..6).map(|n| servers[n].cli(&["--scan", "--pattern", "saltgate:epoch:*"]).lines().count()).sum();
     assert!(keys >= 16_384, "a witness in each slot: {keys}");
@@ -415,6 +518,11 @@ fn a_new_redis_is_fenced_and_bounds_are_kept() {
     }
     until("it is full", || gate.delete(&signed("MEMBER")).status == 503);
     assert!(gate.metrics().contains(r#"reason="replay_full"}"#));
+    redis.cli(&["FLUSHALL"]);
+    until("there is room", || gate.delete(&signed("DEVELOPER")).status == 200);
+    redis.cli(&["CONFIG", "SET", "maxmemory", "100kb"]);
+    until("Redis is out of memory", || gate.delete(&signed("DEVELOPER")).status == 503);
+    assert!(get(gate.admin(), "/ready").body.contains("\"replay\":\"ok\""), "full is not out of reach");
 }
 
 #[test]

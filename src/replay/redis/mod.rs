@@ -45,7 +45,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use redis::Script;
+use redis::{RedisError, Script};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -263,6 +263,11 @@ impl Shared {
                 self.wake.notify_one();
                 return Err(ClaimRefused::OutOfWindow(OutOfWindow::BelowFloor));
             }
+            Ok(Verdict::Full) => {
+                self.out_of_memory.store(true, Ordering::Relaxed);
+                self.wake.notify_one();
+                return Err(ClaimRefused::Unknown);
+            }
             Ok(Verdict::Spent) => None,
             Ok(other) => {
                 server.in_doubt.store(true, Ordering::Release);
@@ -299,12 +304,17 @@ impl Shared {
         claim.arg(millis(window.past)).arg(millis(window.future));
         claim.arg(millis(now.duration_since(UNIX_EPOCH).unwrap_or_default()));
         claim.arg(millis(self.settings.clock_margin));
-        let answer: String = claim.invoke_async(&mut connection).await.inspect_err(|error| {
-            if error.is_unrecoverable_error() {
-                server.disconnect();
+        let answer: Result<String, RedisError> = claim.invoke_async(&mut connection).await;
+        match answer {
+            Ok(answer) => Ok(Verdict::read(&answer)),
+            Err(error) if error.code() == Some("OOM") => Ok(Verdict::Full),
+            Err(error) => {
+                if error.is_unrecoverable_error() {
+                    server.disconnect();
+                }
+                Err(error.into())
             }
-        })?;
-        Ok(Verdict::read(&answer))
+        }
     }
 
     /// Opens the breaker, and has the watcher look.

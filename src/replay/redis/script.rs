@@ -30,6 +30,8 @@ pub(super) enum Verdict {
     Forgot,
     /// Other gateways judge by this window.
     OtherWindow(Window),
+    /// The server has no memory left; nothing was spent.
+    Full,
     /// The clocks differ by too much.
     Clock,
     /// The witness is of a newer version, or no witness.
