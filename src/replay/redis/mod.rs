@@ -306,7 +306,10 @@ impl Shared {
         claim.arg(millis(self.settings.clock_margin));
         let answer: Result<String, RedisError> = claim.invoke_async(&mut connection).await;
         match answer {
-            Ok(answer) => Ok(Verdict::read(&answer)),
+            Ok(answer) => {
+                server.answered(self.clock.elapsed());
+                Ok(Verdict::read(&answer))
+            }
             Err(error) if error.code() == Some("OOM") => Ok(Verdict::Full),
             Err(error) => {
                 if error.is_unrecoverable_error() {
@@ -357,20 +360,25 @@ impl SpentSalts for Redis {
     fn reach(&self, salt: SaltId) -> Reach<'_> {
         let slot = self.shared.keys.slot(&self.shared.keys.salt(salt));
         let map = self.shared.map.load();
-        match map.owner(slot) {
-            Some(server) if server.is_usable() && server.connected().is_some() => Reach::Now(Ok(())),
-            Some(server) if server.is_usable() => {
-                let server = server.clone();
-                Reach::Later(Box::pin(async move {
-                    let connected = server.connection(self.shared.settings.timeout).await;
-                    connected.map(drop).map_err(|trouble| {
-                        self.shared.failed(&server, trouble);
-                        Unavailable::OutOfReach
-                    })
-                }))
-            }
-            _ => Reach::Now(Err(Unavailable::OutOfReach)),
+        let Some(server) = map.owner(slot).filter(|server| server.is_usable()) else {
+            return Reach::Now(Err(Unavailable::OutOfReach));
+        };
+        if server.is_alive(self.shared.clock.elapsed()) {
+            return Reach::Now(Ok(()));
         }
+        let server = server.clone();
+        Reach::Later(Box::pin(async move {
+            match server.revive(self.shared.settings.timeout).await {
+                Ok(()) => {
+                    server.answered(self.shared.clock.elapsed());
+                    Ok(())
+                }
+                Err(trouble) => {
+                    self.shared.failed(&server, trouble);
+                    Err(Unavailable::OutOfReach)
+                }
+            }
+        }))
     }
 
     fn claim(&self, place: Reservation, salt: SaltId, date: SystemTime, window: Window) -> Claim<'_> {

@@ -46,16 +46,28 @@ impl From<RedisError> for Trouble {
     }
 }
 
+/// How long a connection is trusted to be alive without an answer. Redis closes quiet ones after
+/// its own `timeout`, which is whole seconds.
+const QUIET: Duration = Duration::from_millis(500);
+
 /// One server. Its breaker is open until the watcher has seen it, and again from a failure on.
 pub(super) struct Server {
     pub(super) address: Address,
     client: Client,
     /// One connection for each runtime: what is pipelined on it shares a task and a core.
-    connections: Mutex<Vec<(runtime::Id, MultiplexedConnection)>>,
+    connections: Mutex<Vec<Held>>,
     usable: AtomicBool,
     trouble: Mutex<Option<Trouble>>,
     /// Whether all its slots must be vouched for again before it is used.
     pub(super) in_doubt: AtomicBool,
+}
+
+/// A connection of one runtime.
+struct Held {
+    runtime: runtime::Id,
+    connection: MultiplexedConnection,
+    /// The elapsed time at which it was last known to be alive.
+    alive: Duration,
 }
 
 impl Server {
@@ -114,7 +126,37 @@ impl Server {
     /// The connection of this runtime, if there is one.
     pub(super) fn connected(&self) -> Option<MultiplexedConnection> {
         let here = runtime::Handle::try_current().ok()?.id();
-        unpoisoned(&self.connections).iter().find(|(id, _)| *id == here).map(|(_, connection)| connection.clone())
+        let connections = unpoisoned(&self.connections);
+        connections.iter().find(|held| held.runtime == here).map(|held| held.connection.clone())
+    }
+
+    /// Whether this runtime has a connection that answered a moment ago.
+    pub(super) fn is_alive(&self, elapsed: Duration) -> bool {
+        let Ok(here) = runtime::Handle::try_current() else { return false };
+        let connections = unpoisoned(&self.connections);
+        let held = connections.iter().find(|held| held.runtime == here.id());
+        held.is_some_and(|held| elapsed.saturating_sub(held.alive) < QUIET)
+    }
+
+    /// The connection of this runtime has just answered.
+    pub(super) fn answered(&self, elapsed: Duration) {
+        let Ok(here) = runtime::Handle::try_current() else { return };
+        let mut connections = unpoisoned(&self.connections);
+        connections.iter_mut().filter(|held| held.runtime == here.id()).for_each(|held| held.alive = elapsed);
+    }
+
+    /// Makes sure that this runtime has a connection that answers: a quiet one may have been
+    /// closed on the other side, and a claim sent on it would be lost.
+    pub(super) async fn revive(&self, limit: Duration) -> Result<(), Trouble> {
+        if let Some(mut connection) = self.connected() {
+            let asked = timeout(limit, redis::cmd("PING").query_async::<()>(&mut connection)).await;
+            match asked {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(_)) => self.disconnect(),
+                Err(_) => return Err(Trouble::OutOfReach(format!("no answer within {} ms", limit.as_millis()))),
+            }
+        }
+        self.connection(limit).await.map(drop)
     }
 
     /// The connection of this runtime, made if there is none.
@@ -129,21 +171,21 @@ impl Server {
         let connection = timeout(limit, connecting).await.map_err(|_| late())??;
         let here = runtime::Handle::current().id();
         let mut connections = unpoisoned(&self.connections);
-        connections.retain(|(id, _)| *id != here);
-        connections.push((here, connection.clone()));
+        connections.retain(|held| held.runtime != here);
+        connections.push(Held { runtime: here, connection: connection.clone(), alive: Duration::ZERO });
         Ok(connection)
     }
 
     /// Ends the connection of this runtime.
     pub(super) fn disconnect(&self) {
         let Ok(here) = runtime::Handle::try_current() else { return };
-        unpoisoned(&self.connections).retain(|(id, _)| *id != here.id());
+        unpoisoned(&self.connections).retain(|held| held.runtime != here.id());
     }
 
     /// Ends the connections of all other runtimes.
     pub(super) fn disconnect_others(&self) {
         let Ok(here) = runtime::Handle::try_current() else { return };
-        unpoisoned(&self.connections).retain(|(id, _)| *id == here.id());
+        unpoisoned(&self.connections).retain(|held| held.runtime == here.id());
     }
 
     /// Ends the connections of all runtimes.
