@@ -353,6 +353,17 @@ fn what_redis_forgets_is_not_replayed() {
 }
 
 #[test]
+fn what_is_accepted_to_be_lost_is_lost() {
+    let (redis, upstream) = (Redis::start(&[]), Upstream::start(service("account-1", "member-1")));
+    let gate = gate(&upstream, &redis.settings("when_new = \"accept\"\non_failover = \"danger_accept\"\n"));
+    let header = signed("OWNER");
+    assert_eq!((gate.delete(&header).status, gate.delete(&header).status), (200, 401));
+    redis.cli(&["FLUSHALL"]);
+    until("it is in use again", || gate.delete(&signed("OWNER")).status == 200);
+    assert_eq!(gate.delete(&header).status, 200);
+}
+
+#[test]
 fn a_cluster_that_loses_a_master_lets_nothing_pass_twice() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let mut servers: Vec<Redis> = (0..6)
