@@ -113,10 +113,12 @@ impl Server {
         !self.usable.swap(true, Ordering::AcqRel)
     }
 
-    /// Opens the breaker. Returns whether that is news.
+    /// Opens the breaker. Returns whether that is news: the same kind of trouble in other words
+    /// is none.
     pub(super) fn suspend(&self, trouble: Trouble) -> bool {
-        let old = unpoisoned(&self.trouble).replace(trouble.clone());
-        self.usable.swap(false, Ordering::AcqRel) || old.is_none_or(|old| old != trouble)
+        let kind = std::mem::discriminant(&trouble);
+        let old = unpoisoned(&self.trouble).replace(trouble);
+        self.usable.swap(false, Ordering::AcqRel) || old.is_none_or(|old| std::mem::discriminant(&old) != kind)
     }
 
     pub(super) fn trouble(&self) -> Option<Trouble> {
