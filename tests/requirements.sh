@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# What the tests need beyond Rust: the three programs of the API page run for real.
+# What the tests need beyond Rust: the three programs of the API page run for real, and
+# so does Redis.
 # Installs what is missing where it can (Debian, root); otherwise says what to install, and fails.
 set -euo pipefail
 
 missing=()
-for program in curl openssl node python3; do
+for program in curl openssl node python3 redis-server redis-cli; do
     command -v "$program" >/dev/null || missing+=("$program")
 done
 packages=()
@@ -12,6 +13,8 @@ for program in "${missing[@]:-}"; do
     case "$program" in
         "") ;;
         node) packages+=(nodejs) ;;
+        redis-server) packages+=(redis-server) ;;
+        redis-cli) packages+=(redis-tools) ;;
         *) packages+=("$program") ;;
     esac
 done

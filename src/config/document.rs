@@ -237,6 +237,65 @@ impl<'s> Section<'s> {
         })
     }
 
+    /// Text of which only what `show` makes of it is shown.
+    pub(super) fn hidden_text(
+        &mut self,
+        source: &mut Source<'s>,
+        name: &'static str,
+        expected: &str,
+        show: impl FnOnce(&str) -> String,
+    ) -> Option<String> {
+        self.setting(source, name, None, expected, |source, at, key, value| match value {
+            DeValue::String(text) => {
+                let expanded = source.expand(at, key, &text)?;
+                let shown = quoted(&show(&expanded));
+                Some(Ok((expanded, shown)))
+            }
+            _ => Some(Err(String::new())),
+        })
+    }
+
+    /// Text with a default.
+    pub(super) fn text_or(
+        &mut self,
+        source: &mut Source<'s>,
+        name: &'static str,
+        default: &str,
+        expected: &str,
+    ) -> String {
+        let written = Some((default.to_owned(), quoted(default)));
+        let read = |source: &mut Source<'s>, at, key: &str, value| match value {
+            DeValue::String(text) => {
+                let expanded = source.expand(at, key, &text)?;
+                let shown = quoted(&expanded);
+                Some(Ok((expanded, shown)))
+            }
+            _ => Some(Err(String::new())),
+        };
+        self.setting(source, name, written, expected, read).unwrap_or_else(|| default.to_owned())
+    }
+
+    /// Texts, each one of `words`; none if it is left out.
+    pub(super) fn words(&mut self, source: &mut Source<'s>, name: &'static str, words: &[&str]) -> Vec<String> {
+        let expected: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+        let read = |_: &mut Source<'s>, _, _: &str, value| {
+            let DeValue::Array(array) = value else { return Some(Err(String::new())) };
+            let texts: Option<Vec<&str>> = array.iter().map(|text| text.get_ref().as_str()).collect();
+            Some(match texts {
+                None => Err("holds what is no text".into()),
+                Some(texts) => match texts.iter().find(|text| !words.contains(text)) {
+                    Some(odd) => Err(format!("names {}", quoted(odd))),
+                    None => {
+                        let shown: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
+                        Ok((texts.into_iter().map(str::to_owned).collect(), format!("[{}]", shown.join(", "))))
+                    }
+                },
+            })
+        };
+        let expected = format!("a list of {}", expected.join(", "));
+        self.setting(source, name, Some((Vec::new(), "[]".into())), &expected, read).unwrap_or_default()
+    }
+
     /// Text that may be left out.
     pub(super) fn optional_text(
         &mut self,

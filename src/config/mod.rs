@@ -9,6 +9,7 @@
 mod document;
 mod keys;
 mod read;
+mod redis;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use crate::policy::Routes;
 use crate::replay::Window;
 
+pub use self::redis::{Hidden, OnFailover, Redis};
 pub use document::{Fault, Setting};
 pub use keys::KeyEntry;
 
@@ -45,6 +47,8 @@ pub struct Config {
     pub listener: SocketAddr,
     /// Where live, ready and metrics are.
     pub admin: Option<SocketAddr>,
+    /// Shared parts without which the process is not ready.
+    pub ready_needs: Vec<String>,
     /// How many workers.
     pub workers: Workers,
     /// How far a date may lie from now.
@@ -101,6 +105,8 @@ pub enum Replay {
         /// What every store has.
         places: Places,
     },
+    /// `[replay.redis]`.
+    Redis(Box<Redis>),
 }
 
 /// `[replay.journal] sync`.
@@ -264,9 +270,16 @@ impl Config {
         format!("{hash:016x}")
     }
 
+    /// Whether the window is the one of the start for good: a fleet that shares its salts has one
+    /// window, and all of it changes it together.
+    pub fn keeps_window(&self) -> bool {
+        matches!(self.replay, Replay::Redis(_))
+    }
+
     /// The settings of `new` that differ from ours and that a reload cannot take.
     pub fn needs_restart(&self, new: &Self) -> Vec<String> {
-        let fixed = |s: &&Setting| NEEDS_RESTART.iter().any(|prefix| s.key.starts_with(prefix));
+        let window = |key: &str| self.keeps_window() && key.starts_with("authentication.window_");
+        let fixed = |s: &&Setting| window(&s.key) || NEEDS_RESTART.iter().any(|prefix| s.key.starts_with(prefix));
         let differs = |ours: &[Setting], theirs: &[Setting]| -> Vec<String> {
             ours.iter().filter(fixed).filter(|s| !theirs.contains(s)).map(|s| s.key.clone()).collect()
         };
@@ -307,7 +320,10 @@ mod tests {
             let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("config/{name}.toml"));
             let config = Config::load_with(&path, &environment).unwrap();
             assert_eq!(config.keys.len(), 2, "{name}");
-            assert!(config.warnings.is_empty(), "{name}: {:?}", config.warnings);
+            // The edge is reached from everywhere, and its store is of one process.
+            let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
+            assert_eq!(warnings.len(), usize::from(name == "edge"), "{name}: {warnings:?}");
+            assert!(warnings.iter().all(|warning| warning.contains("protects one process")), "{warnings:?}");
         }
     }
 
@@ -364,18 +380,12 @@ danger_no_record = true
             ("no listener", but("[[listener]]\naddress = \"127.0.0.1:0\"", ""), KEY, &["listener: is missing"]),
             ("no port", but("127.0.0.1:0", "localhost"), KEY, &["c.toml:3: listener.address", "no address"]),
             ("no store", but("[replay.memory]", ""), KEY, &["replay: no store"]),
-            (
-                "redis",
-                but("[replay.memory]", "[replay.redis]\nurl = \"x\""),
-                KEY,
-                &["replay.redis: is not in this build yet"],
-            ),
             ("journal", but("[replay.memory]", "[replay.journal]\npath = \"x\"\nsync = \"each\""), KEY, &[]),
             (
                 "a journal nowhere",
                 but("[replay.memory]", "[replay.journal]"),
                 KEY,
-                &["c.toml:5: replay.journal.path: is missing"],
+                &["c.toml:4: replay.journal.path: is missing"],
             ),
             (
                 "a journal synced now and then",
@@ -388,6 +398,43 @@ danger_no_record = true
                 but("[replay.memory]", "[replay.memory]\n[replay.journal]\npath = \"x\""),
                 KEY,
                 &["replay: two stores"],
+            ),
+            ("redis", but("[replay.memory]", "[replay.redis]\nurl = \"redis://u:hunter2@h:1\""), KEY, &[]),
+            (
+                "two other stores",
+                but("[replay.memory]", "[replay.memory]\n[replay.redis]\nurl = \"redis://h\""),
+                KEY,
+                &["replay: two stores"],
+            ),
+            (
+                "another address",
+                but("[replay.memory]", "[replay.redis]\nurl = \"http://u:hunter2@h\""),
+                KEY,
+                &["c.toml:5: replay.redis.url", "rediss://"],
+            ),
+            (
+                "a hash tag",
+                but("[replay.memory]", "[replay.redis]\nurl = \"redis://h\"\nprefix = \"{x}\""),
+                KEY,
+                &["replay.redis.prefix", "letters"],
+            ),
+            (
+                "several servers",
+                but("[replay.memory]", "[replay.redis]\nurl = \"redis://:hunter2@h,i\""),
+                KEY,
+                &["replay.redis.url", "cluster = true"],
+            ),
+            (
+                "a CA without TLS",
+                but("[replay.memory]", "[replay.redis]\nurl = \"redis://h\"\nca = \"x\""),
+                KEY,
+                &["replay.redis.ca", "rediss://"],
+            ),
+            (
+                "ready_needs",
+                with("[admin]\naddress = \"127.0.0.1:0\"\nready_needs = [\"tea\"]\n"),
+                KEY,
+                &["names \"tea\"", "\"replay\""],
             ),
             ("no ownership", but("[ownership.delegate]", ""), KEY, &["ownership: no source"]),
             ("observe", format!("mode = \"observe\"\n{SOUND}"), KEY, &["observe", "not in this build yet"]),

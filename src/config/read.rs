@@ -35,10 +35,11 @@ pub(super) fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) ->
     root.not_yet(s, "control", "leave [control] out");
     root.not_yet(s, "passthrough", "leave [passthrough] out: everything that is not a route is 404");
     let listener = listener(&mut root, s);
+    let mut ready_needs = Vec::new();
     let admin = root.has("admin").then(|| {
         let mut admin = root.section(s, "admin");
         let address = admin.address(s, "address");
-        admin.not_yet(s, "ready_needs", "leave it out");
+        ready_needs = admin.words(s, "ready_needs", &["replay"]);
         admin.finish(s);
         address
     });
@@ -69,6 +70,7 @@ pub(super) fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) ->
                 file: path.into(),
                 listener,
                 admin: admin.flatten(),
+                ready_needs,
                 workers,
                 window,
                 php_dates,
@@ -172,10 +174,10 @@ fn one_of<'s>(
 
 fn replay<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> Option<Replay> {
     let faults = s.faults.len();
-    let choices = "[replay.journal] or [replay.memory]";
-    let mut section = one_of(root, s, "replay", &["redis"], choices);
-    let replay = match (section.has("journal"), section.has("memory")) {
-        (true, false) => {
+    let choices = "[replay.journal], [replay.redis] or [replay.memory]";
+    let mut section = one_of(root, s, "replay", &[], choices);
+    let replay = match (section.has("journal"), section.has("redis"), section.has("memory")) {
+        (true, false, false) => {
             let mut journal = section.section(s, "journal");
             let path = journal.text(s, "path", "a directory for the journal");
             let sync = journal_sync(&mut journal, s);
@@ -183,15 +185,20 @@ fn replay<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> Option<Replay> {
             journal.finish(s);
             path.map(|path| Replay::Journal { path: s.resolve(&path), sync, places })
         }
-        (false, true) => {
+        (false, true, false) => {
+            let mut redis = section.section(s, "redis");
+            let places = places(&mut redis, s);
+            super::redis::redis(redis, s, places).map(|redis| Replay::Redis(Box::new(redis)))
+        }
+        (false, false, true) => {
             let mut memory = section.section(s, "memory");
             let places = places(&mut memory, s);
             memory.finish(s);
             Some(Replay::Memory(places))
         }
-        (both, _) => {
+        (journal, redis, memory) => {
             if s.faults.len() == faults {
-                let what = if both { "two stores are named" } else { "no store is named" };
+                let what = if journal || redis || memory { "two stores are named" } else { "no store is named" };
                 s.fault_at(None, "replay", format!("{what}; expected one of {choices}"));
             }
             return None;
@@ -225,6 +232,7 @@ fn warn_of_one_process(
     let key = match replay {
         Replay::Memory(_) => "replay.memory",
         Replay::Journal { .. } => "replay.journal",
+        Replay::Redis(_) => return None,
     };
     let why = if environment("KUBERNETES_SERVICE_HOST").is_some() {
         "this is a Kubernetes pod, of which there may be several"

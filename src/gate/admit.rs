@@ -33,11 +33,13 @@ impl<B: Send> Gate<Authenticated<B>> for Admit {
         if !self.0.record.is_ready() {
             return Err(Refused::RecordUnavailable);
         }
-        let place = self.0.salts.reserve(&authenticated.caller().api_key).map_err(|unavailable| match unavailable {
+        let refused = |unavailable| match unavailable {
             Unavailable::Full => Refused::ReplayFull,
             Unavailable::KeyShare => Refused::KeyShareSpent,
             Unavailable::OutOfReach => Refused::ReplayUnavailable,
-        })?;
+        };
+        self.0.salts.reach(authenticated.salt()).known().await.map_err(refused)?;
+        let place = self.0.salts.reserve(&authenticated.caller().api_key).map_err(refused)?;
         Ok(Admitted { authenticated, slot, place })
     }
 }

@@ -8,7 +8,7 @@ use super::{Gate, Head, Observation, Process};
 use crate::credential::Credentials;
 use crate::directory::{Caller, Identified, Unidentified};
 use crate::refusal::Refused;
-use crate::replay::{OutOfWindow, SaltId};
+use crate::replay::{Floor, OutOfWindow, SaltId};
 
 /// Whose signature is this, and is its date in the window (contract §2–§4)?
 pub struct Authenticate(Arc<Process>);
@@ -57,22 +57,21 @@ impl<B: Send> Gate<Head<B>> for Authenticate {
         })?;
         seen.is_of(&caller);
         seen.dated(date, true);
-        generation.window.judge(date, now, self.0.salts.floor()).map_err(|out| match out {
+        let floor = self.0.salts.floor_of(salt_id);
+        generation.window.judge(date, now, floor).map_err(|out| match out {
             OutOfWindow::Past | OutOfWindow::Future => Refused::DateSkewed,
-            OutOfWindow::BelowFloor => self.below_floor(now),
+            OutOfWindow::BelowFloor => below_floor(floor, now),
         })?;
         Ok(Authenticated { salt: salt_id, date, caller, head })
     }
 }
 
-impl Authenticate {
-    /// While the floor stands in the future, the memory is too new to judge; afterwards the date
-    /// is simply too old.
-    fn below_floor(&self, now: SystemTime) -> Refused {
-        match self.0.salts.fenced_until().and_then(|until| until.duration_since(now).ok()) {
-            Some(left) => Refused::Fenced(left),
-            None => Refused::BelowFloor,
-        }
+/// While the floor stands in the future, the memory is too new to judge; afterwards the date is
+/// simply too old.
+fn below_floor(Floor(floor): Floor, now: SystemTime) -> Refused {
+    match floor.duration_since(now) {
+        Ok(left) if !left.is_zero() => Refused::Fenced(left),
+        _ => Refused::BelowFloor,
     }
 }
 

@@ -37,6 +37,8 @@ pub struct Process {
     /// How many seconds the wall clock is ahead of where elapsed time says it should be, once
     /// that is more than a jump.
     pub clock_skew: AtomicI64,
+    /// Whether the process is not ready without its store of salts, where others could be.
+    pub ready_needs_replay: bool,
 }
 
 impl Process {

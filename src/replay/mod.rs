@@ -9,6 +9,7 @@ mod book;
 mod journal;
 mod ledger;
 mod memory;
+mod redis;
 mod table;
 #[cfg(test)]
 mod theorem;
@@ -16,6 +17,7 @@ mod window;
 
 pub use journal::{Journal, JournalError, JournalSettings, JournalSync, boot_id};
 pub use memory::{Memory, MemorySettings};
+pub use redis::{OnFailover, Redis, RedisSettings};
 pub use window::{Floor, OutOfWindow, Window};
 
 use std::future::Future;
@@ -76,6 +78,17 @@ pub trait SpentSalts: Send + Sync {
     /// How many salts there is room for.
     fn capacity(&self) -> usize;
 
+    /// Whether the store can be asked for this salt now, while nothing is spent. One that is not
+    /// in this process may have to be connected to first.
+    fn reach(&self, _salt: SaltId) -> Reach<'_> {
+        Reach::Now(Ok(()))
+    }
+
+    /// The floor for one salt, where parts of a store have floors of their own.
+    fn floor_of(&self, _salt: SaltId) -> Floor {
+        self.floor()
+    }
+
     /// How the store fares.
     fn health(&self) -> Health {
         Health::Ok
@@ -91,6 +104,27 @@ pub enum Health {
     Degraded(String),
     /// It does not serve now; in words for operators.
     Gone(String),
+}
+
+/// Whether a store is in reach: known at once, or once it was tried.
+pub enum Reach<'s> {
+    /// Known.
+    Now(Result<(), Unavailable>),
+    /// Being tried.
+    Later(Pin<Box<dyn Future<Output = Result<(), Unavailable>> + Send + 's>>),
+}
+
+impl Reach<'_> {
+    /// Waits where there is anything to wait for.
+    ///
+    /// # Errors
+    /// If the store is out of reach. Nothing has been spent.
+    pub async fn known(self) -> Result<(), Unavailable> {
+        match self {
+            Self::Now(known) => known,
+            Self::Later(known) => known.await,
+        }
+    }
 }
 
 /// The answer of a claim: at once from a store in this process, later from one that is not.

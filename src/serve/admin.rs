@@ -130,6 +130,8 @@ fn replay(process: &Process) -> Part {
     match (process.salts.health(), process.salts.fenced_until()) {
         (Health::Gone(why), _) => Part::Gone(why),
         (_, Some(until)) => Part::Gone(format!("fenced until {}", clock::rfc3339(until))),
+        // A shared store may come back, and other processes have it no better.
+        (Health::Degraded(why), None) if process.ready_needs_replay => Part::Gone(why),
         (Health::Degraded(why), None) => Part::Degraded(why),
         (Health::Ok, None) => Part::Ok,
     }

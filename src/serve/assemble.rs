@@ -16,7 +16,10 @@ use crate::directory::{Clash, Directory, Entry};
 use crate::gate::{Generation, Limits, Process, RequestIds, Tasks};
 use crate::ownership::{Ownership, Pointers};
 use crate::policy::Owner;
-use crate::replay::{self, Journal, JournalSettings, JournalSync, Memory, MemorySettings, Room, SpentSalts, WhenNew};
+use crate::replay::{
+    self, Journal, JournalSettings, JournalSync, Memory, MemorySettings, OnFailover, Redis, RedisSettings, Room,
+    SpentSalts, WhenNew,
+};
 use crate::telemetry::Metrics;
 use crate::upstream::{self, Upstream};
 
@@ -156,6 +159,7 @@ pub(super) fn process(config: &Config, metrics: &Arc<Metrics>, clock: Clock) -> 
         tasks: Tasks::default(),
         draining: AtomicBool::new(false),
         clock_skew: AtomicI64::new(0),
+        ready_needs_replay: config.ready_needs.iter().any(|part| part == "replay"),
     })
 }
 
@@ -188,6 +192,34 @@ fn salts(config: &Config, clock: &Clock) -> Result<Box<dyn SpentSalts>, StartErr
             };
             let journal = Journal::open(clock.clone(), settings);
             Ok(Box::new(journal.map_err(|error| StartError::Other(error.to_string()))?))
+        }
+        config::Replay::Redis(redis) => {
+            let ca = redis.ca.as_ref().map(|path| {
+                let unread =
+                    |error| vec![Fault::new(path, None, "replay.redis.ca", format!("cannot be read: {error}"))];
+                std::fs::read(path).map_err(|error| StartError::Config(unread(error)))
+            });
+            let settings = RedisSettings {
+                servers: redis.servers.iter().map(|server| (server.host.clone(), server.port)).collect(),
+                cluster: redis.cluster,
+                tls: redis.tls,
+                ca: ca.transpose()?,
+                username: redis.username.clone(),
+                password: redis.password.as_ref().map(|config::Hidden(password)| password.clone()),
+                database: redis.database,
+                prefix: redis.prefix.clone(),
+                timeout: redis.timeout,
+                clock_margin: redis.clock_margin,
+                room: room(&redis.places),
+                when_new: when_new(&redis.places),
+                on_failover: match redis.on_failover {
+                    config::OnFailover::Fence => OnFailover::Fence,
+                    config::OnFailover::DangerAccept => OnFailover::DangerAccept,
+                },
+                window: config.window,
+            };
+            let started = Redis::start(clock.clone(), settings).map_err(StartError::Other)?;
+            Ok(Box::new(started))
         }
     }
 }

@@ -118,6 +118,9 @@ impl Gateway {
     /// Every fault of the new configuration.
     pub fn reload(&mut self, config: Result<Config, Vec<Fault>>) -> Result<Vec<String>, Vec<Fault>> {
         let taken = config.and_then(|mut config| {
+            if self.config.keeps_window() {
+                config.window = self.config.window;
+            }
             let generation = assemble::generation(&mut config, self.workers.len(), &self.process.clock)?;
             let needs_restart = self.config.needs_restart(&config);
             self.process.metrics.reloaded(Some(&config.hash()));

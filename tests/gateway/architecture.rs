@@ -81,6 +81,7 @@ const HOMES: &[(&str, &str)] = &[
     ("toml", "config"),
     ("humantime", "clock config"),
     ("rusqlite", "demo"),
+    ("redis", "replay"),
     ("clap", "cli"),
     ("socket2", "listen"),
     ("subtle", "credential directory"),

@@ -1,6 +1,6 @@
 //! Server, gateway, client: all real, on free ports, stopped with the test.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -180,10 +180,13 @@ impl Files {
 
     pub fn configure(&self, upstream: SocketAddr, more: &str) {
         let mut config = format!(
-            "[[listener]]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"127.0.0.1:0\"\n[directory.file]\npath = \"keys.toml\"\n[audit]\npath = \"record\"\n[upstream]\nservers = [\"http://{upstream}\"]\nresponse_timeout = \"700ms\"\nconnect_timeout = \"700ms\"\n"
+            "[[listener]]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"127.0.0.1:0\"\n[directory.file]\npath = \"keys.toml\"\n[upstream]\nservers = [\"http://{upstream}\"]\nresponse_timeout = \"700ms\"\nconnect_timeout = \"700ms\"\n"
         );
         if !more.contains("[replay") {
             config += "[replay.memory]\nwhen_new = \"accept\"\n";
+        }
+        if !more.contains("[audit") {
+            config += "[audit]\npath = \"record\"\n";
         }
         if !more.contains("[ownership") {
             config += "[ownership.upstream]\naccount = \"/accountId\"\ncreator = \"/ownerId\"\n";
@@ -296,6 +299,59 @@ pub fn exchange(address: SocketAddr, request: &str) -> Answer {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let _ = stream.write_all(request.as_bytes());
     read_answer(&mut stream)
+}
+
+/// A connection that is kept, and made anew if it was closed.
+pub struct Kept {
+    address: SocketAddr,
+    stream: Option<std::io::BufReader<TcpStream>>,
+}
+
+impl Kept {
+    pub fn to(address: SocketAddr) -> Self {
+        Self { address, stream: None }
+    }
+
+    pub fn send(&mut self, authorization: &str) {
+        let stream = self.stream.get_or_insert_with(|| {
+            let stream = TcpStream::connect(self.address).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream.set_nodelay(true).unwrap();
+            std::io::BufReader::new(stream)
+        });
+        let request = format!(
+            "DELETE /crm-core/v1/segments/{SEGMENT} HTTP/1.1\r\nHost: gate\r\nAuthorization: {authorization}\r\n\r\n"
+        );
+        stream.get_mut().write_all(request.as_bytes()).unwrap();
+    }
+
+    /// The status of the answer to what was sent.
+    pub fn status(&mut self) -> u16 {
+        let stream = self.stream.as_mut().unwrap();
+        let (mut head, mut length) = (Vec::new(), 0);
+        loop {
+            let mut line = String::new();
+            assert!(stream.read_line(&mut line).unwrap() > 0, "closed without an answer");
+            if line == "\r\n" {
+                break;
+            }
+            let line = line.to_lowercase();
+            if let Some(n) = line.strip_prefix("content-length: ") {
+                length = n.trim().parse().unwrap();
+            }
+            head.push(line);
+        }
+        stream.read_exact(&mut vec![0; length]).unwrap();
+        if head.iter().any(|line| line.trim() == "connection: close") {
+            self.stream = None;
+        }
+        head[0].split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
+    pub fn delete(&mut self, authorization: &str) -> u16 {
+        self.send(authorization);
+        self.status()
+    }
 }
 
 pub fn read_answer(stream: &mut TcpStream) -> Answer {

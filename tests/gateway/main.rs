@@ -10,3 +10,4 @@ mod harness;
 mod operations;
 mod programs;
 mod record;
+mod redis;

@@ -257,6 +257,8 @@ impl Work {
         if self.kept.on_disk.borrow().is_none() {
             return;
         }
+        // What was forgotten last is forgotten on disk too.
+        self.remove();
         let clean = self.kept.log.sync().and_then(|_| self.write_state(State { clean: true, ..self.state.clone() }));
         if let Err(error) = clean {
             tracing::error!(%error, "the replay journal could not be closed cleanly");

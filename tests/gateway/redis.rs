@@ -1,0 +1,602 @@
+//! A fleet that shares its spent salts in Redis: real servers, killed, emptied, stopped.
+
+use std::collections::HashMap;
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use saltgate::clock::Clock;
+use saltgate::config::Config;
+use saltgate::serve::Gateway;
+
+use crate::harness::{Files, Gate, Kept, Upstream, get, service, signed, until};
+
+/// A server of Redis on a free port; killed with the test.
+struct Redis {
+    child: Option<Child>,
+    port: u16,
+    dir: tempfile::TempDir,
+    arguments: Vec<String>,
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Redis {
+    /// Not started yet.
+    fn on(port: u16, arguments: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self { child: None, port, dir, arguments: arguments.iter().map(|a| (*a).to_owned()).collect() }
+    }
+
+    fn start(arguments: &[&str]) -> Self {
+        let mut redis = Self::on(free_port(), arguments);
+        redis.run();
+        redis
+    }
+
+    fn spawn(&mut self) {
+        let port = self.port.to_string();
+        let mut command = Command::new("redis-server");
+        command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no"]);
+        command.arg("--dir").arg(self.dir.path());
+        if !self.arguments.iter().any(|argument| argument == "--tls-port") {
+            command.args(["--port", &port]);
+        }
+        command.args(&self.arguments).stdout(Stdio::null()).stderr(Stdio::null());
+        self.child = Some(command.spawn().expect("tests/requirements.sh installs redis-server"));
+    }
+
+    fn run(&mut self) {
+        self.spawn();
+        until("Redis answers", || std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok());
+    }
+
+    fn cli(&self, arguments: &[&str]) -> String {
+        let port = self.port.to_string();
+        let output = Command::new("redis-cli").args(["-p", &port]).args(arguments).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.child.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    fn settings(&self, more: &str) -> String {
+        settings(&format!("redis://127.0.0.1:{}", self.port), more)
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A fence of 1.4 seconds.
+fn settings(url: &str, more: &str) -> String {
+    format!(
+        "[authentication]\nwindow_future = \"1s\"\n[ownership.delegate]\n[audit]\ndanger_no_record = true\n[replay.redis]\nurl = \"{url}\"\nclock_margin = \"200ms\"\n{more}"
+    )
+}
+
+const ACCEPT: &str = "when_new = \"accept\"\n";
+
+fn gate(upstream: &Upstream, settings: &str) -> Gate {
+    Gate::with(upstream.address, settings, Clock::system())
+}
+
+fn refused_to_start(upstream: &Upstream, settings: &str) -> String {
+    let files = Files::new(upstream.address, settings);
+    match Gateway::start(Config::load(&files.path()).unwrap(), Clock::system()) {
+        Ok(_) => panic!("it started"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn of_ten_thousand_headers_sent_to_two_gateways_at_once_each_passes_once() {
+    const HEADERS: usize = 10_000;
+    const CLIENTS: usize = 8;
+    let (redis, upstream) = (Redis::start(&[]), Upstream::start(service("account-1", "member-1")));
+    let settings = redis.settings("when_new = \"accept\"\ntimeout = \"5s\"\n");
+    let gates = [gate(&upstream, &settings), gate(&upstream, &settings)];
+    let addresses = gates.each_ref().map(Gate::address);
+    let clients = (0..CLIENTS).map(|_| {
+        std::thread::spawn(move || {
+            let mut gates = addresses.map(Kept::to);
+            for _ in 0..HEADERS / CLIENTS {
+                let header = signed("OWNER");
+                gates.iter_mut().for_each(|gate| gate.send(&header));
+                let mut statuses = gates.each_mut().map(|gate| gate.status());
+                statuses.sort_unstable();
+                assert_eq!(statuses, [200, 401], "{header}");
+            }
+        })
+    });
+    clients.collect::<Vec<_>>().into_iter().for_each(|client| client.join().unwrap());
+    assert_eq!(upstream.deletes(), HEADERS);
+
+    // What is kept says nothing and goes by itself.
+    let keys = redis.cli(&["--scan", "--pattern", "*"]);
+    let mut salts = 0;
+    for key in keys.lines().filter(|key| *key != "saltgate:epoch") {
+        let hex = key.strip_prefix("saltgate:").unwrap();
+        assert!(hex.len() == 32 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()), "{key}");
+        salts += 1;
+    }
+    assert_eq!(salts, HEADERS);
+    let key = keys.lines().find(|key| *key != "saltgate:epoch").unwrap();
+    assert_eq!(redis.cli(&["GET", key]).trim(), "");
+    let life: i64 = redis.cli(&["PTTL", key]).trim().parse().unwrap();
+    assert!((1..=900_401).contains(&life), "{life}");
+    until("they are counted", || gates[0].metrics().contains("saltgate_replay_salts 10000"));
+}
+
+/// The scripts by themselves, with no watcher to notice anything: what they refuse, they refuse in
+/// the step in which they would have spent.
+#[test]
+fn the_claim_itself_refuses_what_nobody_vouched_for() {
+    let mut redis = Redis::start(&[]);
+    let script = |name: &str| format!("{}/src/replay/redis/{name}.lua", env!("CARGO_MANIFEST_DIR"));
+    let run = |redis: &Redis, arguments: &[&str]| redis.cli(arguments).trim().to_owned();
+    let digits = |n: u64| format!("{n:020}");
+    let claim_at = |redis: &Redis, salt: &str, date: u64, window: &str, ahead: i64| {
+        let now = Clock::system().now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64 + ahead;
+        let (script, date, now) = (script("claim"), digits(date), now.to_string());
+        run(redis, &["--eval", &script, salt, "w", ",", &date, "60000", window, "1000", &now, "2000"])
+    };
+    let claim = |redis: &Redis, salt: &str| claim_at(redis, salt, 100, "900000", 0);
+    let vouch = |redis: &Redis, fence: u64, force: &str| {
+        let (script, fence) = (script("vouch"), digits(fence));
+        run(redis, &["--eval", &script, "w", ",", "900000", "1000", &digits(7), &fence, force])
+    };
+    assert_eq!(claim(&redis, "a"), "FORGOT", "nobody vouched");
+    assert_eq!(vouch(&redis, 50, "0"), format!("RAISED {}", digits(7)), "new");
+    assert_eq!(vouch(&redis, 50, "0"), format!("OK {}", digits(7)), "once for all gateways");
+    assert_eq!([claim(&redis, "a"), claim(&redis, "a"), claim(&redis, "b")], ["SPENT", "REUSED", "SPENT"]);
+    assert_eq!(claim_at(&redis, "c", 7, "900000", 0), format!("FLOOR {}", digits(7)));
+    assert_eq!(claim_at(&redis, "c", 8, "900001", 0), "WINDOW 900000 1000");
+    assert_eq!(
+        [claim_at(&redis, "c", 8, "900000", -3000), claim_at(&redis, "c", 8, "900000", 3000)],
+        ["CLOCK", "CLOCK"]
+    );
+    assert_eq!(claim_at(&redis, "c", 8, "900000", 1000), "SPENT");
+
+    // A restart from a file that is older than the last salt.
+    redis.cli(&["SAVE"]);
+    assert_eq!(claim(&redis, "later"), "SPENT");
+    redis.kill();
+    redis.run();
+    until("it has loaded", || redis.cli(&["PING"]).contains("PONG"));
+    assert_eq!(redis.cli(&["EXISTS", "a"]).trim(), "1", "the file was read");
+    assert_eq!([claim(&redis, "later"), claim(&redis, "a")], ["FORGOT", "FORGOT"]);
+    assert_eq!(vouch(&redis, 50, "0"), format!("RAISED {}", digits(50)));
+    assert_eq!(vouch(&redis, 40, "1"), format!("RAISED {}", digits(50)), "a floor never falls");
+    assert_eq!(claim(&redis, "later"), "SPENT", "its date is above the floor");
+
+    // A first replica names the history anew; nothing is lost, and nothing is fenced.
+    let mut replica = Redis::start(&["--repl-diskless-sync-delay", "0"]);
+    replica.cli(&["REPLICAOF", "127.0.0.1", &redis.port.to_string()]);
+    until("it follows", || replica.cli(&["INFO", "replication"]).contains("master_link_status:up"));
+    assert_eq!(claim(&redis, "d"), "FORGOT");
+    assert_eq!(vouch(&redis, 60, "0"), format!("OK {}", digits(50)));
+    assert_eq!(claim(&redis, "d"), "SPENT");
+    // Promoted, it may have lagged.
+    until("it has the witness", || replica.cli(&["GET", "w"]) == redis.cli(&["GET", "w"]));
+    assert!(claim(&replica, "e").contains("READONLY"));
+    redis.kill();
+    replica.cli(&["REPLICAOF", "NO", "ONE"]);
+    assert_eq!(claim(&replica, "e"), "FORGOT");
+    assert_eq!(vouch(&replica, 60, "0"), format!("RAISED {}", digits(60)));
+
+    replica.cli(&["FLUSHALL"]);
+    assert_eq!(claim(&replica, "f"), "FORGOT");
+    replica.cli(&["SET", "w", "2 of a later version"]);
+    assert_eq!([claim(&replica, "f"), vouch(&replica, 1, "0")], ["VERSION", "VERSION"]);
+    replica.kill();
+}
+
+#[test]
+fn a_gateway_whose_clock_differs_is_out_of_use() {
+    let (redis, upstream) = (Redis::start(&[]), Upstream::start(service("account-1", "member-1")));
+    let system = Clock::system();
+    let (clock, hands) = Clock::manual(system.now());
+    let ending = Arc::new(AtomicBool::new(false));
+    let ticking = {
+        let (hands, ending, system) = (hands.clone(), ending.clone(), system.clone());
+        std::thread::spawn(move || {
+            let mut last = system.elapsed();
+            while !ending.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(1));
+                let now = system.elapsed();
+                hands.advance(now - last);
+                last = now;
+            }
+        })
+    };
+    let gate = Gate::with(upstream.address, &redis.settings(ACCEPT), clock);
+    let header = signed("OWNER");
+    assert_eq!(gate.delete(&header).status, 200);
+    hands.set_wall(system.now() + Duration::from_secs(10));
+    until("it is noticed", || get(gate.admin(), "/ready").body.contains("clock and the gateway's differ"));
+    assert_eq!(gate.delete(&header).status, 503);
+    hands.set_wall(system.now());
+    until("it is set right", || get(gate.admin(), "/ready").body.contains("\"replay\":\"ok\""));
+    assert_eq!((gate.delete(&signed("OWNER")).status, gate.delete(&header).status), (200, 401));
+    ending.store(true, Ordering::SeqCst);
+    ticking.join().unwrap();
+}
+
+/// Clients that send fresh headers and, between, ones that were sent before; what passed how often
+/// is counted.
+struct Load {
+    ending: Arc<AtomicBool>,
+    passed: Arc<AtomicUsize>,
+    refused: Arc<AtomicUsize>,
+    sent: Arc<Mutex<HashMap<String, usize>>>,
+    clients: Vec<std::thread::JoinHandle<()>>,
+    gates: Vec<SocketAddr>,
+}
+
+impl Load {
+    fn start(gates: &[&Gate]) -> Self {
+        let gates: Vec<SocketAddr> = gates.iter().map(|gate| gate.address()).collect();
+        let mut load = Self {
+            ending: Arc::default(),
+            passed: Arc::default(),
+            refused: Arc::default(),
+            sent: Arc::default(),
+            clients: Vec::new(),
+            gates,
+        };
+        load.clients = (0..6).map(|_| load.client()).collect();
+        load
+    }
+
+    fn client(&self) -> std::thread::JoinHandle<()> {
+        let (ending, passed, refused) = (self.ending.clone(), self.passed.clone(), self.refused.clone());
+        let (sent, gates) = (self.sent.clone(), self.gates.clone());
+        std::thread::spawn(move || {
+            let mut gates: Vec<Kept> = gates.into_iter().map(Kept::to).collect();
+            let mut mine: Vec<String> = Vec::new();
+            for n in 0.. {
+                if ending.load(Ordering::SeqCst) {
+                    return;
+                }
+                let fresh = signed("OWNER");
+                mine.push(fresh.clone());
+                // The one before most of all: it is spent, and nothing is in between.
+                let older = mine[(n * 7919) % mine.len()].clone();
+                let last = mine[mine.len().saturating_sub(2)].clone();
+                for (turn, header) in [fresh, last, older].into_iter().enumerate() {
+                    let gate = (n + turn) % gates.len();
+                    match gates[gate].delete(&header) {
+                        200 => {
+                            passed.fetch_add(1, Ordering::SeqCst);
+                            *sent.lock().unwrap().entry(header).or_default() += 1;
+                        }
+                        503 => {
+                            refused.fetch_add(1, Ordering::SeqCst);
+                        }
+                        401 | 500 => {}
+                        other => panic!("{other}"),
+                    }
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        })
+    }
+
+    fn passes(&self, more: usize) {
+        let passed = self.passed.load(Ordering::SeqCst);
+        until("headers pass", || self.passed.load(Ordering::SeqCst) >= passed + more);
+    }
+
+    fn is_refused(&self) {
+        let refused = self.refused.load(Ordering::SeqCst);
+        until("headers are refused", || self.refused.load(Ordering::SeqCst) > refused);
+    }
+
+    /// Replays everything that passed, everywhere; then nothing has passed twice.
+    fn end(self) -> usize {
+        self.ending.store(true, Ordering::SeqCst);
+        self.clients.into_iter().for_each(|client| client.join().unwrap());
+        let sent = self.sent.lock().unwrap();
+        for gate in &self.gates {
+            let mut gate = Kept::to(*gate);
+            for (header, passes) in sent.iter() {
+                assert_eq!(*passes, 1, "{header}");
+                assert_ne!(gate.delete(header), 200, "{header}");
+            }
+        }
+        sent.len()
+    }
+}
+
+#[test]
+fn what_redis_forgets_is_not_replayed() {
+    let (mut redis, upstream) = (Redis::start(&[]), Upstream::start(service("account-1", "member-1")));
+    let settings = redis.settings(ACCEPT);
+    let gates = [gate(&upstream, &settings), gate(&upstream, &settings)];
+    let load = Load::start(&[&gates[0], &gates[1]]);
+    load.passes(200);
+    for _ in 0..2 {
+        redis.cli(&["FLUSHALL"]);
+        load.is_refused();
+        load.passes(200);
+    }
+    redis.kill();
+    load.is_refused();
+    redis.run();
+    load.passes(200);
+    // And with a file that is older than what was spent since.
+    redis.cli(&["SAVE"]);
+    load.passes(200);
+    redis.kill();
+    load.is_refused();
+    redis.run();
+    load.passes(200);
+    let headers = load.end();
+    assert_eq!(upstream.deletes(), headers);
+}
+
+#[test]
+fn what_is_accepted_to_be_lost_is_lost() {
+    let (redis, upstream) = (Redis::start(&[]), Upstream::start(service("account-1", "member-1")));
+    let gate = gate(&upstream, &redis.settings("when_new = \"accept\"\non_failover = \"danger_accept\"\n"));
+    let header = signed("OWNER");
+    assert_eq!((gate.delete(&header).status, gate.delete(&header).status), (200, 401));
+    redis.cli(&["FLUSHALL"]);
+    until("it is in use again", || gate.delete(&signed("OWNER")).status == 200);
+    assert_eq!(gate.delete(&header).status, 200);
+}
+
+#[test]
+fn a_cluster_that_loses_a_master_lets_nothing_pass_twice() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let mut servers: Vec<Redis> = (0..6)
+        .map(|_| {
+            let bus = free_port().to_string();
+            Redis::start(&[
+                "--cluster-enabled",
+                "yes",
+                "--cluster-port",
+                &bus,
+                "--cluster-node-timeout",
+                "1000",
+                "--cluster-require-full-coverage",
+                "no",
+                "--repl-diskless-sync-delay",
+                "0",
+            ])
+        })
+        .collect();
+    let names: Vec<String> = servers.iter().map(|server| format!("127.0.0.1:{}", server.port)).collect();
+    let mut create = Command::new("redis-cli");
+    create.args(["--cluster", "create"]).args(&names).args(["--cluster-replicas", "1", "--cluster-yes"]);
+    assert!(create.stdout(Stdio::null()).status().unwrap().success());
+    until("the cluster stands", || {
+        let linked = |server: &Redis| {
+            let info = server.cli(&["INFO", "replication"]);
+            info.contains("role:master") || info.contains("master_link_status:up")
+        };
+        servers.iter().all(|s| s.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok") && linked(s))
+    });
+    let alone = refused_to_start(&upstream, &servers[0].settings(ACCEPT));
+    assert!(alone.contains("cluster = true"), "{alone}");
+
+    let url = format!("redis://{},{}", names[1], names[2]);
+    let settings = settings(&url, "cluster = true\nwhen_new = \"accept\"\n");
+    let gates = [gate(&upstream, &settings), gate(&upstream, &settings)];
+    let load = Load::start(&[&gates[0], &gates[1]]);
+    load.passes(300);
+    servers[0].kill();
+    load.is_refused();
+    until("a replica takes over", || {
+        !servers[1].cli(&["CLUSTER", "INFO"]).contains("cluster_state:fail") && {
+            let nodes = servers[1].cli(&["CLUSTER", "NODES"]);
+            nodes.lines().filter(|line| line.contains("master") && !line.contains("fail")).count() == 3
+        }
+    });
+    until("it is in use, behind its fence", || get(gates[0].admin(), "/ready").body.contains("fenced until"));
+    until("the fence has fallen", || get(gates[0].admin(), "/ready").body.contains("\"replay\":\"ok\""));
+    load.passes(300);
+    // Slots that move are fenced; the others are not.
+    let myself = |server: &Redis| server.cli(&["CLUSTER", "MYID"]).trim().to_owned();
+    let (from, to) = (myself(&servers[1]), myself(&servers[2]));
+    let mut reshard = Command::new("redis-cli");
+    reshard.args(["--cluster", "reshard", &names[1], "--cluster-from", &from, "--cluster-to", &to]);
+    reshard.args(["--cluster-slots", "64", "--cluster-yes"]).stdout(Stdio::null());
+    assert!(reshard.status().unwrap().success());
+    load.passes(300);
+    let headers = load.end();
+    assert_eq!(upstream.deletes(), headers);
+    let keys: usize =
+        (1..6).map(|n| servers[n].cli(&["--scan", "--pattern", "saltgate:epoch:*"]).lines().count()).sum();
+    assert!(keys >= 16_384, "a witness in each slot: {keys}");
+}
+
+#[test]
+fn a_redis_that_hangs_is_unknown_then_unavailable_and_recovers() {
+    let (redis, upstream) = (Redis::start(&[]), Upstream::start(service("account-1", "member-1")));
+    let settings = redis.settings(ACCEPT);
+    let gate = gate(&upstream, &format!("[runtime]\nworkers = 1\n{settings}"));
+    let spent = signed("OWNER");
+    assert_eq!(gate.delete(&spent).status, 200);
+    redis.signal("-STOP");
+    // The first to notice has sent its claim.
+    let lost: Vec<String> = (0..4).map(|_| signed("OWNER")).collect();
+    let statuses: Vec<u16> = lost.iter().map(|header| gate.delete(header).status).collect();
+    assert!(statuses.iter().all(|status| [500, 503].contains(status)), "{statuses:?}");
+    assert_eq!(statuses.first(), Some(&500), "{statuses:?}");
+    assert_eq!(statuses.last(), Some(&503), "the breaker is open: {statuses:?}");
+    let early = signed("OWNER");
+    assert_eq!(gate.delete(&early).status, 503);
+    let ready = get(gate.admin(), "/ready");
+    assert_eq!(ready.status, 200, "{}", ready.body);
+    assert!(ready.body.contains("degraded: Redis at 127.0.0.1"), "{}", ready.body);
+    redis.signal("-CONT");
+    until("it recovers", || gate.delete(&signed("OWNER")).status == 200);
+    assert_eq!(gate.delete(&early).status, 200, "503 spent nothing");
+    for (header, status) in lost.iter().zip(statuses) {
+        let again = gate.delete(header).status;
+        // The claim that was lost may have been carried out since, or never.
+        assert!(if status == 503 { again == 200 } else { [200, 401].contains(&again) }, "{status} then {again}");
+        assert_ne!(gate.delete(header).status, 200);
+    }
+    assert_eq!(gate.delete(&spent).status, 401);
+}
+
+#[test]
+fn a_connection_that_was_quiet_and_was_closed_costs_nothing() {
+    let (redis, upstream) = (Redis::start(&["--timeout", "2"]), Upstream::start(service("account-1", "member-1")));
+    let gate = gate(&upstream, &format!("[runtime]\nworkers = 1\n{}", redis.settings(ACCEPT)));
+    // The watcher's, which is never quiet, and the worker's.
+    let connected = || redis.cli(&["CLIENT", "LIST"]).lines().filter(|line| !line.contains("cmd=client")).count();
+    assert_eq!(gate.delete(&signed("OWNER")).status, 200);
+    assert_eq!(connected(), 2);
+    until("Redis has closed it", || connected() == 1);
+    assert_eq!(gate.delete(&signed("OWNER")).status, 200);
+}
+
+#[test]
+fn a_redis_that_is_not_there_yet_is_waited_for() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let mut redis = Redis::on(free_port(), &[]);
+    let [easy, strict] = ["", "[admin]\naddress = \"127.0.0.1:0\"\nready_needs = [\"replay\"]\n"].map(|admin| {
+        let files = Files::new(upstream.address, &redis.settings(ACCEPT));
+        let text = std::fs::read_to_string(files.path()).unwrap();
+        let text = if admin.is_empty() { text } else { text.replace("[admin]\naddress = \"127.0.0.1:0\"\n", admin) };
+        std::fs::write(files.path(), text).unwrap();
+        let gateway = Gateway::start(Config::load(&files.path()).unwrap(), Clock::system()).unwrap();
+        (gateway, files)
+    });
+    let ready = |gateway: &Gateway| get(gateway.admin_address().unwrap(), "/ready").status;
+    assert_eq!((ready(&easy.0), ready(&strict.0)), (200, 503));
+    let header = signed("OWNER");
+    assert_eq!(crate::harness::delete(easy.0.address(), &header).status, 503);
+    redis.run();
+    until("it is there", || ready(&strict.0) == 200);
+    until("it is used", || crate::harness::delete(easy.0.address(), &header).status == 200);
+    assert_eq!(crate::harness::delete(strict.0.address(), &header).status, 401);
+}
+
+#[test]
+fn a_redis_that_is_not_fit_is_refused_at_the_start() {
+    let (redis, upstream) = (Redis::start(&[]), Upstream::start(service("account-1", "member-1")));
+    redis.cli(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
+    let told = refused_to_start(&upstream, &redis.settings(ACCEPT));
+    assert!(told.contains("maxmemory-policy allkeys-lru") && told.contains("noeviction"), "{told}");
+    redis.cli(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+
+    let told = refused_to_start(&upstream, &redis.settings("cluster = true\n"));
+    assert!(told.contains("is no cluster"), "{told}");
+    let gate = gate(&upstream, &redis.settings(ACCEPT));
+    let other = redis.settings(ACCEPT).replace("window_future = \"1s\"", "window_future = \"2s\"");
+    let told = refused_to_start(&upstream, &other);
+    assert!(told.contains("window_future = 1000 ms") && told.contains("2000 ms"), "{told}");
+    assert_eq!(gate.delete(&signed("OWNER")).status, 200, "the first one goes on");
+
+    // A policy that is changed later is noticed, and nothing is admitted under it.
+    redis.cli(&["CONFIG", "SET", "maxmemory-policy", "volatile-ttl"]);
+    until("it is noticed", || get(gate.admin(), "/ready").body.contains("volatile-ttl"));
+    assert_eq!(gate.delete(&signed("OWNER")).status, 503);
+}
+
+#[test]
+fn a_reload_keeps_the_window_that_the_fleet_has() {
+    let (redis, upstream) = (Redis::start(&[]), Upstream::start(service("account-1", "member-1")));
+    let mut gate = gate(&upstream, &redis.settings(ACCEPT));
+    let other = redis.settings(ACCEPT).replace("window_future = \"1s\"", "window_future = \"2s\"");
+    gate.files.configure(upstream.address, &other);
+    let config = Config::load(&gate.files.path());
+    assert_eq!(gate.gateway().reload(config).unwrap(), ["authentication.window_future"]);
+    assert_eq!(gate.delete(&signed("OWNER")).status, 200);
+}
+
+#[test]
+fn a_new_redis_is_fenced_and_bounds_are_kept() {
+    let (redis, upstream) = (Redis::start(&[]), Upstream::start(service("account-1", "member-1")));
+    let gate = gate(&upstream, &redis.settings("max_salts = 8\nmax_salts_per_key = 3\n"));
+    let early = signed("OWNER");
+    assert_eq!(gate.delete(&early).status, 503);
+    assert_eq!(get(gate.admin(), "/ready").status, 503);
+    until("the fence has fallen", || get(gate.admin(), "/ready").status == 200);
+    assert_eq!(gate.delete(&early).status, 401);
+    let statuses: Vec<u16> = (0..4).map(|_| gate.delete(&signed("OWNER")).status).collect();
+    assert_eq!(statuses, [200, 200, 200, 429]);
+    for n in 0..5 {
+        redis.cli(&["SET", &format!("saltgate:{n:032x}"), "", "PX", "60000"]);
+    }
+    until("it is full", || gate.delete(&signed("MEMBER")).status == 503);
+    assert!(gate.metrics().contains(r#"reason="replay_full"}"#));
+    redis.cli(&["FLUSHALL"]);
+    until("there is room", || gate.delete(&signed("DEVELOPER")).status == 200);
+    redis.cli(&["CONFIG", "SET", "maxmemory", "100kb"]);
+    until("Redis is out of memory", || gate.delete(&signed("DEVELOPER")).status == 503);
+    assert!(get(gate.admin(), "/ready").body.contains("\"replay\":\"ok\""), "full is not out of reach");
+}
+
+#[test]
+fn tls_and_a_user_who_may_do_no_more_than_is_needed() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let dir = tempfile::tempdir().unwrap();
+    let script = "
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=ca
+        openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout r.key -out r.csr -subj /CN=redis
+        printf 'subjectAltName=IP:127.0.0.1' > san
+        openssl x509 -req -in r.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile san -out r.pem";
+    let made = Command::new("sh").args(["-ec", script]).current_dir(&dir).stderr(Stdio::null()).status();
+    assert!(made.unwrap().success());
+    let file = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let port = free_port();
+    let user = "gate on >hunter2 ~saltgate:* +evalsha +eval +script|load +get +set +info +time +dbsize +ping +hello +cluster|info +cluster|slots";
+    let arguments: Vec<String> = [
+        vec!["--port".into(), "0".into(), "--tls-port".into(), port.to_string()],
+        vec!["--tls-cert-file".into(), file("r.pem"), "--tls-key-file".into(), file("r.key")],
+        vec!["--tls-ca-cert-file".into(), file("ca.pem"), "--tls-auth-clients".into(), "no".into()],
+        ["--user", "default", "off", "--user"].map(String::from).to_vec(),
+        user.split(' ').map(String::from).collect(),
+    ]
+    .concat();
+    let mut redis = Redis::on(port, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    redis.run();
+    let ca = format!("when_new = \"accept\"\nca = \"{}\"\n", file("ca.pem"));
+    let url = |password: &str| format!("rediss://gate:{password}@127.0.0.1:{port}");
+    let gate = gate(&upstream, &settings(&url("hunter2"), &ca));
+    let header = signed("OWNER");
+    assert_eq!(
+        (gate.delete(&header).status, gate.delete(&header).status),
+        (200, 401),
+        "{}",
+        get(gate.admin(), "/ready").body
+    );
+
+    let told = refused_to_start(&upstream, &settings(&url("hunter3"), &ca));
+    assert!(told.contains("refuses the user or the password") && !told.contains("hunter"), "{told}");
+    // Whoever is not signed by that authority is not spoken to.
+    let other = format!("when_new = \"accept\"\nca = \"{}\"\n", file("ca.pem"));
+    std::fs::copy(file("ca.pem"), file("kept.pem")).unwrap();
+    let again = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=ca";
+    assert!(
+        Command::new("sh").args(["-ec", again]).current_dir(&dir).stderr(Stdio::null()).status().unwrap().success()
+    );
+    let stranger = Gate::with(upstream.address, &settings(&url("hunter2"), &other), Clock::system());
+    assert_eq!(stranger.delete(&signed("OWNER")).status, 503);
+
+    let config = Config::load(&gate.files.path()).unwrap();
+    let shown = format!("{}{config:?}", config.describe(true));
+    assert!(shown.contains("rediss://…@127.0.0.1") && !shown.contains("hunter2"), "{shown}");
+}
