@@ -165,7 +165,12 @@ impl Book {
 
 impl Book {
     pub(super) fn floor(&self) -> Floor {
-        Floor(at(self.floor.load(Ordering::Acquire)))
+        Floor(at(self.floor_nanos()))
+    }
+
+    /// The floor in nanoseconds since 1970; the least there is if nothing is below it.
+    pub(super) fn floor_nanos(&self) -> i64 {
+        self.floor.load(Ordering::Acquire)
     }
 
     pub(super) fn reserve(&self, api_key: &str) -> Result<Reservation, Unavailable> {

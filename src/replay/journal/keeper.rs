@@ -234,7 +234,7 @@ impl Work {
 
     /// Removes the segments that hold nothing above the floor, once the floor is on disk.
     fn remove(&mut self) {
-        let floor = nanos_up(self.kept.book.floor().0);
+        let floor = self.kept.book.floor_nanos();
         let released = self.kept.log.release(floor);
         let (first, _) = self.kept.log.span();
         let holes = self.state.holes.iter().copied().filter(|sequence| *sequence >= first).collect();

@@ -87,7 +87,7 @@ pub(super) fn open(clock: &Clock, settings: &JournalSettings) -> Result<Opened, 
     let now = clock.now();
     let reach = nanos_up(now + settings.window.future + REACH_AHEAD);
     let state = State {
-        floor: floor.map_or(i64::MIN, nanos_up),
+        floor: book.floor_nanos(),
         reach: before.map_or(reach, |state| state.reach.max(reach)),
         boot_id: settings.boot_id.clone(),
         clean: false,

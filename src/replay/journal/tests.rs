@@ -1,1 +1,227 @@
+//! What a start finds, and what it does about it.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::segment::{RECORD, RECORDS};
+use super::*;
+use crate::clock::ManualTime;
+
+const WINDOW: Window = Window { past: Duration::from_secs(900), future: Duration::from_secs(900) };
+
+struct Place {
+    dir: tempfile::TempDir,
+    clock: Clock,
+    time: ManualTime,
+    settings: JournalSettings,
+}
+
+impl Place {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (clock, time) = Clock::manual(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+        let settings = JournalSettings {
+            path: dir.path().join("replay"),
+            room: Room { max_salts: 1_000_000, max_salts_per_key: 1_000_000 },
+            sync: JournalSync::Os,
+            when_new: WhenNew::Accept,
+            window: WINDOW,
+            boot_id: "one".into(),
+            discard: false,
+        };
+        Self { dir, clock, time, settings }
+    }
+
+    fn open(&self) -> Result<Journal, JournalError> {
+        Journal::open(self.clock.clone(), self.settings.clone())
+    }
+
+    fn refused(&self) -> String {
+        self.open().err().expect("it must not open").to_string()
+    }
+
+    /// Leaves what a kill leaves: the files as they are now.
+    fn kill(&self, journal: Journal) {
+        let kept = self.dir.path().join("kept");
+        fs::create_dir(&kept).unwrap();
+        for file in files(&self.settings.path) {
+            fs::copy(&file, kept.join(file.file_name().unwrap())).unwrap();
+        }
+        drop(journal);
+        fs::remove_dir_all(&self.settings.path).unwrap();
+        fs::rename(&kept, &self.settings.path).unwrap();
+    }
+}
+
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.is_file() && !path.ends_with("lock"));
+    files.sort();
+    files
+}
+
+fn salts(directory: &Path) -> Vec<PathBuf> {
+    files(directory).into_iter().filter(|path| path.extension().is_some_and(|ext| ext == "salts")).collect()
+}
+
+fn salt(n: u32) -> SaltId {
+    (u128::from(n) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835).to_ne_bytes()
+}
+
+fn spend(journal: &Journal, n: u32, date: SystemTime) -> Result<(), ClaimRefused> {
+    let place = journal.reserve("KEY").map_err(|_| ClaimRefused::Unknown)?;
+    match journal.claim(place, salt(n), date, WINDOW) {
+        Claim::Now(answer) => answer,
+        Claim::Later(answer) => tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(answer),
+    }
+}
+
+#[test]
+fn an_empty_journal_is_fenced_or_accepted_as_told() {
+    let mut place = Place::new();
+    place.settings.when_new = WhenNew::Fence;
+    let journal = place.open().unwrap();
+    assert_eq!(journal.fenced_until(), Some(place.clock.now() + WINDOW.future));
+    drop(journal);
+    place.settings.when_new = WhenNew::Accept;
+    let again = place.open().unwrap();
+    assert!(again.fenced_until().is_some(), "the floor survives a restart");
+    drop(again);
+    assert!(Place::new().open().unwrap().fenced_until().is_none());
+}
+
+#[test]
+fn after_another_boot_without_a_close_it_is_fenced_unless_each_was_synced() {
+    for (sync, closed, fenced) in [
+        (JournalSync::Os, false, true),
+        (JournalSync::Every(Duration::from_millis(10)), false, true),
+        (JournalSync::Each, false, false),
+        (JournalSync::Os, true, false),
+    ] {
+        let mut place = Place::new();
+        place.settings.sync = sync;
+        let journal = place.open().unwrap();
+        let date = place.clock.now();
+        assert_eq!(spend(&journal, 1, date), Ok(()));
+        if closed {
+            drop(journal)
+        } else {
+            place.kill(journal)
+        }
+        place.settings.boot_id = "two".into();
+        let journal = place.open().unwrap();
+        assert_eq!(journal.fenced_until().is_some(), fenced, "{sync:?}, closed: {closed}");
+        assert!(spend(&journal, 1, date).is_err(), "{sync:?}, closed: {closed}");
+    }
+}
+
+#[test]
+fn a_torn_tail_is_repaired_and_other_damage_stops_the_start() {
+    let place = Place::new();
+    let date = place.clock.now();
+    let journal = place.open().unwrap();
+    (0..10).for_each(|n| assert_eq!(spend(&journal, n, date), Ok(())));
+    place.kill(journal);
+    let first = &salts(&place.settings.path)[0];
+    let sound = fs::read(first).unwrap();
+    let hurt = |at: usize, length: usize| {
+        let mut bytes = sound.clone();
+        bytes[at..at + length].iter_mut().for_each(|byte| *byte ^= 0x55);
+        fs::write(first, bytes).unwrap();
+    };
+    hurt(RECORD * 3 + 5, 1);
+    let told = place.refused();
+    assert!(told.contains("000000000001.salts") && told.contains("--discard-replay-journal"), "{told}");
+    hurt(3, 1);
+    assert!(place.refused().contains("000000000001.salts"));
+    fs::write(first, &sound[..sound.len() / 2]).unwrap();
+    assert!(place.refused().contains("bytes long"));
+    fs::rename(first, first.with_extension("gone")).unwrap();
+    assert!(place.refused().contains("is missing"));
+    fs::rename(first.with_extension("gone"), first).unwrap();
+    // The last record, half written.
+    hurt(RECORD * 10 + 7, 25);
+    let journal = place.open().unwrap();
+    (0..9).for_each(|n| assert_eq!(spend(&journal, n, date), Err(ClaimRefused::Reused), "{n}"));
+    assert_eq!(spend(&journal, 9, date), Ok(()), "it was never answered");
+    drop(journal);
+    assert_eq!(spend(&place.open().unwrap(), 9, date), Err(ClaimRefused::Reused), "what came after the repair");
+}
+
+#[test]
+fn a_newer_format_is_refused_by_name_and_a_state_that_is_none_too() {
+    let place = Place::new();
+    drop(place.open().unwrap());
+    let state = place.settings.path.join("state.json");
+    let text = fs::read_to_string(&state).unwrap();
+    fs::write(&state, text.replace("\"version\":1", "\"version\":7")).unwrap();
+    let told = place.refused();
+    assert!(told.contains("state.json") && told.contains("format 7"), "{told}");
+    fs::write(&state, "{}").unwrap();
+    assert!(place.refused().contains("state.json"));
+    fs::remove_file(&state).unwrap();
+    assert!(place.refused().contains("(state.json) is not"), "salts without a state are no empty journal");
+}
+
+#[test]
+fn a_journal_that_is_discarded_is_moved_aside_and_starts_behind_the_fence() {
+    let mut place = Place::new();
+    drop(place.open().unwrap());
+    fs::write(&salts(&place.settings.path)[0], "damage").unwrap();
+    place.refused();
+    place.settings.discard = true;
+    let journal = place.open().unwrap();
+    assert_eq!(journal.fenced_until(), Some(place.clock.now() + WINDOW.future));
+    let aside = fs::read_dir(&place.settings.path).unwrap().map(|entry| entry.unwrap().path()).find(|p| p.is_dir());
+    assert_eq!(fs::read(&salts(&aside.unwrap())[0]).unwrap(), b"damage", "nothing is thrown away");
+}
+
+#[test]
+fn a_second_process_is_refused() {
+    let place = Place::new();
+    let _first = place.open().unwrap();
+    assert!(place.refused().contains("another process is using it"));
+}
+
+#[test]
+fn space_is_given_back_as_dates_are_forgotten() {
+    let place = Place::new();
+    let journal = place.open().unwrap();
+    for n in 0..RECORDS * 5 / 2 {
+        let date = place.clock.now();
+        while spend(&journal, n, date) == Err(ClaimRefused::Unknown) {
+            std::thread::yield_now(); // the keeper makes room
+        }
+    }
+    assert_eq!(journal.held() as u32, RECORDS * 5 / 2);
+    assert!(salts(&place.settings.path).len() >= 3);
+    place.time.advance(Duration::from_secs(1900));
+    journal.forget();
+    assert_eq!((journal.held(), journal.heap_bytes()), (0, 0));
+    let floor = journal.floor();
+    drop(journal);
+    assert!(salts(&place.settings.path).len() <= 2, "the one in use, and the next");
+    assert_eq!(place.open().unwrap().floor(), floor, "the floor is what stands for them");
+}
+
+#[test]
+fn claims_that_come_together_share_a_sync() {
+    let mut place = Place::new();
+    place.settings.sync = JournalSync::Each;
+    let journal = place.open().unwrap();
+    let date = place.clock.now();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let claims: Vec<_> = (0..200_u32)
+        .map(|n| {
+            let place = journal.reserve("KEY").unwrap();
+            journal.claim(place, salt(n), date, WINDOW)
+        })
+        .collect();
+    assert!(claims.iter().all(|claim| matches!(claim, Claim::Later(_))), "nothing is answered before it is on disk");
+    runtime.block_on(async {
+        for claim in claims {
+            assert_eq!(claim.answer().await, Ok(()));
+        }
+    });
+}
