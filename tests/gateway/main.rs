@@ -7,6 +7,7 @@ mod architecture;
 mod decisions;
 mod faults;
 mod harness;
+mod journal;
 mod operations;
 mod programs;
 mod record;

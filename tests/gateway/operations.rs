@@ -34,8 +34,13 @@ pub struct Process {
 
 impl Process {
     pub fn serve(files: &Files) -> Self {
+        Self::serve_with(files, &[])
+    }
+
+    pub fn serve_with(files: &Files, options: &[&str]) -> Self {
         let log = files.dir.path().join("log");
         let mut command = saltgate(&["serve", "--config", files.path().to_str().unwrap()]);
+        command.args(options);
         let child = command.stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
         let process = Self { child, log };
         until("it serves", || process.log().contains("\"serving\""));
@@ -86,6 +91,16 @@ impl Process {
         let line = log.lines().find(|line| line.contains("\"serving\"")).unwrap();
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
         line[field].as_str().unwrap().parse().unwrap()
+    }
+
+    /// SIGKILL, and waits for its end.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.wait();
+    }
+
+    pub fn wait(&mut self) {
+        self.child.wait().unwrap();
     }
 
     pub fn signal(&self, name: &str) {

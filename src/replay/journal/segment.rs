@@ -155,7 +155,8 @@ pub(super) fn read(bytes: &[u8], sequence: u64, ending: Ending) -> Result<Conten
     let mut contents = Contents { records: Vec::with_capacity(RECORDS as usize), torn: false };
     let mut gap = None;
     for (place, bytes) in places.as_chunks::<RECORD>().0.iter().enumerate() {
-        match decode(bytes, sequence) {
+        let record = if *bytes == [0; RECORD] { None } else { decode(bytes, sequence) };
+        match record {
             Some(record) => {
                 if let (Some(gap), false) = (gap, ending == Ending::Unsynced) {
                     return Err(damaged(format!("has a damaged record at byte {}", gap * RECORD + RECORD)));

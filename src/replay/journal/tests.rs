@@ -225,3 +225,29 @@ fn claims_that_come_together_share_a_sync() {
         }
     });
 }
+
+#[test]
+fn without_room_for_the_next_segment_nothing_is_spent_and_it_recovers_by_itself() {
+    let place = Place::new();
+    let journal = place.open().unwrap();
+    // Whatever stands where the next file should be keeps it from being made, as a full disk does.
+    let obstacle = place.settings.path.join("000000000003.salts");
+    fs::create_dir(&obstacle).unwrap();
+    let date = place.clock.now();
+    let spent = (0..).find(|n| journal.reserve("KEY").is_err() || spend(&journal, *n, date).is_err()).unwrap();
+    assert_eq!(spent, RECORDS * 2, "all the room there was");
+    assert_eq!(journal.reserve("KEY").err(), Some(Unavailable::OutOfReach));
+    let waited = |is_so: &dyn Fn() -> bool| {
+        let clock = Clock::system();
+        let started = clock.elapsed();
+        while !is_so() {
+            assert!(clock.elapsed() - started < Duration::from_secs(20), "waited in vain");
+            std::thread::yield_now();
+        }
+    };
+    waited(&|| matches!(journal.health(), Health::Gone(why) if why.contains("no room")));
+    fs::remove_dir(&obstacle).unwrap();
+    waited(&|| journal.health() == Health::Ok);
+    assert_eq!(spend(&journal, spent, date), Ok(()), "it had spent nothing");
+    assert_eq!(spend(&journal, 0, date), Err(ClaimRefused::Reused));
+}

@@ -1,0 +1,180 @@
+//! A journal in a gateway: kill -9, a full disk, damage, a second process.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use saltgate::clock::Clock;
+use saltgate::replay::{Journal, JournalSettings, JournalSync, Room, SpentSalts, WhenNew, Window};
+
+use crate::harness::{Files, PATIENCE, SEGMENT, Upstream, delete, get, service, signed, until};
+use crate::operations::{Process, text, told};
+
+const JOURNAL: &str = "[replay.journal]\npath = \"replay\"\nwhen_new = \"accept\"\n";
+const KILLS: usize = 200;
+
+/// A deletion whose answer may never come: its status, if it does.
+fn attempt(gate: SocketAddr, authorization: &str) -> Option<u16> {
+    let mut stream = TcpStream::connect(gate).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    let path = format!("/crm-core/v1/segments/{SEGMENT}");
+    write!(
+        stream,
+        "DELETE {path} HTTP/1.1\r\nHost: gate\r\nAuthorization: {authorization}\r\nConnection: close\r\n\r\n"
+    )
+    .ok()?;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).split(' ').nth(1)?.parse().ok()
+}
+
+/// The salt of a header: what tells one from another.
+fn salt_of(header: &str) -> String {
+    header.split("salt=").nth(1).unwrap().split(',').next().unwrap().to_owned()
+}
+
+#[test]
+fn killed_at_any_moment_nothing_that_was_sent_passes_again() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    // What was forwarded is seen by the upstream as often as it was answered or more.
+    // Without a record, whose own kills are tested elsewhere: more of the time is the journal's.
+    let files = Files::new(upstream.address, &format!("{JOURNAL}[audit]\ndanger_no_record = true\n"));
+    let sent: Arc<Mutex<Vec<(String, Option<u16>)>>> = Arc::default();
+    for kill in 0..KILLS {
+        let mut process = Process::serve(&files);
+        let address = process.address();
+        let ending = Arc::new(AtomicBool::new(false));
+        let load: Vec<_> = (0..3)
+            .map(|n| {
+                let (sent, ending) = (sent.clone(), ending.clone());
+                std::thread::spawn(move || {
+                    while !ending.load(Ordering::Relaxed) {
+                        // Now and then one of an earlier life: it must not pass a second time.
+                        let old = getrandom::u32().unwrap() % 8 == 0;
+                        let known = sent.lock().unwrap();
+                        let again = known.get(getrandom::u32().unwrap() as usize % known.len().max(1)).cloned();
+                        drop(known);
+                        match again.filter(|_| old && n == 0) {
+                            // Not if its first answer never came: it may not have been spent.
+                            Some((header, Some(_))) => {
+                                let again = attempt(address, &header);
+                                assert!(!matches!(again, Some(200)), "it passed a second time");
+                            }
+                            _ => {
+                                let header = signed("OWNER");
+                                let status = attempt(address, &header);
+                                sent.lock().unwrap().push((header, status));
+                            }
+                        }
+                    }
+                })
+            })
+            .collect();
+        let before = sent.lock().unwrap().len();
+        until("it is under load", || sent.lock().unwrap().len() > before + kill % 4);
+        std::thread::sleep(Duration::from_micros(u64::from(getrandom::u32().unwrap() % 15_000)));
+        process.kill();
+        ending.store(true, Ordering::Relaxed);
+        load.into_iter().for_each(|thread| thread.join().unwrap());
+    }
+    let process = Process::serve(&files);
+    let address = process.address();
+    let sent = std::mem::take(&mut *sent.lock().unwrap());
+    let forwarded = upstream.deletes();
+    let answered = sent.iter().filter(|(_, status)| *status == Some(200)).count();
+    assert!(answered > KILLS, "{answered} of {} were answered", sent.len());
+    assert!(forwarded >= answered);
+    let mut passed: HashMap<String, usize> = HashMap::new();
+    for (header, status) in &sent {
+        let mut passes = usize::from(*status == Some(200));
+        for _ in 0..2 {
+            let again = delete(address, header).status;
+            assert!(matches!(again, 200 | 401), "{again}");
+            passes += usize::from(again == 200);
+        }
+        assert!(passes <= 1, "{header} passed {passes} times; its first answer was {status:?}");
+        passed.insert(salt_of(header), passes);
+    }
+    // One DELETE at most for each header, answered or not: those that passed now had never left.
+    assert_eq!(passed.len(), sent.len());
+    assert!(upstream.deletes() <= sent.len(), "{} of {} headers", upstream.deletes(), sent.len());
+    let log = process.log();
+    assert!(!log.contains("fenced") && !log.contains("discard"), "{log}");
+}
+
+#[test]
+fn a_second_process_on_the_same_journal_is_refused() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let files = Files::new(upstream.address, JOURNAL);
+    let process = Process::serve(&files);
+    let second = told(&["serve", "--config", files.path().to_str().unwrap()], "");
+    assert_eq!(second.status.code(), Some(1));
+    assert!(text(&second.stderr).contains("another process is using it"), "{}", text(&second.stderr));
+    assert_eq!(delete(process.address(), &signed("OWNER")).status, 200);
+}
+
+#[test]
+fn a_damaged_journal_stops_the_start_until_it_is_discarded_in_so_many_words() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let files = Files::new(upstream.address, JOURNAL);
+    let mut process = Process::serve(&files);
+    let header = signed("OWNER");
+    assert_eq!(delete(process.address(), &header).status, 200);
+    process.kill();
+    std::fs::remove_file(files.dir.path().join("replay/state.json")).unwrap();
+    let path = files.path();
+    let stopped = told(&["serve", "--config", path.to_str().unwrap()], "");
+    assert_eq!(stopped.status.code(), Some(1));
+    assert!(text(&stopped.stderr).contains("(state.json) is not"), "{}", text(&stopped.stderr));
+    let process = Process::serve_with(&files, &["--discard-replay-journal"]);
+    assert_eq!(delete(process.address(), &header).status, 503, "whether it was spent is not known");
+    let ready = get(process.admin(), "/ready");
+    assert_eq!(ready.status, 503);
+    assert!(ready.body.contains("fenced until"), "{}", ready.body);
+    let help = text(&told(&["serve", "--help"], "").stdout);
+    assert!(help.contains("--discard-replay-journal") && help.contains("DANGEROUS"), "{help}");
+}
+
+#[test]
+fn sigterm_closes_a_journal_and_a_new_boot_then_does_not_fence() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let files = Files::new(upstream.address, JOURNAL);
+    for (signal, fenced) in [("-TERM", false), ("-KILL", true)] {
+        let mut process = Process::serve(&files);
+        assert_eq!(delete(process.address(), &signed("OWNER")).status, 200);
+        process.signal(signal);
+        process.wait();
+        let settings = JournalSettings {
+            path: files.dir.path().join("replay"),
+            room: Room { max_salts: 1000, max_salts_per_key: 1000 },
+            when_new: WhenNew::Fence,
+            window: Window::default(),
+            sync: JournalSync::Os,
+            discard: false,
+            boot_id: "another".into(),
+        };
+        let journal = Journal::open(Clock::system(), settings).unwrap();
+        assert_eq!(journal.fenced_until().is_some(), fenced, "{signal}");
+        assert_eq!(journal.held() > 0, !fenced, "what the fence covers need not be remembered");
+    }
+}
+
+#[test]
+fn a_claim_that_waits_for_the_disk_is_answered_in_a_gateway() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let files = Files::new(upstream.address, &format!("{JOURNAL}sync = \"each\"\n"));
+    let process = Process::serve(&files);
+    let header = signed("OWNER");
+    assert_eq!(delete(process.address(), &header).status, 200);
+    assert_eq!(delete(process.address(), &header).status, 401);
+    let check = Command::new(env!("CARGO_BIN_EXE_saltgate"))
+        .args(["check", "--all", "--config", files.path().to_str().unwrap()])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(text(&check.stdout).contains("replay.journal.sync = \"each\""), "{}", text(&check.stdout));
+}
