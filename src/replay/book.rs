@@ -75,18 +75,17 @@ impl Book {
         }
     }
 
-    /// Remembers a salt that was spent in an earlier life. What is at or below the floor need not
+    /// Remembers salts that were spent in an earlier life. What is at or below the floor need not
     /// be.
-    pub(super) fn recall(&mut self, salt: SaltId, nanos: i64, key: KeyTag, window: Window) {
-        let date = at(nanos);
-        if date <= self.floor().0 {
-            return;
-        }
-        let (now, elapsed) = (self.clock.now(), self.clock.elapsed());
-        let place = self.ledger.recall(key);
-        if let Ok(shard) = self.shards[usize::from(salt[0]) % SHARDS].get_mut() {
-            if !shard.salts.contains(salt) {
-                shard.remember(salt, nanos, elapsed.saturating_add(its_time(date, now, window)), window, place);
+    pub(super) fn recall(&mut self, spent: impl Iterator<Item = (SaltId, i64, KeyTag)>, window: Window) {
+        let (now, elapsed, floor) = (self.clock.now(), self.clock.elapsed(), self.floor_nanos());
+        let mut places = self.ledger.recalling();
+        for (salt, nanos, key) in spent.filter(|(_, nanos, _)| *nanos > floor) {
+            let Ok(shard) = self.shards[usize::from(salt[0]) % SHARDS].get_mut() else { continue };
+            let expires = elapsed.saturating_add(its_time(at(nanos), now, window));
+            // It is there already if a claim was written twice.
+            if let Some(generation) = shard.remember(salt, nanos, expires, window) {
+                places.hold(key, generation);
             }
         }
     }
@@ -115,12 +114,10 @@ impl Book {
         window.judge(date, now, self.floor()).map_err(ClaimRefused::OutOfWindow)?;
         // Dates that cannot be written in nanoseconds are centuries out of any window.
         let nanos = nanos(date).ok_or(ClaimRefused::OutOfWindow(OutOfWindow::Future))?;
-        if shard.salts.contains(salt) {
-            return Err(ClaimRefused::Reused);
-        }
         let key = place.key();
         let expires = self.clock.elapsed().saturating_add(its_time(date, now, window));
-        shard.remember(salt, nanos, expires, window, place);
+        let generation = shard.remember(salt, nanos, expires, window).ok_or(ClaimRefused::Reused)?;
+        place.hold(generation);
         Ok(write(key, nanos))
     }
 
@@ -199,18 +196,21 @@ impl Book {
 }
 
 impl Shard {
-    fn remember(&mut self, salt: SaltId, nanos: i64, expires: Duration, window: Window, place: Reservation) {
-        let generation = generation(at(nanos), window);
+    /// Remembers a salt, and says in which generation; `None` if it is there already.
+    fn remember(&mut self, salt: SaltId, nanos: i64, expires: Duration, window: Window) -> Option<usize> {
+        let generation = generation(nanos, window);
         let home = &mut self.generations[generation];
+        if !self.salts.insert(salt, Tag::new(generation, home.turn)) {
+            return None;
+        }
         if home.salts == 0 {
             *home = Generation { newest: i64::MIN, turn: home.turn, ..Generation::default() };
         }
-        self.salts.insert(salt, Tag::new(generation, home.turn));
         home.salts += 1;
         home.newest = home.newest.max(nanos);
         home.expires = home.expires.max(expires);
         home.past = home.past.max(window.past);
-        place.hold(generation);
+        Some(generation)
     }
 }
 
@@ -223,11 +223,12 @@ fn its_time(date: SystemTime, now: SystemTime, window: Window) -> Duration {
 }
 
 /// Which generation a date goes to: the window spans at most four, and with an eighth of it to
-/// spare, so that one is forgotten before its turn comes again.
-fn generation(date: SystemTime, window: Window) -> usize {
-    let span = (window.past + window.future).as_nanos().saturating_mul(3) / 8;
-    let since = date.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    (since / span.max(1) % GENERATIONS as u128) as usize
+/// spare, so that one is forgotten before its turn comes again. Dates before 1970 are none's in
+/// particular.
+fn generation(nanos: i64, window: Window) -> usize {
+    let eighth = u64::try_from((window.past + window.future).as_nanos() / 8).unwrap_or(u64::MAX / 3);
+    let span = (eighth * 3).max(1);
+    (u64::try_from(nanos).unwrap_or(0) / span) as usize % GENERATIONS
 }
 
 /// Nanoseconds since 1970, where they can be written.

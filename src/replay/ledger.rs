@@ -89,16 +89,10 @@ impl Ledger {
         if one_more(&tally.taken, self.max_per_key) { Ok(tally.clone()) } else { Err(Unavailable::KeyShare) }
     }
 
-    /// A place for a salt that was spent in an earlier life: there must be one, whatever the
-    /// limits are now.
-    pub(super) fn recall(self: &Arc<Self>, key: KeyTag) -> Reservation {
-        self.taken.fetch_add(1, Ordering::AcqRel);
-        let tally = match self.shard(key).lock() {
-            Ok(mut tallies) => tallies.entry(key).or_default().clone(),
-            Err(_) => Arc::default(),
-        };
-        tally.taken.fetch_add(1, Ordering::AcqRel);
-        Reservation { ledger: self.clone(), tally, key, held: false }
+    /// Places for salts that were spent in an earlier life: they are held, whatever the limits are
+    /// now.
+    pub(super) fn recalling(&self) -> Recalling<'_> {
+        Recalling { ledger: self, last: None }
     }
 
     fn shard(&self, key: KeyTag) -> &Mutex<HashMap<KeyTag, Arc<Tally>>> {
@@ -116,6 +110,30 @@ impl Ledger {
                 tally.taken.fetch_sub(forgotten, Ordering::AcqRel) > forgotten
             });
         }
+    }
+}
+
+/// See [`Ledger::recalling`].
+pub(super) struct Recalling<'l> {
+    ledger: &'l Ledger,
+    /// Salts of one key come in runs.
+    last: Option<(KeyTag, Arc<Tally>)>,
+}
+
+impl Recalling<'_> {
+    pub(super) fn hold(&mut self, key: KeyTag, generation: usize) {
+        let tally = match self.last.take() {
+            Some((last, tally)) if last == key => tally,
+            _ => match self.ledger.shard(key).lock() {
+                Ok(mut tallies) => tallies.entry(key).or_default().clone(),
+                Err(_) => Arc::default(),
+            },
+        };
+        tally.taken.fetch_add(1, Ordering::AcqRel);
+        tally.held[generation].fetch_add(1, Ordering::AcqRel);
+        self.ledger.taken.fetch_add(1, Ordering::AcqRel);
+        self.ledger.held.fetch_add(1, Ordering::Relaxed);
+        self.last = Some((key, tally));
     }
 }
 

@@ -29,18 +29,24 @@ const EMPTY: u128 = 0;
 const TAG: u128 = 0xff;
 
 impl Table {
-    pub(super) fn contains(&self, salt: SaltId) -> bool {
+    #[cfg(test)]
+    fn contains(&self, salt: SaltId) -> bool {
         !self.places.is_empty() && self.places[self.place(key(salt))] != EMPTY
     }
 
-    /// Remembers a salt that is not there yet.
-    pub(super) fn insert(&mut self, salt: SaltId, tag: Tag) {
+    /// Remembers a salt; `false` if it is there already, in whatever generation.
+    pub(super) fn insert(&mut self, salt: SaltId, tag: Tag) -> bool {
         if (self.held + 1) * 5 > self.places.len() * 4 {
             self.rebuild((self.places.len() * 3 / 2).max(8), |_| true);
         }
         let place = self.place(key(salt));
-        self.places[place] = key(salt) | u128::from(tag.0);
+        let place = &mut self.places[place];
+        if *place != EMPTY {
+            return false;
+        }
+        *place = key(salt) | u128::from(tag.0);
         self.held += 1;
+        true
     }
 
     /// Forgets all salts of a tag, and gives back the room they took.
@@ -121,7 +127,8 @@ mod tests {
     fn salts_that_share_a_place_are_told_apart() {
         let near = |n: u8| [1, n, 0, 0, 0, 0, 0, 0, 7, 7, 7, 7, 7, 7, 7, 0xff];
         let mut table = Table::default();
-        (0..100).for_each(|n| table.insert(near(n), Tag::new(usize::from(n), false)));
+        assert!((0..100).all(|n| table.insert(near(n), Tag::new(usize::from(n), false))));
+        assert!(!table.insert(near(5), Tag::new(0, true)), "whatever its generation");
         assert!((0..100).all(|n| table.contains(near(n))) && !table.contains(near(100)));
     }
 }

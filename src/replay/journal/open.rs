@@ -157,11 +157,9 @@ fn load(sequence: u64, ending: Ending, book: &mut Book, settings: &JournalSettin
         // There may be holes in it: nothing more is written to this one.
         used = RECORDS;
     }
-    let mut newest = i64::MIN;
-    for record in contents.records {
-        newest = newest.max(record.nanos);
-        book.recall(record.salt, record.nanos, record.key, settings.window);
-    }
+    let newest = contents.records.iter().map(|record| record.nanos).max().unwrap_or(i64::MIN);
+    let spent = contents.records.into_iter().map(|record| (record.salt, record.nanos, record.key));
+    book.recall(spent, settings.window);
     Ok(Open { file: Arc::new(file), sequence, used, newest })
 }
 
