@@ -7,6 +7,7 @@ mod check;
 #[cfg(feature = "demo")]
 mod demo;
 mod explain;
+mod replay;
 mod serve;
 mod sign;
 
@@ -32,6 +33,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Runs the gateway
     Serve(serve::Arguments),
+    /// Mends a replay journal that a wrong clock has led astray
+    Replay(replay::Arguments),
     /// Loads everything and prints what differs from the defaults
     Check(check::Arguments),
     /// Prints the value of an Authorization header
@@ -61,6 +64,7 @@ pub fn run() -> ExitCode {
         #[cfg(feature = "demo")]
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
+        Command::Replay(arguments) => replay::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Sign(arguments) => sign::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments.config),

@@ -15,7 +15,7 @@ mod table;
 mod theorem;
 mod window;
 
-pub use journal::{Journal, JournalError, JournalSettings, JournalSync, boot_id};
+pub use journal::{Journal, JournalError, JournalSettings, JournalSync, Reset, boot_id};
 pub use memory::{Memory, MemorySettings};
 pub use redis::{OnFailover, Redis, RedisSettings};
 pub use window::{Floor, OutOfWindow, Window};

@@ -31,7 +31,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -74,6 +74,23 @@ pub struct JournalSettings {
     pub discard: bool,
 }
 
+/// What [`Journal::reset_clock`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reset {
+    /// The floor is where a right clock may have left it.
+    NotNeeded {
+        /// Where that is, if it was ever raised.
+        floor: Option<SystemTime>,
+    },
+    /// The floor lay beyond the window.
+    Done {
+        /// Where it was.
+        from: SystemTime,
+        /// Where it is: the fence.
+        to: SystemTime,
+    },
+}
+
 /// The id that the kernel was given when it started; empty where there is none, which no start
 /// takes for the same.
 pub fn boot_id() -> String {
@@ -101,6 +118,15 @@ impl Journal {
         let (kept, keeper) = keeper::start(clock.clone(), &settings, opened)
             .map_err(|error| JournalError::io(&settings.path, "no thread for its keeper", error))?;
         Ok(Self { clock, kept, fence, _keeper: keeper })
+    }
+
+    /// Brings a floor that a wrong clock raised beyond the window back, behind the fence. The only
+    /// thing that ever lowers a floor: for a person to do, while nobody uses the journal.
+    ///
+    /// # Errors
+    /// If a process has the journal, there is none, or the file system fails.
+    pub fn reset_clock(clock: &Clock, path: &Path, window: Window, boot_id: &str) -> Result<Reset, JournalError> {
+        open::reset_clock(clock, path, window, boot_id)
     }
 
     /// Bytes of heap that the salts take.

@@ -13,7 +13,7 @@ use super::lock::Lock;
 use super::log::{Closed, Log, Open};
 use super::segment::{self, Ending, RECORDS};
 use super::state::State;
-use super::{JournalSettings, JournalSync, WhenNew};
+use super::{JournalSettings, JournalSync, Reset, WhenNew, Window};
 use crate::clock::Clock;
 use crate::replay::book::{Book, at, nanos_up};
 
@@ -119,6 +119,28 @@ fn floor(clock: &Clock, settings: &JournalSettings, before: Option<&State>) -> O
         "the replay journal was not closed, and the machine has restarted since: it starts behind the fence"
     );
     Some(fence.max(reached).max(kept.unwrap_or(fence)))
+}
+
+pub(super) fn reset_clock(clock: &Clock, path: &Path, window: Window, boot_id: &str) -> Result<Reset, JournalError> {
+    let failed = |doing| move |error| JournalError::io(path, doing, error);
+    // The state first: what is no journal is not to become one.
+    let state = State::read(path).map_err(failed("its state cannot be read"))?;
+    let state = state.ok_or_else(|| JournalError::io(path, "is no journal", io::ErrorKind::NotFound.into()))?;
+    let state = state.map_err(|fault| JournalError::fault(path.join("state.json"), fault))?;
+    let lock = Lock::take(path).map_err(failed("its lock cannot be taken"))?;
+    let lock = lock.ok_or_else(|| JournalError::Locked(path.into()))?;
+    let elsewhere = !state.clean && state.boot_id != boot_id;
+    if elsewhere && lock.hears_another().map_err(failed("its lock cannot be read"))? {
+        return Err(JournalError::Locked(path.into()));
+    }
+    let fence = nanos_up(clock.now() + window.future);
+    if state.floor <= fence && state.reach <= nanos_up(clock.now() + window.future + REACH_AHEAD) {
+        return Ok(Reset::NotNeeded { floor: (state.floor > i64::MIN).then(|| at(state.floor)) });
+    }
+    let from = state.floor.max(fence);
+    let reset = State { floor: fence, reach: fence, ..state };
+    reset.write(path).map_err(failed("its state cannot be written"))?;
+    Ok(Reset::Done { from: at(from), to: at(fence) })
 }
 
 /// Reads all segments into the book, oldest first.

@@ -251,3 +251,29 @@ fn without_room_for_the_next_segment_nothing_is_spent_and_it_recovers_by_itself(
     assert_eq!(spend(&journal, spent, date), Ok(()), "it had spent nothing");
     assert_eq!(spend(&journal, 0, date), Err(ClaimRefused::Reused));
 }
+
+#[test]
+fn a_clock_that_was_years_ahead_is_recovered_from_behind_the_fence() {
+    let place = Place::new();
+    let right = place.clock.now();
+    let year = Duration::from_secs(365 * 86_400);
+    place.time.set_wall(right + year);
+    let journal = place.open().unwrap();
+    assert_eq!(spend(&journal, 1, place.clock.now()), Ok(()));
+    place.time.advance(Duration::from_secs(1900));
+    journal.forget();
+    assert_eq!(spend(&journal, 2, place.clock.now()), Ok(()));
+    place.time.set_wall(right);
+    assert!(spend(&journal, 3, right).is_err(), "the floor is a year ahead");
+    let reset = || Journal::reset_clock(&place.clock, &place.settings.path, WINDOW, "one");
+    assert!(reset().err().unwrap().to_string().contains("another process"), "not while it is in use");
+    drop(journal);
+    assert!(matches!(reset().unwrap(), Reset::Done { to, .. } if to == right + WINDOW.future));
+    assert!(matches!(reset().unwrap(), Reset::NotNeeded { .. }));
+    let journal = place.open().unwrap();
+    assert_eq!(journal.fenced_until(), Some(right + WINDOW.future));
+    place.time.advance(WINDOW.future + Duration::from_secs(1));
+    assert_eq!(spend(&journal, 3, place.clock.now()), Ok(()));
+    place.time.set_wall(right + year + Duration::from_secs(1900));
+    assert_eq!(spend(&journal, 2, place.clock.now()), Err(ClaimRefused::Reused), "what is remembered stays so");
+}
