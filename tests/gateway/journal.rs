@@ -54,7 +54,7 @@ fn killed_at_any_moment_nothing_that_was_sent_passes_again() {
                 std::thread::spawn(move || {
                     while !ending.load(Ordering::Relaxed) {
                         // Now and then one of an earlier life: it must not pass a second time.
-                        let old = getrandom::u32().unwrap() % 8 == 0;
+                        let old = getrandom::u32().unwrap().is_multiple_of(8);
                         let known = sent.lock().unwrap();
                         let again = known.get(getrandom::u32().unwrap() as usize % known.len().max(1)).cloned();
                         drop(known);
