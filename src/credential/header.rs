@@ -162,6 +162,7 @@ mod tests {
             ("another scheme", "Bearer abc".into(), Scheme),
             ("another scheme, however long", format!("Bearer {}", "a".repeat(600)), Scheme),
             ("another MAC", GOOD.replace("SHA256", "MD5"), Scheme),
+            ("another MAC of as many letters", GOOD.replace("SHA256", "SHA512"), Scheme),
             ("a longer scheme", GOOD.replace("SHA256", "SHA2567"), Scheme),
             ("a tab for the space", GOOD.replace("SHA256 ", "SHA256\t"), Scheme),
             ("a space first", format!(" {GOOD}"), Scheme),

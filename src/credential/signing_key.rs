@@ -130,6 +130,8 @@ mod tests {
         assert_eq!(key.sign(DATE, SALT), SIGNED);
         assert!(verifies(&key, SIGNED));
         assert!(!verifies(&key, &"0".repeat(64)));
+        assert!(!verifies(&key, &SIGNED.replacen("69f8", "69f9", 1)), "the first bytes are compared");
+        assert!(!verifies(&key, &SIGNED.replacen("cd1e", "cd1f", 1)), "and so are the last");
     }
 
     #[test]

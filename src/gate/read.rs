@@ -77,14 +77,41 @@ impl Deref for Whole {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use http_body::{Body, Frame};
     use http_body_util::Full;
 
     use super::*;
+
+    /// So many frames of one byte, as a chunked body comes: it says nothing of its size.
+    struct Chunked(usize);
+
+    impl Body for Chunked {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            let left = self.0.checked_sub(1);
+            self.0 = left.unwrap_or_default();
+            Poll::Ready(left.map(|_| Ok(Frame::data(Bytes::from_static(b"x")))))
+        }
+    }
 
     #[tokio::test]
     async fn a_body_is_whole_up_to_the_limit_and_refused_beyond() {
         let body = |n: usize| Full::new(Bytes::from(vec![b'x'; n]));
         assert_eq!(collect(body(8), 8).await.unwrap().len(), 8);
         assert_eq!(collect(body(9), 8).await.unwrap_err(), Refused::BodyTooLarge);
+        assert_eq!(collect(Chunked(8), 8).await.unwrap().len(), 8);
+        assert_eq!(
+            collect(Chunked(9), 8).await.unwrap_err(),
+            Refused::BodyTooLarge,
+            "a body that does not say its size"
+        );
     }
 }

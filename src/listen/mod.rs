@@ -102,6 +102,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_address_that_a_gateway_is_about_to_open_is_its_own_already() {
+        let free = Door::open(([127, 0, 0, 1], 0).into()).unwrap().address();
+        // Between the lock and the port nobody listens yet, and the port alone would say so.
+        let about_to_open = lock(free).unwrap();
+        let second = Door::open(free).err().unwrap();
+        assert!(second.to_string().contains("is in use"), "{second}");
+        drop(about_to_open);
+        assert!(Door::open(free).is_ok());
+    }
+
+    #[test]
     fn an_address_belongs_to_one_gateway_and_to_all_of_its_workers() {
         let door = Door::open(([127, 0, 0, 1], 0).into()).unwrap();
         assert_eq!(door.listeners(3).unwrap().len(), 3);

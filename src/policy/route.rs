@@ -250,6 +250,20 @@ mod tests {
     }
 
     #[test]
+    fn where_the_service_judges_the_rest_the_role_is_judged_all_the_same() {
+        let routes = Routes::new(vec![Route::new("/a/{b}", Role::Developer, Role::Owner).unwrap()]);
+        let route = routes.iter().next().unwrap();
+        for (role, verdict) in [
+            (Some(Role::Owner), Ok(())),
+            (Some(Role::Developer), Ok(())),
+            (Some(Role::Member), Err(Refusal::RoleInsufficient)),
+            (None, Err(Refusal::RoleInsufficient)),
+        ] {
+            assert_eq!(route.judge_role(role).map(drop), verdict, "{role:?}");
+        }
+    }
+
+    #[test]
     fn a_path_is_a_route_byte_for_byte_or_not_at_all() {
         let routes = Routes::default();
         let id = "CRMSG1260423081530123SGM11122233";

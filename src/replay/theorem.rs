@@ -140,6 +140,22 @@ fn a_jump_of_the_clock_alone_empties_nothing() {
 }
 
 #[test]
+fn what_a_clock_set_back_would_admit_again_is_kept_however_long_it_was_held() {
+    let (memory, clock, time) = fresh();
+    let date = clock.now();
+    assert_eq!(claim(&memory, "A", 1, date, window()), Ok(()));
+    time.advance(seconds(901));
+    time.set_wall(date);
+    memory.forget();
+    assert_eq!(
+        (memory.held(), memory.floor() < super::Floor(date)),
+        (1, true),
+        "the floor is not raised into the window"
+    );
+    assert_eq!(claim(&memory, "A", 1, date, window()), Err(ClaimRefused::Reused));
+}
+
+#[test]
 fn a_million_salts_in_all_generations_take_at_most_40_bytes_each() {
     let (clock, time) = Clock::manual(UNIX_EPOCH + seconds(START));
     let n: u64 = 1_000_000;
