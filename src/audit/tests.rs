@@ -68,6 +68,17 @@ async fn an_intent_is_on_disk_when_open_returns_and_an_outcome_when_the_record_i
     assert_eq!(lines[1]["name"].as_str().unwrap().len(), MAX_NAME);
 }
 
+#[tokio::test]
+async fn an_outcome_is_written_when_close_returns() {
+    let dir = tempfile::tempdir().unwrap();
+    let record = open_in(dir.path(), Settings::default());
+    // Often, since whoever does not wait is only mostly too early.
+    for n in 1..=50 {
+        record.open(entry("1")).await.unwrap().close(Outcome::Deleted(200), "ok").await;
+        assert_eq!(lines(dir.path()).iter().filter(|line| line["kind"] == "outcome").count(), n);
+    }
+}
+
 #[test]
 fn a_file_in_place_of_the_directory_is_told_as_such() {
     let file = tempfile::NamedTempFile::new().unwrap();

@@ -88,6 +88,70 @@ fn every_failed_authentication_gets_the_same_bytes_and_reaches_nobody() {
 }
 
 #[test]
+fn a_date_out_of_the_window_is_refused_before_anything_of_the_body_is_judged() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let gate = Gate::before(&upstream);
+    let (now, hour) = (Clock::system().now(), Duration::from_secs(3600));
+    for at in [now - hour, now + hour] {
+        let request = format!(
+            "DELETE /crm-core/v1/segments/{SEGMENT} HTTP/1.1\r\nHost: g\r\nAuthorization: {}\r\nContent-Length: 100000\r\n\r\n",
+            signed_at("OWNER", at, &salt())
+        );
+        let mut stream = std::net::TcpStream::connect(gate.address()).unwrap();
+        std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
+        stream.set_read_timeout(Some(crate::harness::PATIENCE)).unwrap();
+        let mut line = [0; 12];
+        std::io::Read::read_exact(&mut stream, &mut line).unwrap();
+        assert_eq!(std::str::from_utf8(&line), Ok("HTTP/1.1 401"));
+    }
+}
+
+#[test]
+fn where_the_service_judges_ownership_the_role_still_decides_here() {
+    let upstream = Upstream::start(service("account-2", "member-2"));
+    let gate = Gate::with(upstream.address, "[ownership.delegate]\n", Clock::system());
+    for (n, role) in ["OWNER", "DEVELOPER", "MEMBER"].into_iter().enumerate() {
+        assert_eq!(gate.delete(&signed(role)).status, 200, "{role}");
+        let seen = upstream.last.lock().unwrap().last().cloned().unwrap();
+        let head = seen.head.to_lowercase();
+        let told = format!("x-saltgate-role: {}", role.to_lowercase());
+        assert!(head.lines().any(|line| line == told) && !head.contains("x-saltgate-creator"), "{head}");
+        assert_eq!(upstream.deletes(), n + 1);
+    }
+    for role in ["", "ADMIN"] {
+        assert_eq!(gate.delete(&signed(role)).status, 401, "{role:?}");
+    }
+    assert_eq!((upstream.deletes(), upstream.gets()), (3, 0));
+}
+
+#[test]
+fn a_question_carries_who_asks_and_nothing_of_the_client() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let gate = Gate::before(&upstream);
+    let request = format!(
+        "DELETE /crm-core/v1/segments/{SEGMENT}?a=b HTTP/1.1\r\nHost: g\r\nAuthorization: {}\r\nCookie: c=1\r\nIf-None-Match: \"v1\"\r\nRange: bytes=0-1\r\nX-Saltgate-Member: evil\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello",
+        signed("MEMBER")
+    );
+    let answer = exchange(gate.address(), &request);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let seen = upstream.last.lock().unwrap()[0].clone();
+    assert_eq!((seen.method.as_str(), seen.body.as_str()), ("GET", ""));
+    assert_eq!(seen.target, format!("/crm-core/v1/segments/{SEGMENT}"), "the path alone");
+    let mut lines: Vec<String> = seen.head.trim_end().lines().skip(1).map(str::to_lowercase).collect();
+    lines.sort();
+    let expected = [
+        "accept: application/json".to_owned(),
+        format!("host: {}", upstream.address),
+        format!("x-request-id: {}", answer.field("x-request-id").unwrap()),
+        "x-saltgate-account: account-1".to_owned(),
+        "x-saltgate-api-key: ncsmember".to_owned(),
+        "x-saltgate-member: member-1".to_owned(),
+        "x-saltgate-role: member".to_owned(),
+    ];
+    assert_eq!(lines, expected);
+}
+
+#[test]
 fn of_500_simultaneous_copies_exactly_one_passes() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let gate = Gate::with(upstream.address, "[runtime]\nworkers = 4\n", Clock::system());

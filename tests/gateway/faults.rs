@@ -119,19 +119,28 @@ fn an_upstream_that_is_not_there_deletes_nothing() {
 
 #[test]
 fn if_ownership_cannot_be_learned_nothing_is_deleted() {
+    // All that is asked, so that nothing but the status or the size is what is wrong.
+    const OURS: &str = r#"{"accountId":"account-1","ownerId":"member-1"}"#;
+    let large = &*format!("{OURS}{}", " ".repeat(1 << 20));
     let rows: &[(&str, &str, u16)] = &[
         ("200 OK", "<html>", 502),
         ("200 OK", r#"{"accountId":"account-1"}"#, 502),
         ("200 OK", r#"{"accountId":"account-1","ownerId":7}"#, 502),
         ("200 OK", r#"{"accountId":"account-1","ownerId":""}"#, 502),
         ("200 OK", r#"{"segmentId":"other","accountId":"account-1","ownerId":"member-1"}"#, 502),
-        ("302 Found", "{}", 502),
-        ("500 Oops", "{}", 502),
         ("204 No Content", "", 502),
+        ("201 Created", OURS, 502),
+        ("203 Non-Authoritative Information", OURS, 502),
+        ("206 Partial Content", OURS, 502),
+        ("302 Found", OURS, 502),
+        ("307 Temporary Redirect", OURS, 502),
+        ("401 Unauthorized", OURS, 502),
+        ("500 Oops", OURS, 502),
+        ("200 OK", large, 502),
     ];
     for (status, body, expected) in rows {
         let (status, body) = (status.to_string(), body.to_string());
-        let row = format!("{status} {body}");
+        let row = format!("{status} {body:.80}");
         let upstream = Upstream::start(Arc::new(move |_, stream| answer(stream, &status, "", &body)));
         let gate = Gate::before(&upstream);
         let answer = gate.delete(&signed("OWNER"));
@@ -143,6 +152,43 @@ fn if_ownership_cannot_be_learned_nothing_is_deleted() {
     let answer = gate.delete(&signed("OWNER"));
     assert_eq!((answer.status, answer.error_code().as_str()), (504, "GatewayTimeout"));
     assert_eq!(upstream.deletes(), 0);
+}
+
+#[test]
+fn only_one_strong_version_binds_the_deletion() {
+    let rows: &[(&str, Option<&str>)] = &[
+        ("ETag: \"v1\"\r\n", Some("if-match: \"v1\"")),
+        ("", None),
+        // A weak one never matches in `If-Match`: the service would have to refuse.
+        ("ETag: W/\"v1\"\r\n", None),
+        ("ETag: v1\r\n", None),
+        ("ETag: \"v1\"\r\nETag: \"v2\"\r\n", None),
+    ];
+    for (tags, bound) in rows {
+        let tags = *tags;
+        let upstream = Upstream::start(Arc::new(move |seen, stream| match seen.method.as_str() {
+            "GET" => answer(stream, "200 OK", tags, r#"{"accountId":"account-1","ownerId":"member-1"}"#),
+            _ => answer(stream, "200 OK", "", "{}"),
+        }));
+        let gate = Gate::before(&upstream);
+        assert_eq!(gate.delete(&signed("OWNER")).status, 200, "{tags:?}");
+        let seen = upstream.last.lock().unwrap().last().cloned().unwrap();
+        let head = seen.head.to_lowercase();
+        assert_eq!(head.lines().find(|line| line.starts_with("if-match")), *bound, "{tags:?}");
+    }
+}
+
+#[test]
+fn a_key_that_holds_its_share_is_429_and_no_other_key_is() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let more = "[replay.memory]\nwhen_new = \"accept\"\nmax_salts = 10\nmax_salts_per_key = 1\n";
+    let gate = Gate::with(upstream.address, more, Clock::system());
+    assert_eq!(gate.delete(&signed("OWNER")).status, 200);
+    let refused = gate.delete(&signed("OWNER"));
+    assert_eq!((refused.status, refused.error_code().as_str()), (429, "TooManyRequests"));
+    assert!(refused.field("retry-after").is_some());
+    assert_eq!(gate.delete(&signed("MEMBER")).status, 200);
+    assert_eq!(upstream.deletes(), 2);
 }
 
 #[test]
@@ -247,6 +293,7 @@ fn what_is_over_its_limits_is_told_so_in_json_and_spends_nothing() {
     for (name, request, status, code) in rows {
         let answer = exchange(gate.address(), &request);
         assert_eq!((answer.status, answer.error_code().as_str()), (status, code), "{name}: {answer:?}");
+        assert_eq!(answer.field("connection"), Some("close"), "{name}: what follows is in doubt");
     }
     // Far over, the reader of HTTP answers by itself; a slow head is closed on.
     let flood = exchange(gate.address(), &format!("{head}X: {}\r\n\r\n", "x".repeat(1 << 20)));

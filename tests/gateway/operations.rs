@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use saltgate::clock::Clock;
 use saltgate::config::Config;
 
-use crate::harness::{Files, Gate, Upstream, answer, but_delete, delete, get, salt, secret, service, signed, until};
+use crate::harness::{
+    Files, Gate, Upstream, answer, but_delete, delete, exchange, get, salt, secret, service, signed, until,
+};
 
 pub fn saltgate(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_saltgate"));
@@ -351,6 +353,13 @@ fn live_ready_and_metrics_tell_the_state() {
     assert_eq!(get(gate.admin(), "/live").status, 200);
     assert_eq!(get(gate.admin(), "/ready").status, 200);
     assert_eq!(get(gate.admin(), "/other").status, 404);
+    for path in ["/live", "/ready", "/metrics"] {
+        for method in ["POST", "PUT", "DELETE"] {
+            let request = format!("{method} {path} HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n");
+            let answer = exchange(gate.admin(), &request);
+            assert_eq!((answer.status, answer.field("allow")), (405, Some("GET, HEAD")), "{method} {path}");
+        }
+    }
     let metrics = gate.metrics();
     for line in [
         r#"saltgate_requests_total{outcome="forwarded",reason="ok"} 1"#,
