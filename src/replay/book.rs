@@ -249,3 +249,33 @@ pub(super) fn at(nanos: i64) -> SystemTime {
     let distance = Duration::from_nanos(nanos.unsigned_abs());
     if nanos < 0 { UNIX_EPOCH - distance } else { UNIX_EPOCH + distance }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spend(book: &Book, n: u8, date: SystemTime) -> Result<(), ClaimRefused> {
+        book.spend(book.reserve("KEY").unwrap(), [n; 16], date, Window::default(), |_, _| ())
+    }
+
+    #[test]
+    fn what_comes_while_a_generation_is_being_forgotten_is_not_forgotten_with_it() {
+        let (clock, time) = Clock::manual(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+        let book = Book::new(clock.clone(), Room { max_salts: 8, max_salts_per_key: 8 }, None);
+        let turn = || generation(nanos_up(clock.now()), Window::default());
+        let home = turn();
+        assert_eq!(spend(&book, 1, clock.now()), Ok(()));
+        // Until the turn of the same generation comes again.
+        time.advance(Duration::from_secs(1800));
+        while turn() != home {
+            time.advance(Duration::from_secs(60));
+        }
+        let forgotten = book.give_up(home).unwrap();
+        assert_eq!(spend(&book, 2, clock.now()), Ok(()));
+        for (shard, tag) in book.shards.iter().zip(forgotten) {
+            shard.lock().unwrap().salts.forget(tag);
+        }
+        assert_eq!(spend(&book, 2, clock.now()), Err(ClaimRefused::Reused));
+        assert_eq!(book.held(), 1);
+    }
+}
