@@ -37,7 +37,10 @@ impl<B: Send> Gate<Received<B>> for Inspect<B> {
     type Refusal = Refused;
 
     async fn decide(&self, received: Received<B>, _: &mut Observation) -> Result<Head<B>, Refused> {
-        let Received { request, peer, generation, worker } = received;
+        let Received { request, peer, framing_in_doubt, generation, worker } = received;
+        if framing_in_doubt {
+            return Err(IN_DOUBT);
+        }
         let (parts, body) = request.into_parts();
         judge(&parts, &generation.limits)?;
         // An IPv4 client of a dual-stack socket is an IPv4 client.
@@ -74,8 +77,10 @@ fn judge(parts: &Parts, limits: &Limits) -> Result<(), Refused> {
     Ok(())
 }
 
+const IN_DOUBT: Refused = Refused::MalformedRequest("The framing of the message is in doubt.");
+
 /// What the HTTP reader lets pass and this gate does not: any coding but `chunked`, or a length
-/// beside a coding.
+/// beside a coding. What it does not even show has been seen on the wire.
 fn judge_framing(headers: &HeaderMap) -> Result<(), Refused> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let Some(coding) = codings.next() else {
@@ -87,7 +92,7 @@ fn judge_framing(headers: &HeaderMap) -> Result<(), Refused> {
     };
     let only_chunked = codings.next().is_none() && coding.as_bytes().eq_ignore_ascii_case(b"chunked");
     if !only_chunked || headers.contains_key(CONTENT_LENGTH) {
-        return Err(Refused::MalformedRequest("The framing of the body is in doubt."));
+        return Err(IN_DOUBT);
     }
     Ok(())
 }

@@ -31,12 +31,16 @@ pub struct Arrival<B> {
     pub request: Request<B>,
     /// Who sent it.
     pub peer: SocketAddr,
+    /// Whether two readers could disagree about where it ends, by what the HTTP reader does not
+    /// show.
+    pub framing_in_doubt: bool,
 }
 
 /// A message with the generation it will be judged by.
 pub struct Received<B> {
     pub(super) request: Request<B>,
     pub(super) peer: SocketAddr,
+    pub(super) framing_in_doubt: bool,
     pub(super) generation: Arc<Generation>,
     pub(super) worker: usize,
 }
@@ -316,9 +320,9 @@ where
     fn call(&mut self, arrival: Arrival<B>) -> Self::Future {
         let observation = Box::new(Observation::new(self.observe.process.clone(), &arrival));
         let id = observation.id.clone();
-        let Arrival { request, peer } = arrival;
+        let Arrival { request, peer, framing_in_doubt } = arrival;
         let generation = self.observe.current.load_full();
-        let received = Received { request, peer, generation, worker: self.observe.worker };
+        let received = Received { request, peer, framing_in_doubt, generation, worker: self.observe.worker };
         let answer = self.inner.call(Observed { observation, request: received });
         Box::pin(async move {
             let mut answer = answer.await?;

@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::Service;
 
+use super::framing::Watched;
 use crate::config::Config;
 use crate::gate::{Arrival, Body};
 
@@ -89,7 +90,9 @@ async fn serve<S>(
 {
     // Without it a small answer could wait for the acknowledgement of the one before.
     drop(stream.set_nodelay(true));
-    let service = service_fn(move |request| stack.clone().call(Arrival { request, peer }));
+    let (stream, doubt) = Watched::new(stream);
+    let service =
+        service_fn(move |request| stack.clone().call(Arrival { request, peer, framing_in_doubt: doubt.is_cast() }));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)

@@ -3,6 +3,7 @@
 mod admin;
 mod assemble;
 mod connection;
+mod framing;
 mod workers;
 
 pub use assemble::{directory, ownership, record_settings, upstream_settings};

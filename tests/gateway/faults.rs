@@ -288,6 +288,20 @@ fn what_is_over_its_limits_is_told_so_in_json_and_spends_nothing() {
         ("a slow body", format!("{head}Content-Length: 9\r\n\r\nhalf"), 408, "RequestTimeout"),
         ("no host", format!("DELETE {path} HTTP/1.1\r\nAuthorization: {header}\r\n\r\n"), 400, "BadRequest"),
         ("two hosts", format!("{head}Host: h\r\n\r\n"), 400, "BadRequest"),
+        (
+            "a coding, then a length",
+            format!("{head}Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n"),
+            400,
+            "BadRequest",
+        ),
+        (
+            "a length, then a coding",
+            format!("{head}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+            400,
+            "BadRequest",
+        ),
+        ("the same length twice", format!("{head}Content-Length: 2\r\nContent-Length: 2\r\n\r\nhi"), 400, "BadRequest"),
+        ("a bare LF", format!("DELETE {path} HTTP/1.1\r\nHost: g\nAuthorization: {header}\r\n\r\n"), 400, "BadRequest"),
         ("an expectation", format!("{head}Expect: more\r\n\r\n"), 417, "ExpectationFailed"),
     ];
     for (name, request, status, code) in rows {
