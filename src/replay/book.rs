@@ -117,8 +117,10 @@ impl Book {
         let key = place.key();
         let expires = self.clock.elapsed().saturating_add(its_time(date, now, window));
         let generation = shard.remember(salt, nanos, expires, window).ok_or(ClaimRefused::Reused)?;
+        // Set aside until it is written: its room is not another's meanwhile.
+        let written = write(key, nanos);
         place.hold(generation);
-        Ok(write(key, nanos))
+        Ok(written)
     }
 
     /// Forgets one generation if it had its time.
