@@ -277,3 +277,22 @@ fn a_clock_that_was_years_ahead_is_recovered_from_behind_the_fence() {
     place.time.set_wall(right + year + Duration::from_secs(1900));
     assert_eq!(spend(&journal, 2, place.clock.now()), Err(ClaimRefused::Reused), "what is remembered stays so");
 }
+
+#[test]
+fn what_was_spent_under_a_clock_that_was_years_ahead_keeps_nothing_else_from_being_forgotten() {
+    let place = Place::new();
+    let right = place.clock.now();
+    place.time.set_wall(right + Duration::from_secs(365 * 86_400));
+    let journal = place.open().unwrap();
+    let dates = (0..20).map(|n| place.clock.now() - Duration::from_secs(800) + Duration::from_secs(80 * n));
+    dates.enumerate().for_each(|(n, date)| assert_eq!(spend(&journal, n as u32, date), Ok(())));
+    drop(journal);
+    place.time.set_wall(right);
+    let journal = place.open().unwrap();
+    for n in 0..100 {
+        place.time.advance(Duration::from_secs(100));
+        journal.forget();
+        assert_eq!(spend(&journal, 100 + n, place.clock.now()), Ok(()));
+    }
+    assert!(journal.held() < 50, "{}", journal.held());
+}
