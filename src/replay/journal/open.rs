@@ -37,9 +37,14 @@ pub(super) fn open(clock: &Clock, settings: &JournalSettings) -> Result<Opened, 
     let lock = Lock::take(directory).map_err(failed("its lock cannot be taken"))?;
     let lock = lock.ok_or_else(|| JournalError::Locked(directory.clone()))?;
     if settings.discard {
+        // Whatever its state says of who had it last, it may not be to be believed.
+        if lock.hears_another().map_err(failed("its lock cannot be read"))? {
+            return Err(JournalError::Locked(directory.clone()));
+        }
         discard(directory, clock).map_err(failed("cannot be moved aside"))?;
     }
     let before = match State::read(directory).map_err(failed("its state cannot be read"))? {
+        _ if settings.discard => None,
         None => None,
         Some(Ok(state)) => Some(state),
         Some(Err(fault)) => return Err(JournalError::fault(directory.join("state.json"), fault)),
@@ -53,7 +58,7 @@ pub(super) fn open(clock: &Clock, settings: &JournalSettings) -> Result<Opened, 
         Some(state) => (state.first, state.last),
         None => (1, 0),
     };
-    if before.is_none() {
+    if before.is_none() && !is_unfinished(directory) {
         if let Some(orphan) = segments(directory).map_err(failed("cannot be listed"))?.first() {
             let file = segment::path(directory, *orphan);
             return Err(JournalError::Damaged(
@@ -229,6 +234,14 @@ fn segments(directory: &Path) -> io::Result<Vec<u64>> {
     Ok(numbers)
 }
 
+/// Whether all there is is the first segment with nothing in it: a first start that did not get
+/// as far as the state.
+fn is_unfinished(directory: &Path) -> bool {
+    let empty = |bytes: Vec<u8>| bytes.iter().skip(segment::RECORD).all(|byte| *byte == 0);
+    segments(directory).is_ok_and(|numbers| numbers == [1])
+        && std::fs::read(segment::path(directory, 1)).is_ok_and(empty)
+}
+
 /// Removes what an earlier life had released or could not finish.
 fn remove_below(directory: &Path, first: u64) {
     let left = segments(directory).unwrap_or_default();
@@ -237,19 +250,23 @@ fn remove_below(directory: &Path, first: u64) {
     }
 }
 
-/// Moves everything but the lock aside: nothing is thrown away.
+/// Moves everything but the lock aside: nothing is thrown away. Until the new state is written, the
+/// one that is there is none: a start that is interrupted here does not look like a first one.
 fn discard(directory: &Path, clock: &Clock) -> io::Result<()> {
     let aside: PathBuf = directory.join(format!("discarded-{}", clock.elapsed().as_nanos()));
     std::fs::create_dir(&aside)?;
+    let state = directory.join("state.json");
+    match std::fs::copy(&state, aside.join("state.json")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    std::fs::write(&state, "being discarded\n")?;
+    std::fs::File::open(&state)?.sync_all()?;
+    std::fs::File::open(directory)?.sync_all()?;
     for sequence in segments(directory)? {
         let path = segment::path(directory, sequence);
         std::fs::rename(&path, aside.join(path.file_name().unwrap_or_default()))?;
     }
-    match std::fs::rename(directory.join("state.json"), aside.join("state.json")) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => {
-            tracing::warn!(aside = %aside.display(), "the replay journal was discarded as asked; it starts behind the fence");
-            Ok(())
-        }
-    }
+    tracing::warn!(aside = %aside.display(), "the replay journal was discarded as asked; it starts behind the fence");
+    Ok(())
 }

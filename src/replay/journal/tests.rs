@@ -296,3 +296,59 @@ fn what_was_spent_under_a_clock_that_was_years_ahead_keeps_nothing_else_from_bei
     }
     assert!(journal.held() < 50, "{}", journal.held());
 }
+
+#[test]
+fn a_first_start_that_was_interrupted_is_a_first_start_again() {
+    for length in [0, RECORD, (RECORDS as usize + 1) * RECORD] {
+        let place = Place::new();
+        drop(place.open().unwrap());
+        let first = &salts(&place.settings.path)[0].clone();
+        let bytes = fs::read(first).unwrap();
+        files(&place.settings.path).iter().for_each(|file| fs::remove_file(file).unwrap());
+        fs::write(first, &bytes[..length]).unwrap();
+        assert!(place.open().is_ok(), "{length} bytes");
+    }
+}
+
+#[test]
+fn a_discard_that_was_interrupted_does_not_look_like_a_first_start() {
+    let mut place = Place::new();
+    drop(place.open().unwrap());
+    // What is in the way of the new state ends the start behind the moving aside.
+    let obstacle = place.settings.path.join("state.json.new");
+    fs::create_dir(&obstacle).unwrap();
+    place.settings.discard = true;
+    place.refused();
+    fs::remove_dir(&obstacle).unwrap();
+    place.time.advance(Duration::from_secs(1));
+    place.settings.discard = false;
+    assert!(place.refused().contains("--discard-replay-journal"));
+    place.settings.discard = true;
+    assert!(place.open().unwrap().fenced_until().is_some());
+}
+
+#[test]
+fn a_journal_that_is_alive_elsewhere_is_not_discarded() {
+    let mut place = Place::new();
+    drop(place.open().unwrap());
+    let before = files(&place.settings.path);
+    let beating = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let heart = {
+        let (beating, lock) = (beating.clone(), place.settings.path.join("lock"));
+        std::thread::spawn(move || {
+            let mut beats = 1000_u64;
+            while beating.load(std::sync::atomic::Ordering::Relaxed) {
+                beats += 1;
+                use std::os::unix::fs::FileExt;
+                let file = fs::OpenOptions::new().write(true).open(&lock).unwrap();
+                file.write_all_at(&beats.to_le_bytes(), 0).unwrap();
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        })
+    };
+    place.settings.discard = true;
+    assert!(place.refused().contains("another process"));
+    assert_eq!(files(&place.settings.path), before);
+    beating.store(false, std::sync::atomic::Ordering::Relaxed);
+    heart.join().unwrap();
+}
