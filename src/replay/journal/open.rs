@@ -49,7 +49,7 @@ pub(super) fn open(clock: &Clock, settings: &JournalSettings) -> Result<Opened, 
         Some(Ok(state)) => Some(state),
         Some(Err(fault)) => return Err(JournalError::fault(directory.join("state.json"), fault)),
     };
-    let elsewhere = before.as_ref().is_some_and(|state| !state.clean && state.boot_id != settings.boot_id);
+    let elsewhere = before.as_ref().is_some_and(|state| state.is_of_another_kernel(&settings.boot_id));
     if elsewhere && lock.hears_another().map_err(failed("its lock cannot be read"))? {
         return Err(JournalError::Locked(directory.clone()));
     }
@@ -72,10 +72,18 @@ pub(super) fn open(clock: &Clock, settings: &JournalSettings) -> Result<Opened, 
     let worthless = elsewhere && before.as_ref().is_some_and(|state| !state.each);
     let mut holes = before.as_ref().map(|state| state.holes.clone()).unwrap_or_default();
     if elsewhere {
-        // Each salt was on disk before it was answered; what was being written was not.
-        holes.extend((first..=last).rev().take(2));
+        // Each salt was on disk before it was answered; what was being written was not: while one
+        // sync takes its time, a segment may be filled, the next begun, and one more made ready.
+        holes.extend((first..=last).rev().take(3));
     }
+    // What a process that was killed left to the kernel is put on disk before this life promises
+    // that it is: with `each` from now on, or by a clean close.
+    let unsynced = before.as_ref().is_some_and(|state| !state.clean);
     let segments = if worthless { Vec::new() } else { load_all(first..=last, &holes, &mut book, settings)? };
+    if unsynced {
+        let on_disk = segments.iter().try_for_each(|segment| segment.file.sync_data());
+        on_disk.map_err(failed("cannot be synced"))?;
+    }
     let (closed, current, next) = arrange(segments, directory)?;
     // One that is empty is as good as new.
     holes.retain(|sequence| closed.iter().any(|closed| closed.sequence == *sequence));
@@ -114,7 +122,7 @@ fn floor(clock: &Clock, settings: &JournalSettings, before: Option<&State>) -> O
         return fenced.then_some(fence);
     };
     let kept = (before.floor > i64::MIN).then(|| at(before.floor));
-    if before.clean || before.boot_id == settings.boot_id || before.each {
+    if !before.is_of_another_kernel(&settings.boot_id) || before.each {
         return kept;
     }
     // Another kernel was running and may have lost what it had not put on disk yet. An earlier
@@ -134,7 +142,7 @@ pub(super) fn reset_clock(clock: &Clock, path: &Path, window: Window, boot_id: &
     let state = state.map_err(|fault| JournalError::fault(path.join("state.json"), fault))?;
     let lock = Lock::take(path).map_err(failed("its lock cannot be taken"))?;
     let lock = lock.ok_or_else(|| JournalError::Locked(path.into()))?;
-    let elsewhere = !state.clean && state.boot_id != boot_id;
+    let elsewhere = state.is_of_another_kernel(boot_id);
     if elsewhere && lock.hears_another().map_err(failed("its lock cannot be read"))? {
         return Err(JournalError::Locked(path.into()));
     }

@@ -352,3 +352,13 @@ fn a_journal_that_is_alive_elsewhere_is_not_discarded() {
     beating.store(false, std::sync::atomic::Ordering::Relaxed);
     heart.join().unwrap();
 }
+
+#[test]
+fn a_kernel_that_has_no_id_is_never_the_same() {
+    let mut place = Place::new();
+    place.settings.boot_id = String::new();
+    let journal = place.open().unwrap();
+    assert_eq!(spend(&journal, 1, place.clock.now()), Ok(()));
+    place.kill(journal);
+    assert!(place.open().unwrap().fenced_until().is_some());
+}
