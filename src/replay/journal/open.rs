@@ -95,7 +95,7 @@ pub(super) fn open(clock: &Clock, settings: &JournalSettings) -> Result<Opened, 
             Open { file: Arc::new(file), sequence, used: 0, newest: i64::MIN }
         }
     };
-    let log = Log::new(directory, current, next, closed);
+    let log = Log::new(directory, settings.sync != JournalSync::Os, current, next, closed);
     let (first, last) = log.span();
     let now = clock.now();
     let reach = nanos_up(now + settings.window.future + REACH_AHEAD);
@@ -251,7 +251,7 @@ fn is_unfinished(directory: &Path) -> bool {
 }
 
 /// Removes what an earlier life had released or could not finish.
-fn remove_below(directory: &Path, first: u64) {
+pub(super) fn remove_below(directory: &Path, first: u64) {
     let left = segments(directory).unwrap_or_default();
     for sequence in left.into_iter().filter(|sequence| *sequence < first) {
         drop(std::fs::remove_file(segment::path(directory, sequence)));
