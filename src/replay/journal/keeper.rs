@@ -302,6 +302,7 @@ impl Work {
         if self.kept.on_disk.borrow().is_none() {
             return;
         }
+        self.kept.log.mend();
         // What was forgotten last is forgotten on disk too.
         self.remove();
         let clean =

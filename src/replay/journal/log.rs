@@ -25,6 +25,8 @@ pub(super) struct Log {
     syncs: bool,
     #[cfg(test)]
     sync_fails: AtomicBool,
+    #[cfg(test)]
+    writes_fail: AtomicBool,
 }
 
 /// A segment on disk, and the newest date in it.
@@ -48,11 +50,13 @@ struct Appender {
     closed: VecDeque<Closed>,
     /// Closed since the last sync.
     unsynced: Vec<Arc<File>>,
+    /// Records that could not be written yet; their claims were told that nobody knows.
+    owed: Vec<Record>,
     /// How many records were ever appended in this life.
     appended: u64,
 }
 
-/// A record could not be written. It counts as spent.
+/// A record could not be written. It counts as spent, and is written once that can be.
 #[derive(Debug)]
 pub(super) struct NotWritten;
 
@@ -66,7 +70,7 @@ impl Log {
     ) -> Self {
         let left = std::iter::once(&current).chain(&next).map(|open| (RECORDS - open.used) as usize).sum();
         let room = AtomicUsize::new(left);
-        let appender = Appender { current, next, closed, unsynced: Vec::new(), appended: 0 };
+        let appender = Appender { current, next, closed, unsynced: Vec::new(), owed: Vec::new(), appended: 0 };
         Self {
             directory: directory.into(),
             appender: Mutex::new(appender),
@@ -76,6 +80,8 @@ impl Log {
             syncs,
             #[cfg(test)]
             sync_fails: AtomicBool::new(false),
+            #[cfg(test)]
+            writes_fail: AtomicBool::new(false),
         }
     }
 
@@ -94,6 +100,17 @@ impl Log {
         if self.given_up.load(Ordering::Acquire) {
             return Err(NotWritten);
         }
+        let written = self.write(&mut appender, record);
+        if written.is_err() {
+            appender.owed.push(*record);
+        }
+        // What is owed takes its room all the same.
+        let less = |room: usize| Some(room.saturating_sub(1));
+        let _ = self.room.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
+        written.map(|()| appender.appended)
+    }
+
+    fn write(&self, appender: &mut Appender, record: &Record) -> Result<(), NotWritten> {
         if appender.current.used == RECORDS {
             let next = appender.next.take().ok_or(NotWritten)?;
             let full = std::mem::replace(&mut appender.current, next);
@@ -106,7 +123,11 @@ impl Log {
         }
         let Open { file, sequence, used, newest } = &mut appender.current;
         let bytes = segment::encode(record, *sequence);
-        if let Err(error) = file.write_all_at(&bytes, segment::offset(*used)) {
+        let written = file.write_all_at(&bytes, segment::offset(*used));
+        #[cfg(test)]
+        let written =
+            if self.writes_fail.load(Ordering::Acquire) { Err(io::ErrorKind::StorageFull.into()) } else { written };
+        if let Err(error) = written {
             if !self.broken.swap(true, Ordering::AcqRel) {
                 tracing::error!(%error, "the replay journal cannot be written: nothing is admitted until it can");
             }
@@ -114,9 +135,8 @@ impl Log {
         }
         *used += 1;
         *newest = (*newest).max(record.nanos);
-        self.room.fetch_sub(1, Ordering::AcqRel);
         appender.appended += 1;
-        Ok(appender.appended)
+        Ok(())
     }
 
     /// Whether the next segment should be made ready.
@@ -175,6 +195,11 @@ impl Log {
     }
 
     #[cfg(test)]
+    pub(super) fn fail_writes(&self, fail: bool) {
+        self.writes_fail.store(fail, Ordering::Release);
+    }
+
+    #[cfg(test)]
     pub(super) fn fail_next_sync(&self) {
         self.sync_fails.store(true, Ordering::Release);
     }
@@ -184,15 +209,25 @@ impl Log {
         self.appender().appended
     }
 
-    /// After a failed write: tries the place again with nothing in it.
+    /// After a failed write: tries the place again with nothing in it, then writes what is owed.
     pub(super) fn mend(&self) {
-        if !self.broken.load(Ordering::Acquire) || self.given_up.load(Ordering::Acquire) {
+        if self.given_up.load(Ordering::Acquire) {
             return;
         }
-        let appender = self.appender();
-        let Open { file, used, .. } = &appender.current;
-        let place = (*used).min(RECORDS - 1);
-        if *used == RECORDS || file.write_all_at(&[0; segment::RECORD], segment::offset(place)).is_ok() {
+        let mut appender = self.appender();
+        let broken = self.broken.load(Ordering::Acquire);
+        if broken {
+            let Open { file, used, .. } = &appender.current;
+            if *used < RECORDS && file.write_all_at(&[0; segment::RECORD], segment::offset(*used)).is_err() {
+                return;
+            }
+        }
+        while let Some(record) = appender.owed.pop() {
+            if self.write(&mut appender, &record).is_err() {
+                return appender.owed.push(record);
+            }
+        }
+        if broken {
             self.broken.store(false, Ordering::Release);
             tracing::warn!("the replay journal can be written again");
         }

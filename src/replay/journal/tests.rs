@@ -429,3 +429,29 @@ fn what_was_spent_under_a_clock_that_was_years_ahead_keeps_nothing_else_from_bei
     }
     assert!(journal.held() < 50, "{}", journal.held());
 }
+
+#[test]
+fn what_could_not_be_written_is_written_once_it_can() {
+    let place = Place::new();
+    let journal = place.open().unwrap();
+    let date = place.clock.now();
+    let ways: Vec<_> = (0..3).map(|_| journal.reserve("KEY").unwrap()).collect();
+    journal.kept.log.fail_writes(true);
+    for (n, way) in ways.into_iter().enumerate() {
+        let answer = journal.claim(way, salt(n as u32), date, WINDOW);
+        assert!(matches!(answer, Claim::Now(Err(ClaimRefused::Unknown))));
+    }
+    assert_eq!(journal.reserve("KEY").err(), Some(Unavailable::OutOfReach));
+    journal.kept.log.fail_writes(false);
+    for _ in 0..100 {
+        if journal.reserve("KEY").is_ok() {
+            break;
+        }
+        place.time.advance(Duration::from_secs(1));
+        std::thread::sleep(Duration::from_millis(100)); // the keeper mends
+    }
+    assert!(journal.reserve("KEY").is_ok());
+    place.kill(journal);
+    let journal = place.open().unwrap();
+    (0..3).for_each(|n| assert_eq!(spend(&journal, n, date), Err(ClaimRefused::Reused), "{n}"));
+}
