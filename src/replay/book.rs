@@ -3,7 +3,7 @@
 //!
 //! 1. A salt lives in one of 64 shards by its own bits; a claim is one step under that shard's
 //!    lock, the judgement of window and floor included.
-//! 2. A shard has four generations by date in one table: which one a salt is in never decides
+//! 2. A shard has four generations by date in one table, and one for strays: which one a salt is in never decides
 //!    whether it is found.
 //! 3. A generation is forgotten whole: under all locks at once the floor is raised to its newest
 //!    date, and what comes after is told apart from it; then its salts go, shard by shard. So
@@ -23,7 +23,11 @@ use super::table::{Table, Tag};
 use super::{ClaimRefused, Floor, OutOfWindow, Reservation, Room, SaltId, Unavailable, Window};
 use crate::clock::Clock;
 
-pub(super) const GENERATIONS: usize = 4;
+/// Four by date, and one for [`STRAYS`].
+pub(super) const GENERATIONS: usize = 5;
+/// What an earlier life spent with a date that this one cannot admit yet: the clock was ahead then,
+/// or is behind now. Its time may come in years, and nothing else is to wait for it.
+const STRAYS: usize = GENERATIONS - 1;
 const SHARDS: usize = 64;
 
 /// See the module.
@@ -79,12 +83,14 @@ impl Book {
     /// be.
     pub(super) fn recall(&mut self, spent: impl Iterator<Item = (SaltId, i64, KeyTag)>, window: Window) {
         let (now, elapsed, floor) = (self.clock.now(), self.clock.elapsed(), self.floor_nanos());
+        let newest = now.checked_add(window.future).map_or(i64::MAX, nanos_up);
         let mut places = self.ledger.recalling();
         for (salt, nanos, key) in spent.filter(|(_, nanos, _)| *nanos > floor) {
             let Ok(shard) = self.shards[usize::from(salt[0]) % SHARDS].get_mut() else { continue };
             let expires = elapsed.saturating_add(its_time(at(nanos), now, window));
             // It is there already if a claim was written twice.
-            if let Some(generation) = shard.remember(salt, nanos, expires, window) {
+            let home = if nanos > newest { STRAYS } else { generation(nanos, window) };
+            if let Some(generation) = shard.remember(salt, nanos, home, expires, window) {
                 places.hold(key, generation);
             }
         }
@@ -116,9 +122,12 @@ impl Book {
         let nanos = nanos(date).ok_or(ClaimRefused::OutOfWindow(OutOfWindow::Future))?;
         let key = place.key();
         let expires = self.clock.elapsed().saturating_add(its_time(date, now, window));
-        let generation = shard.remember(salt, nanos, expires, window).ok_or(ClaimRefused::Reused)?;
+        let home = generation(nanos, window);
+        let generation = shard.remember(salt, nanos, home, expires, window).ok_or(ClaimRefused::Reused)?;
+        // Set aside until it is written: its room is not another's meanwhile.
+        let written = write(key, nanos);
         place.hold(generation);
-        Ok(write(key, nanos))
+        Ok(written)
     }
 
     /// Forgets one generation if it had its time.
@@ -196,9 +205,15 @@ impl Book {
 }
 
 impl Shard {
-    /// Remembers a salt, and says in which generation; `None` if it is there already.
-    fn remember(&mut self, salt: SaltId, nanos: i64, expires: Duration, window: Window) -> Option<usize> {
-        let generation = generation(nanos, window);
+    /// Remembers a salt in this generation, and says so; `None` if it is there already.
+    fn remember(
+        &mut self,
+        salt: SaltId,
+        nanos: i64,
+        generation: usize,
+        expires: Duration,
+        window: Window,
+    ) -> Option<usize> {
         let home = &mut self.generations[generation];
         if !self.salts.insert(salt, Tag::new(generation, home.turn)) {
             return None;
@@ -228,7 +243,7 @@ fn its_time(date: SystemTime, now: SystemTime, window: Window) -> Duration {
 fn generation(nanos: i64, window: Window) -> usize {
     let eighth = u64::try_from((window.past + window.future).as_nanos() / 8).unwrap_or(u64::MAX / 3);
     let span = (eighth * 3).max(1);
-    (u64::try_from(nanos).unwrap_or(0) / span) as usize % GENERATIONS
+    (u64::try_from(nanos).unwrap_or(0) / span) as usize % STRAYS
 }
 
 /// Nanoseconds since 1970, where they can be written.

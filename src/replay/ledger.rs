@@ -15,8 +15,9 @@ pub(super) struct Ledger {
     max_per_key: usize,
     /// Held and set aside, of all keys.
     taken: AtomicUsize,
-    /// Held, of all keys.
-    held: AtomicUsize,
+    /// Set aside and not held yet, of all keys. Counted by itself: the difference of two counts that
+    /// change one after the other is neither's.
+    set_aside: AtomicUsize,
     tallies: [Mutex<HashMap<KeyTag, Arc<Tally>>>; SHARDS],
 }
 
@@ -49,18 +50,18 @@ impl Ledger {
             max: room.max_salts,
             max_per_key: room.max_salts_per_key,
             taken: AtomicUsize::new(0),
-            held: AtomicUsize::new(0),
+            set_aside: AtomicUsize::new(0),
             tallies: std::array::from_fn(|_| Mutex::default()),
         }
     }
 
     pub(super) fn held(&self) -> usize {
-        self.held.load(Ordering::Relaxed)
+        self.taken.load(Ordering::Acquire).saturating_sub(self.set_aside())
     }
 
     /// Set aside and not held yet, of all keys.
     pub(super) fn set_aside(&self) -> usize {
-        self.taken.load(Ordering::Acquire).saturating_sub(self.held())
+        self.set_aside.load(Ordering::Acquire)
     }
 
     pub(super) fn capacity(&self) -> usize {
@@ -74,7 +75,10 @@ impl Ledger {
         }
         let key = KeyTag::of(api_key);
         match self.share(key) {
-            Ok(tally) => Ok(Reservation { ledger: self.clone(), tally, key, held: false }),
+            Ok(tally) => {
+                self.set_aside.fetch_add(1, Ordering::AcqRel);
+                Ok(Reservation { ledger: self.clone(), tally, key, held: false })
+            }
             Err(unavailable) => {
                 self.taken.fetch_sub(1, Ordering::AcqRel);
                 Err(unavailable)
@@ -105,7 +109,6 @@ impl Ledger {
             let Ok(mut tallies) = shard.lock() else { continue };
             tallies.retain(|_, tally| {
                 let forgotten = tally.held[generation].swap(0, Ordering::AcqRel);
-                self.held.fetch_sub(forgotten, Ordering::Relaxed);
                 self.taken.fetch_sub(forgotten, Ordering::AcqRel);
                 tally.taken.fetch_sub(forgotten, Ordering::AcqRel) > forgotten
             });
@@ -132,7 +135,6 @@ impl Recalling<'_> {
         tally.taken.fetch_add(1, Ordering::AcqRel);
         tally.held[generation].fetch_add(1, Ordering::AcqRel);
         self.ledger.taken.fetch_add(1, Ordering::AcqRel);
-        self.ledger.held.fetch_add(1, Ordering::Relaxed);
         self.last = Some((key, tally));
     }
 }
@@ -152,7 +154,7 @@ impl Reservation {
     /// The place is held from now on, in this generation, until that is forgotten.
     pub(super) fn hold(mut self, generation: usize) {
         self.tally.held[generation].fetch_add(1, Ordering::AcqRel);
-        self.ledger.held.fetch_add(1, Ordering::Relaxed);
+        self.ledger.set_aside.fetch_sub(1, Ordering::AcqRel);
         self.held = true;
     }
 }
@@ -161,6 +163,7 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         if !self.held {
             self.tally.taken.fetch_sub(1, Ordering::AcqRel);
+            self.ledger.set_aside.fetch_sub(1, Ordering::AcqRel);
             self.ledger.taken.fetch_sub(1, Ordering::AcqRel);
         }
     }

@@ -12,16 +12,16 @@ pub(super) struct Table {
     held: usize,
 }
 
-/// Which generation a salt belongs to, as its place says: 1 to 8, so that no place that is taken
+/// Which generation a salt belongs to, as its place says: 1 and up, so that no place that is taken
 /// reads as [`EMPTY`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tag(u8);
 
 impl Tag {
-    /// One of the two tags of each of four generations: what is forgotten has the one while what
+    /// One of the two tags of each generation: what is forgotten has the one while what
     /// comes after has the other.
     pub(super) fn new(generation: usize, turn: bool) -> Self {
-        Self(1 + (generation as u8 & 3) * 2 + u8::from(turn))
+        Self(1 + (generation as u8 & 7) * 2 + u8::from(turn))
     }
 }
 

@@ -11,8 +11,7 @@ use tokio::sync::watch;
 
 use super::lock::{BEAT, Lock};
 use super::log::Log;
-use super::open::{Opened, REACH_AHEAD, REACH_LEFT};
-use super::segment;
+use super::open::{Opened, REACH_AHEAD, REACH_LEFT, remove_below};
 use super::state::State;
 use super::{JournalSettings, JournalSync, Window};
 use crate::clock::Clock;
@@ -68,6 +67,12 @@ impl Kept {
         }))
     }
 
+    /// The next sync fails, as a disk's may.
+    #[cfg(test)]
+    pub(super) fn fail_next_sync(&self) {
+        self.log.fail_next_sync();
+    }
+
     pub(super) fn forgot(&self) {
         self.call(Call::Forgot);
     }
@@ -117,12 +122,31 @@ pub(super) fn start(clock: Clock, settings: &JournalSettings, opened: Opened) ->
         kept: kept.clone(),
         lock,
         state,
+        behind: false,
     };
     work.lock.beat()?;
     // Room for as many as may come at once, before the first does.
-    work.make_room();
-    let thread = std::thread::Builder::new().name("journal".into()).spawn(move || work.run(&called, &stopped))?;
+    let trouble = work.make_room();
+    kept.trouble(trouble);
+    let ended = Ended(kept.clone());
+    let thread = std::thread::Builder::new().name("journal".into()).spawn(move || {
+        let _ended = ended;
+        work.run(&called, &stopped);
+    })?;
     Ok((kept.clone(), Keeper { stop: Some(stop), kept, thread: Some(thread) }))
+}
+
+/// Whatever ends the keeper: nobody waits for it any more.
+struct Ended(Arc<Kept>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.log.give_up();
+            self.0.trouble(Some("its keeper failed; nothing is admitted until a restart".into()));
+            self.0.on_disk.send_replace(None);
+        }
+    }
 }
 
 impl Drop for Keeper {
@@ -143,6 +167,8 @@ struct Work {
     kept: Arc<Kept>,
     lock: Lock,
     state: State,
+    /// Whether forgotten segments are still there, because the state could not be written.
+    behind: bool,
 }
 
 impl Work {
@@ -169,9 +195,14 @@ impl Work {
             let now = self.clock.elapsed();
             if now.saturating_sub(tried) >= RETRY || self.kept.log.is_short() {
                 tried = now;
+                self.doubt();
                 self.kept.log.mend();
-                self.make_room();
-                self.reach_further();
+                let trouble = self.make_room();
+                let trouble = self.reach_further().or(trouble);
+                if self.kept.on_disk.borrow().is_some() {
+                    self.kept.trouble(trouble);
+                }
+                forgot |= self.behind;
             }
             if forgot {
                 self.remove();
@@ -196,13 +227,26 @@ impl Work {
             self.kept.trouble(Some(format!("cannot be synced ({error}); nothing is admitted until a restart")));
         }
         self.kept.on_disk.send_replace(synced.ok());
+        self.doubt();
     }
 
-    fn make_room(&mut self) {
-        if self.kept.on_disk.borrow().is_none() {
-            return;
+    /// Once a sync has failed, what the kernel still shows may be gone at any moment: the next start
+    /// is to be behind the fence, whichever kernel runs.
+    fn doubt(&mut self) {
+        if self.kept.on_disk.borrow().is_none() && !self.state.boot_id.is_empty() {
+            let doubted = State { boot_id: String::new(), each: false, ..self.state.clone() };
+            if let Err(error) = self.write_state(doubted) {
+                tracing::error!(%error, "the replay journal cannot note that it is in doubt");
+            }
         }
-        let Some(sequence) = self.kept.log.wants() else { return self.kept.trouble(self.writes_fail()) };
+    }
+
+    /// Makes the next segment ready if there is none, and says what is wrong.
+    fn make_room(&mut self) -> Option<String> {
+        if self.kept.on_disk.borrow().is_none() {
+            return None;
+        }
+        let Some(sequence) = self.kept.log.wants() else { return self.writes_fail() };
         let made = self.kept.log.prepare(sequence).and_then(|next| {
             // Known on disk before anything is written to it.
             self.write_state(State { last: sequence, ..self.state.clone() })?;
@@ -211,9 +255,9 @@ impl Work {
         match made {
             Ok(next) => {
                 self.kept.log.install(next);
-                self.kept.trouble(self.writes_fail());
+                self.writes_fail()
             }
-            Err(error) => self.kept.trouble(Some(format!("no room can be made for it: {error}"))),
+            Err(error) => Some(format!("no room can be made for it: {error}")),
         }
     }
 
@@ -221,30 +265,31 @@ impl Work {
         self.kept.log.is_broken().then(|| "cannot be written".to_owned())
     }
 
-    /// Keeps the reach on disk ahead of the dates that can be admitted.
-    fn reach_further(&mut self) {
+    /// Keeps the reach on disk ahead of the dates that can be admitted, and says what is wrong.
+    fn reach_further(&mut self) -> Option<String> {
         let now = self.clock.now();
         if self.state.reach < nanos_up(now + self.window.future + REACH_LEFT) {
             let reach = nanos_up(now + self.window.future + REACH_AHEAD);
             if let Err(error) = self.write_state(State { reach, ..self.state.clone() }) {
-                self.kept.trouble(Some(format!("its state cannot be written: {error}")));
+                return Some(format!("its state cannot be written: {error}"));
             }
         }
+        None
     }
 
     /// Removes the segments that hold nothing above the floor, once the floor is on disk.
     fn remove(&mut self) {
         let floor = self.kept.book.floor_nanos();
-        let released = self.kept.log.release(floor);
+        self.kept.log.release(floor);
         let (first, _) = self.kept.log.span();
         let holes = self.state.holes.iter().copied().filter(|sequence| *sequence >= first).collect();
         if let Err(error) = self.write_state(State { floor, first, holes, ..self.state.clone() }) {
-            // They stay until the next start, which finds them as they were or released.
+            // They stay until it can be, or until the next start.
+            self.behind = true;
             return tracing::warn!(%error, "the replay journal's state cannot be written; what is forgotten stays on disk");
         }
-        for sequence in released {
-            drop(std::fs::remove_file(segment::path(&self.directory, sequence)));
-        }
+        self.behind = false;
+        remove_below(&self.directory, first);
     }
 
     fn write_state(&mut self, state: State) -> io::Result<()> {
@@ -257,9 +302,11 @@ impl Work {
         if self.kept.on_disk.borrow().is_none() {
             return;
         }
+        self.kept.log.mend();
         // What was forgotten last is forgotten on disk too.
         self.remove();
-        let clean = self.kept.log.sync().and_then(|_| self.write_state(State { clean: true, ..self.state.clone() }));
+        let clean =
+            self.kept.log.sync_all().and_then(|()| self.write_state(State { clean: true, ..self.state.clone() }));
         if let Err(error) = clean {
             tracing::error!(%error, "the replay journal could not be closed cleanly");
         }

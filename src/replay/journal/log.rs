@@ -19,6 +19,14 @@ pub(super) struct Log {
     room: AtomicUsize,
     /// Set while writing fails.
     broken: AtomicBool,
+    /// Set once what was written cannot be trusted to be on disk: for good.
+    given_up: AtomicBool,
+    /// Whether it is ever synced but at its end.
+    syncs: bool,
+    #[cfg(test)]
+    sync_fails: AtomicBool,
+    #[cfg(test)]
+    writes_fail: AtomicBool,
 }
 
 /// A segment on disk, and the newest date in it.
@@ -42,40 +50,84 @@ struct Appender {
     closed: VecDeque<Closed>,
     /// Closed since the last sync.
     unsynced: Vec<Arc<File>>,
+    /// Records that could not be written yet; their claims were told that nobody knows.
+    owed: Vec<Record>,
     /// How many records were ever appended in this life.
     appended: u64,
 }
 
-/// A record could not be written. It counts as spent.
+/// A record could not be written. It counts as spent, and is written once that can be.
 #[derive(Debug)]
 pub(super) struct NotWritten;
 
 impl Log {
-    pub(super) fn new(directory: &Path, current: Open, next: Option<Open>, closed: VecDeque<Closed>) -> Self {
+    pub(super) fn new(
+        directory: &Path,
+        syncs: bool,
+        current: Open,
+        next: Option<Open>,
+        closed: VecDeque<Closed>,
+    ) -> Self {
         let left = std::iter::once(&current).chain(&next).map(|open| (RECORDS - open.used) as usize).sum();
         let room = AtomicUsize::new(left);
-        let appender = Appender { current, next, closed, unsynced: Vec::new(), appended: 0 };
-        Self { directory: directory.into(), appender: Mutex::new(appender), room, broken: AtomicBool::new(false) }
+        let appender = Appender { current, next, closed, unsynced: Vec::new(), owed: Vec::new(), appended: 0 };
+        Self {
+            directory: directory.into(),
+            appender: Mutex::new(appender),
+            room,
+            broken: AtomicBool::new(false),
+            given_up: AtomicBool::new(false),
+            syncs,
+            #[cfg(test)]
+            sync_fails: AtomicBool::new(false),
+            #[cfg(test)]
+            writes_fail: AtomicBool::new(false),
+        }
     }
 
     /// How many records there is room for; none while writing fails.
     pub(super) fn room(&self) -> usize {
-        if self.broken.load(Ordering::Acquire) { 0 } else { self.room.load(Ordering::Acquire) }
+        if self.broken.load(Ordering::Acquire) || self.given_up.load(Ordering::Acquire) {
+            return 0;
+        }
+        self.room.load(Ordering::Acquire)
     }
 
     /// Hands a record to the operating system: from here on it survives this process. Returns
     /// how many were handed over with it.
     pub(super) fn append(&self, record: &Record) -> Result<u64, NotWritten> {
         let mut appender = self.appender();
+        if self.given_up.load(Ordering::Acquire) {
+            return Err(NotWritten);
+        }
+        let written = self.write(&mut appender, record);
+        if written.is_err() {
+            appender.owed.push(*record);
+        }
+        // What is owed takes its room all the same.
+        let less = |room: usize| Some(room.saturating_sub(1));
+        let _ = self.room.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
+        written.map(|()| appender.appended)
+    }
+
+    fn write(&self, appender: &mut Appender, record: &Record) -> Result<(), NotWritten> {
         if appender.current.used == RECORDS {
             let next = appender.next.take().ok_or(NotWritten)?;
             let full = std::mem::replace(&mut appender.current, next);
             appender.closed.push_back(Closed { sequence: full.sequence, newest: full.newest });
-            appender.unsynced.push(full.file);
+            // What is only synced at the end is opened again for it: a file that is kept open takes a
+            // descriptor, and its room even when it is removed.
+            if self.syncs {
+                appender.unsynced.push(full.file);
+            }
         }
         let Open { file, sequence, used, newest } = &mut appender.current;
         let bytes = segment::encode(record, *sequence);
-        if let Err(error) = file.write_all_at(&bytes, segment::offset(*used)) {
+        let written = file.write_all_at(&bytes, segment::offset(*used));
+        #[cfg(test)]
+        let written =
+            if self.writes_fail.load(Ordering::Acquire) { Err(io::ErrorKind::StorageFull.into()) } else { written };
+        if let Err(error) = written {
             if !self.broken.swap(true, Ordering::AcqRel) {
                 tracing::error!(%error, "the replay journal cannot be written: nothing is admitted until it can");
             }
@@ -83,9 +135,8 @@ impl Log {
         }
         *used += 1;
         *newest = (*newest).max(record.nanos);
-        self.room.fetch_sub(1, Ordering::AcqRel);
         appender.appended += 1;
-        Ok(appender.appended)
+        Ok(())
     }
 
     /// Whether the next segment should be made ready.
@@ -124,8 +175,33 @@ impl Log {
             files.push(appender.current.file.clone());
             (files, appender.appended)
         };
+        #[cfg(test)]
+        if self.sync_fails.swap(false, Ordering::AcqRel) {
+            return Err(io::Error::other("as a test asked"));
+        }
         files.iter().try_for_each(|file| file.sync_data())?;
         Ok(appended)
+    }
+
+    /// Syncs all there is, for a log that is closed.
+    pub(super) fn sync_all(&self) -> io::Result<()> {
+        if !self.syncs {
+            let closed: Vec<u64> = self.appender().closed.iter().map(|closed| closed.sequence).collect();
+            for sequence in closed {
+                File::open(segment::path(&self.directory, sequence))?.sync_data()?;
+            }
+        }
+        self.sync().map(drop)
+    }
+
+    #[cfg(test)]
+    pub(super) fn fail_writes(&self, fail: bool) {
+        self.writes_fail.store(fail, Ordering::Release);
+    }
+
+    #[cfg(test)]
+    pub(super) fn fail_next_sync(&self) {
+        self.sync_fails.store(true, Ordering::Release);
     }
 
     /// How many records were appended.
@@ -133,15 +209,25 @@ impl Log {
         self.appender().appended
     }
 
-    /// After a failed write: tries the place again with nothing in it.
+    /// After a failed write: tries the place again with nothing in it, then writes what is owed.
     pub(super) fn mend(&self) {
-        if !self.broken.load(Ordering::Acquire) {
+        if self.given_up.load(Ordering::Acquire) {
             return;
         }
-        let appender = self.appender();
-        let Open { file, used, .. } = &appender.current;
-        let place = (*used).min(RECORDS - 1);
-        if *used == RECORDS || file.write_all_at(&[0; segment::RECORD], segment::offset(place)).is_ok() {
+        let mut appender = self.appender();
+        let broken = self.broken.load(Ordering::Acquire);
+        if broken {
+            let Open { file, used, .. } = &appender.current;
+            if *used < RECORDS && file.write_all_at(&[0; segment::RECORD], segment::offset(*used)).is_err() {
+                return;
+            }
+        }
+        while let Some(record) = appender.owed.pop() {
+            if self.write(&mut appender, &record).is_err() {
+                return appender.owed.push(record);
+            }
+        }
+        if broken {
             self.broken.store(false, Ordering::Release);
             tracing::warn!("the replay journal can be written again");
         }
@@ -149,8 +235,7 @@ impl Log {
 
     /// Gives up for this life: what was written cannot be trusted to be on disk.
     pub(super) fn give_up(&self) {
-        self.room.store(0, Ordering::Release);
-        self.broken.store(true, Ordering::Release);
+        self.given_up.store(true, Ordering::Release);
     }
 
     /// The first and the last segment there is.
@@ -162,10 +247,10 @@ impl Log {
 
     /// Takes the oldest segments out that hold nothing above the floor. Their files are still
     /// there.
-    pub(super) fn release(&self, floor: i64) -> Vec<u64> {
+    pub(super) fn release(&self, floor: i64) {
         let mut appender = self.appender();
         let free = appender.closed.iter().take_while(|closed| closed.newest <= floor).count();
-        appender.closed.drain(..free).map(|closed| closed.sequence).collect()
+        appender.closed.drain(..free);
     }
 
     fn appender(&self) -> MutexGuard<'_, Appender> {

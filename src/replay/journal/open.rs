@@ -37,14 +37,19 @@ pub(super) fn open(clock: &Clock, settings: &JournalSettings) -> Result<Opened, 
     let lock = Lock::take(directory).map_err(failed("its lock cannot be taken"))?;
     let lock = lock.ok_or_else(|| JournalError::Locked(directory.clone()))?;
     if settings.discard {
+        // Whatever its state says of who had it last, it may not be to be believed.
+        if lock.hears_another().map_err(failed("its lock cannot be read"))? {
+            return Err(JournalError::Locked(directory.clone()));
+        }
         discard(directory, clock).map_err(failed("cannot be moved aside"))?;
     }
     let before = match State::read(directory).map_err(failed("its state cannot be read"))? {
+        _ if settings.discard => None,
         None => None,
         Some(Ok(state)) => Some(state),
         Some(Err(fault)) => return Err(JournalError::fault(directory.join("state.json"), fault)),
     };
-    let elsewhere = before.as_ref().is_some_and(|state| !state.clean && state.boot_id != settings.boot_id);
+    let elsewhere = before.as_ref().is_some_and(|state| state.is_of_another_kernel(&settings.boot_id));
     if elsewhere && lock.hears_another().map_err(failed("its lock cannot be read"))? {
         return Err(JournalError::Locked(directory.clone()));
     }
@@ -53,7 +58,7 @@ pub(super) fn open(clock: &Clock, settings: &JournalSettings) -> Result<Opened, 
         Some(state) => (state.first, state.last),
         None => (1, 0),
     };
-    if before.is_none() {
+    if before.is_none() && !is_unfinished(directory) {
         if let Some(orphan) = segments(directory).map_err(failed("cannot be listed"))?.first() {
             let file = segment::path(directory, *orphan);
             return Err(JournalError::Damaged(
@@ -67,10 +72,18 @@ pub(super) fn open(clock: &Clock, settings: &JournalSettings) -> Result<Opened, 
     let worthless = elsewhere && before.as_ref().is_some_and(|state| !state.each);
     let mut holes = before.as_ref().map(|state| state.holes.clone()).unwrap_or_default();
     if elsewhere {
-        // Each salt was on disk before it was answered; what was being written was not.
-        holes.extend((first..=last).rev().take(2));
+        // Each salt was on disk before it was answered; what was being written was not: while one
+        // sync takes its time, a segment may be filled, the next begun, and one more made ready.
+        holes.extend((first..=last).rev().take(3));
     }
+    // What a process that was killed left to the kernel is put on disk before this life promises
+    // that it is: with `each` from now on, or by a clean close.
+    let unsynced = before.as_ref().is_some_and(|state| !state.clean);
     let segments = if worthless { Vec::new() } else { load_all(first..=last, &holes, &mut book, settings)? };
+    if unsynced {
+        let on_disk = segments.iter().try_for_each(|segment| segment.file.sync_data());
+        on_disk.map_err(failed("cannot be synced"))?;
+    }
     let (closed, current, next) = arrange(segments, directory)?;
     // One that is empty is as good as new.
     holes.retain(|sequence| closed.iter().any(|closed| closed.sequence == *sequence));
@@ -82,7 +95,7 @@ pub(super) fn open(clock: &Clock, settings: &JournalSettings) -> Result<Opened, 
             Open { file: Arc::new(file), sequence, used: 0, newest: i64::MIN }
         }
     };
-    let log = Log::new(directory, current, next, closed);
+    let log = Log::new(directory, settings.sync != JournalSync::Os, current, next, closed);
     let (first, last) = log.span();
     let now = clock.now();
     let reach = nanos_up(now + settings.window.future + REACH_AHEAD);
@@ -109,7 +122,7 @@ fn floor(clock: &Clock, settings: &JournalSettings, before: Option<&State>) -> O
         return fenced.then_some(fence);
     };
     let kept = (before.floor > i64::MIN).then(|| at(before.floor));
-    if before.clean || before.boot_id == settings.boot_id || before.each {
+    if !before.is_of_another_kernel(&settings.boot_id) || before.each {
         return kept;
     }
     // Another kernel was running and may have lost what it had not put on disk yet. An earlier
@@ -129,7 +142,7 @@ pub(super) fn reset_clock(clock: &Clock, path: &Path, window: Window, boot_id: &
     let state = state.map_err(|fault| JournalError::fault(path.join("state.json"), fault))?;
     let lock = Lock::take(path).map_err(failed("its lock cannot be taken"))?;
     let lock = lock.ok_or_else(|| JournalError::Locked(path.into()))?;
-    let elsewhere = !state.clean && state.boot_id != boot_id;
+    let elsewhere = state.is_of_another_kernel(boot_id);
     if elsewhere && lock.hears_another().map_err(failed("its lock cannot be read"))? {
         return Err(JournalError::Locked(path.into()));
     }
@@ -229,27 +242,39 @@ fn segments(directory: &Path) -> io::Result<Vec<u64>> {
     Ok(numbers)
 }
 
+/// Whether all there is is the first segment with nothing in it: a first start that did not get
+/// as far as the state.
+fn is_unfinished(directory: &Path) -> bool {
+    let empty = |bytes: Vec<u8>| bytes.iter().skip(segment::RECORD).all(|byte| *byte == 0);
+    segments(directory).is_ok_and(|numbers| numbers == [1])
+        && std::fs::read(segment::path(directory, 1)).is_ok_and(empty)
+}
+
 /// Removes what an earlier life had released or could not finish.
-fn remove_below(directory: &Path, first: u64) {
+pub(super) fn remove_below(directory: &Path, first: u64) {
     let left = segments(directory).unwrap_or_default();
     for sequence in left.into_iter().filter(|sequence| *sequence < first) {
         drop(std::fs::remove_file(segment::path(directory, sequence)));
     }
 }
 
-/// Moves everything but the lock aside: nothing is thrown away.
+/// Moves everything but the lock aside: nothing is thrown away. Until the new state is written, the
+/// one that is there is none: a start that is interrupted here does not look like a first one.
 fn discard(directory: &Path, clock: &Clock) -> io::Result<()> {
     let aside: PathBuf = directory.join(format!("discarded-{}", clock.elapsed().as_nanos()));
     std::fs::create_dir(&aside)?;
+    let state = directory.join("state.json");
+    match std::fs::copy(&state, aside.join("state.json")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    std::fs::write(&state, "being discarded\n")?;
+    std::fs::File::open(&state)?.sync_all()?;
+    std::fs::File::open(directory)?.sync_all()?;
     for sequence in segments(directory)? {
         let path = segment::path(directory, sequence);
         std::fs::rename(&path, aside.join(path.file_name().unwrap_or_default()))?;
     }
-    match std::fs::rename(directory.join("state.json"), aside.join("state.json")) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => {
-            tracing::warn!(aside = %aside.display(), "the replay journal was discarded as asked; it starts behind the fence");
-            Ok(())
-        }
-    }
+    tracing::warn!(aside = %aside.display(), "the replay journal was discarded as asked; it starts behind the fence");
+    Ok(())
 }

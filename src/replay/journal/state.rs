@@ -15,7 +15,7 @@ pub(super) struct State {
     pub(super) floor: i64,
     /// Nothing dated beyond this was ever admitted.
     pub(super) reach: i64,
-    /// The kernel that was running.
+    /// The kernel that was running; empty if what was written may be lost even while it runs.
     pub(super) boot_id: String,
     /// Whether everything was on disk when it was closed.
     pub(super) clean: bool,
@@ -33,6 +33,11 @@ const NAME: &str = "state.json";
 const FORMAT: &str = "saltgate replay journal";
 
 impl State {
+    /// Whether what was written may be gone: another kernel ran, or nobody can say which.
+    pub(super) fn is_of_another_kernel(&self, boot_id: &str) -> bool {
+        !self.clean && (self.boot_id != boot_id || boot_id.is_empty())
+    }
+
     /// The state of a journal; `None` where there is none yet.
     pub(super) fn read(directory: &Path) -> io::Result<Option<Result<Self, Fault>>> {
         match std::fs::read(directory.join(NAME)) {

@@ -277,3 +277,181 @@ fn a_clock_that_was_years_ahead_is_recovered_from_behind_the_fence() {
     place.time.set_wall(right + year + Duration::from_secs(1900));
     assert_eq!(spend(&journal, 2, place.clock.now()), Err(ClaimRefused::Reused), "what is remembered stays so");
 }
+
+#[test]
+fn after_a_failed_sync_nothing_is_admitted_and_the_next_start_is_fenced() {
+    let mut place = Place::new();
+    place.settings.sync = JournalSync::Each;
+    let journal = place.open().unwrap();
+    let date = place.clock.now();
+    assert_eq!(spend(&journal, 1, date), Ok(()));
+    let reserved = journal.reserve("KEY").unwrap();
+    journal.kept.fail_next_sync();
+    assert_eq!(spend(&journal, 2, date), Err(ClaimRefused::Unknown));
+    // One that was on its way all the while.
+    let late = journal.claim(reserved, salt(3), date, WINDOW);
+    assert!(matches!(&late, Claim::Now(Err(ClaimRefused::Unknown))));
+    drop(late);
+    std::thread::sleep(Duration::from_millis(1200));
+    assert_eq!(journal.reserve("KEY").err(), Some(Unavailable::OutOfReach));
+    assert!(matches!(journal.health(), Health::Gone(why) if why.contains("until a restart")));
+    drop(journal);
+    assert!(place.open().unwrap().fenced_until().is_some(), "what failed to sync may be gone under the same kernel");
+}
+
+#[test]
+fn a_kernel_that_has_no_id_is_never_the_same() {
+    let mut place = Place::new();
+    place.settings.boot_id = String::new();
+    let journal = place.open().unwrap();
+    assert_eq!(spend(&journal, 1, place.clock.now()), Ok(()));
+    place.kill(journal);
+    assert!(place.open().unwrap().fenced_until().is_some());
+}
+
+#[test]
+fn a_first_start_that_was_interrupted_is_a_first_start_again() {
+    for length in [0, RECORD, (RECORDS as usize + 1) * RECORD] {
+        let place = Place::new();
+        drop(place.open().unwrap());
+        let first = &salts(&place.settings.path)[0].clone();
+        let bytes = fs::read(first).unwrap();
+        files(&place.settings.path).iter().for_each(|file| fs::remove_file(file).unwrap());
+        fs::write(first, &bytes[..length]).unwrap();
+        assert!(place.open().is_ok(), "{length} bytes");
+    }
+}
+
+#[test]
+fn a_discard_that_was_interrupted_does_not_look_like_a_first_start() {
+    let mut place = Place::new();
+    drop(place.open().unwrap());
+    // What is in the way of the new state ends the start behind the moving aside.
+    let obstacle = place.settings.path.join("state.json.new");
+    fs::create_dir(&obstacle).unwrap();
+    place.settings.discard = true;
+    place.refused();
+    fs::remove_dir(&obstacle).unwrap();
+    place.time.advance(Duration::from_secs(1));
+    place.settings.discard = false;
+    assert!(place.refused().contains("--discard-replay-journal"));
+    place.settings.discard = true;
+    assert!(place.open().unwrap().fenced_until().is_some());
+}
+
+#[test]
+fn a_journal_that_is_alive_elsewhere_is_not_discarded() {
+    let mut place = Place::new();
+    drop(place.open().unwrap());
+    let before = files(&place.settings.path);
+    let beating = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let heart = {
+        let (beating, lock) = (beating.clone(), place.settings.path.join("lock"));
+        std::thread::spawn(move || {
+            let mut beats = 1000_u64;
+            while beating.load(std::sync::atomic::Ordering::Relaxed) {
+                beats += 1;
+                use std::os::unix::fs::FileExt;
+                let file = fs::OpenOptions::new().write(true).open(&lock).unwrap();
+                file.write_all_at(&beats.to_le_bytes(), 0).unwrap();
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        })
+    };
+    place.settings.discard = true;
+    assert!(place.refused().contains("another process"));
+    assert_eq!(files(&place.settings.path), before);
+    beating.store(false, std::sync::atomic::Ordering::Relaxed);
+    heart.join().unwrap();
+}
+
+#[test]
+fn segments_that_are_full_are_not_kept_open() {
+    let place = Place::new();
+    let journal = place.open().unwrap();
+    let date = place.clock.now();
+    for n in 0..RECORDS * 5 / 2 {
+        while spend(&journal, n, date) == Err(ClaimRefused::Unknown) {
+            std::thread::yield_now(); // the keeper makes room
+        }
+    }
+    let open = fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
+    let ours = open.filter(|path| path.starts_with(&place.settings.path) && !path.ends_with("lock")).count();
+    assert!(ours <= 3, "{ours}: the one in use, the next, and perhaps one being made");
+    place.kill(journal);
+    drop(place.open().unwrap());
+}
+
+#[test]
+fn forgotten_segments_that_could_not_be_removed_are_removed_once_they_can() {
+    let place = Place::new();
+    let journal = place.open().unwrap();
+    let date = place.clock.now();
+    for n in 0..RECORDS * 3 / 2 {
+        while spend(&journal, n, date) == Err(ClaimRefused::Unknown) {
+            std::thread::yield_now(); // the keeper makes room
+        }
+    }
+    let obstacle = place.settings.path.join("state.json.new");
+    while fs::create_dir(&obstacle).is_err() {
+        std::thread::yield_now(); // a state is being written
+    }
+    place.time.advance(Duration::from_secs(1900));
+    journal.forget();
+    std::thread::sleep(Duration::from_millis(900));
+    assert!(salts(&place.settings.path)[0].ends_with("000000000001.salts"));
+    fs::remove_dir(&obstacle).unwrap();
+    place.time.advance(Duration::from_secs(5));
+    for _ in 0..100 {
+        if !salts(&place.settings.path)[0].ends_with("000000000001.salts") {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("it is there still");
+}
+
+#[test]
+fn what_was_spent_under_a_clock_that_was_years_ahead_keeps_nothing_else_from_being_forgotten() {
+    let place = Place::new();
+    let right = place.clock.now();
+    place.time.set_wall(right + Duration::from_secs(365 * 86_400));
+    let journal = place.open().unwrap();
+    let dates = (0..20).map(|n| place.clock.now() - Duration::from_secs(800) + Duration::from_secs(80 * n));
+    dates.enumerate().for_each(|(n, date)| assert_eq!(spend(&journal, n as u32, date), Ok(())));
+    drop(journal);
+    place.time.set_wall(right);
+    let journal = place.open().unwrap();
+    for n in 0..100 {
+        place.time.advance(Duration::from_secs(100));
+        journal.forget();
+        assert_eq!(spend(&journal, 100 + n, place.clock.now()), Ok(()));
+    }
+    assert!(journal.held() < 50, "{}", journal.held());
+}
+
+#[test]
+fn what_could_not_be_written_is_written_once_it_can() {
+    let place = Place::new();
+    let journal = place.open().unwrap();
+    let date = place.clock.now();
+    let ways: Vec<_> = (0..3).map(|_| journal.reserve("KEY").unwrap()).collect();
+    journal.kept.log.fail_writes(true);
+    for (n, way) in ways.into_iter().enumerate() {
+        let answer = journal.claim(way, salt(n as u32), date, WINDOW);
+        assert!(matches!(answer, Claim::Now(Err(ClaimRefused::Unknown))));
+    }
+    assert_eq!(journal.reserve("KEY").err(), Some(Unavailable::OutOfReach));
+    journal.kept.log.fail_writes(false);
+    for _ in 0..100 {
+        if journal.reserve("KEY").is_ok() {
+            break;
+        }
+        place.time.advance(Duration::from_secs(1));
+        std::thread::sleep(Duration::from_millis(100)); // the keeper mends
+    }
+    assert!(journal.reserve("KEY").is_ok());
+    place.kill(journal);
+    let journal = place.open().unwrap();
+    (0..3).for_each(|n| assert_eq!(spend(&journal, n, date), Err(ClaimRefused::Reused), "{n}"));
+}
