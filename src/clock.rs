@@ -65,8 +65,8 @@ pub struct JumpWatch {
     clock: Clock,
     /// What the wall clock showed when it was last believed, and the elapsed time then.
     believed: (SystemTime, Duration),
-    /// How far off the wall clock is, as last told.
-    told: Skew,
+    /// How far off the wall clock is, as last told, and the elapsed time when that began.
+    told: (Skew, Duration),
 }
 
 /// How far the wall clock is from where elapsed time says it should be.
@@ -95,30 +95,39 @@ impl fmt::Display for Skew {
 impl JumpWatch {
     /// What a clock that is disciplined step by step may differ without being said to jump.
     pub const TOLERANCE: Duration = Duration::from_secs(60);
+    /// After so long a clock that was set is taken to have been set right.
+    pub const BELIEVED_AFTER: Duration = Duration::from_secs(3600);
 
     /// Believes the wall clock as it is now.
     pub fn new(clock: Clock) -> Self {
         let believed = (clock.now(), clock.elapsed());
-        Self { clock, believed, told: Skew::None }
+        Self { told: (Skew::None, believed.1), clock, believed }
     }
 
     /// How far off the wall clock is now, and whether it jumped since it was last asked: by more
     /// than the tolerance, away or back.
     pub fn look(&mut self) -> (Skew, bool) {
-        let passed = self.clock.elapsed().saturating_sub(self.believed.1);
+        let (now, elapsed) = (self.clock.now(), self.clock.elapsed());
+        let passed = elapsed.saturating_sub(self.believed.1);
         let expected = self.believed.0.checked_add(passed).unwrap_or(self.believed.0);
-        let skew = match self.clock.now().duration_since(expected) {
+        let skew = match now.duration_since(expected) {
             Ok(ahead) if ahead > Self::TOLERANCE => Skew::Ahead(ahead),
             Err(behind) if behind.duration() > Self::TOLERANCE => Skew::Behind(behind.duration()),
             _ => Skew::None,
         };
+        let (told, since) = self.told;
+        let jumped = skew.seconds().abs_diff(told.seconds()) > Self::TOLERANCE.as_secs();
+        if jumped {
+            self.told = (skew, elapsed);
+        } else if skew != Skew::None && elapsed.saturating_sub(since) >= Self::BELIEVED_AFTER {
+            self.believed = (now, elapsed);
+            self.told = (Skew::None, elapsed);
+            return (Skew::None, false);
+        }
         if skew == Skew::None {
             // Small steps add up over months without ever being a jump.
-            self.believed = (self.clock.now(), self.clock.elapsed());
-        }
-        let jumped = skew.seconds().abs_diff(self.told.seconds()) > Self::TOLERANCE.as_secs();
-        if jumped || skew == Skew::None {
-            self.told = skew;
+            self.believed = (now, elapsed);
+            self.told = (skew, elapsed);
         }
         (skew, jumped)
     }
@@ -224,12 +233,16 @@ mod tests {
         assert_eq!(watch.look(), (Skew::None, false), "a small step");
         hands.set_wall(clock.now() + hour);
         assert_eq!(watch.look(), (Skew::Ahead(hour), true));
-        hands.advance(hour);
+        hands.advance(hour / 2);
         assert_eq!(watch.look(), (Skew::Ahead(hour), false), "still off, and told before");
         hands.set_wall(clock.now() - 3 * hour);
         assert_eq!(watch.look(), (Skew::Behind(2 * hour), true));
         hands.set_wall(clock.now() + 2 * hour);
         assert_eq!(watch.look(), (Skew::None, true), "set right again");
+        hands.set_wall(clock.now() + hour);
+        assert_eq!(watch.look(), (Skew::Ahead(hour), true));
+        hands.advance(hour);
+        assert_eq!(watch.look(), (Skew::None, false), "after an hour it is believed");
         assert_eq!(Skew::Behind(2 * hour).to_string(), "2h behind where elapsed time says it should be");
     }
 
