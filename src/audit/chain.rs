@@ -7,6 +7,13 @@ use sha2::{Digest, Sha256};
 
 /// The version of what is written. A reader refuses a newer one by name.
 pub(super) const FORMAT: u64 = 1;
+/// Digits of an instance.
+const INSTANCE: usize = 16;
+
+/// Whether this is the name of a process.
+pub(super) fn is_instance(text: &str) -> bool {
+    text.len() == INSTANCE && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
 
 /// SHA-256 of a line, without its line end.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -119,7 +126,7 @@ impl FromStr for Head {
     fn from_str(text: &str) -> Result<Self, NotAHead> {
         let parts: Vec<&str> = text.trim().split('/').collect();
         let [instance, file, line, hash] = parts[..] else { return Err(NotAHead) };
-        if !super::files::is_instance(instance) {
+        if !is_instance(instance) {
             return Err(NotAHead);
         }
         let number = |text: &str| text.parse().ok().filter(|n| *n > 0).ok_or(NotAHead);

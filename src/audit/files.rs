@@ -11,10 +11,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 
-use super::chain::FORMAT;
+use super::chain::{FORMAT, is_instance};
 
-/// Digits of an instance.
-const INSTANCE: usize = 16;
 /// The most bytes of a line; no line that is written comes near.
 const MAX_LINE: u64 = 1 << 20;
 
@@ -55,10 +53,6 @@ impl fmt::Display for ReadError {
 }
 
 impl std::error::Error for ReadError {}
-
-pub(super) fn is_instance(text: &str) -> bool {
-    text.len() == INSTANCE && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-}
 
 /// A name that no other process has.
 pub(super) fn new_instance() -> io::Result<String> {

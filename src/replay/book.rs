@@ -18,13 +18,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::ledger::{KeyTag, Ledger};
+use super::ledger::{GENERATIONS, KeyTag, Ledger};
 use super::table::{Table, Tag};
 use super::{ClaimRefused, Floor, OutOfWindow, Reservation, Room, SaltId, Unavailable, Window};
 use crate::clock::Clock;
 
-/// Four by date, and one for [`STRAYS`].
-pub(super) const GENERATIONS: usize = 5;
 /// What an earlier life spent with a date that this one cannot admit yet: the clock was ahead then,
 /// or is behind now. Its time may come in years, and nothing else is to wait for it.
 const STRAYS: usize = GENERATIONS - 1;

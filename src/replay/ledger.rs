@@ -2,7 +2,10 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::{Reservation, Room, Unavailable, book::GENERATIONS};
+use super::{Reservation, Room, Unavailable};
+
+/// Four by date, and one for what an earlier life spent far ahead of them.
+pub(super) const GENERATIONS: usize = 5;
 
 const SHARDS: usize = 16;
 

@@ -51,8 +51,7 @@ use tokio::time::timeout;
 
 use self::script::{Keys, Verdict};
 use self::server::{Server, Trouble};
-use super::book::GENERATIONS;
-use super::ledger::Ledger;
+use super::ledger::{GENERATIONS, Ledger};
 use super::{
     Claim, ClaimRefused, Floor, Health, OutOfWindow, Reach, Reservation, Room, SaltId, SpentSalts, Unavailable,
     WhenNew, Window,
