@@ -79,12 +79,12 @@ impl Book {
 
     /// Remembers salts that were spent in an earlier life. What is at or below the floor need not
     /// be.
-    pub(super) fn recall(&mut self, spent: impl Iterator<Item = (SaltId, i64, KeyTag)>, window: Window) {
+    pub(super) fn recall(&self, spent: impl Iterator<Item = (SaltId, i64, KeyTag)>, window: Window) {
         let (now, elapsed, floor) = (self.clock.now(), self.clock.elapsed(), self.floor_nanos());
         let newest = now.checked_add(window.future).map_or(i64::MAX, nanos_up);
         let mut places = self.ledger.recalling();
         for (salt, nanos, key) in spent.filter(|(_, nanos, _)| *nanos > floor) {
-            let Ok(shard) = self.shards[usize::from(salt[0]) % SHARDS].get_mut() else { continue };
+            let Ok(mut shard) = self.shard(salt).lock() else { continue };
             let expires = elapsed.saturating_add(its_time(at(nanos), now, window));
             // It is there already if a claim was written twice.
             let home = if nanos > newest { STRAYS } else { generation(nanos, window) };

@@ -99,7 +99,7 @@ impl Ledger {
     /// Places for salts that were spent in an earlier life: they are held, whatever the limits are
     /// now.
     pub(super) fn recalling(&self) -> Recalling<'_> {
-        Recalling { ledger: self, last: None }
+        Recalling { ledger: self, run: None }
     }
 
     fn shard(&self, key: KeyTag) -> &Mutex<HashMap<KeyTag, Arc<Tally>>> {
@@ -119,26 +119,36 @@ impl Ledger {
     }
 }
 
-/// See [`Ledger::recalling`].
+/// See [`Ledger::recalling`]. Salts of one key come in runs, and are counted a run at a time.
 pub(super) struct Recalling<'l> {
     ledger: &'l Ledger,
-    /// Salts of one key come in runs.
-    last: Option<(KeyTag, Arc<Tally>)>,
+    run: Option<(KeyTag, [usize; GENERATIONS])>,
 }
 
 impl Recalling<'_> {
     pub(super) fn hold(&mut self, key: KeyTag, generation: usize) {
-        let tally = match self.last.take() {
-            Some((last, tally)) if last == key => tally,
-            _ => match self.ledger.shard(key).lock() {
-                Ok(mut tallies) => tallies.entry(key).or_default().clone(),
-                Err(_) => Arc::default(),
-            },
-        };
-        tally.taken.fetch_add(1, Ordering::AcqRel);
-        tally.held[generation].fetch_add(1, Ordering::AcqRel);
-        self.ledger.taken.fetch_add(1, Ordering::AcqRel);
-        self.last = Some((key, tally));
+        if self.run.is_none_or(|(run, _)| run != key) {
+            self.count();
+        }
+        self.run.get_or_insert((key, [0; GENERATIONS])).1[generation] += 1;
+    }
+
+    fn count(&mut self) {
+        let Some((key, held)) = self.run.take() else { return };
+        let Ok(mut tallies) = self.ledger.shard(key).lock() else { return };
+        let tally = tallies.entry(key).or_default();
+        let all = held.iter().sum();
+        tally.taken.fetch_add(all, Ordering::AcqRel);
+        for (place, held) in tally.held.iter().zip(held) {
+            place.fetch_add(held, Ordering::AcqRel);
+        }
+        self.ledger.taken.fetch_add(all, Ordering::AcqRel);
+    }
+}
+
+impl Drop for Recalling<'_> {
+    fn drop(&mut self) {
+        self.count();
     }
 }
 

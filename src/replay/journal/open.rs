@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fs::OpenOptions;
 use std::io;
+use std::num::NonZero;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -171,10 +172,21 @@ fn load_all(
         () if sequence + 2 > last => Ending::Open,
         () => Ending::Full,
     };
-    numbers.map(|sequence| load(sequence, ending(sequence), book, settings)).collect()
+    let numbers: Vec<u64> = numbers.collect();
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(numbers.len());
+    let share = numbers.len().div_ceil(threads.max(1)).max(1);
+    let book = &*book;
+    // What a machine has to read through at a start it reads with all its cores.
+    let loaded = std::thread::scope(|scope| {
+        let load_share = |share: &[u64]| share.iter().map(|n| load(*n, ending(*n), book, settings)).collect::<Vec<_>>();
+        let threads: Vec<_> = numbers.chunks(share).map(|share| scope.spawn(move || load_share(share))).collect();
+        threads.into_iter().map(|thread| thread.join()).collect::<Vec<_>>()
+    });
+    let died = |_| JournalError::io(&settings.path, "cannot be loaded", io::Error::other("a thread ended early"));
+    loaded.into_iter().flat_map(|share| share.map_or_else(|error| vec![Err(died(error))], |share| share)).collect()
 }
 
-fn load(sequence: u64, ending: Ending, book: &mut Book, settings: &JournalSettings) -> Result<Open, JournalError> {
+fn load(sequence: u64, ending: Ending, book: &Book, settings: &JournalSettings) -> Result<Open, JournalError> {
     let path = segment::path(&settings.path, sequence);
     let bytes = std::fs::read(&path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => JournalError::Damaged(path.clone(), "is missing".into()),
