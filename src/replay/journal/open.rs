@@ -183,7 +183,7 @@ fn load_all(
         threads.into_iter().map(|thread| thread.join()).collect::<Vec<_>>()
     });
     let died = |_| JournalError::io(&settings.path, "cannot be loaded", io::Error::other("a thread ended early"));
-    loaded.into_iter().flat_map(|share| share.map_or_else(|error| vec![Err(died(error))], |share| share)).collect()
+    loaded.into_iter().flat_map(|share| share.unwrap_or_else(|error| vec![Err(died(error))])).collect()
 }
 
 fn load(sequence: u64, ending: Ending, book: &Book, settings: &JournalSettings) -> Result<Open, JournalError> {
