@@ -2,12 +2,13 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::lock::{BEAT, Lock};
 use super::log::Log;
@@ -31,6 +32,9 @@ pub(super) struct Kept {
     /// What is wrong, in words.
     trouble: Mutex<Option<String>>,
     calls: Mutex<Sender<Call>>,
+    /// The date up to which claims are admitted, in nanoseconds since 1970: what the reach on disk
+    /// covers.
+    covered: AtomicI64,
 }
 
 enum Call {
@@ -38,6 +42,8 @@ enum Call {
     Work,
     /// The floor has risen.
     Forgot,
+    /// A date is to be covered by the reach on disk; tells whether it is.
+    Cover(i64, oneshot::Sender<bool>),
 }
 
 /// The running thread. Dropping it closes the journal, cleanly if it can be.
@@ -71,6 +77,18 @@ impl Kept {
     #[cfg(test)]
     pub(super) fn fail_next_sync(&self) {
         self.log.fail_next_sync();
+    }
+
+    /// Whether the fence of a life that begins after this one was lost covers a date.
+    pub(super) fn covers(&self, nanos: i64) -> bool {
+        nanos <= self.covered.load(Ordering::Acquire)
+    }
+
+    /// Waits until it does.
+    pub(super) async fn cover(&self, nanos: i64) -> bool {
+        let (tell, told) = oneshot::channel();
+        self.call(Call::Cover(nanos, tell));
+        told.await.unwrap_or(false)
     }
 
     pub(super) fn forgot(&self) {
@@ -113,6 +131,7 @@ pub(super) fn start(clock: Clock, settings: &JournalSettings, opened: Opened) ->
         on_disk: watch::Sender::new(Some(0)),
         trouble: Mutex::default(),
         calls: Mutex::new(calls),
+        covered: AtomicI64::new(covered(&state)),
     });
     let mut work = Work {
         clock,
@@ -159,6 +178,11 @@ impl Drop for Keeper {
     }
 }
 
+/// The date up to which a fence covers what is admitted by this state.
+fn covered(state: &State) -> i64 {
+    state.reach.saturating_sub(i64::try_from(REACH_LEFT.as_nanos()).unwrap_or(i64::MAX))
+}
+
 struct Work {
     clock: Clock,
     directory: PathBuf,
@@ -184,10 +208,17 @@ impl Work {
                 return self.close();
             }
             // Whatever else was called for meanwhile is done with this.
-            let mut forgot = matches!(call, Ok(Call::Forgot));
-            called.try_iter().for_each(|call| forgot |= matches!(call, Call::Forgot));
+            let mut forgot = false;
             if matches!(call, Err(RecvTimeoutError::Disconnected)) {
                 return self.close();
+            }
+            for call in call.into_iter().chain(called.try_iter()) {
+                match call {
+                    Call::Work => {}
+                    Call::Forgot => forgot = true,
+                    // Whoever asked may be gone.
+                    Call::Cover(nanos, tell) => drop(tell.send(self.cover(nanos))),
+                }
             }
             if self.sync != JournalSync::Os {
                 self.put_on_disk();
@@ -265,6 +296,18 @@ impl Work {
         self.kept.log.is_broken().then(|| "cannot be written".to_owned())
     }
 
+    /// Makes the reach on disk cover a date that lies beyond it: after the clock was set forward, say,
+    /// or with a window that was made wider.
+    fn cover(&mut self, nanos: i64) -> bool {
+        if !self.kept.covers(nanos) {
+            let reach = nanos.saturating_add(i64::try_from(REACH_AHEAD.as_nanos()).unwrap_or(i64::MAX));
+            if let Err(error) = self.write_state(State { reach, ..self.state.clone() }) {
+                self.kept.trouble(Some(format!("its state cannot be written: {error}")));
+            }
+        }
+        self.kept.covers(nanos)
+    }
+
     /// Keeps the reach on disk ahead of the dates that can be admitted, and says what is wrong.
     fn reach_further(&mut self) -> Option<String> {
         let now = self.clock.now();
@@ -294,6 +337,7 @@ impl Work {
 
     fn write_state(&mut self, state: State) -> io::Result<()> {
         state.write(&self.directory)?;
+        self.kept.covered.fetch_max(covered(&state), Ordering::AcqRel);
         self.state = state;
         Ok(())
     }

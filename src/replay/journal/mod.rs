@@ -35,7 +35,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::book::Book;
+use super::book::{Book, nanos};
 use super::{Claim, ClaimRefused, Floor, Health, Reservation, Room, SaltId, SpentSalts, Unavailable, WhenNew, Window};
 use crate::clock::Clock;
 use keeper::{Keeper, Kept};
@@ -137,6 +137,16 @@ impl Journal {
     fn book(&self) -> &Book {
         &self.kept.book
     }
+
+    fn spend(&self, place: Reservation, salt: SaltId, date: SystemTime, window: Window) -> Claim<'_> {
+        let log = &self.kept.log;
+        let spent = self.book().spend(place, salt, date, window, |key, nanos| log.append(&Record { salt, nanos, key }));
+        match spent {
+            Err(refused) => Claim::Now(Err(refused)),
+            Ok(Err(NotWritten)) => Claim::Now(Err(ClaimRefused::Unknown)),
+            Ok(Ok(appended)) => self.kept.on_disk(appended),
+        }
+    }
 }
 
 impl SpentSalts for Journal {
@@ -155,12 +165,16 @@ impl SpentSalts for Journal {
     }
 
     fn claim(&self, place: Reservation, salt: SaltId, date: SystemTime, window: Window) -> Claim<'_> {
-        let log = &self.kept.log;
-        let spent = self.book().spend(place, salt, date, window, |key, nanos| log.append(&Record { salt, nanos, key }));
-        match spent {
-            Err(refused) => Claim::Now(Err(refused)),
-            Ok(Err(NotWritten)) => Claim::Now(Err(ClaimRefused::Unknown)),
-            Ok(Ok(appended)) => self.kept.on_disk(appended),
+        // What is refused anyway needs no cover.
+        let beyond = nanos(date).filter(|nanos| !self.kept.covers(*nanos));
+        match beyond.filter(|_| window.judge(date, self.clock.now(), self.floor()).is_ok()) {
+            None => self.spend(place, salt, date, window),
+            Some(nanos) => Claim::Later(Box::pin(async move {
+                if !self.kept.cover(nanos).await {
+                    return Err(ClaimRefused::Unknown);
+                }
+                self.spend(place, salt, date, window).answer().await
+            })),
         }
     }
 

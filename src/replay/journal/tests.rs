@@ -7,6 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::segment::{RECORD, RECORDS};
 use super::*;
 use crate::clock::ManualTime;
+use crate::replay::OutOfWindow;
 
 const WINDOW: Window = Window { past: Duration::from_secs(900), future: Duration::from_secs(900) };
 
@@ -454,4 +455,21 @@ fn what_could_not_be_written_is_written_once_it_can() {
     place.kill(journal);
     let journal = place.open().unwrap();
     (0..3).for_each(|n| assert_eq!(spend(&journal, n, date), Err(ClaimRefused::Reused), "{n}"));
+}
+
+#[test]
+fn a_claim_right_after_a_jump_of_the_clock_is_covered_by_the_fence_of_the_next_boot() {
+    let mut place = Place::new();
+    let journal = place.open().unwrap();
+    let right = place.clock.now();
+    let hour = Duration::from_secs(3600);
+    place.time.set_wall(right + hour);
+    let date = right + hour;
+    assert_eq!(spend(&journal, 1, date), Ok(()));
+    place.kill(journal);
+    place.settings.boot_id = "two".into();
+    place.time.set_wall(right);
+    let journal = place.open().unwrap();
+    place.time.advance(hour);
+    assert_eq!(spend(&journal, 1, date), Err(ClaimRefused::OutOfWindow(OutOfWindow::BelowFloor)));
 }
