@@ -13,7 +13,9 @@ use std::time::Duration;
 use saltgate::clock::Clock;
 use serde_json::Value;
 
-use crate::harness::{Files, Gate, SEGMENT, Upstream, answer, but_delete, delete, get, service, signed, until};
+use crate::harness::{
+    Files, Gate, PATIENCE, SEGMENT, Upstream, answer, but_delete, delete, get, service, signed, until,
+};
 use crate::operations::{Process, saltgate, text, told};
 
 fn audit(command: &str, files: &Files, more: &[&str]) -> (Option<i32>, String) {
@@ -365,9 +367,14 @@ fn the_record_is_read_while_it_is_written_and_every_head_on_the_way_holds() {
     let directory = files.dir.path().join("record");
     let mut kept = Vec::new();
     killed(&files, |process| {
-        for _ in 0..20 {
+        let (clock, mut files) = (Clock::system(), 0);
+        let began = clock.elapsed();
+        // Until it was read often enough, and enough was written meanwhile, however busy the machine is.
+        while kept.len() < 20 || files <= 5 {
+            assert!(clock.elapsed() - began < PATIENCE, "{} heads, {files} files", kept.len());
             let report = verify(&directory, &kept, Retention::Forever).unwrap();
             assert_eq!(report.faults, []);
+            files = report.files;
             assert_eq!(unknown(&directory).unwrap(), Vec::<Value>::new(), "what is on its way is not unknown");
             kept.extend(heads(&directory).unwrap());
             pause(5_000);
