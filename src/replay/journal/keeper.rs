@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -32,6 +32,8 @@ pub(super) struct Kept {
     /// What is wrong, in words.
     trouble: Mutex<Option<String>>,
     calls: Mutex<Sender<Call>>,
+    /// Whether the keeper was told that room is getting short, and has not looked yet.
+    asked_for_room: AtomicBool,
     /// The date up to which claims are admitted, in nanoseconds since 1970: what the reach on disk
     /// covers.
     covered: AtomicI64,
@@ -56,7 +58,8 @@ pub(super) struct Keeper {
 impl Kept {
     /// The answer of a claim whose record was the so-manieth.
     pub(super) fn on_disk(&self, appended: u64) -> Claim<'_> {
-        if self.log.is_short() {
+        // Once, not with every claim until the room is made.
+        if self.log.is_short() && !self.asked_for_room.swap(true, Ordering::AcqRel) {
             self.call(Call::Work);
         }
         if !self.each {
@@ -131,6 +134,7 @@ pub(super) fn start(clock: Clock, settings: &JournalSettings, opened: Opened) ->
         on_disk: watch::Sender::new(Some(0)),
         trouble: Mutex::default(),
         calls: Mutex::new(calls),
+        asked_for_room: AtomicBool::new(false),
         covered: AtomicI64::new(covered(&state)),
     });
     let mut work = Work {
@@ -226,6 +230,7 @@ impl Work {
             let now = self.clock.elapsed();
             if now.saturating_sub(tried) >= RETRY || self.kept.log.is_short() {
                 tried = now;
+                self.kept.asked_for_room.store(false, Ordering::Release);
                 self.doubt();
                 self.kept.log.mend();
                 let trouble = self.make_room();
