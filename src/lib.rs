@@ -30,4 +30,5 @@ pub mod replay;
 pub mod serve;
 pub mod stack;
 pub mod telemetry;
+pub mod throttle;
 pub mod upstream;

@@ -99,6 +99,10 @@ pub enum Refused {
     BodyTooLarge,
     /// The body did not come in time.
     BodyTooSlow,
+    /// Too many signatures from this address failed; for so long no more may.
+    FailedTooOften(Duration),
+    /// The key has as many requests in flight as one key may have.
+    KeyBusy,
     /// The key holds its share of the replay memory.
     KeyShareSpent,
     /// Every slot is taken.
@@ -216,7 +220,7 @@ impl Refusal for Refused {
             Self::MalformedRequest(_) | Self::ExpectationFailed => Reason::MalformedRequest,
             Self::TargetTooLong | Self::HeadersTooLarge | Self::BodyTooLarge => Reason::TooLarge,
             Self::BodyTooSlow => Reason::TooSlow,
-            Self::KeyShareSpent => Reason::Throttled,
+            Self::FailedTooOften(_) | Self::KeyBusy | Self::KeyShareSpent => Reason::Throttled,
             Self::Overloaded => Reason::Overloaded,
             Self::Fenced(_) => Reason::Fenced,
             Self::ReplayFull => Reason::ReplayFull,
@@ -247,6 +251,14 @@ impl Refusal for Refused {
             Self::HeadersTooLarge => Answer::new(431, "HeadersTooLarge", "The header section is too large.").closing(),
             Self::BodyTooLarge => Answer::new(413, "PayloadTooLarge", "The body is too large.").closing(),
             Self::BodyTooSlow => Answer::new(408, "RequestTimeout", "The body did not come in time.").closing(),
+            Self::FailedTooOften(left) => Answer {
+                retry_after: Some(whole_seconds(left)),
+                ..Answer::new(429, "TooManyRequests", "Too many requests from this address were not authorized.")
+            },
+            Self::KeyBusy => Answer {
+                retry_after: Some(1),
+                ..Answer::new(429, "TooManyRequests", "This key has too many requests in flight.")
+            },
             Self::KeyShareSpent => Answer {
                 retry_after: Some(60),
                 ..Answer::new(429, "TooManyRequests", "This key has sent too many requests within the window.")

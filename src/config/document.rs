@@ -6,6 +6,8 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::throttle::Rate;
+
 /// One thing that is wrong, as one line: where, what, and what was expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -118,6 +120,9 @@ pub(super) struct Section<'s> {
     pub(super) at: usize,
     known: Vec<&'static str>,
 }
+
+/// What a rate looks like.
+const RATE: &str = "a rate such as \"100/hour\": a number, and second, minute, hour or day";
 
 type Value<'s> = Spanned<DeValue<'s>>;
 
@@ -346,6 +351,19 @@ impl<'s> Section<'s> {
         };
         self.setting(source, name, Some((default, default.to_string())), "a whole number of at least 1", read)
             .unwrap_or(default)
+    }
+
+    /// So many per so long.
+    pub(super) fn rate(&mut self, source: &mut Source<'s>, name: &'static str, default: Rate) -> Rate {
+        let read = |_: &mut Source<'s>, _, _: &str, value| {
+            let DeValue::String(text) = value else { return Some(Err(String::new())) };
+            Some(match text.parse::<Rate>() {
+                Ok(rate) => Ok((rate, quoted(&rate.to_string()))),
+                Err(_) => Err(format!("{} is no rate", quoted(&text))),
+            })
+        };
+        let written = Some((default, quoted(&default.to_string())));
+        self.setting(source, name, written, RATE, read).unwrap_or(default)
     }
 
     /// A duration of at least `least`, at most a day.

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use crate::policy::Routes;
 use crate::replay::Window;
+use crate::throttle::Rate;
 
 pub use self::redis::{Hidden, OnFailover, Redis};
 pub use document::{Fault, Setting};
@@ -33,6 +34,7 @@ pub const NEEDS_RESTART: &[&str] = &[
     "audit.",
     "limits.max_connections",
     "limits.max_in_flight",
+    "limits.failed_signatures_per_client",
     "limits.header_timeout",
     "limits.write_timeout",
     "limits.idle_timeout",
@@ -224,6 +226,8 @@ pub enum Sync {
 pub struct Limits {
     pub max_connections: usize,
     pub max_in_flight: usize,
+    pub max_in_flight_per_key: usize,
+    pub failed_signatures_per_client: Rate,
     pub max_header_bytes: usize,
     pub max_target_bytes: usize,
     pub max_body_bytes: usize,
@@ -517,7 +521,8 @@ danger_no_record = true
         };
         let old = load(SOUND);
         let new = load(&format!("{SOUND}[limits]\nmax_in_flight = 5\nmax_body_bytes = 10\n"));
-        assert_eq!(old.needs_restart(&new), ["limits.max_in_flight"]);
+        // The share of a key follows from the whole.
+        assert_eq!(old.needs_restart(&new), ["limits.max_in_flight", "limits.max_in_flight_per_key"]);
         assert_ne!(old.hash(), new.hash());
         assert_eq!(new.describe(false).lines().filter(|line| line.starts_with("limits.")).count(), 2);
     }

@@ -11,8 +11,11 @@ use super::{
 };
 use crate::policy::{Role, Route, Routes};
 use crate::replay::Window;
+use crate::throttle::Rate;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
+/// Far above what a client that is merely wrong sends, and nothing to guess a secret by.
+const FAILED_SIGNATURES: Rate = Rate { count: 1_000, per: Duration::from_secs(60) };
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn seconds(n: u64) -> Duration {
@@ -394,11 +397,19 @@ fn audit<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> Option<Audit> {
     audit
 }
 
+/// A quarter, and all where a quarter would be too few to work with.
+fn share_of_one_key(max_in_flight: usize) -> usize {
+    (max_in_flight / 4).max(64).min(max_in_flight)
+}
+
 fn limits<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> Limits {
     let mut section = root.section(s, "limits");
+    let max_in_flight = section.count(s, "max_in_flight", 1_024);
     let limits = Limits {
         max_connections: section.count(s, "max_connections", 10_000),
-        max_in_flight: section.count(s, "max_in_flight", 1_024),
+        max_in_flight,
+        max_in_flight_per_key: section.count(s, "max_in_flight_per_key", share_of_one_key(max_in_flight)),
+        failed_signatures_per_client: section.rate(s, "failed_signatures_per_client", FAILED_SIGNATURES),
         max_header_bytes: section.size(s, "max_header_bytes", 16 << 10),
         max_target_bytes: section.size(s, "max_target_bytes", 4 << 10),
         max_body_bytes: section.size(s, "max_body_bytes", 64 << 10),

@@ -13,6 +13,7 @@ use subtle::Choice;
 
 use crate::credential::{Credentials, Secret, SigningKey};
 use crate::policy::{Owner, Role};
+use crate::throttle::InFlight;
 
 /// A key as its source describes it.
 pub struct Entry {
@@ -39,6 +40,8 @@ pub struct Caller {
     pub owner: Owner,
     /// The role; `None` reaches nothing.
     pub role: Option<Role>,
+    /// Its requests in flight.
+    pub in_flight: InFlight,
     active: bool,
     expires: Option<SystemTime>,
     /// A key with one secret has a decoy for its second.
@@ -112,6 +115,7 @@ impl Directory {
                 api_key: api_key.clone(),
                 owner: entry.owner,
                 role: entry.role,
+                in_flight: InFlight::default(),
                 active: entry.active,
                 expires: entry.expires,
                 signing,
@@ -123,11 +127,24 @@ impl Directory {
             api_key: "".into(),
             owner: nobody,
             role: None,
+            in_flight: InFlight::default(),
             active: false,
             expires: None,
             signing: [decoy()?, decoy()?],
         };
         Ok(Self { callers, decoy })
+    }
+
+    /// This snapshot after that one: a key's requests in flight are counted on.
+    #[must_use]
+    pub fn after(mut self, before: &Self) -> Self {
+        for (api_key, caller) in &mut self.callers {
+            // Nobody else has a caller of a snapshot that is not in force yet.
+            if let (Some(caller), Some(before)) = (Arc::get_mut(caller), before.callers.get(api_key)) {
+                caller.in_flight = before.in_flight.clone();
+            }
+        }
+        self
     }
 
     /// Whose signature this is. Always one look-up and two MACs.

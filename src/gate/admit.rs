@@ -1,11 +1,10 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use tokio::sync::OwnedSemaphorePermit;
-
 use super::{Authenticated, Gate, Observation, Process};
 use crate::refusal::Refused;
 use crate::replay::{Reservation, Unavailable};
+use crate::throttle::{NoSlot, Slot};
 
 /// Is there a slot, and is every part in reach that will be needed? While nothing is spent.
 pub struct Admit(Arc<Process>);
@@ -13,7 +12,7 @@ pub struct Admit(Arc<Process>);
 /// A request that has its slot, and its place in the replay memory.
 pub struct Admitted<B> {
     authenticated: Authenticated<B>,
-    slot: OwnedSemaphorePermit,
+    slot: Slot,
     place: Reservation,
 }
 
@@ -29,7 +28,10 @@ impl<B: Send> Gate<Authenticated<B>> for Admit {
     type Refusal = Refused;
 
     async fn decide(&self, authenticated: Authenticated<B>, _: &mut Observation) -> Result<Admitted<B>, Refused> {
-        let slot = self.0.slots.clone().try_acquire_owned().map_err(|_| Refused::Overloaded)?;
+        let slot = self.0.slots.take(&authenticated.caller().in_flight).map_err(|no_slot| match no_slot {
+            NoSlot::All => Refused::Overloaded,
+            NoSlot::Key => Refused::KeyBusy,
+        })?;
         if !self.0.record.is_ready() {
             return Err(Refused::RecordUnavailable);
         }
@@ -45,7 +47,7 @@ impl<B: Send> Gate<Authenticated<B>> for Admit {
 }
 
 impl<B> Admitted<B> {
-    pub(super) fn into_parts(self) -> (Authenticated<()>, OwnedSemaphorePermit, Reservation, B) {
+    pub(super) fn into_parts(self) -> (Authenticated<()>, Slot, Reservation, B) {
         let (authenticated, body) = self.authenticated.take_body();
         (authenticated, self.slot, self.place, body)
     }

@@ -49,11 +49,14 @@ impl<B: Send> Gate<Head<B>> for Authenticate {
         let Identified { caller, salt_id } = identified.map_err(|unidentified| {
             seen.claims(credentials.api_key());
             seen.dated(date, false);
-            match unidentified {
+            let refused = match unidentified {
                 Unidentified::Unknown => Refused::UnknownKey,
                 Unidentified::Inactive(_) => Refused::InactiveKey,
                 Unidentified::Mismatch(_) => Refused::SignatureMismatch,
-            }
+            };
+            // Only now is the address asked about: a valid signature never is.
+            let throttled = self.0.failed_signatures.failed(head.client(), self.0.clock.elapsed());
+            throttled.map_or_else(Refused::FailedTooOften, |()| refused)
         })?;
         seen.is_of(&caller);
         seen.dated(date, true);

@@ -2,12 +2,12 @@ use std::ops::Deref;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Admitted, Authenticated, Gate, Observation};
 use crate::refusal::Refused;
 use crate::replay::Reservation;
 use crate::telemetry::Stage;
+use crate::throttle::Slot;
 
 /// The body, whole and small. Nothing is spent if it does not come.
 pub struct Read;
@@ -15,7 +15,7 @@ pub struct Read;
 /// A request that is all there: everything after needs nothing more of the client.
 pub struct Whole {
     authenticated: Authenticated<()>,
-    slot: OwnedSemaphorePermit,
+    slot: Slot,
     place: Reservation,
     body: Bytes,
 }
@@ -62,7 +62,7 @@ where
 }
 
 impl Whole {
-    pub(super) fn into_parts(self) -> (Authenticated<()>, OwnedSemaphorePermit, Reservation, Bytes) {
+    pub(super) fn into_parts(self) -> (Authenticated<()>, Slot, Reservation, Bytes) {
         (self.authenticated, self.slot, self.place, self.body)
     }
 }

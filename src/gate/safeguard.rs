@@ -1,9 +1,8 @@
 use std::ops::Deref;
 
-use tokio::sync::OwnedSemaphorePermit;
-
 use super::{Authorized, Gate, Observation};
 use crate::refusal::RefusedAfterSpend;
+use crate::throttle::Slot;
 
 /// The last look before the point of no return: freeze, budget, linked automations stand here
 /// once they can be configured. Until then the configuration refuses them by name, and what is
@@ -26,7 +25,7 @@ impl Gate<Authorized> for Safeguard {
 
 impl Cleared {
     /// The slot, for as long as the answer takes. The request is over.
-    pub(super) fn into_slot(self) -> OwnedSemaphorePermit {
+    pub(super) fn into_slot(self) -> Slot {
         self.authorized.into_routed().into_fresh().into_slot()
     }
 }

@@ -2,12 +2,12 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Authenticated, Gate, Observation, Process, Whole};
 use crate::refusal::RefusedAfterSpend;
 use crate::replay::{ClaimRefused, OutOfWindow};
 use crate::telemetry::Stage;
+use crate::throttle::Slot;
 
 /// This salt, once (contract §3).
 pub struct Spend(Arc<Process>);
@@ -15,7 +15,7 @@ pub struct Spend(Arc<Process>);
 /// A request whose salt nobody had spent before.
 pub struct Fresh {
     authenticated: Authenticated<()>,
-    slot: OwnedSemaphorePermit,
+    slot: Slot,
     body: Bytes,
 }
 
@@ -53,7 +53,7 @@ impl Fresh {
         &self.body
     }
 
-    pub(super) fn into_slot(self) -> OwnedSemaphorePermit {
+    pub(super) fn into_slot(self) -> Slot {
         self.slot
     }
 }

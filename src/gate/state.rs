@@ -3,7 +3,6 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use http::HeaderValue;
-use tokio::sync::Semaphore;
 
 use super::{RequestIds, Tasks};
 use crate::audit;
@@ -14,6 +13,7 @@ use crate::ownership::Ownership;
 use crate::policy::Routes;
 use crate::replay::{SpentSalts, Window};
 use crate::telemetry::Metrics;
+use crate::throttle::{FailedSignatures, Slots};
 use crate::upstream::Upstream;
 
 /// What lives once per process: correctness state, shared by every worker, kept by a reload.
@@ -24,8 +24,10 @@ pub struct Process {
     pub salts: Box<dyn SpentSalts>,
     /// The record.
     pub record: audit::Record,
-    /// One permit per request between admission and the end of its answer.
-    pub slots: Arc<Semaphore>,
+    /// One per request between admission and the end of its answer.
+    pub slots: Slots,
+    /// Signatures that failed, per client address.
+    pub failed_signatures: FailedSignatures,
     /// The metrics.
     pub metrics: Arc<Metrics>,
     /// Where request ids come from.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64};
 
 use http::HeaderValue;
-use tokio::sync::Semaphore;
 
 use super::StartError;
 use crate::audit;
@@ -21,6 +20,7 @@ use crate::replay::{
     SpentSalts, WhenNew,
 };
 use crate::telemetry::Metrics;
+use crate::throttle::{FailedSignatures, Slots};
 use crate::upstream::{self, Upstream};
 
 /// What a reload swaps. Takes the keys out of `config`.
@@ -153,7 +153,8 @@ pub(super) fn process(config: &Config, metrics: &Arc<Metrics>, clock: Clock) -> 
         clock,
         salts,
         record,
-        slots: Arc::new(Semaphore::new(config.limits.max_in_flight)),
+        slots: Slots::new(config.limits.max_in_flight, config.limits.max_in_flight_per_key),
+        failed_signatures: FailedSignatures::new(config.limits.failed_signatures_per_client),
         metrics: metrics.clone(),
         request_ids: RequestIds::default(),
         tasks: Tasks::default(),

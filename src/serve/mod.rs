@@ -122,7 +122,8 @@ impl Gateway {
             if self.config.keeps_window() {
                 config.window = self.config.window;
             }
-            let generation = assemble::generation(&mut config, self.workers.len(), &self.process.clock)?;
+            let mut generation = assemble::generation(&mut config, self.workers.len(), &self.process.clock)?;
+            generation.directory = generation.directory.after(&self.current.load().directory);
             let needs_restart = self.config.needs_restart(&config);
             self.process.metrics.reloaded(Some(&config.hash()));
             self.current.store(Arc::new(generation));

@@ -7,10 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
 use super::pool::{Connection, Pool};
+use crate::throttle::Slot;
 
 /// The body of the upstream's answer, as it streams in.
 ///
@@ -21,7 +21,7 @@ pub struct Relay {
     pause: Duration,
     paused: Option<Pin<Box<Sleep>>>,
     connection: Option<(Connection, Pool)>,
-    slot: Option<OwnedSemaphorePermit>,
+    slot: Option<Slot>,
 }
 
 /// Why a body ends before its end.
@@ -54,7 +54,7 @@ impl Relay {
     }
 
     /// Holds a slot until the body ends.
-    pub fn holding(mut self, slot: OwnedSemaphorePermit) -> Self {
+    pub fn holding(mut self, slot: Slot) -> Self {
         if !self.body.is_end_stream() {
             self.slot = Some(slot);
         }

@@ -12,3 +12,4 @@ mod operations;
 mod programs;
 mod record;
 mod redis;
+mod throttles;
