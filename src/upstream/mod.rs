@@ -8,6 +8,7 @@
 //! 4. Nothing is ever switched to another protocol.
 
 pub mod hygiene;
+mod outgoing;
 mod pool;
 mod relay;
 
@@ -23,6 +24,7 @@ use crate::clock::Clock;
 use pool::{Connection, Pool};
 
 pub use hygiene::Identity;
+pub use outgoing::{Broken, Outgoing};
 pub use relay::{Relay, RelayError};
 
 /// The most bytes of an answer to a question.
@@ -116,7 +118,7 @@ impl Upstream {
     }
 
     async fn ask_once(&self, question: Request<Full<Bytes>>) -> Result<Response<Bytes>, (AskError, bool)> {
-        let (answer, connection) = self.exchange(question).await?;
+        let (answer, connection) = self.exchange(question.map(Outgoing::Whole)).await?;
         let reused = connection.is_reused();
         let (parts, body) = answer.into_parts();
         let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| {
@@ -139,7 +141,19 @@ impl Upstream {
         deletion: Request<Full<Bytes>>,
         _: &OpenIntent,
     ) -> Result<Response<Relay>, SendError> {
-        let (answer, connection) = self.exchange(deletion).await.map_err(|(error, _)| SendError::from(error))?;
+        self.relayed(deletion.map(Outgoing::Whole)).await
+    }
+
+    /// Passes on a message that is none of ours to judge, once. Its body is sent as it comes.
+    ///
+    /// # Errors
+    /// If no answer came, and whether the message may have had its effect all the same.
+    pub async fn forward(&self, message: Request<Outgoing>) -> Result<Response<Relay>, SendError> {
+        self.relayed(message).await
+    }
+
+    async fn relayed(&self, request: Request<Outgoing>) -> Result<Response<Relay>, SendError> {
+        let (answer, connection) = self.exchange(request).await.map_err(|(error, _)| SendError::from(error))?;
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Err(SendError::AnswerLost);
         }
@@ -150,7 +164,7 @@ impl Upstream {
     /// before.
     async fn exchange(
         &self,
-        mut request: Request<Full<Bytes>>,
+        mut request: Request<Outgoing>,
     ) -> Result<(Response<hyper::body::Incoming>, Connection), (AskError, bool)> {
         for _ in 0..MAX_DEAD {
             let Some(mut connection) = self.pool.take() else { break };
@@ -171,8 +185,8 @@ impl Upstream {
     async fn answered(
         &self,
         connection: &mut Connection,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Response<hyper::body::Incoming>, (AskError, Option<Request<Full<Bytes>>>)> {
+        request: Request<Outgoing>,
+    ) -> Result<Response<hyper::body::Incoming>, (AskError, Option<Request<Outgoing>>)> {
         match timeout(self.response_timeout, connection.sender.try_send_request(request)).await {
             Err(_) => Err((AskError::Timeout, None)),
             Ok(Ok(answer)) => Ok(answer),

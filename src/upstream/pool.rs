@@ -2,14 +2,12 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{AskError, Settings};
+use super::{AskError, Outgoing, Settings};
 use crate::clock::Clock;
 
 /// Connections that are kept for the next request, at most.
@@ -36,7 +34,7 @@ struct Idle {
 
 /// A connection that somebody uses.
 pub(super) struct Connection {
-    pub(super) sender: SendRequest<Full<Bytes>>,
+    pub(super) sender: SendRequest<Outgoing>,
     reused: bool,
 }
 
