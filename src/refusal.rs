@@ -196,6 +196,17 @@ impl Answer {
     /// The deletion was sent and no answer came in time.
     pub const OUTCOME_LATE: Self = Self::new(504, "OutcomeUnknown", Self::OUTCOME);
 
+    /// A message that passes could not be sent.
+    pub const NOT_REACHED: Self =
+        Self::new(502, "BadGateway", "The service behind this gateway could not be reached; nothing was sent to it.");
+    /// A message that passes could not be sent in time.
+    pub const NOT_REACHED_IN_TIME: Self = Self { status: 504, code: "GatewayTimeout", ..Self::NOT_REACHED };
+    /// A message that passes was sent and the connection failed.
+    pub const EFFECT_LOST: Self =
+        Self::new(502, "OutcomeUnknown", "The request was sent and its answer was lost: it may have had its effect.");
+    /// A message that passes was sent and no answer came in time.
+    pub const EFFECT_LATE: Self = Self { status: 504, ..Self::EFFECT_LOST };
+
     const fn unavailable(message: &'static str, retry_after: u64) -> Self {
         Self { retry_after: Some(retry_after), ..Self::new(503, "ServiceUnavailable", message) }
     }

@@ -1,16 +1,16 @@
 //! The whole of Saltgate, in request order.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::Response;
-use std::convert::Infallible;
 use tower::{Service, ServiceBuilder};
 
 use crate::gate::{
-    Admit, Arrival, Authenticate, Authorize, Body, Commit, Gate, Generation, Inspect, Observe, Process, Read, Record,
-    Respond, RouteGate, Safeguard, Send, Spend, gates,
+    Admit, Arrival, Authenticate, Authorize, Body, Broken, Commit, Fork, Gate, Generation, Inspect, Letting, Observe,
+    Pass, Process, Read, Record, Respond, RouteGate, Safeguard, Send, Spend, Watch, gates,
 };
 
 /// The stack of one worker. Cloning it is cheap; each request has its own.
@@ -23,10 +23,11 @@ pub fn stack<B>(
 + std::marker::Send
 + 'static
 where
-    B: http_body::Body<Data = Bytes> + std::marker::Send + Unpin + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<Broken>> + std::marker::Send + Unpin + 'static,
 {
-    ServiceBuilder::new()
-        .layer(Observe::new(process.clone(), current.clone(), worker)) // request id, one count and one line of log, whatever becomes of it
+    let observe = Observe::new(process.clone(), worker);
+    let gated = ServiceBuilder::new()
+        .layer(observe.clone()) // request id, one count and one line of log, whatever becomes of it
         .layer(Respond) // refusal → answer; below it refusals, above it nothing fails
         .layer(gates(
             Inspect::new() // the form of the message: asks nobody, depends on nothing but its bytes
@@ -42,5 +43,27 @@ where
                 .then(Safeguard) // what holds back the authorized
                 .then(Record::new(process.clone())), // the intent, before anything irreversible
         ))
-        .service(Send) // at most once
+        .service(Send); // at most once
+
+    // What is not to be judged has a way of its own, and on it nobody who could delete.
+    let passing = ServiceBuilder::new()
+        .layer(observe.clone())
+        .layer(Respond)
+        .layer(gates(
+            Inspect::new() // a form in doubt passes nowhere
+                .then(Letting), // only what is named
+        ))
+        .service(Pass); // as it came, once
+
+    // Observe mode: the same gates judge a copy, as far as the permission.
+    let watched = ServiceBuilder::new()
+        .layer(observe)
+        .layer(Respond)
+        .layer(Watch::new(
+            Inspect::new().then(Authenticate::new(process.clone())).then(Admit::new(process.clone())).then(Read),
+            Spend::new(process.clone()).then(RouteGate).then(Authorize),
+        ))
+        .service(Pass);
+
+    Fork::new(current.clone(), gated, passing, watched)
 }

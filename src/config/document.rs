@@ -301,6 +301,23 @@ impl<'s> Section<'s> {
         self.setting(source, name, Some((Vec::new(), "[]".into())), &expected, read).unwrap_or_default()
     }
 
+    /// At least one text.
+    pub(super) fn texts(&mut self, source: &mut Source<'s>, name: &'static str, expected: &str) -> Option<Vec<String>> {
+        self.setting(source, name, None, expected, |_, _, _, value| {
+            let DeValue::Array(array) = value else { return Some(Err(String::new())) };
+            let texts: Option<Vec<String>> =
+                array.iter().map(|text| text.get_ref().as_str().map(str::to_owned)).collect();
+            Some(match texts {
+                None => Err("holds what is no text".into()),
+                Some(texts) if texts.is_empty() => Err("is empty".into()),
+                Some(texts) => {
+                    let shown: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
+                    Ok((texts, format!("[{}]", shown.join(", "))))
+                }
+            })
+        })
+    }
+
     /// Text that may be left out.
     pub(super) fn optional_text(
         &mut self,

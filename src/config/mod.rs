@@ -17,7 +17,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::policy::Routes;
+use crate::policy::{Passthrough, Routes};
 use crate::replay::Window;
 use crate::throttle::Rate;
 
@@ -74,12 +74,25 @@ pub struct Config {
     pub audit: Audit,
     /// What a process and a message may measure.
     pub limits: Limits,
+    /// Whether what the gates refuse is refused.
+    pub mode: Mode,
     /// What may be deleted.
     pub routes: Routes,
+    /// What goes upstream without a gate.
+    pub passthrough: Passthrough,
     /// Every setting, as read.
     pub settings: Vec<Setting>,
     /// What is no fault and yet worth a look.
     pub warnings: Vec<Fault>,
+}
+
+/// `mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// What the gates refuse is refused.
+    Enforce,
+    /// Everything goes upstream, and what would have been refused is told.
+    Observe,
 }
 
 /// `[runtime] workers`.
@@ -441,8 +454,32 @@ danger_no_record = true
                 &["names \"tea\"", "\"replay\""],
             ),
             ("no ownership", but("[ownership.delegate]", ""), KEY, &["ownership: no source"]),
-            ("observe", format!("mode = \"observe\"\n{SOUND}"), KEY, &["observe", "not in this build yet"]),
-            ("passthrough", with("[passthrough]\n"), KEY, &["passthrough", "not in this build yet"]),
+            ("observe", format!("mode = \"observe\"\n{SOUND}"), KEY, &[]),
+            (
+                "another mode",
+                format!("mode = \"off\"\n{SOUND}"),
+                KEY,
+                &["mode: is \"off\"", "\"enforce\" or \"observe\""],
+            ),
+            ("a passthrough", with("[passthrough]\nmethods = [\"GET\"]\nprefixes = [\"/\"]\n"), KEY, &[]),
+            (
+                "a passthrough of nothing",
+                with("[passthrough]\nmethods = [\"GET\"]\n"),
+                KEY,
+                &["c.toml:12: passthrough.prefixes", "is missing"],
+            ),
+            (
+                "a passthrough over a route",
+                with("[passthrough]\nmethods = [\"GET\", \"DELETE\"]\nprefixes = [\"/crm-core/\"]\n"),
+                KEY,
+                &["c.toml:14: passthrough.prefixes", "/crm-core/v1/segments/{segmentId}", "without a gate"],
+            ),
+            (
+                "a passthrough of no path",
+                with("[passthrough]\nmethods = [\"GET\"]\nprefixes = [\"/a/../b\"]\n"),
+                KEY,
+                &["passthrough.prefixes", "/a/../b"],
+            ),
             ("https", but("http://127", "https://127"), KEY, &["upstream.servers", "not in this build yet"]),
             ("no audit", but("danger_no_record = true", ""), KEY, &["audit.path: is missing", "danger_no_record"]),
             ("retention of a year", but("danger_no_record = true", "path = \"r\"\nretain = \"365d\""), KEY, &[]),

@@ -7,9 +7,10 @@ use toml::de::DeValue;
 
 use super::document::{Fault, Section, Setting, Source, integer, quoted};
 use super::{
-    Audit, Authority, Config, JournalSync, Limits, Ownership, Places, Replay, Sync, Upstream, WhenNew, Workers, keys,
+    Audit, Authority, Config, JournalSync, Limits, Mode, Ownership, Places, Replay, Sync, Upstream, WhenNew, Workers,
+    keys,
 };
-use crate::policy::{Role, Route, Routes};
+use crate::policy::{Passthrough, PassthroughError, Role, Route, Routes};
 use crate::replay::Window;
 use crate::throttle::Rate;
 
@@ -28,15 +29,9 @@ pub(super) fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) ->
     let Some(mut root) = source.parse() else { return Err(source.faults) };
     let s = &mut source;
 
-    if let Some(mode) = root.optional_text(s, "mode", "\"enforce\"") {
-        match mode.as_str() {
-            "enforce" => {}
-            "observe" => s.fault_at(None, "mode", "\"observe\" is not in this build yet; expected \"enforce\""),
-            other => s.fault_at(None, "mode", format!("is {}; expected \"enforce\"", quoted(other))),
-        }
-    }
+    let modes = [("enforce", Mode::Enforce), ("observe", Mode::Observe)];
+    let mode = root.word(s, "mode", &modes, modes[0]);
     root.not_yet(s, "control", "leave [control] out");
-    root.not_yet(s, "passthrough", "leave [passthrough] out: everything that is not a route is 404");
     let listener = listener(&mut root, s);
     let mut ready_needs = Vec::new();
     let admin = root.has("admin").then(|| {
@@ -55,6 +50,7 @@ pub(super) fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) ->
     let audit = audit(&mut root, s);
     let limits = limits(&mut root, s);
     let routes = routes(&mut root, s);
+    let passthrough = passthrough(&mut root, s, &routes);
     root.finish(s);
 
     let Source { mut faults, settings, .. } = source;
@@ -85,7 +81,9 @@ pub(super) fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) ->
                 upstream,
                 audit,
                 limits,
+                mode,
                 routes,
+                passthrough,
                 settings,
                 warnings,
             })
@@ -422,6 +420,40 @@ fn limits<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> Limits {
     };
     section.finish(s);
     limits
+}
+
+fn passthrough<'s>(root: &mut Section<'s>, s: &mut Source<'s>, routes: &Routes) -> Passthrough {
+    if !root.has("passthrough") {
+        root.take("passthrough");
+        return Passthrough::default();
+    }
+    let mut section = root.section(s, "passthrough");
+    let (at_methods, at_prefixes) = (section.at("methods"), section.at("prefixes"));
+    let methods = section.texts(s, "methods", "a list of methods such as [\"GET\", \"POST\"]");
+    let prefixes = section.texts(s, "prefixes", "a list of path prefixes such as [\"/crm-core/\"]");
+    section.finish(s);
+    let (Some(methods), Some(prefixes)) = (methods, prefixes) else { return Passthrough::default() };
+    Passthrough::new(methods, prefixes, routes).unwrap_or_else(|error| {
+        match error {
+            PassthroughError::Method(odd) => {
+                s.fault_at(at_methods, "passthrough.methods", format!("{} is no method that can pass", quoted(&odd)));
+            }
+            PassthroughError::Prefix(odd) => {
+                let message =
+                    format!("{} is no plain absolute path; expected one such as \"/crm-core/\"", quoted(&odd));
+                s.fault_at(at_prefixes, "passthrough.prefixes", message);
+            }
+            PassthroughError::Overlaps(prefix, route) => {
+                let message = format!(
+                    "{} with the method DELETE reaches the route {route}, which would then pass without a gate; \
+                     leave DELETE out or name narrower prefixes",
+                    quoted(&prefix)
+                );
+                s.fault_at(at_prefixes, "passthrough.prefixes", message);
+            }
+        }
+        Passthrough::default()
+    })
 }
 
 fn routes<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> Routes {

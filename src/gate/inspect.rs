@@ -121,6 +121,27 @@ impl<B> Head<B> {
         &self.parts.headers
     }
 
+    /// A head that nobody judged, for what goes upstream whatever the judgement.
+    pub(super) fn unjudged(
+        parts: Parts,
+        body: B,
+        peer: std::net::SocketAddr,
+        generation: Arc<Generation>,
+        worker: usize,
+    ) -> Self {
+        Self { parts, body, client: peer.ip().to_canonical(), generation, worker }
+    }
+
+    /// The head as it was read.
+    pub(super) fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// The fields of the header section, to take some away.
+    pub(super) fn headers_mut(&mut self) -> &mut HeaderMap {
+        &mut self.parts.headers
+    }
+
     /// The method.
     pub fn method(&self) -> &http::Method {
         &self.parts.method

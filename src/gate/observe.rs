@@ -10,12 +10,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
-use arc_swap::ArcSwap;
 use http::header::{HeaderName, HeaderValue};
 use http::{Request, Response};
 use tower::{Layer, Service};
 
-use super::{Generation, Process};
+use super::{Entering, Generation, Process};
 use crate::audit;
 use crate::directory::Caller;
 use crate::policy::SegmentId;
@@ -79,6 +78,8 @@ pub struct Observation {
     verdict: Option<(Ended, Reason)>,
     spent: bool,
     on_record: bool,
+    /// Nothing of it is refused, so nothing goes on record.
+    only_watches: bool,
 }
 
 impl Observation {
@@ -106,6 +107,7 @@ impl Observation {
             verdict: None,
             spent: false,
             on_record: false,
+            only_watches: false,
             process,
         }
     }
@@ -181,6 +183,11 @@ impl Observation {
         self.spent = true;
     }
 
+    /// Whatever is found of this request, it passes.
+    pub(super) fn only_watches(&mut self) {
+        self.only_watches = true;
+    }
+
     /// The record tells of this request, or will by itself.
     pub(super) fn on_record(&mut self) {
         self.on_record = true;
@@ -221,7 +228,8 @@ impl Drop for Observation {
         let took = self.process.clock.elapsed().saturating_sub(self.started);
         self.process.metrics.request(ended, reason, took);
         self.verdict = Some((ended, reason));
-        match (self.on_record, self.spent) {
+        let off_record = self.only_watches || ended == Ended::Passed;
+        match (self.on_record || off_record, self.spent) {
             (true, _) => {}
             // A panic, or a process that ends before the request does.
             (false, true) => self.refused_on_record(),
@@ -278,14 +286,13 @@ impl RequestIds {
 #[derive(Clone)]
 pub struct Observe {
     process: Arc<Process>,
-    current: Arc<ArcSwap<Generation>>,
     worker: usize,
 }
 
 impl Observe {
-    /// Observes for `worker`, and hands each request the generation that is current.
-    pub fn new(process: Arc<Process>, current: Arc<ArcSwap<Generation>>, worker: usize) -> Self {
-        Self { process, current, worker }
+    /// Observes for `worker`.
+    pub fn new(process: Arc<Process>, worker: usize) -> Self {
+        Self { process, worker }
     }
 }
 
@@ -304,7 +311,7 @@ pub struct Observing<S> {
     inner: S,
 }
 
-impl<B, R, S> Service<Arrival<B>> for Observing<S>
+impl<B, R, S> Service<Entering<B>> for Observing<S>
 where
     S: Service<Observed<Received<B>>, Response = Response<R>, Error = Infallible>,
     S::Future: Send + 'static,
@@ -317,11 +324,10 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, arrival: Arrival<B>) -> Self::Future {
+    fn call(&mut self, Entering { arrival, generation }: Entering<B>) -> Self::Future {
         let observation = Box::new(Observation::new(self.observe.process.clone(), &arrival));
         let id = observation.id.clone();
         let Arrival { request, peer, framing_in_doubt } = arrival;
-        let generation = self.observe.current.load_full();
         let received = Received { request, peer, framing_in_doubt, generation, worker: self.observe.worker };
         let answer = self.inner.call(Observed { observation, request: received });
         Box::pin(async move {

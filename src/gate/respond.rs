@@ -10,7 +10,7 @@ use http_body::{Frame, SizeHint};
 use serde_json::json;
 use tower::{Layer, Service};
 
-use super::{Concluded, Observed, Rejection};
+use super::{Observed, Rejection};
 use crate::policy::Route;
 use crate::refusal::Answer;
 use crate::upstream::{Relay, RelayError, hygiene};
@@ -31,9 +31,16 @@ impl<S> Layer<S> for Respond {
     }
 }
 
-impl<In, S> Service<Observed<In>> for Responding<S>
+/// What ended on one of the ways: with the upstream's answer, or with ours.
+pub trait Answered: Send {
+    /// The answer.
+    fn into_answer(self) -> Result<Response<Relay>, Answer>;
+}
+
+impl<In, E, S> Service<Observed<In>> for Responding<S>
 where
-    S: Service<Observed<In>, Response = Observed<Concluded>, Error = Rejection>,
+    E: Answered,
+    S: Service<Observed<In>, Response = Observed<E>, Error = Rejection>,
     S::Future: Send + 'static,
 {
     type Response = Response<Body>;
@@ -48,7 +55,7 @@ where
         let answer = self.0.call(request);
         Box::pin(async move {
             Ok(match answer.await {
-                Ok(Observed { request: concluded, .. }) => match concluded.into_answer() {
+                Ok(Observed { request: ended, .. }) => match ended.into_answer() {
                     Ok(relayed) => relay(relayed),
                     Err(answer) => own(answer),
                 },

@@ -8,6 +8,7 @@ use http::{Method, Request, Response};
 use http_body_util::Full;
 use tower::Service;
 
+use super::respond::Answered;
 use super::{Cleared, Observation, Observed, Recorded, Rejection};
 use crate::audit::{ClosedIntent, Outcome};
 use crate::policy::Role;
@@ -138,8 +139,8 @@ fn bind_to_version(headers: &mut HeaderMap, judged: &HeaderValue) {
     }
 }
 
-impl Concluded {
-    pub(super) fn into_answer(self) -> Result<Response<Relay>, Answer> {
+impl Answered for Concluded {
+    fn into_answer(self) -> Result<Response<Relay>, Answer> {
         self.answer
     }
 }

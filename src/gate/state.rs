@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
-use super::{RequestIds, Tasks};
+use super::{Mode, RequestIds, Tasks};
 use crate::audit;
 use crate::clock::Clock;
 use crate::credential::PhpDates;
 use crate::directory::Directory;
 use crate::ownership::Ownership;
-use crate::policy::Routes;
+use crate::policy::{Passthrough, Routes};
 use crate::replay::{SpentSalts, Window};
 use crate::telemetry::Metrics;
 use crate::throttle::{FailedSignatures, Slots};
@@ -54,8 +54,12 @@ impl Process {
 pub struct Generation {
     /// Who may call.
     pub directory: Directory,
+    /// Whether what the gates refuse is refused.
+    pub mode: Mode,
     /// What may be deleted.
     pub routes: Routes,
+    /// What goes upstream without a gate.
+    pub passthrough: Passthrough,
     /// How far a date may lie from now.
     pub window: Window,
     /// Whether the PHP SDK's dates are read.

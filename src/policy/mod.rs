@@ -5,10 +5,14 @@
 //!    suffices for what somebody else created.
 //! 3. Another account's segment does not exist, whoever asks.
 //!
+//! 4. What passes without a gate is named, and is never a route ([`Passthrough`]).
+//!
 //! [`Route::judge`] is the whole decision; a [`Permit`] comes from nowhere else.
 
+mod passthrough;
 mod role;
 mod route;
 
+pub use passthrough::{Passthrough, PassthroughError};
 pub use role::Role;
 pub use route::{Found, Owner, Permit, Reach, Refusal, Route, RouteError, Routes, SegmentId};

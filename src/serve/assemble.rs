@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config, Fault};
 use crate::credential::PhpDates;
 use crate::directory::{Clash, Directory, Entry};
-use crate::gate::{Generation, Limits, Process, RequestIds, Tasks};
+use crate::gate::{Generation, Limits, Mode, Process, RequestIds, Tasks};
 use crate::ownership::{Ownership, Pointers};
 use crate::policy::Owner;
 use crate::replay::{
@@ -33,7 +33,12 @@ pub(super) fn generation(config: &mut Config, workers: usize, clock: &Clock) -> 
     })?;
     Ok(Generation {
         directory,
+        mode: match config.mode {
+            config::Mode::Enforce => Mode::Enforce,
+            config::Mode::Observe => Mode::Observe,
+        },
         routes: config.routes.clone(),
+        passthrough: config.passthrough.clone(),
         window: config.window,
         php_dates: if config.php_dates { PhpDates::Accept } else { PhpDates::Refuse },
         ownership: ownership(config),

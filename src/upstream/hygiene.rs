@@ -79,6 +79,22 @@ pub fn strip_request(headers: &mut HeaderMap) {
     });
 }
 
+/// Removes what belongs to the hop a message came by, and what only we may say of a caller. `Expect`
+/// has been met.
+pub fn strip_hop(headers: &mut HeaderMap) {
+    remove(headers, |name| name == "expect" || name.starts_with("x-saltgate-"));
+}
+
+/// Removes what would make another method or another path of a message.
+pub fn strip_overrides(headers: &mut HeaderMap) {
+    const OVERRIDES: &[&str] = &["x-method-override", "x-original-url", "x-original-uri", "x-rewrite-url"];
+    let overrides = |name: &str| OVERRIDES.contains(&name) || name.starts_with("x-http-method");
+    let doomed: Vec<HeaderName> = headers.keys().filter(|name| overrides(&folded(name.as_str()))).cloned().collect();
+    for name in doomed {
+        headers.remove(name);
+    }
+}
+
 /// Removes what must not go back to the client.
 pub fn relay_response(headers: &mut HeaderMap) {
     let recoded = headers.contains_key(TRANSFER_ENCODING);

@@ -222,7 +222,10 @@ impl Gate {
     }
 
     pub fn with(upstream: SocketAddr, more: &str, clock: Clock) -> Self {
-        let files = Files::new(upstream, more);
+        Self::from_files(Files::new(upstream, more), clock)
+    }
+
+    pub fn from_files(files: Files, clock: Clock) -> Self {
         let config = Config::load(&files.path()).unwrap();
         let gateway = Gateway::start(config, clock).unwrap();
         Self { files, gateway: Some(gateway) }

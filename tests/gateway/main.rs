@@ -9,6 +9,7 @@ mod faults;
 mod harness;
 mod journal;
 mod operations;
+mod passing;
 mod programs;
 mod record;
 mod redis;

@@ -1,0 +1,156 @@
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{HOST, HeaderValue};
+use http::request::Parts;
+use http::{Request, Response, Uri, Version};
+use http_body_util::BodyExt;
+use tower::Service;
+
+use super::respond::Answered;
+use super::{Gate, Head, Observation, Observed, Rejection};
+use crate::refusal::{Answer, Reason, Refused};
+use crate::telemetry::Ended;
+pub use crate::upstream::Broken;
+use crate::upstream::{Outgoing, Relay, SendError, hygiene};
+
+/// Lets through what `[passthrough]` names, and nothing else.
+pub struct Letting;
+
+/// A message that goes upstream as it came, whoever sent it: one that `[passthrough]` names, or
+/// any in observe mode. There is no way from here to the sender of deletions.
+pub struct Passing<B> {
+    head: Head<B>,
+    /// Why a gate would have refused it; `Ok` if none would.
+    pub(super) verdict: Reason,
+}
+
+impl<B: Send> Gate<Head<B>> for Letting {
+    type Out = Passing<B>;
+    type Refusal = Refused;
+
+    async fn decide(&self, mut head: Head<B>, _: &mut Observation) -> Result<Passing<B>, Refused> {
+        if !head.generation().passthrough.lets(head.method().as_str(), head.raw_path()) {
+            return Err(Refused::MissingCredentials);
+        }
+        hygiene::strip_overrides(head.headers_mut());
+        Ok(Passing { head, verdict: Reason::Ok })
+    }
+}
+
+impl<B> Passing<B> {
+    /// Exactly as it was received, whatever the verdict.
+    pub(super) fn watched(head: Head<B>, verdict: Reason) -> Self {
+        Self { head, verdict }
+    }
+}
+
+/// The innermost service of what is not judged: passes it on, once.
+#[derive(Clone)]
+pub struct Pass;
+
+/// What became of a message that passed.
+pub struct Passed(Result<Response<Relay>, Answer>);
+
+impl Answered for Passed {
+    fn into_answer(self) -> Result<Response<Relay>, Answer> {
+        self.0
+    }
+}
+
+impl<B> Service<Observed<Passing<B>>> for Pass
+where
+    B: http_body::Body<Data = Bytes, Error: Into<Broken>> + Send + 'static,
+{
+    type Response = Observed<Passed>;
+    type Error = Rejection;
+    type Future = Pin<Box<dyn Future<Output = Result<Observed<Passed>, Rejection>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Observed<Passing<B>>) -> Self::Future {
+        Box::pin(async move {
+            let Observed { mut observation, request } = request;
+            let passed = pass(request, &mut observation).await;
+            Ok(Observed { observation, request: passed })
+        })
+    }
+}
+
+async fn pass<B>(passing: Passing<B>, seen: &mut Observation) -> Passed
+where
+    B: http_body::Body<Data = Bytes, Error: Into<Broken>> + Send + 'static,
+{
+    let Passing { head, verdict } = passing;
+    let (head, body) = head.take_body();
+    let upstream = head.upstream();
+    let message = message(head.parts().clone(), body);
+    Passed(match upstream.forward(message).await {
+        Ok(answer) => {
+            seen.upstream_status = Some(answer.status().as_u16());
+            seen.concluded(Ended::Passed, verdict);
+            Ok(answer)
+        }
+        Err(error) => {
+            let (answer, reason) = match error {
+                SendError::Unreachable => (Answer::NOT_REACHED, Reason::UpstreamUnreachable),
+                SendError::ConnectTimeout => (Answer::NOT_REACHED_IN_TIME, Reason::UpstreamTimeout),
+                SendError::AnswerLost => (Answer::EFFECT_LOST, Reason::OutcomeUnknown),
+                SendError::AnswerTimeout => (Answer::EFFECT_LATE, Reason::OutcomeUnknown),
+            };
+            seen.concluded(Ended::Failed, reason);
+            Err(answer)
+        }
+    })
+}
+
+/// The message as it came, less what belongs to the hop it came by and what only we may say.
+fn message<B>(parts: Parts, body: B) -> Request<Outgoing>
+where
+    B: http_body::Body<Data = Bytes, Error: Into<Broken>> + Send + 'static,
+{
+    let Parts { method, uri, mut headers, .. } = parts;
+    hygiene::strip_hop(&mut headers);
+    // What came as an absolute target, or by HTTP/2, names its host there.
+    if let (false, Some(authority)) = (headers.contains_key(HOST), uri.authority()) {
+        if let Ok(host) = HeaderValue::try_from(authority.as_str()) {
+            headers.insert(HOST, host);
+        }
+    }
+    let target = uri.path_and_query().map_or_else(|| Uri::from_static("/"), |target| Uri::from(target.clone()));
+    let mut message = Request::new(Outgoing::Streamed(body.map_err(Into::into).boxed_unsync()));
+    (*message.method_mut(), *message.uri_mut(), *message.headers_mut()) = (method, target, headers);
+    *message.version_mut() = Version::HTTP_11;
+    message
+}
+
+/// The body of a message that is judged without being read: only what its head says of it.
+pub struct Declared(http_body::SizeHint);
+
+impl Declared {
+    /// What the head says of this body.
+    pub(super) fn of(body: &impl http_body::Body) -> Self {
+        Self(body.size_hint())
+    }
+}
+
+impl http_body::Body for Declared {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+        Poll::Ready(None)
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.0
+    }
+}

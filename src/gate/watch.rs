@@ -1,0 +1,94 @@
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::Request;
+use tower::{Layer, Service};
+
+use super::pass::Declared;
+use super::{Authorized, Gate, Head, Observation, Observed, Passing, Received, Rejection, Whole};
+use crate::refusal::{Reason, Refused, RefusedAfterSpend};
+
+/// Observe mode: the gates judge a copy of each head, and whatever they say is noted and the
+/// message goes on. The copy ends with the permission; it has no way to the sender.
+pub struct Watch<F, A>(Arc<(F, A)>);
+
+/// See [`Watch`].
+pub struct Watching<F, A, S> {
+    gates: Arc<(F, A)>,
+    inner: S,
+}
+
+impl<F, A> Watch<F, A> {
+    /// Judges by the gates before the salt is spent, and by those after.
+    pub fn new(before: F, after: A) -> Self {
+        Self(Arc::new((before, after)))
+    }
+}
+
+impl<F, A, S: Clone> Clone for Watching<F, A, S> {
+    fn clone(&self) -> Self {
+        Self { gates: self.gates.clone(), inner: self.inner.clone() }
+    }
+}
+
+impl<F, A, S> Layer<S> for Watch<F, A> {
+    type Service = Watching<F, A, S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Watching { gates: self.0.clone(), inner }
+    }
+}
+
+impl<B, F, A, S> Service<Observed<Received<B>>> for Watching<F, A, S>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    F: Gate<Received<Declared>, Out = Whole, Refusal = Refused> + 'static,
+    A: Gate<Whole, Out = Authorized, Refusal = RefusedAfterSpend> + 'static,
+    S: Service<Observed<Passing<B>>, Error = Rejection> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = S::Response;
+    type Error = Rejection;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, Rejection>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Observed<Received<B>>) -> Self::Future {
+        let gates = self.gates.clone();
+        let mut inner = self.inner.clone();
+        Box::pin(async move {
+            let Observed { mut observation, request: received } = request;
+            observation.only_watches();
+            let (parts, body) = received.request.into_parts();
+            let generation = received.generation;
+            let copy = Received {
+                request: Request::from_parts(parts.clone(), Declared::of(&body)),
+                peer: received.peer,
+                framing_in_doubt: received.framing_in_doubt,
+                generation: generation.clone(),
+                worker: received.worker,
+            };
+            let passes = generation.passthrough.lets(parts.method.as_str(), parts.uri.path());
+            let verdict = if passes { Reason::Ok } else { judge(&gates, copy, &mut observation).await };
+            let head = Head::unjudged(parts, body, received.peer, generation, received.worker);
+            inner.call(Observed { observation, request: Passing::watched(head, verdict) }).await
+        })
+    }
+}
+
+async fn judge<F, A>((before, after): &(F, A), copy: Received<Declared>, seen: &mut Observation) -> Reason
+where
+    F: Gate<Received<Declared>, Out = Whole, Refusal = Refused>,
+    A: Gate<Whole, Out = Authorized, Refusal = RefusedAfterSpend>,
+{
+    use crate::refusal::Refusal;
+    match before.decide(copy, seen).await {
+        Err(refused) => refused.reason(),
+        Ok(whole) => after.decide(whole, seen).await.map_or_else(|refused| refused.reason(), |_| Reason::Ok),
+    }
+}

@@ -1,0 +1,191 @@
+//! What is not judged, and what is judged and passes all the same.
+
+use saltgate::clock::Clock;
+
+use super::harness::*;
+
+const DEMANDS: &str = "[passthrough]\nmethods = [\"GET\", \"POST\"]\nprefixes = [\"/crm-core/\"]\n";
+const WATCHES: &str = "[ownership.delegate]\n";
+
+/// A service that answers everything alike.
+fn anything() -> Upstream {
+    Upstream::start(std::sync::Arc::new(|seen, stream| {
+        answer(stream, "201 Created", "X-Kept: yes\r\nX-Saltgate-Role: OWNER\r\n", &format!("{} it is", seen.method));
+    }))
+}
+
+fn observing(upstream: &Upstream, more: &str) -> Gate {
+    let files = Files::new(upstream.address, more);
+    let config = std::fs::read_to_string(files.path()).unwrap();
+    std::fs::write(files.path(), format!("mode = \"observe\"\n{config}")).unwrap();
+    Gate::from_files(files, Clock::system())
+}
+
+/// What the record says of requests.
+fn of_requests(gate: &Gate) -> Vec<serde_json::Value> {
+    gate.files.record().into_iter().filter(|line| line["kind"] != "header").collect()
+}
+
+fn last(upstream: &Upstream) -> Seen {
+    upstream.last.lock().unwrap().last().cloned().unwrap()
+}
+
+#[test]
+fn what_passthrough_names_goes_upstream_as_it_came() {
+    let upstream = anything();
+    let gate = Gate::with(upstream.address, DEMANDS, Clock::system());
+    let passed = exchange(
+        gate.address(),
+        "POST /crm-core/v1/segments?x=%20y&z HTTP/1.1\r\nHost: crm.example\r\nAuthorization: Bearer theirs\r\n\
+         X-Own: 1\r\nX-Forwarded-For: 192.0.2.1\r\nX-Saltgate-Account: forged\r\nx_saltgate_role: OWNER\r\n\
+         X-HTTP-Method-Override: DELETE\r\nX-Rewrite-Url: /elsewhere\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\n\
+         Content-Length: 5\r\n\r\nhello",
+    );
+    assert_eq!((passed.status, passed.body.as_str(), passed.field("X-Kept")), (201, "POST it is", Some("yes")));
+    assert_eq!(passed.field("X-Saltgate-Role"), None);
+    assert_eq!(passed.field("X-Request-Id").map(str::len), Some(32));
+    let seen = last(&upstream);
+    assert_eq!((seen.target.as_str(), seen.body.as_str()), ("/crm-core/v1/segments?x=%20y&z", "hello"));
+    let head = seen.head.to_lowercase();
+    for kept in ["host: crm.example", "authorization: bearer theirs", "x-own: 1", "x-forwarded-for: 192.0.2.1"] {
+        assert!(head.contains(kept), "{kept} is not in {head}");
+    }
+    for gone in ["saltgate", "override", "rewrite", "x-hop", "connection"] {
+        assert!(!head.contains(gone), "{gone} is in {head}");
+    }
+    let metrics = gate.metrics();
+    assert!(metrics.contains(r#"saltgate_requests_total{outcome="passed",reason="ok"} 1"#), "{metrics}");
+    assert_eq!(of_requests(&gate), Vec::<serde_json::Value>::new(), "nothing was judged, so nothing is on record");
+}
+
+#[test]
+fn a_body_streams_through_both_ways_beyond_the_limit_for_deletions() {
+    let upstream = anything();
+    let gate = Gate::with(upstream.address, DEMANDS, Clock::system());
+    let body = "x".repeat(300_000);
+    let sent = format!(
+        "POST /crm-core/import HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    assert_eq!(exchange(gate.address(), &sent).status, 201);
+    assert_eq!(last(&upstream).body.len(), body.len());
+}
+
+#[test]
+fn nothing_else_passes() {
+    let upstream = anything();
+    let gate = Gate::with(upstream.address, DEMANDS, Clock::system());
+    let segment = format!("/crm-core/v1/segments/{SEGMENT}");
+    let rows = [
+        ("another method", "PUT /crm-core/x", "", 401),
+        ("another prefix", "GET /other", "", 401),
+        ("a deletion", &*format!("DELETE {segment}"), "", 401),
+        ("out of the prefix", "GET /crm-core/../admin", "", 401),
+        ("out of the prefix, escaped", "GET /crm-core/%2e%2e/admin", "", 401),
+        ("another method by the query", &*format!("POST {segment}?_method=DELETE"), "", 400),
+        ("two hosts", "GET /crm-core/x", "Host: b\r\n", 400),
+        ("an upgrade to nothing", "PUT /crm-core/x", "Connection: upgrade\r\nUpgrade: websocket\r\n", 401),
+    ];
+    for (name, line, fields, status) in rows {
+        let sent = format!("{line} HTTP/1.1\r\nHost: a\r\n{fields}Connection: close\r\n\r\n");
+        assert_eq!(exchange(gate.address(), &sent).status, status, "{name}");
+    }
+    assert_eq!((upstream.gets(), upstream.deletes()), (0, 0));
+
+    // A signed request for what does not pass is told that there is no such route.
+    let sent = format!(
+        "PUT /crm-core/x HTTP/1.1\r\nHost: a\r\nAuthorization: {}\r\nConnection: close\r\n\r\n",
+        signed("OWNER")
+    );
+    assert_eq!(exchange(gate.address(), &sent).status, 404);
+    // The gates stand where they stood.
+    assert_eq!(gate.delete(&signed("OWNER")).status, 502, "the service says nothing of whose segment it is");
+    assert_eq!(upstream.deletes(), 0);
+}
+
+#[test]
+fn a_dead_service_is_told_apart_from_a_lost_answer() {
+    let upstream = Upstream::start(std::sync::Arc::new(|_, stream| {
+        let _ = stream.shutdown(std::net::Shutdown::Both);
+    }));
+    let mut gate = Gate::with(upstream.address, DEMANDS, Clock::system());
+    let lost = get(gate.address(), "/crm-core/x");
+    assert_eq!((lost.status, lost.error_code().as_str()), (502, "OutcomeUnknown"));
+    assert_eq!(upstream.gets(), 1, "it is not sent again");
+
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    gate.files.configure(nobody, DEMANDS);
+    let config = saltgate::config::Config::load(&gate.files.path());
+    gate.gateway().reload(config).unwrap();
+    let dead = get(gate.address(), "/crm-core/x");
+    assert_eq!((dead.status, dead.error_code().as_str()), (502, "BadGateway"));
+}
+
+#[test]
+fn in_observe_mode_everything_goes_upstream_as_received_and_the_verdict_is_told() {
+    let upstream = anything();
+    let gate = observing(&upstream, WATCHES);
+    let good = signed("OWNER");
+    let rows: [(&str, String, &str); 7] = [
+        ("good", format!("Authorization: {good}\r\n"), "ok"),
+        ("again", format!("Authorization: {good}\r\n"), "salt_reused"),
+        ("no role", format!("Authorization: {}\r\n", signed("")), "role_insufficient"),
+        ("nobody", String::new(), "missing_credentials"),
+        ("another scheme", "Authorization: Bearer x\r\n".into(), "unsupported_scheme"),
+        ("twice", "Authorization: a\r\nAuthorization: b\r\n".into(), "repeated_credentials"),
+        ("a large body", format!("Authorization: {}\r\nContent-Length: 70000\r\n", signed("OWNER")), "too_large"),
+    ];
+    for (name, fields, reason) in &rows {
+        let body = if fields.contains("70000") { "x".repeat(70_000) } else { String::new() };
+        let sent = format!(
+            "DELETE /crm-core/v1/segments/{SEGMENT} HTTP/1.1\r\nHost: crm\r\n{fields}X-Forwarded-For: 192.0.2.7\r\nConnection: close\r\n\r\n{body}"
+        );
+        let passed = exchange(gate.address(), &sent);
+        assert_eq!((passed.status, passed.body.as_str()), (201, "DELETE it is"), "{name}");
+        let seen = last(&upstream);
+        let lines = |text: &str| {
+            let mut lines: Vec<String> = text.lines().skip(1).map(str::to_lowercase).collect();
+            lines.retain(|line| !line.is_empty() && !line.starts_with("connection:"));
+            lines.sort();
+            lines
+        };
+        assert_eq!(lines(&seen.head), lines(sent.split("\r\n\r\n").next().unwrap()), "{name}: exactly as received");
+        assert_eq!(seen.body.len(), body.len());
+        let told = format!(r#"saltgate_requests_total{{outcome="passed",reason="{reason}"}} 1"#);
+        assert!(gate.metrics().contains(&told), "{name}: {told} is not in {}", gate.metrics());
+    }
+    assert_eq!(upstream.deletes(), rows.len());
+    // Other traffic passes too; it is told what would become of it.
+    assert_eq!(get(gate.address(), "/anything").status, 201);
+    assert!(gate.metrics().contains(r#"saltgate_requests_total{outcome="passed",reason="missing_credentials"} 2"#));
+    assert_eq!(of_requests(&gate), Vec::<serde_json::Value>::new(), "what is only watched is not on record");
+}
+
+#[test]
+fn observing_learns_whose_segment_it_is_before_it_passes_the_deletion_on() {
+    let upstream = Upstream::start(service("account-1", "member-2"));
+    let gate = observing(&upstream, "");
+    assert_eq!(gate.delete(&signed("MEMBER")).status, 200);
+    assert_eq!(gate.delete(&signed("OWNER")).status, 200);
+    let metrics = gate.metrics();
+    for reason in ["not_creator", "ok"] {
+        let told = format!(r#"saltgate_requests_total{{outcome="passed",reason="{reason}"}} 1"#);
+        assert!(metrics.contains(&told), "{told} is not in {metrics}");
+    }
+    let methods: Vec<String> = upstream.last.lock().unwrap().iter().map(|seen| seen.method.clone()).collect();
+    assert_eq!(methods, ["GET", "DELETE", "GET", "DELETE"]);
+}
+
+#[test]
+fn a_reload_turns_observing_into_enforcing_and_spent_salts_stay_spent() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let mut gate = observing(&upstream, "");
+    let header = signed("OWNER");
+    assert_eq!(gate.delete(&header).status, 200);
+    gate.files.configure(upstream.address, "");
+    let config = saltgate::config::Config::load(&gate.files.path());
+    assert_eq!(gate.gateway().reload(config).unwrap(), Vec::<String>::new());
+    assert_eq!(gate.delete(&header).status, 401, "what passed while it was watched is spent");
+    assert_eq!(gate.delete(&signed("OWNER")).status, 200);
+    assert_eq!(upstream.deletes(), 2);
+}
