@@ -3,6 +3,7 @@
 mod admin;
 mod assemble;
 mod connection;
+mod descriptors;
 mod framing;
 mod workers;
 
@@ -80,6 +81,7 @@ impl Gateway {
         let current = Arc::new(ArcSwap::from_pointee(generation));
         metrics.reloaded(Some(&config.hash()));
 
+        descriptors::make_room(&config.limits);
         let (closing, closed) = watch::channel(false);
         let failed = |error: std::io::Error| StartError::Other(format!("workers cannot be started: {error}"));
         let listeners = door.listeners(workers).map_err(failed)?;

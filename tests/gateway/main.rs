@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 mod architecture;
+mod attacks;
 mod decisions;
 mod faults;
 mod harness;

@@ -1,0 +1,286 @@
+//! Under attack, still serving: good requests beside each attack, all of them answered; memory
+//! and descriptors within a bound, and back again.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use socket2::{Domain, Socket, Type};
+
+use super::harness::*;
+use super::operations::Process;
+
+/// What an attack may take of memory over what the gateway had before it. A connection that is
+/// idle takes a few KiB; a build for tests some more.
+const MEMORY: u64 = 128 << 20;
+/// Deadlines short enough to see their end.
+const DEADLINES: &str = "[limits]\nheader_timeout = \"1s\"\nbody_timeout = \"1s\"\nwrite_timeout = \"1s\"\nidle_timeout = \"1s\"\n[ownership.delegate]\n";
+const PATIENT: &str = "[ownership.delegate]\n";
+
+/// Attacks are not told apart if they come together.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// A gateway in a process of its own, with a customer who goes on deleting.
+struct Siege {
+    process: Process,
+    upstream: Upstream,
+    before: Taken,
+    customer: Option<std::thread::JoinHandle<()>>,
+    served: Arc<AtomicUsize>,
+    over: Arc<AtomicBool>,
+    _files: Files,
+    _alone: MutexGuard<'static, ()>,
+}
+
+/// What a process has taken of the machine.
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    memory: u64,
+    descriptors: usize,
+}
+
+impl Taken {
+    fn by(process: u32, what: &str) -> Self {
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(what)).unwrap();
+        let kilobytes: u64 = line.trim_matches([':', '\t', ' ']).split(' ').next().unwrap().parse().unwrap();
+        let descriptors = std::fs::read_dir(format!("/proc/{process}/fd")).unwrap().count();
+        Self { memory: kilobytes << 10, descriptors }
+    }
+}
+
+impl Siege {
+    fn of(more: &str) -> Self {
+        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let upstream = Upstream::start(service("account-1", "member-1"));
+        let files = Files::new(upstream.address, more);
+        let process = Process::serve(&files);
+        let address = process.address();
+        let (served, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let customer = {
+            let (served, over) = (served.clone(), over.clone());
+            std::thread::spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    // On a connection of its own each: whoever comes now is let in now.
+                    assert_eq!(delete(address, &signed("OWNER")).status, 200, "a good request beside the attack");
+                    served.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        };
+        until("the customer is served", || served.load(Ordering::Relaxed) >= 5);
+        let before = Taken::by(process.child.id(), "VmRSS");
+        Self { process, upstream, before, customer: Some(customer), served, over, _files: files, _alone: alone }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.process.address()
+    }
+
+    /// The customer is served from now on too.
+    fn still_serves(&self) {
+        let served = self.served.load(Ordering::Relaxed);
+        until("the customer is still served", || {
+            self.served.load(Ordering::Relaxed) >= served + 5 || self.customer.as_ref().unwrap().is_finished()
+        });
+    }
+
+    /// The attack is over: everything is as before.
+    fn is_over(mut self) {
+        self.still_serves();
+        self.over.store(true, Ordering::Relaxed);
+        self.customer.take().unwrap().join().unwrap();
+        let (process, before) = (self.process.child.id(), self.before);
+        let peak = Taken::by(process, "VmHWM").memory;
+        assert!(peak < before.memory + MEMORY, "at its peak it held {} MiB more", (peak - before.memory) >> 20);
+        until("descriptors come back", || Taken::by(process, "VmRSS").descriptors <= before.descriptors + 4);
+        assert_eq!(self.upstream.deletes(), self.served.load(Ordering::Relaxed), "nothing but the customer's");
+    }
+}
+
+/// A connection from one of many addresses: an attacker has more than one.
+fn from(n: usize, gate: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let [a, b] = u16::try_from(n / 200 + 256).unwrap().to_be_bytes();
+    socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 1, a, b), 0)).into()).unwrap();
+    socket.connect(&gate.into()).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Waits until the gateway has closed a connection, and returns what it said.
+fn closed(mut stream: TcpStream) -> String {
+    let mut said = Vec::new();
+    let _ = stream.read_to_end(&mut said);
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+#[test]
+fn five_thousand_idle_connections() {
+    let siege = Siege::of(PATIENT);
+    let idle: Vec<TcpStream> = (0..5_000).map(|n| from(n, siege.address())).collect();
+    let process = siege.process.child.id();
+    until("all of them are in", || Taken::by(process, "VmRSS").descriptors >= siege.before.descriptors + 5_000);
+    siege.still_serves();
+    drop(idle);
+    siege.is_over();
+}
+
+#[test]
+fn idle_connections_are_closed_in_time() {
+    let siege = Siege::of(DEADLINES);
+    let idle: Vec<TcpStream> = (0..500).map(|n| from(n, siege.address())).collect();
+    for stream in idle {
+        assert_eq!(closed(stream), "", "nobody asked for anything");
+    }
+    siege.is_over();
+}
+
+#[test]
+fn slow_heads() {
+    let siege = Siege::of(DEADLINES);
+    let mut slow: Vec<TcpStream> = (0..500).map(|n| from(n, siege.address())).collect();
+    let head = format!("DELETE /crm-core/v1/segments/{SEGMENT} HTTP/1.1\r\nHost: a\r\nX: ");
+    for round in 0..20 {
+        for stream in &mut slow {
+            let byte = head.as_bytes().get(round).copied().unwrap_or(b'x');
+            let _ = stream.write_all(&[byte]);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    let timed_out = slow.into_iter().map(closed).filter(|said| said.starts_with("HTTP/1.1 408")).count();
+    // Who goes on writing after the end may lose the answer to a reset.
+    assert!(timed_out > 0, "a head that takes too long is told so");
+    siege.is_over();
+}
+
+#[test]
+fn slow_bodies() {
+    let siege = Siege::of(DEADLINES);
+    let mut slow: Vec<TcpStream> = (0..500).map(|n| from(n, siege.address())).collect();
+    for stream in &mut slow {
+        let head = format!(
+            "DELETE /crm-core/v1/segments/{SEGMENT} HTTP/1.1\r\nHost: a\r\nAuthorization: {}\r\nContent-Length: 100\r\n\r\nx",
+            signed("MEMBER")
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+    }
+    siege.still_serves();
+    for stream in slow {
+        let said = closed(stream);
+        // 429: another key's requests find their slots.
+        assert!(said.starts_with("HTTP/1.1 408") || said.starts_with("HTTP/1.1 429"), "{said}");
+    }
+    siege.is_over();
+}
+
+#[test]
+fn slow_reading() {
+    let siege = Siege::of(DEADLINES);
+    let asked = "GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(200);
+    let slow: Vec<TcpStream> = (0..100)
+        .map(|n| {
+            let stream = from(n, siege.address());
+            stream.set_nonblocking(true).unwrap();
+            stream
+        })
+        .collect();
+    // They ask and never read, until nothing more can be written.
+    let mut open = slow.len();
+    for _ in 0..200 {
+        open = slow
+            .iter()
+            .filter(|stream| {
+                let mut stream = *stream;
+                !matches!(stream.write(asked.as_bytes()), Err(error) if error.kind() != std::io::ErrorKind::WouldBlock)
+            })
+            .count();
+    }
+    let process = siege.process.child.id();
+    siege.still_serves();
+    until("whoever does not read is not waited for", || {
+        Taken::by(process, "VmRSS").descriptors <= siege.before.descriptors + 4
+    });
+    assert!(open > 0, "some of them were held open by the attacker");
+    drop(slow);
+    siege.is_over();
+}
+
+#[test]
+fn header_floods() {
+    let siege = Siege::of(PATIENT);
+    for n in 0..500 {
+        let mut stream = from(n, siege.address());
+        let flood: String = match n % 3 {
+            0 => format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(1 << 20)),
+            1 => format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "A: b\r\n".repeat(50_000)),
+            _ => format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(1 << 20)),
+        };
+        let _ = stream.write_all(flood.as_bytes());
+        let _ = stream.shutdown(Shutdown::Write);
+        let said = closed(stream);
+        let status = if n % 3 == 2 { "HTTP/1.1 414" } else { "HTTP/1.1 431" };
+        // Who goes on writing after the end may lose the answer to a reset.
+        assert!(said.is_empty() || said.starts_with(status), "{n}: {said}");
+    }
+    siege.is_over();
+}
+
+#[test]
+fn connection_churn() {
+    let siege = Siege::of(PATIENT);
+    for n in 0..10_000 {
+        let stream = from(n, siege.address());
+        // Every other one goes with a reset.
+        if n % 2 == 0 {
+            socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        }
+        drop(stream);
+    }
+    siege.is_over();
+}
+
+/// So many requests of these bytes, over some connections, each answered before the next.
+fn repeated(siege: &Siege, total: usize, request: &(dyn Fn() -> String + Sync)) -> Vec<(u16, usize)> {
+    const CONNECTIONS: usize = 8;
+    let address = siege.address();
+    let one = |n: usize| {
+        let mut counts = std::collections::BTreeMap::new();
+        let mut kept = Kept::to(address);
+        for _ in 0..total / CONNECTIONS + usize::from(n < total % CONNECTIONS) {
+            *counts.entry(kept.delete(&request())).or_insert(0) += 1;
+        }
+        counts
+    };
+    let all = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..CONNECTIONS).map(|n| scope.spawn(move || one(n))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    let mut sums = std::collections::BTreeMap::new();
+    all.into_iter().flatten().for_each(|(status, count)| *sums.entry(status).or_insert(0) += count);
+    sums.into_iter().collect()
+}
+
+#[test]
+fn a_hundred_thousand_wrongly_signed() {
+    let siege = Siege::of(PATIENT);
+    let good = signed("OWNER");
+    let wrong = format!("{}{}", &good[..good.len() - 64], "0".repeat(64));
+    let answers = repeated(&siege, 100_000, &|| wrong.clone());
+    let [(401, refused), (429, throttled)] = answers[..] else { panic!("{answers:?}") };
+    assert_eq!(refused + throttled, 100_000);
+    // A thousand at once, and what comes back meanwhile; the customer has the same address.
+    assert!(refused < 50_000 && refused >= 1_000, "{answers:?}");
+    siege.is_over();
+}
+
+#[test]
+fn one_captured_header_a_hundred_thousand_times() {
+    let siege = Siege::of(PATIENT);
+    let captured = signed("MEMBER");
+    let answers = repeated(&siege, 100_000, &|| captured.clone());
+    assert_eq!(answers, [(200, 1), (401, 99_999)]);
+    siege.served.fetch_add(1, Ordering::Relaxed);
+    siege.is_over();
+}
