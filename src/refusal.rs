@@ -97,6 +97,8 @@ pub enum Refused {
     HeadersTooLarge,
     /// The body is over its limit.
     BodyTooLarge,
+    /// The head did not come in time.
+    HeadTooSlow,
     /// The body did not come in time.
     BodyTooSlow,
     /// The key holds its share of the replay memory.
@@ -215,7 +217,7 @@ impl Refusal for Refused {
             Self::BelowFloor => Reason::BelowFloor,
             Self::MalformedRequest(_) | Self::ExpectationFailed => Reason::MalformedRequest,
             Self::TargetTooLong | Self::HeadersTooLarge | Self::BodyTooLarge => Reason::TooLarge,
-            Self::BodyTooSlow => Reason::TooSlow,
+            Self::HeadTooSlow | Self::BodyTooSlow => Reason::TooSlow,
             Self::KeyShareSpent => Reason::Throttled,
             Self::Overloaded => Reason::Overloaded,
             Self::Fenced(_) => Reason::Fenced,
@@ -246,6 +248,7 @@ impl Refusal for Refused {
             Self::TargetTooLong => Answer::new(414, "UriTooLong", "The request target is too long.").closing(),
             Self::HeadersTooLarge => Answer::new(431, "HeadersTooLarge", "The header section is too large.").closing(),
             Self::BodyTooLarge => Answer::new(413, "PayloadTooLarge", "The body is too large.").closing(),
+            Self::HeadTooSlow => Answer::new(408, "RequestTimeout", "The head did not come in time.").closing(),
             Self::BodyTooSlow => Answer::new(408, "RequestTimeout", "The body did not come in time.").closing(),
             Self::KeyShareSpent => Answer {
                 retry_after: Some(60),

@@ -23,7 +23,7 @@ pub fn stack<B>(
 + std::marker::Send
 + 'static
 where
-    B: http_body::Body<Data = Bytes> + std::marker::Send + Unpin + 'static,
+    B: http_body::Body<Data = Bytes, Error: std::error::Error> + std::marker::Send + Unpin + 'static,
 {
     ServiceBuilder::new()
         .layer(Observe::new(process.clone(), current.clone(), worker)) // request id, one count and one line of log, whatever becomes of it

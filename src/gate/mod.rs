@@ -69,6 +69,7 @@ mod safeguard;
 mod send;
 mod spend;
 mod state;
+mod unread;
 
 pub use admit::{Admit, Admitted};
 pub use authenticate::{Authenticate, Authenticated};
@@ -84,6 +85,7 @@ pub use safeguard::{Cleared, Safeguard};
 pub use send::{Concluded, Send};
 pub use spend::{Fresh, Spend};
 pub use state::{Generation, Limits, Process};
+pub use unread::refuse_unread;
 
 use std::future::Future;
 use std::marker;
