@@ -12,3 +12,5 @@ mod operations;
 mod programs;
 mod record;
 mod redis;
+mod smuggling;
+mod wire;
