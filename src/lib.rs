@@ -2,7 +2,8 @@
 //!
 //! # The life of a request
 //!
-//! 1. A worker accepts the connection ([`serve`], [`listen`]) and hyper reads the head.
+//! 1. A worker accepts the connection ([`serve`], [`listen`]). What is in doubt on the raw bytes is
+//!    refused ([`wire`]); hyper reads the rest.
 //! 2. [`stack`] is the whole way, in order; each step is a gate of [`gate`].
 //! 3. The form is inspected, then the signature: [`credential`] parses and verifies, [`directory`]
 //!    knows whose key it is, [`replay`] has the window and the floor.
@@ -32,3 +33,4 @@ pub mod stack;
 pub mod telemetry;
 pub mod throttle;
 pub mod upstream;
+pub mod wire;

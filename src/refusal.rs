@@ -97,6 +97,8 @@ pub enum Refused {
     HeadersTooLarge,
     /// The body is over its limit.
     BodyTooLarge,
+    /// The head did not come in time.
+    HeadTooSlow,
     /// The body did not come in time.
     BodyTooSlow,
     /// Too many signatures from this address failed; for so long no more may.
@@ -230,7 +232,7 @@ impl Refusal for Refused {
             Self::BelowFloor => Reason::BelowFloor,
             Self::MalformedRequest(_) | Self::ExpectationFailed => Reason::MalformedRequest,
             Self::TargetTooLong | Self::HeadersTooLarge | Self::BodyTooLarge => Reason::TooLarge,
-            Self::BodyTooSlow => Reason::TooSlow,
+            Self::HeadTooSlow | Self::BodyTooSlow => Reason::TooSlow,
             Self::FailedTooOften(_) | Self::KeyBusy | Self::KeyShareSpent => Reason::Throttled,
             Self::Overloaded => Reason::Overloaded,
             Self::Fenced(_) => Reason::Fenced,
@@ -261,6 +263,7 @@ impl Refusal for Refused {
             Self::TargetTooLong => Answer::new(414, "UriTooLong", "The request target is too long.").closing(),
             Self::HeadersTooLarge => Answer::new(431, "HeadersTooLarge", "The header section is too large.").closing(),
             Self::BodyTooLarge => Answer::new(413, "PayloadTooLarge", "The body is too large.").closing(),
+            Self::HeadTooSlow => Answer::new(408, "RequestTimeout", "The head did not come in time.").closing(),
             Self::BodyTooSlow => Answer::new(408, "RequestTimeout", "The body did not come in time.").closing(),
             Self::FailedTooOften(left) => Answer {
                 retry_after: Some(whole_seconds(left)),

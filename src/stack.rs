@@ -23,7 +23,7 @@ pub fn stack<B>(
 + std::marker::Send
 + 'static
 where
-    B: http_body::Body<Data = Bytes, Error: Into<Broken>> + std::marker::Send + Unpin + 'static,
+    B: http_body::Body<Data = Bytes, Error: std::error::Error + Into<Broken>> + std::marker::Send + Unpin + 'static,
 {
     let observe = Observe::new(process.clone(), worker);
     let gated = ServiceBuilder::new()

@@ -37,10 +37,7 @@ impl<B: Send> Gate<Received<B>> for Inspect<B> {
     type Refusal = Refused;
 
     async fn decide(&self, received: Received<B>, _: &mut Observation) -> Result<Head<B>, Refused> {
-        let Received { request, peer, framing_in_doubt, generation, worker } = received;
-        if framing_in_doubt {
-            return Err(IN_DOUBT);
-        }
+        let Received { request, peer, generation, worker } = received;
         let (parts, body) = request.into_parts();
         judge(&parts, &generation.limits)?;
         // An IPv4 client of a dual-stack socket is an IPv4 client.
@@ -80,7 +77,7 @@ fn judge(parts: &Parts, limits: &Limits) -> Result<(), Refused> {
 const IN_DOUBT: Refused = Refused::MalformedRequest("The framing of the message is in doubt.");
 
 /// What the HTTP reader lets pass and this gate does not: any coding but `chunked`, or a length
-/// beside a coding. What it does not even show has been seen on the wire.
+/// beside a coding. The same was judged on the wire before, and more (`wire`).
 fn judge_framing(headers: &HeaderMap) -> Result<(), Refused> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let Some(coding) = codings.next() else {

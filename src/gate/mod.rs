@@ -71,6 +71,7 @@ mod safeguard;
 mod send;
 mod spend;
 mod state;
+mod unread;
 mod watch;
 
 pub use admit::{Admit, Admitted};
@@ -89,6 +90,7 @@ pub use safeguard::{Cleared, Safeguard};
 pub use send::{Concluded, Send};
 pub use spend::{Fresh, Spend};
 pub use state::{Generation, Limits, Process};
+pub use unread::refuse_unread;
 pub use watch::Watch;
 
 use std::future::Future;

@@ -30,16 +30,12 @@ pub struct Arrival<B> {
     pub request: Request<B>,
     /// Who sent it.
     pub peer: SocketAddr,
-    /// Whether two readers could disagree about where it ends, by what the HTTP reader does not
-    /// show.
-    pub framing_in_doubt: bool,
 }
 
 /// A message with the generation it will be judged by.
 pub struct Received<B> {
     pub(super) request: Request<B>,
     pub(super) peer: SocketAddr,
-    pub(super) framing_in_doubt: bool,
     pub(super) generation: Arc<Generation>,
     pub(super) worker: usize,
 }
@@ -83,14 +79,14 @@ pub struct Observation {
 }
 
 impl Observation {
-    fn new<B>(process: Arc<Process>, arrival: &Arrival<B>) -> Self {
+    pub(super) fn new(process: Arc<Process>, peer: SocketAddr, method: http::Method, path: &str) -> Self {
         let started = process.clock.elapsed();
         // A path is long enough for the log long before it is too long for the limits.
-        let path: String = arrival.request.uri().path().chars().take(256).collect();
+        let path: String = path.chars().take(256).collect();
         Self {
             id: process.request_ids.next(),
-            peer: arrival.peer,
-            method: arrival.request.method().clone(),
+            peer,
+            method,
             path: path.into(),
             started,
             marked: started,
@@ -325,10 +321,11 @@ where
     }
 
     fn call(&mut self, Entering { arrival, generation }: Entering<B>) -> Self::Future {
-        let observation = Box::new(Observation::new(self.observe.process.clone(), &arrival));
+        let Arrival { request, peer } = arrival;
+        let (method, path) = (request.method().clone(), request.uri().path());
+        let observation = Box::new(Observation::new(self.observe.process.clone(), peer, method, path));
         let id = observation.id.clone();
-        let Arrival { request, peer, framing_in_doubt } = arrival;
-        let received = Received { request, peer, framing_in_doubt, generation, worker: self.observe.worker };
+        let received = Received { request, peer, generation, worker: self.observe.worker };
         let answer = self.inner.call(Observed { observation, request: received });
         Box::pin(async move {
             let mut answer = answer.await?;

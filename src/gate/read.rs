@@ -1,3 +1,5 @@
+use std::error::Error;
+use std::io;
 use std::ops::Deref;
 
 use bytes::{Bytes, BytesMut};
@@ -22,7 +24,7 @@ pub struct Whole {
 
 impl<B> Gate<Admitted<B>> for Read
 where
-    B: http_body::Body<Data = Bytes> + Send + Unpin,
+    B: http_body::Body<Data = Bytes, Error: Error + 'static> + Send + Unpin,
 {
     type Out = Whole;
     type Refusal = Refused;
@@ -43,7 +45,7 @@ where
 
 async fn collect<B>(mut body: B, limit: usize) -> Result<Bytes, Refused>
 where
-    B: http_body::Body<Data = Bytes> + Unpin,
+    B: http_body::Body<Data = Bytes, Error: Error + 'static> + Unpin,
 {
     // A body that says it is too large is not read at all.
     if body.size_hint().lower() > limit as u64 {
@@ -52,13 +54,24 @@ where
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
         // Trailers are not data, and go no further.
-        let Ok(data) = frame.map_err(|_| Refused::ClientGone)?.into_data() else { continue };
+        let Ok(data) = frame.map_err(|error| broken(&error))?.into_data() else { continue };
         if whole.len() + data.len() > limit {
             return Err(Refused::BodyTooLarge);
         }
         whole.extend_from_slice(&data);
     }
     Ok(whole.freeze())
+}
+
+/// What a body that breaks off is refused with. What was refused on the wire says so by the kind
+/// of its error; else the client has left.
+fn broken(error: &(dyn Error + 'static)) -> Refused {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    match causes.filter_map(|error| error.downcast_ref::<io::Error>()).map(io::Error::kind).next() {
+        Some(io::ErrorKind::InvalidData) => Refused::MalformedRequest("The framing of the body is in doubt."),
+        Some(io::ErrorKind::TimedOut) => Refused::BodyTooSlow,
+        _ => Refused::ClientGone,
+    }
 }
 
 impl Whole {

@@ -69,7 +69,6 @@ where
             let copy = Received {
                 request: Request::from_parts(parts.clone(), Declared::of(&body)),
                 peer: received.peer,
-                framing_in_doubt: received.framing_in_doubt,
                 generation: generation.clone(),
                 worker: received.worker,
             };

@@ -1,22 +1,18 @@
 use std::convert::Infallible;
 use std::net::TcpListener;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::Response;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::Service;
 
-use super::framing::Watched;
+use super::http1::Http1;
 use crate::config::Config;
-use crate::gate::{Arrival, Body};
+use crate::gate::{Arrival, Body, Generation, Process};
 
 /// How long to wait before accepting again when there are no descriptors left.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
@@ -25,18 +21,14 @@ const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
 #[derive(Clone)]
 pub(super) struct Limits {
     connections: Arc<Semaphore>,
-    header_timeout: Duration,
-    max_head: usize,
+    http1: Http1,
 }
 
 impl Limits {
-    pub(super) fn new(config: &Config) -> Self {
+    pub(super) fn new(config: &Config, process: &Arc<Process>, current: &Arc<ArcSwap<Generation>>) -> Self {
         Self {
             connections: Arc::new(Semaphore::new(config.limits.max_connections)),
-            header_timeout: config.limits.header_timeout,
-            // Room for a head somewhat over its limits, so that it can be answered as such; what
-            // is far over gets the HTTP reader's bare status.
-            max_head: 2 * (config.limits.max_header_bytes + config.limits.max_target_bytes).max(8192),
+            http1: Http1::new(config, process.clone(), current.clone()),
         }
     }
 }
@@ -64,7 +56,9 @@ where
                 let (stack, limits, closing) = (stack.clone(), limits.clone(), closing.clone());
                 connections.spawn(async move {
                     let _room = room;
-                    serve(stream, peer, stack, &limits, closing).await;
+                    // Without it a small answer could wait for the acknowledgement of the one before.
+                    drop(stream.set_nodelay(true));
+                    limits.http1.serve(stream, peer, stack, closing).await;
                 });
             }
             Err(error) => {
@@ -76,37 +70,4 @@ where
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
-}
-
-async fn serve<S>(
-    stream: TcpStream,
-    peer: std::net::SocketAddr,
-    stack: S,
-    limits: &Limits,
-    mut closing: watch::Receiver<bool>,
-) where
-    S: Service<Arrival<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    // Without it a small answer could wait for the acknowledgement of the one before.
-    drop(stream.set_nodelay(true));
-    let (stream, doubt) = Watched::new(stream);
-    let service =
-        service_fn(move |request| stack.clone().call(Arrival { request, peer, framing_in_doubt: doubt.is_cast() }));
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
-        .max_buf_size(limits.max_head)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = async { drop(closing.wait_for(|closing| *closing).await) } => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, client = %peer, "a connection ended early");
-    }
 }

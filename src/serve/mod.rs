@@ -4,7 +4,7 @@ mod admin;
 mod assemble;
 mod connection;
 mod descriptors;
-mod framing;
+mod http1;
 mod workers;
 
 pub use assemble::{directory, ownership, record_settings, upstream_settings};
@@ -85,7 +85,7 @@ impl Gateway {
         let (closing, closed) = watch::channel(false);
         let failed = |error: std::io::Error| StartError::Other(format!("workers cannot be started: {error}"));
         let listeners = door.listeners(workers).map_err(failed)?;
-        let limits = connection::Limits::new(&config);
+        let limits = connection::Limits::new(&config, &process, &current);
         let workers =
             workers::start(config.workers, listeners, &process, &current, &limits, &closed).map_err(failed)?;
         let (admin, admin_worker) = match admin {

@@ -14,4 +14,6 @@ mod passing;
 mod programs;
 mod record;
 mod redis;
+mod smuggling;
 mod throttles;
+mod wire;

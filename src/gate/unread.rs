@@ -1,0 +1,31 @@
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::{Method, Response};
+
+use super::observe::X_REQUEST_ID;
+use super::{Body, Observation, Process, own_answer};
+use crate::refusal::{Refusal, Refused};
+
+/// Refuses a message that did not become a request: it is counted, logged and answered as any
+/// other. `request` is method and target, where they are beyond doubt.
+pub fn refuse_unread(
+    process: &Arc<Process>,
+    peer: SocketAddr,
+    request: Option<(&[u8], &[u8])>,
+    refused: Refused,
+) -> Response<Body> {
+    let (method, target) = request.unwrap_or((b"-", b""));
+    // No token is too odd to be a method.
+    let method = Method::from_bytes(method).unwrap_or_default();
+    let target = std::str::from_utf8(target).unwrap_or_default();
+    let path = target.split(['?', '#']).next().unwrap_or_default();
+    let mut observation = Observation::new(process.clone(), peer, method, path);
+    observation.refused(&refused);
+    let answer = refused.answer();
+    observation.detail = Some(answer.message.to_owned());
+    let id = observation.id().clone();
+    let mut response = own_answer(answer);
+    response.headers_mut().insert(X_REQUEST_ID, id);
+    response
+}
