@@ -19,6 +19,10 @@ use crate::gate::{Arrival, Body, Generation, Process, refuse_unread};
 use crate::refusal::Refused;
 use crate::wire::{Fault, Keeper, Kind, Sizes, Times, Wire};
 
+/// hyper has room for a target and a header section of so many bytes each, or more, and for as
+/// much that is written.
+const MIN_ROOM: usize = 32 << 10;
+
 /// How connections that speak HTTP/1 are served.
 #[derive(Clone)]
 pub(super) struct Http1 {
@@ -43,15 +47,15 @@ impl Http1 {
         S: Service<Arrival<Incoming>, Response = Response<Body>, Error = Infallible> + Clone,
     {
         let limits = self.current.load().limits;
-        let wire = Wire::new(stream, Watcher { http1: self.clone(), peer });
+        let room = limits.max_header_bytes.max(limits.max_target_bytes).max(MIN_ROOM);
+        let wire = Wire::new(stream, Watcher { http1: self.clone(), peer, room });
         let service = service_fn(move |request| stack.clone().call(Arrival { request, peer }));
         let mut connection = http1::Builder::new()
             // What ends the stream where the wire refuses, and leaves what came before its answer.
             .half_close(true)
             // The wire owns all time.
             .header_read_timeout(None)
-            // Room for any head that the wire lets through, though a reload raised the limits.
-            .max_buf_size((4 * (limits.max_header_bytes + limits.max_target_bytes)).max(256 << 10))
+            .max_buf_size(2 * room + 1024)
             .serve_connection(TokioIo::new(wire), service);
         let ended = tokio::select! {
             ended = &mut connection => Some(ended),
@@ -75,13 +79,19 @@ impl Http1 {
 struct Watcher {
     http1: Http1,
     peer: SocketAddr,
+    /// What hyper has room for on this connection, whatever a reload has raised since: with a head
+    /// that is longer it would answer by itself.
+    room: usize,
 }
 
 impl Keeper for Watcher {
     fn limits(&self) -> (Sizes, Times) {
         let Http1 { head, write, idle, ref current, .. } = self.http1;
         let limits = current.load().limits;
-        let sizes = Sizes { max_header_bytes: limits.max_header_bytes, max_target_bytes: limits.max_target_bytes };
+        let sizes = Sizes {
+            max_header_bytes: limits.max_header_bytes.min(self.room),
+            max_target_bytes: limits.max_target_bytes.min(self.room),
+        };
         (sizes, Times { head, body: limits.body_timeout, write, idle })
     }
 

@@ -1,6 +1,6 @@
 //! The head of a message, judged line by line as its lines become whole.
 
-use super::bytes::{HOST, PATH, QUERY, STOP, TOKEN, VALUE, all, find, is};
+use super::bytes::{HOST, PATH, QUERY, TOKEN, all, find_stop, is};
 use super::{Fault, Sizes};
 
 /// The HTTP reader takes no more fields either.
@@ -60,7 +60,7 @@ impl Head {
     /// Judges what came; `bytes` begin where the head does. Once it is whole, says how long it is
     /// and what follows it.
     pub(super) fn judge(&mut self, bytes: &[u8], sizes: &Sizes) -> Result<Option<(usize, Body)>, Fault> {
-        while let Some(length) = find(&bytes[self.scanned..], STOP) {
+        while let Some(length) = find_stop(&bytes[self.scanned..]) {
             let end = self.scanned + length;
             if bytes[end] != b'\n' {
                 return Err(Fault::ControlByte);
@@ -196,8 +196,9 @@ pub(super) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
         ([], [b' ' | b'\t', ..]) => Err(Fault::FoldedField),
         (_, [b'\r', ..]) => Err(Fault::BareCr),
         ([_, ..], [b' ' | b'\t', ..]) => Err(Fault::SpaceBeforeColon),
-        // All else that is no value was seen when the end of the line was looked for.
-        ([_, ..], [b':', value @ ..]) if all(value, VALUE) => Ok((name, value)),
+        // All else that stands in no value was seen when the end of the line was looked for. What is
+        // beyond ASCII is let pass: real clients send it.
+        ([_, ..], [b':', value @ ..]) if !value.contains(&b'\r') => Ok((name, value)),
         ([_, ..], [b':', ..]) => Err(Fault::BareCr),
         _ => Err(Fault::FieldName),
     }

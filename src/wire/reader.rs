@@ -1,4 +1,4 @@
-use super::bytes::{STOP, find};
+use super::bytes::find_stop;
 use super::head::{Body, Head, field, framing_field};
 use super::{Fault, Sizes};
 
@@ -135,7 +135,7 @@ impl Reader {
     }
 
     fn trailer(&mut self, bytes: &[u8]) -> Result<Option<Accepted>, Fault> {
-        let end = find(bytes, STOP);
+        let end = find_stop(bytes);
         if self.trailer_bytes + end.unwrap_or(bytes.len()) > MAX_TRAILER_BYTES {
             return Err(Fault::Trailer);
         }

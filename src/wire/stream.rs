@@ -299,7 +299,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, K: Keeper> Wire<S, K> {
 }
 
 async fn discard(stream: &mut (impl AsyncRead + Unpin)) {
-    let mut piece = [0; PIECE];
+    // Not in the future itself: every connection would be so much larger.
+    let mut piece = vec![0; PIECE];
     let mut left = LINGER_BYTES;
     while let Ok(read @ 1..) = stream.read(&mut piece).await
         && let Some(still) = left.checked_sub(read)

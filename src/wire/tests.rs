@@ -272,3 +272,114 @@ fn the_check_of_agreement_compares_something() {
     let agreed = check(format!("{sound}GET / HTTP/1.1\nHost: a\r\n\r\n").as_bytes(), 7);
     assert_eq!((agreed.messages, agreed.refused), (3, true));
 }
+
+#[test]
+fn the_messages_that_are_made_up_pass_often_and_not_always() {
+    use proptest::strategy::ValueTree;
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let made = (0..500).map(|_| message().new_tree(&mut runner).unwrap().current());
+    let agreed: Vec<_> = made.map(|message| check(message.as_bytes(), 4096)).collect();
+    let passed = agreed.iter().filter(|agreed| agreed.messages == 1 && !agreed.refused).count();
+    let refused = agreed.iter().filter(|agreed| agreed.refused).count();
+    assert!(passed > 150 && refused > 50, "{passed} passed, {refused} were refused");
+}
+
+/// A keeper whose limits change, and who tells what it refused.
+#[derive(Clone)]
+struct Told(std::sync::Arc<std::sync::Mutex<(Sizes, Vec<(Fault, Option<String>)>)>>);
+
+impl Told {
+    fn new() -> Self {
+        Self(std::sync::Arc::new(std::sync::Mutex::new((SIZES, Vec::new()))))
+    }
+}
+
+impl Keeper for Told {
+    fn limits(&self) -> (Sizes, Times) {
+        let long = Duration::from_secs(3600);
+        (self.0.lock().unwrap().0, Times { head: long, body: long, write: long, idle: long })
+    }
+
+    fn refuse(&self, fault: Fault, request: Option<(&[u8], &[u8])>) -> Vec<u8> {
+        let line = request.map(|(method, target)| String::from_utf8([method, b" ", target].concat()).unwrap());
+        self.0.lock().unwrap().1.push((fault, line));
+        b"refused".to_vec()
+    }
+}
+
+/// Everything that comes through, read with so much room at once, and what the peer gets.
+async fn through(bytes: Vec<u8>, at_once: usize, room: usize) -> (Vec<u8>, Vec<u8>, Told) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (mut peer, ours) = tokio::io::duplex(64);
+    let told = Told::new();
+    let mut wire = Wire::new(ours, told.clone());
+    let peer = tokio::spawn(async move {
+        for piece in bytes.chunks(at_once) {
+            let _ = peer.write_all(piece).await;
+        }
+        peer.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        peer.read_to_end(&mut answer).await.unwrap();
+        answer
+    });
+    let (mut all, mut piece) = (Vec::new(), vec![0; room]);
+    while let Ok(read @ 1..) = wire.read(&mut piece).await {
+        all.extend_from_slice(&piece[..read]);
+    }
+    wire.finish().await;
+    (all, peer.await.unwrap(), told)
+}
+
+#[tokio::test]
+async fn what_comes_through_is_what_was_sent_and_ends_where_it_is_refused() {
+    let good = "\r\nPOST /a?b HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello\
+                POST / HTTP/1.1\r\nHost: a\r\nX:\t y \r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nT: u\r\n\r\n"
+        .repeat(3);
+    let bad = format!("{good}GET /a?secret HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n{good}");
+    for (at_once, room) in [(1, 1), (1, 4096), (7, 3), (4096, 5), (4096, 4096)] {
+        let (all, answer, told) = through(good.clone().into_bytes(), at_once, room).await;
+        assert_eq!(String::from_utf8(all).unwrap(), good, "{at_once} at once, room for {room}");
+        assert_eq!((answer.as_slice(), told.0.lock().unwrap().1.len()), (&b""[..], 0));
+
+        let (all, answer, told) = through(bad.clone().into_bytes(), at_once, room).await;
+        assert_eq!(String::from_utf8(all).unwrap(), good, "{at_once} at once, room for {room}");
+        assert_eq!(answer, b"refused");
+        assert_eq!(told.0.lock().unwrap().1, [(Fault::SeveralHosts, Some("GET /a?secret".to_owned()))]);
+    }
+}
+
+#[tokio::test]
+async fn of_two_messages_no_more_than_the_first_is_handed_on_and_limits_are_asked_for_each() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let first = "GET /first HTTP/1.1\r\nHost: a\r\n\r\n";
+    let (mut peer, ours) = tokio::io::duplex(4096);
+    let told = Told::new();
+    let mut wire = Wire::new(ours, told.clone());
+    peer.write_all(format!("{first}GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(20)).as_bytes()).await.unwrap();
+    let mut piece = [0; 4096];
+    let read = wire.read(&mut piece).await.unwrap();
+    assert_eq!(&piece[..read], first.as_bytes());
+    told.0.lock().unwrap().0.max_target_bytes = 16;
+    assert_eq!(wire.read(&mut piece).await.unwrap(), 0, "the second is over the new limit");
+    assert_eq!(told.0.lock().unwrap().1, [(Fault::TargetTooLong, None)]);
+}
+
+#[tokio::test]
+async fn a_body_that_is_refused_is_an_error_for_who_reads_it_and_nobody_answers_here() {
+    use std::io::ErrorKind;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let (mut peer, ours) = tokio::io::duplex(4096);
+    let told = Told::new();
+    let mut wire = Wire::new(ours, told.clone());
+    peer.write_all(format!("{head}2\r\nhi!!\r\n").as_bytes()).await.unwrap();
+    let mut piece = [0; 4096];
+    let read = wire.read(&mut piece).await.unwrap();
+    assert_eq!(&piece[..read], format!("{head}2\r\nhi").as_bytes());
+    assert_eq!(wire.read(&mut piece).await.unwrap_err().kind(), ErrorKind::InvalidData);
+    peer.shutdown().await.unwrap();
+    wire.finish().await;
+    let mut answer = Vec::new();
+    peer.read_to_end(&mut answer).await.unwrap();
+    assert_eq!((answer.as_slice(), told.0.lock().unwrap().1.len()), (&b""[..], 0));
+}

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use saltgate::clock::Clock;
 
 use crate::harness::{
-    Answer, Gate, PATIENCE, SEGMENT, Upstream, answer, but_delete, read_answer, service, signed, until,
+    Answer, Gate, PATIENCE, SEGMENT, Upstream, answer, but_delete, exchange, read_answer, service, signed, until,
 };
 
 fn connected(gate: &Gate) -> TcpStream {
@@ -162,4 +162,22 @@ fn an_idle_connection_outlives_a_drain_by_nothing() {
     assert!(gate.drain(), "nothing hangs");
     assert_eq!(read_answer(&mut idle).head, "");
     let _ = read_answer(&mut half);
+}
+
+#[test]
+fn a_head_may_be_as_large_as_configured_and_no_larger() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let limits = "[limits]\nmax_header_bytes = \"100KiB\"\nmax_target_bytes = \"40KiB\"\n[ownership.delegate]\n";
+    let gate = Gate::with(upstream.address, limits, Clock::system());
+    let told = |query: usize, field: usize| {
+        let request = request(&format!("X: {}\r\nConnection: close\r\n", "x".repeat(field)));
+        exchange(gate.address(), &request.replacen(" HTTP", &format!("?{} HTTP", "q".repeat(query)), 1))
+    };
+    let large = told(39 << 10, 99 << 10);
+    assert_eq!(large.status, 200, "{large:?}");
+    let target = told(40 << 10, 0);
+    assert_eq!((target.status, target.error_code().as_str()), (414, "UriTooLong"));
+    let field = told(0, 100 << 10);
+    assert_eq!((field.status, field.error_code().as_str()), (431, "HeadersTooLarge"));
+    assert_eq!(upstream.deletes(), 1);
 }

@@ -177,7 +177,7 @@ fn no_message_becomes_two_and_no_byte_of_a_body_a_request() {
     bodies.sort_unstable();
     expected.sort_unstable();
     assert_eq!(bodies, expected, "each signed request once, with its own body");
-    let refused = format!(r#"saltgate_requests_total{{outcome="refused",reason="malformed_request"}} "#);
+    let refused = r#"saltgate_requests_total{outcome="refused",reason="malformed_request"} "#;
     let truncated =
         corpus.iter().filter(|message| message.name.ends_with("end early") || message.name.ends_with("ends early"));
     // A body that ends early is counted as a client that left: whole, in two, byte by byte.
