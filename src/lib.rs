@@ -27,6 +27,7 @@ pub mod ownership;
 pub mod policy;
 pub mod refusal;
 pub mod replay;
+pub mod safeguard;
 pub mod serve;
 pub mod stack;
 pub mod telemetry;

@@ -7,8 +7,10 @@
 //!
 //! [`Route::judge`] is the whole decision; a [`Permit`] comes from nowhere else.
 
+mod budget;
 mod role;
 mod route;
 
+pub use budget::Budget;
 pub use role::Role;
 pub use route::{Found, Owner, Permit, Reach, Refusal, Route, RouteError, Routes, SegmentId};

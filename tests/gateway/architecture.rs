@@ -15,6 +15,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("audit", &["clock"]),
     ("upstream", &["audit", "clock"]),
     ("ownership", &["policy", "upstream"]),
+    ("safeguard", &["policy", "upstream"]),
+    ("control", &["safeguard"]),
     ("config", &["credential", "policy", "replay"]),
     (
         "gate",
@@ -27,6 +29,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "policy",
             "refusal",
             "replay",
+            "safeguard",
             "telemetry",
             "upstream",
         ],
@@ -73,7 +76,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 /// Crates that have one home.
 const HOMES: &[(&str, &str)] = &[
     ("hmac", "credential"),
-    ("sha2", "credential audit"),
+    ("sha2", "credential audit safeguard"),
     ("flate2", "audit"),
     ("siphasher", "credential"),
     ("prometheus", "telemetry"),
