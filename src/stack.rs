@@ -6,11 +6,11 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::Response;
 use std::convert::Infallible;
-use tower::{Service, ServiceBuilder};
+use tower::{Layer, Service, ServiceBuilder};
 
 use crate::gate::{
-    Admit, Arrival, Authenticate, Authorize, Body, Commit, Gate, Generation, Inspect, Observe, Process, Read, Record,
-    Respond, RouteGate, Safeguard, Send, Spend, gates,
+    Admit, Arrival, Authenticate, Authorize, Body, Commit, Foretell, Fork, Gate, Generation, Inspect, Observe, Process,
+    Read, Record, Release, Respond, RouteGate, Safeguard, Send, Spend, gates,
 };
 
 /// The stack of one worker. Cloning it is cheap; each request has its own.
@@ -37,10 +37,14 @@ where
         .layer(Commit::new(process.clone())) // from here on its own task: it runs to its end
         .layer(gates(
             Spend::new(process.clone()) // this salt, once
-                .then(RouteGate) // only what is a route, byte for byte
-                .then(Authorize) // role and ownership
-                .then(Safeguard) // what holds back the authorized
-                .then(Record::new(process.clone())), // the intent, before anything irreversible
+                .then(RouteGate), // only what is a route, byte for byte
+        ))
+        .layer(Fork::new(gates(Authorize).layer(Foretell::new(process.clone())))) // a rehearsal turns off here: it can ask, and has no way to send
+        .layer(gates(
+            Authorize // role and ownership
+                .then(Safeguard::new(process.clone())) // what holds back the authorized
+                .then(Record::new(process.clone())) // the intent, before anything irreversible
+                .then(Release::new(process.clone())), // frozen by now? Nothing is waited for after this
         ))
         .service(Send) // at most once
 }

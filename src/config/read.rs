@@ -32,7 +32,6 @@ pub(super) fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) ->
             other => s.fault_at(None, "mode", format!("is {}; expected \"enforce\"", quoted(other))),
         }
     }
-    root.not_yet(s, "control", "leave [control] out");
     root.not_yet(s, "passthrough", "leave [passthrough] out: everything that is not a route is 404");
     let listener = listener(&mut root, s);
     let mut ready_needs = Vec::new();
@@ -50,6 +49,7 @@ pub(super) fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) ->
     let ownership = ownership(&mut root, s);
     let upstream = upstream(&mut root, s);
     let audit = audit(&mut root, s);
+    let safeguards = super::safeguard::safeguards(&mut root, s, audit.as_ref());
     let limits = limits(&mut root, s);
     let routes = routes(&mut root, s);
     root.finish(s);
@@ -81,6 +81,7 @@ pub(super) fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) ->
                 ownership,
                 upstream,
                 audit,
+                safeguards,
                 limits,
                 routes,
                 settings,
@@ -436,15 +437,13 @@ fn routes<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> Routes {
                 format!("\"{others}\" is weaker than own = \"{own}\"; expected at least that"),
             );
         }
-        for name in ["linked_automations", "budget"] {
-            section.not_yet(s, name, "leave it out");
-        }
+        let guard = super::safeguard::guard(&mut section, s);
         section.finish(s);
         match path.map(|path| Route::new(&path, own, others)) {
             Some(Ok(route)) if routes.iter().any(|r| r.pattern() == route.pattern()) => {
                 s.fault_at(at, "route.path", format!("{} is there twice", quoted(route.pattern())));
             }
-            Some(Ok(route)) => routes.push(route),
+            Some(Ok(route)) => routes.extend(guard.applied(route, s)),
             Some(Err(error)) => s.fault_at(at, "route.path", error.to_string()),
             None => {}
         }

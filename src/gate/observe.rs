@@ -53,6 +53,12 @@ pub struct Observed<T> {
     pub request: T,
 }
 
+impl<T> Observed<T> {
+    pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> Observed<U> {
+        Observed { observation: self.observation, request: change(self.request) }
+    }
+}
+
 /// What is seen of one request, from its head to its end.
 ///
 /// It travels with the request; wherever the request ends, the observation is dropped, and
@@ -186,11 +192,23 @@ impl Observation {
         self.on_record = true;
     }
 
-    /// Puts on record that this request spent its salt and was refused.
+    /// Puts on record that this request spent its salt and was refused; unless its intent is.
     pub(super) fn refused_on_record(&mut self) {
+        if self.on_record {
+            return;
+        }
         if let Some(entry) = self.entry() {
             self.on_record = true;
             self.process.record.refused(&entry, self.reason().as_str());
+        }
+    }
+
+    /// Puts on record that this request spent its salt and was told what a deletion would meet.
+    pub(super) fn rehearsed_on_record(&mut self, reason: Reason) {
+        self.verdict = Some((Ended::Passed, Reason::Ok));
+        if let Some(entry) = self.entry() {
+            self.on_record = true;
+            self.process.record.rehearsed(&entry, reason.as_str());
         }
     }
 

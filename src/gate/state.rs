@@ -13,6 +13,7 @@ use crate::directory::Directory;
 use crate::ownership::Ownership;
 use crate::policy::Routes;
 use crate::replay::{SpentSalts, Window};
+use crate::safeguard::{Budgets, Freeze, Guard, Takings};
 use crate::telemetry::Metrics;
 use crate::upstream::Upstream;
 
@@ -24,6 +25,10 @@ pub struct Process {
     pub salts: Box<dyn SpentSalts>,
     /// The record.
     pub record: audit::Record,
+    /// What is frozen.
+    pub freeze: Freeze,
+    /// What keys and accounts took of their budgets.
+    pub takings: Takings,
     /// One permit per request between admission and the end of its answer.
     pub slots: Arc<Semaphore>,
     /// The metrics.
@@ -60,6 +65,10 @@ pub struct Generation {
     pub php_dates: PhpDates,
     /// Whose segment it is.
     pub ownership: Ownership,
+    /// How many deletions keys and accounts have.
+    pub budgets: Budgets,
+    /// How the service says which automations are linked.
+    pub guard: Guard,
     /// The upstream as each worker reaches it: pools are per worker, so no worker waits for
     /// another's lock.
     pub upstreams: Box<[Upstream]>,

@@ -17,10 +17,12 @@ pub enum Ended {
     Refused,
     /// Something failed: the upstream, the client, Saltgate.
     Failed,
+    /// It was answered or passed on, and nothing was to be deleted.
+    Passed,
 }
 
 impl Ended {
-    const COUNT: usize = 3;
+    const COUNT: usize = 4;
 
     /// The name in logs and in the `outcome` label.
     pub fn as_str(self) -> &'static str {
@@ -28,6 +30,7 @@ impl Ended {
             Self::Forwarded => "forwarded",
             Self::Refused => "refused",
             Self::Failed => "failed",
+            Self::Passed => "passed",
         }
     }
 }
