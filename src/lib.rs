@@ -17,10 +17,12 @@ pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod credential;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod directory;
+pub mod explain;
 pub mod gate;
 pub mod listen;
 pub mod ownership;

@@ -15,7 +15,7 @@ use http::header::{HeaderName, HeaderValue};
 use http::{Request, Response};
 use tower::{Layer, Service};
 
-use super::{Generation, Process};
+use super::{Generation, Process, RefusedRequest};
 use crate::audit;
 use crate::directory::Caller;
 use crate::policy::SegmentId;
@@ -66,6 +66,7 @@ impl<T> Observed<T> {
 /// a client that left, or to a panic.
 pub struct Observation {
     process: Arc<Process>,
+    worker: usize,
     id: HeaderValue,
     peer: SocketAddr,
     method: http::Method,
@@ -88,11 +89,12 @@ pub struct Observation {
 }
 
 impl Observation {
-    fn new<B>(process: Arc<Process>, arrival: &Arrival<B>) -> Self {
+    fn new<B>(process: Arc<Process>, worker: usize, arrival: &Arrival<B>) -> Self {
         let started = process.clock.elapsed();
         // A path is long enough for the log long before it is too long for the limits.
         let path: String = arrival.request.uri().path().chars().take(256).collect();
         Self {
+            worker,
             id: process.request_ids.next(),
             peer: arrival.peer,
             method: arrival.request.method().clone(),
@@ -212,6 +214,20 @@ impl Observation {
         }
     }
 
+    fn tell_refusal(&self, reason: Reason) {
+        let refused = RefusedRequest {
+            time: self.arrived,
+            request_id: self.id.to_str().unwrap_or_default().into(),
+            reason,
+            api_key: self.claimed_key().map(Into::into),
+            skew_seconds: self.skew_seconds,
+            client: self.peer.ip().to_canonical(),
+            method: self.method.clone(),
+            path: self.path.clone(),
+        };
+        self.process.refusals.push(self.worker, refused);
+    }
+
     /// What the record says of this request. Without a caller there is nothing to say.
     pub(super) fn entry(&self) -> Option<audit::Entry> {
         let caller = self.caller.as_ref()?;
@@ -248,6 +264,9 @@ impl Drop for Observation {
                 let client = self.peer.ip().to_canonical();
                 self.process.record.count(reason.as_str(), id, client, self.claimed_key());
             }
+        }
+        if matches!(ended, Ended::Refused | Ended::Failed) {
+            self.tell_refusal(reason);
         }
         let caller = self.caller.as_deref();
         let api_key = self.claimed_key();
@@ -336,7 +355,7 @@ where
     }
 
     fn call(&mut self, arrival: Arrival<B>) -> Self::Future {
-        let observation = Box::new(Observation::new(self.observe.process.clone(), &arrival));
+        let observation = Box::new(Observation::new(self.observe.process.clone(), self.observe.worker, &arrival));
         let id = observation.id.clone();
         let Arrival { request, peer, framing_in_doubt } = arrival;
         let generation = self.observe.current.load_full();

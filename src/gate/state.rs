@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use tokio::sync::Semaphore;
 
-use super::{RequestIds, Tasks};
+use super::{Refusals, RequestIds, Tasks};
 use crate::audit;
 use crate::clock::Clock;
 use crate::credential::PhpDates;
@@ -29,6 +29,8 @@ pub struct Process {
     pub freeze: Freeze,
     /// What keys and accounts took of their budgets.
     pub takings: Takings,
+    /// The last requests that were refused.
+    pub refusals: Refusals,
     /// One permit per request between admission and the end of its answer.
     pub slots: Arc<Semaphore>,
     /// The metrics.

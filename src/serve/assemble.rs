@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config, Fault};
 use crate::credential::PhpDates;
 use crate::directory::{Clash, Directory, Entry};
-use crate::gate::{Generation, Limits, Process, RequestIds, Tasks};
+use crate::gate::{Generation, Limits, Process, Refusals, RequestIds, Tasks};
 use crate::ownership::{Ownership, Pointers};
 use crate::policy::Owner;
 use crate::replay::{
@@ -201,6 +201,7 @@ pub(super) fn process(config: &Config, metrics: &Arc<Metrics>, clock: Clock) -> 
         record,
         freeze,
         takings,
+        refusals: Refusals::new(super::workers::count(config.workers)),
         slots: Arc::new(Semaphore::new(config.limits.max_in_flight)),
         metrics: metrics.clone(),
         request_ids: RequestIds::default(),
