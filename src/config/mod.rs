@@ -22,7 +22,7 @@ use crate::policy::Routes;
 use crate::replay::Window;
 
 pub use self::redis::{Hidden, OnFailover, Redis};
-pub use self::safeguard::{Automations, Safeguards};
+pub use self::safeguard::{Automations, Safeguards, control_socket};
 pub use document::{Fault, Setting};
 pub use keys::KeyEntry;
 

@@ -1,9 +1,9 @@
 //! `[control]`, `[budget]`, `[automations]` and what a route says of linked automations.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Audit;
-use super::document::{Section, Source, quoted};
+use super::document::{Fault, Section, Source, quoted};
 use crate::policy::{Budget, Route};
 
 /// The safety catches (contract §1, step 6) and the socket that works them.
@@ -57,6 +57,24 @@ pub(super) fn safeguards<'s>(root: &mut Section<'s>, s: &mut Source<'s>, audit: 
         budget_per_account,
         automations: Automations { list, id, name },
     }
+}
+
+/// The `control.socket` of a configuration, whatever else stands in it: whoever asks a running
+/// gateway need not have its secrets at hand.
+///
+/// # Errors
+/// If there is none, or it cannot be read.
+pub fn control_socket(file: &Path) -> Result<PathBuf, Vec<Fault>> {
+    let text = super::file(file, "a configuration, in TOML").map_err(|fault| vec![fault])?;
+    let environment = |name: &str| std::env::var(name).ok();
+    let mut source = Source::new(file, &text, &environment);
+    let Some(mut root) = source.parse() else { return Err(source.faults) };
+    let (socket, _) = control(&mut root, &mut source);
+    if socket.is_none() && source.faults.is_empty() {
+        let message = "is missing: this gateway has no control socket; expected [control] with socket = \"…\"";
+        source.fault_at(None, "control.socket", message);
+    }
+    socket.filter(|_| source.faults.is_empty()).ok_or(source.faults)
 }
 
 fn control<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> (Option<PathBuf>, Option<PathBuf>) {
@@ -120,7 +138,11 @@ pub(super) fn guard<'s>(section: &mut Section<'s>, s: &mut Source<'s>) -> Guarde
     let at = section.at("automations_path");
     let path = section.optional_text(s, "automations_path", "a path such as \"/v1/automations?segment={segmentId}\"");
     if path.is_some() && !refuse {
-        s.fault_at(at, "route.automations_path", "is asked only where linked_automations = \"refuse\" stands beside it");
+        s.fault_at(
+            at,
+            "route.automations_path",
+            "is asked only where linked_automations = \"refuse\" stands beside it",
+        );
     }
     if let Some(value) = section.take("budget") {
         let message = "is not a route's; write [budget] with per_key = \"100/hour\" or per_account = \"1000/day\"";

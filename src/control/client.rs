@@ -41,7 +41,9 @@ pub fn ask(socket: &Path, question: &Question, limit: Duration, mut each: impl F
         let why = match error.kind() {
             io::ErrorKind::NotFound => "is not there: no gateway with this control.socket is running".to_owned(),
             io::ErrorKind::ConnectionRefused => "is left of a gateway that is not running any more".to_owned(),
-            io::ErrorKind::PermissionDenied => "belongs to another user: ask as the gateway's own, or as root".to_owned(),
+            io::ErrorKind::PermissionDenied => {
+                "belongs to another user: ask as the gateway's own, or as root".to_owned()
+            }
             _ => format!("cannot be reached: {error}"),
         };
         Failed::NotRunning(format!("{} {why}", socket.display()))

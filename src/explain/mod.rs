@@ -66,12 +66,25 @@ pub struct Bench<'e> {
 pub struct Live {
     /// Nothing at or below is admitted.
     pub floor: Floor,
-    /// Whether the salt is spent; `None` if the store does not say.
-    pub spent: Option<bool>,
+    /// What the store says of the salt.
+    pub salt: Salt,
     /// Whether the key, the account or everything is frozen.
     pub frozen: bool,
     /// How long until the key and the account may delete again, if their budget is spent.
     pub budget: Option<Duration>,
+}
+
+/// What a store of spent salts says of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Salt {
+    /// It is not spent.
+    Fresh,
+    /// It is.
+    Spent,
+    /// The store does not answer.
+    NoAnswer,
+    /// The header is not signed right: there is no salt to ask for.
+    NotAsked,
 }
 
 /// The lines, and what the gate would say.
@@ -105,7 +118,12 @@ impl Bench<'_> {
             Err(malformed) => {
                 let reason =
                     if malformed.is_other_scheme() { Reason::UnsupportedScheme } else { Reason::MalformedCredentials };
-                sheet.no(reason, FORM, &format!("§2: {malformed}"), &format!("§2: 헤더 형식이 맞지 않습니다: {malformed}"));
+                sheet.no(
+                    reason,
+                    FORM,
+                    &format!("§2: {malformed}"),
+                    &format!("§2: 헤더 형식이 맞지 않습니다: {malformed}"),
+                );
                 if header.is_empty() {
                     sheet.note(
                         NOTHING,
@@ -165,7 +183,10 @@ impl Bench<'_> {
                 let near = self.directory.callers().find(|c| c.api_key.eq_ignore_ascii_case(api_key));
                 let (english, korean) = near.map_or_else(Default::default, |near| {
                     let near = &near.api_key;
-                    (format!("; case counts: did you mean {near}?"), format!(". 대소문자를 구별합니다. {near} 아닙니까?"))
+                    (
+                        format!("; case counts: did you mean {near}?"),
+                        format!(". 대소문자를 구별합니다. {near} 아닙니까?"),
+                    )
                 });
                 let keys = self.keys;
                 sheet.no(
@@ -247,20 +268,25 @@ impl Bench<'_> {
 }
 
 fn salt(live: Option<&Live>, sheet: &mut Sheet) {
-    match live.map(|live| live.spent) {
+    match live.map(|live| live.salt) {
         None => sheet.note(
             SALT,
             "§3: only the running gateway knows whether it was spent",
             "§3: 이미 쓰였는지는 실행 중인 게이트웨이만 압니다",
         ),
-        Some(Some(false)) => sheet.yes(SALT, "§3: not spent yet", "§3: 아직 쓰이지 않았습니다"),
-        Some(Some(true)) => sheet.no(
+        Some(Salt::Fresh) => sheet.yes(SALT, "§3: not spent yet", "§3: 아직 쓰이지 않았습니다"),
+        Some(Salt::Spent) => sheet.no(
             Reason::SaltReused,
             SALT,
             "§3: spent already: each request needs a salt of its own, and a signature is good once",
             "§3: 이미 쓰였습니다. 요청마다 새 salt가 필요하고 서명은 한 번만 쓸 수 있습니다",
         ),
-        Some(None) => sheet.note(
+        Some(Salt::NotAsked) => sheet.note(
+            SALT,
+            "§3: not looked up: only a right signature says whose salt it is",
+            "§3: 확인하지 않았습니다. 올바른 서명이어야 누구의 salt인지 알 수 있습니다",
+        ),
+        Some(Salt::NoAnswer) => sheet.note(
             SALT,
             "§3: the store of spent salts does not say now whether it was spent",
             "§3: 저장소가 응답하지 않아 이미 쓰였는지 지금은 알 수 없습니다",
@@ -375,12 +401,9 @@ fn status(reason: Reason) -> u16 {
 
 /// What went wrong, in both languages.
 type Mistake = (&'static str, &'static str);
-const SWAPPED: Mistake =
-    ("salt and date were swapped before signing", "서명할 때 salt와 date의 순서를 바꾸었습니다");
-const LINE_END: Mistake = (
-    "with a line end after it: a trailing newline in the client's secret",
-    "비밀키 끝에 줄바꿈이 붙어 있습니다",
-);
+const SWAPPED: Mistake = ("salt and date were swapped before signing", "서명할 때 salt와 date의 순서를 바꾸었습니다");
+const LINE_END: Mistake =
+    ("with a line end after it: a trailing newline in the client's secret", "비밀키 끝에 줄바꿈이 붙어 있습니다");
 const TRIMMED: Mistake = (
     "without the white space around it that our configuration holds",
     "우리 설정에 있는 비밀키 앞뒤의 공백 없이 서명했습니다",
@@ -389,14 +412,18 @@ const TRIMMED: Mistake = (
 fn near_miss(claimed: &str, api_key: &str, what: Option<Mistake>, sheet: &mut Sheet) {
     let (english, korean) = match (api_key == claimed, what) {
         (true, None) => return,
-        (true, Some((english, korean))) => {
-            (format!("it was made with the key's secret, but {english}"), format!("이 키의 비밀키로 서명했으나 {korean}"))
-        }
+        (true, Some((english, korean))) => (
+            format!("it was made with the key's secret, but {english}"),
+            format!("이 키의 비밀키로 서명했으나 {korean}"),
+        ),
         (false, what) => {
             let (and, korean) = what.map_or_else(Default::default, |(english, korean)| {
                 (format!(", and {english}"), format!(". 또한 {korean}"))
             });
-            (format!("it was made with the secret of {api_key}{and}"), format!("{api_key}의 비밀키로 서명했습니다{korean}"))
+            (
+                format!("it was made with the secret of {api_key}{and}"),
+                format!("{api_key}의 비밀키로 서명했습니다{korean}"),
+            )
         }
     };
     sheet.note(NOTHING, &format!("near miss: {english}"), &format!("가까운 실수: {korean}"));

@@ -27,12 +27,9 @@ const fn say(
 /// The words for a reason.
 pub fn words(reason: Reason) -> Words {
     match reason {
-        Reason::Ok => say(
-            "it was let through",
-            "통과했습니다",
-            "Your request is signed correctly.",
-            "요청 서명이 올바릅니다.",
-        ),
+        Reason::Ok => {
+            say("it was let through", "통과했습니다", "Your request is signed correctly.", "요청 서명이 올바릅니다.")
+        }
         Reason::MissingCredentials => say(
             "there was no Authorization header",
             "Authorization 헤더가 없었습니다",

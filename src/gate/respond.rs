@@ -52,7 +52,9 @@ where
                     Ok(relayed) => relay(relayed),
                     Err(answer) => own(answer),
                 },
-                Ok(Observed { request: Ending::Rehearsal(foretold), .. }) => json(StatusCode::OK, &foretold.into_body()),
+                Ok(Observed { request: Ending::Rehearsal(foretold), .. }) => {
+                    json(StatusCode::OK, &foretold.into_body())
+                }
                 Err(rejection) => own_with(rejection.answer, rejection.linked.as_deref()),
             })
         })

@@ -11,8 +11,7 @@ pub struct Budget {
     pub span: Duration,
 }
 
-const UNITS: [(&str, u64); 5] =
-    [("second", 1), ("minute", 60), ("hour", 3_600), ("day", 86_400), ("week", 604_800)];
+const UNITS: [(&str, u64); 5] = [("second", 1), ("minute", 60), ("hour", 3_600), ("day", 86_400), ("week", 604_800)];
 
 impl Budget {
     /// The most that can be counted one by one.
@@ -42,8 +41,12 @@ mod tests {
     #[test]
     fn a_budget_is_a_number_and_a_span() {
         let hour = Budget::parse("100/hour").unwrap();
-        assert_eq!((hour.limit.get(), hour.span, hour.to_string()), (100, Duration::from_secs(3600), "100/hour".into()));
-        for wrong in ["", "100", "/hour", "0/hour", "+1/hour", "100/h", "1.5/day", "100001/day", "100 / hour", "-1/day"] {
+        assert_eq!(
+            (hour.limit.get(), hour.span, hour.to_string()),
+            (100, Duration::from_secs(3600), "100/hour".into())
+        );
+        for wrong in ["", "100", "/hour", "0/hour", "+1/hour", "100/h", "1.5/day", "100001/day", "100 / hour", "-1/day"]
+        {
             assert_eq!(Budget::parse(wrong), None, "{wrong:?}");
         }
     }

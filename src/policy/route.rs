@@ -70,7 +70,14 @@ impl Route {
         if prefix.contains("//") || suffix.contains("//") || suffix.ends_with('/') || dotted(prefix) || dotted(suffix) {
             return Err(RouteError("must not hold `//`, `.` or `..` parts, or end with `/`"));
         }
-        Ok(Self { prefix: prefix.into(), suffix: suffix.into(), pattern: pattern.into(), own, others, automations: None })
+        Ok(Self {
+            prefix: prefix.into(),
+            suffix: suffix.into(),
+            pattern: pattern.into(),
+            own,
+            others,
+            automations: None,
+        })
     }
 
     /// The same, where nothing is deleted that automations are linked to unless that is confirmed.

@@ -110,7 +110,8 @@ impl Linked {
     /// The digest of the set: 32 hexadecimal digits.
     pub fn digest(&self, account: &str, segment: &SegmentId) -> String {
         let mut hash = Sha256::new();
-        for part in ["saltgate-automations", account, segment.as_str()].into_iter().chain(self.0.keys().map(|id| &**id)) {
+        for part in ["saltgate-automations", account, segment.as_str()].into_iter().chain(self.0.keys().map(|id| &**id))
+        {
             // With its length, so that no two lists read alike.
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part.as_bytes());

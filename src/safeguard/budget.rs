@@ -229,7 +229,11 @@ mod tests {
         takings.recall("K", "a", budgets, minute + SECOND, now);
         takings.recall("K", "a", budgets, SECOND * 59, now);
         let taken = takings.take("K", "a", budgets, now).unwrap();
-        assert_eq!(takings.judge("K", "a", budgets, now), Err(Spent(SECOND)), "what was before the start of the machine");
+        assert_eq!(
+            takings.judge("K", "a", budgets, now),
+            Err(Spent(SECOND)),
+            "what was before the start of the machine"
+        );
         takings.give_back("K", "a", &taken);
         assert_eq!(takings.judge("K", "a", budgets, now), Ok(()));
         takings.forget(budgets, now + minute);

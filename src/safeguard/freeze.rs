@@ -165,7 +165,8 @@ impl Freeze {
     /// If what is there cannot be read as it was written, or another process keeps it.
     pub fn open(directory: &Path, keep: bool) -> Result<Self, FreezeError> {
         let path = directory.join(FILE);
-        let failed = |path: &Path, what: &str, error: io::Error| FreezeError(format!("{}: {what}: {error}", path.display()));
+        let failed =
+            |path: &Path, what: &str, error: io::Error| FreezeError(format!("{}: {what}: {error}", path.display()));
         let lock = if keep {
             std::fs::create_dir_all(directory)
                 .map_err(|error| failed(directory, "cannot be made a directory to keep what is frozen", error))?;
@@ -293,9 +294,8 @@ impl Freeze {
 
     fn write(&self, state: &Value) -> Result<(), FreezeError> {
         let Some(directory) = &self.directory else { return Ok(()) };
-        replace_file(directory, FILE, state.to_string().as_bytes()).map_err(|error| {
-            FreezeError(format!("{}: cannot be written: {error}", directory.join(FILE).display()))
-        })
+        replace_file(directory, FILE, state.to_string().as_bytes())
+            .map_err(|error| FreezeError(format!("{}: cannot be written: {error}", directory.join(FILE).display())))
     }
 }
 
@@ -358,7 +358,8 @@ mod tests {
             std::fs::write(&path, &written[..end]).unwrap();
             assert!(open().is_err(), "cut to {end} bytes");
         }
-        for (what, with) in [("\"format\":1", "\"format\":2"), ("\"keys\"", "\"kyes\""), ("\"uid\":7", "\"uid\":\"7\"")] {
+        for (what, with) in [("\"format\":1", "\"format\":2"), ("\"keys\"", "\"kyes\""), ("\"uid\":7", "\"uid\":\"7\"")]
+        {
             let changed = String::from_utf8(written.clone()).unwrap().replace(what, with);
             std::fs::write(&path, changed).unwrap();
             assert!(open().is_err(), "{with}");

@@ -36,7 +36,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::book::{Book, nanos};
-use super::{Claim, ClaimRefused, Floor, Health, LookUp, Reservation, Room, SaltId, SpentSalts, Unavailable, WhenNew, Window};
+use super::{
+    Claim, ClaimRefused, Floor, Health, LookUp, Reservation, Room, SaltId, SpentSalts, Unavailable, WhenNew, Window,
+};
 use crate::clock::Clock;
 use keeper::{Keeper, Kept};
 use log::NotWritten;
