@@ -515,7 +515,7 @@ danger_no_record = true
                 "a guard that asks nowhere",
                 with("[[route]]\npath = \"/x/{id}\"\nlinked_automations = \"refuse\"\nautomations_path = \"/y\"\n"),
                 KEY,
-                &["c.toml:16: route.automations_path", "parameter"],
+                &["c.toml:15: route.automations_path", "parameter"],
             ),
             (
                 "a path for no guard",

@@ -11,7 +11,8 @@ use crate::policy::{Budget, Route};
 pub struct Safeguards {
     /// `control.socket`.
     pub socket: Option<PathBuf>,
-    /// The directory that keeps what is frozen: `control.state`, or the record's.
+    /// The directory that keeps what is frozen: `control.state`, or one beside the record's, of its
+    /// name and `.control`.
     pub state: Option<PathBuf>,
     /// `budget.per_key`.
     pub budget_per_key: Option<Budget>,
@@ -38,7 +39,7 @@ pub(super) fn safeguards<'s>(root: &mut Section<'s>, s: &mut Source<'s>, audit: 
     let (socket, state) = control(root, s);
     if socket.is_some() && state.is_none() && matches!(audit, Some(Audit::DangerNoRecord)) {
         let message = "is missing; expected a directory that survives restarts, to keep what is frozen in (with a \
-                       record it is the record's)";
+                       record it is one beside the record's)";
         s.fault_at(None, "control.state", message);
     }
     let mut section = root.section(s, "budget");
@@ -52,7 +53,7 @@ pub(super) fn safeguards<'s>(root: &mut Section<'s>, s: &mut Source<'s>, audit: 
     section.finish(s);
     Safeguards {
         socket,
-        state: state.or(record.map(|(path, _)| path)),
+        state: state.or(record.map(|(path, _)| beside(path))),
         budget_per_key,
         budget_per_account,
         automations: Automations { list, id, name },
@@ -93,6 +94,13 @@ fn control<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> (Option<PathBuf>, 
         s.fault_at(at, "control.socket", "is longer than 100 bytes, which is more than the path of a socket may have");
     }
     (socket, state)
+}
+
+/// Not within: whoever reads a record reads all that is in its directory.
+fn beside(record: PathBuf) -> PathBuf {
+    let mut name = record.file_name().unwrap_or_default().to_owned();
+    name.push(".control");
+    record.with_file_name(name)
 }
 
 fn budget<'s>(

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 mod architecture;
+mod control;
 mod decisions;
 mod faults;
 mod harness;
@@ -12,3 +13,4 @@ mod operations;
 mod programs;
 mod record;
 mod redis;
+mod safeguards;
