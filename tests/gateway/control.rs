@@ -83,7 +83,14 @@ fn what_is_frozen_is_held_back_through_kill_and_restart_until_it_is_thawed() {
 
 #[test]
 fn from_the_moment_a_freeze_returns_the_upstream_sees_no_new_deletion() {
-    let upstream = Upstream::start(service("account-1", "member-1"));
+    // A service that takes its time: what is on its way to it outlives the file system's.
+    let done = Arc::new(AtomicUsize::new(0));
+    let one_more = done.clone();
+    let upstream = Upstream::start(but_delete(move |stream| {
+        std::thread::sleep(Duration::from_millis(20));
+        one_more.fetch_add(1, Ordering::SeqCst);
+        answer(stream, "200 OK", "", "{}");
+    }));
     let gate = Gate::with(upstream.address, &format!("[runtime]\nworkers = 2\n{CONTROL}"), Clock::system());
     let (address, path) = (gate.address(), socket(&gate.files));
     let (ending, held) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -104,11 +111,12 @@ fn from_the_moment_a_freeze_returns_the_upstream_sees_no_new_deletion() {
             until("deletions pass", || upstream.deletes() > before + 5);
             let mut left = None;
             ask(&path, &freeze_all(PATIENCE), PATIENCE, |line| left = line["still_leaving"].as_u64()).unwrap();
-            let frozen = upstream.deletes();
+            let frozen = (upstream.deletes(), done.load(Ordering::SeqCst));
             assert_eq!(left, Some(0));
+            assert_eq!(frozen.0, frozen.1, "round {round}: all that had left have come to their end");
             let already = held.load(Ordering::SeqCst);
             until("many more come", || held.load(Ordering::SeqCst) > already + 40);
-            assert_eq!(upstream.deletes(), frozen, "round {round}");
+            assert_eq!((upstream.deletes(), done.load(Ordering::SeqCst)), frozen, "round {round}");
             ask(&path, &Question::Unfreeze(Target::All), PATIENCE, drop).unwrap();
         }
         ending.store(true, Ordering::SeqCst);
