@@ -121,8 +121,17 @@ pub enum Refused {
     ClientGone,
 }
 
+/// What would stop with a segment, and what its caller sends back to have it stop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Linked {
+    /// The automations: id and name.
+    pub automations: Vec<(String, Option<String>)>,
+    /// The digest of the set, for `X-Saltgate-Confirm`.
+    pub confirm: String,
+}
+
 /// Refused after the salt was spent: never 503.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RefusedAfterSpend {
     /// Somebody spent this salt before.
     SaltReused,
@@ -134,8 +143,8 @@ pub enum RefusedAfterSpend {
     ClaimUnknown,
     /// No such route.
     RouteNotFound,
-    /// The path is a route's, the method is not.
-    MethodNotAllowed,
+    /// The path is a route's, the method is not; this one is.
+    MethodNotAllowed(&'static str),
     /// The role reaches nothing on this route.
     RoleInsufficient,
     /// Somebody else created the segment.
@@ -146,6 +155,16 @@ pub enum RefusedAfterSpend {
     OwnershipUnavailable,
     /// Whose segment it is could not be learned in time.
     OwnershipTimeout,
+    /// The key, the account or everything is frozen.
+    Frozen,
+    /// The key or the account has had its deletions; there will be one again after so long.
+    BudgetSpent(Duration),
+    /// Automations are linked to the segment, and the caller did not confirm this set.
+    AutomationsLinked(Box<Linked>),
+    /// Which automations are linked could not be learned.
+    AutomationsUnavailable,
+    /// Which automations are linked could not be learned in time.
+    AutomationsTimeout,
     /// The intent could not be put on record.
     RecordUnavailable,
     /// Something in Saltgate failed.
@@ -160,6 +179,10 @@ pub trait Refusal {
     fn answer(&self) -> Answer;
     /// Whether the request spent a salt by itself before it was refused.
     fn spent(&self) -> bool;
+    /// What the caller is shown besides.
+    fn linked(&self) -> Option<&Linked> {
+        None
+    }
 }
 
 /// What the caller gets: a status, a code and a message, and what goes with them.
@@ -173,13 +196,15 @@ pub struct Answer {
     pub message: &'static str,
     /// `Retry-After`, in whole seconds.
     pub retry_after: Option<u64>,
+    /// `Allow`.
+    pub allow: Option<&'static str>,
     /// Whether the connection must close, because what follows on it is in doubt.
     pub close: bool,
 }
 
 impl Answer {
     const fn new(status: u16, code: &'static str, message: &'static str) -> Self {
-        Self { status, code, message, retry_after: None, close: false }
+        Self { status, code, message, retry_after: None, allow: None, close: false }
     }
 
     /// The one answer to every failed authentication and every missing permission.
@@ -301,11 +326,17 @@ impl Refusal for RefusedAfterSpend {
             Self::BelowFloor => Reason::BelowFloor,
             Self::ClaimUnknown => Reason::ReplayUnavailable,
             Self::RouteNotFound => Reason::RouteNotFound,
-            Self::MethodNotAllowed => Reason::MethodNotAllowed,
+            Self::MethodNotAllowed(_) => Reason::MethodNotAllowed,
             Self::RoleInsufficient => Reason::RoleInsufficient,
             Self::NotCreator => Reason::NotCreator,
             Self::SegmentNotFound => Reason::SegmentNotFound,
-            Self::OwnershipUnavailable | Self::OwnershipTimeout => Reason::OwnershipUnavailable,
+            Self::OwnershipUnavailable
+            | Self::OwnershipTimeout
+            | Self::AutomationsUnavailable
+            | Self::AutomationsTimeout => Reason::OwnershipUnavailable,
+            Self::Frozen => Reason::Frozen,
+            Self::BudgetSpent(_) => Reason::BudgetSpent,
+            Self::AutomationsLinked(_) => Reason::AutomationsLinked,
             Self::RecordUnavailable => Reason::RecordUnavailable,
             Self::Internal => Reason::InternalError,
         }
@@ -317,9 +348,22 @@ impl Refusal for RefusedAfterSpend {
                 Answer::UNAUTHORIZED
             }
             Self::RouteNotFound | Self::SegmentNotFound => Answer::NOT_FOUND,
-            Self::MethodNotAllowed => Answer::new(405, "MethodNotAllowed", "This resource can only be deleted."),
-            Self::OwnershipUnavailable => Answer::BAD_GATEWAY,
-            Self::OwnershipTimeout => Answer::GATEWAY_TIMEOUT,
+            Self::MethodNotAllowed(allowed) => Answer {
+                allow: Some(allowed),
+                ..Answer::new(405, "MethodNotAllowed", "This resource has another method; Allow says which.")
+            },
+            Self::OwnershipUnavailable | Self::AutomationsUnavailable => Answer::BAD_GATEWAY,
+            Self::OwnershipTimeout | Self::AutomationsTimeout => Answer::GATEWAY_TIMEOUT,
+            Self::Frozen => Answer::new(423, "Frozen", "Deletions are frozen by the operator; nothing was deleted."),
+            Self::BudgetSpent(left) => Answer {
+                retry_after: Some(whole_seconds(left)),
+                ..Answer::new(429, "TooManyRequests", "The deletion budget is spent; nothing was deleted.")
+            },
+            Self::AutomationsLinked(_) => Answer::new(
+                409,
+                "AutomationsLinked",
+                "Automations are linked to this segment and would stop. To delete it all the same, sign a new request with X-Saltgate-Confirm.",
+            ),
             Self::ClaimUnknown | Self::RecordUnavailable | Self::Internal => Answer::INTERNAL,
         }
     }
@@ -327,6 +371,13 @@ impl Refusal for RefusedAfterSpend {
     /// A repeat, or a date that left the window before the claim, spent nothing.
     fn spent(&self) -> bool {
         !matches!(self, Self::SaltReused | Self::DateSkewed | Self::BelowFloor)
+    }
+
+    fn linked(&self) -> Option<&Linked> {
+        match self {
+            Self::AutomationsLinked(linked) => Some(linked),
+            _ => None,
+        }
     }
 }
 
@@ -348,7 +399,12 @@ mod tests {
             R::BelowFloor,
             R::ClaimUnknown,
             R::RouteNotFound,
-            R::MethodNotAllowed,
+            R::MethodNotAllowed("DELETE"),
+            R::Frozen,
+            R::BudgetSpent(Duration::from_secs(1)),
+            R::AutomationsLinked(Box::new(Linked { automations: Vec::new(), confirm: String::new() })),
+            R::AutomationsUnavailable,
+            R::AutomationsTimeout,
             R::RoleInsufficient,
             R::NotCreator,
             R::SegmentNotFound,
@@ -358,7 +414,9 @@ mod tests {
             R::Internal,
         ] {
             assert_ne!(refused.answer().status, 503, "{refused:?}");
-            assert_eq!(refused.answer().retry_after, None, "{refused:?} must not ask for a repeat");
+            // A spent budget says when a new request may come; everything else asks for none.
+            let says_when = matches!(refused, R::BudgetSpent(_));
+            assert_eq!(refused.answer().retry_after.is_some(), says_when, "{refused:?}");
         }
     }
 

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::Response;
-use tower::{Service, ServiceBuilder};
+use tower::{Layer, Service, ServiceBuilder};
 
 use crate::gate::{
-    Admit, Arrival, Authenticate, Authorize, Body, Broken, Commit, Fork, Gate, Generation, Inspect, Letting, Observe,
-    Pass, Process, Read, Record, Respond, RouteGate, Safeguard, Send, Spend, Watch, gates,
+    Admit, Arrival, Authenticate, Authorize, Body, Broken, Commit, Either, Foretell, Fork, Gate, Generation, Inspect,
+    Letting, Observe, Pass, Process, Read, Record, Release, Respond, RouteGate, Safeguard, Send, Spend, Watch, Ways,
+    gates,
 };
 
 /// The stack of one worker. Cloning it is cheap; each request has its own.
@@ -38,10 +39,14 @@ where
         .layer(Commit::new(process.clone())) // from here on its own task: it runs to its end
         .layer(gates(
             Spend::new(process.clone()) // this salt, once
-                .then(RouteGate) // only what is a route, byte for byte
-                .then(Authorize) // role and ownership
-                .then(Safeguard) // what holds back the authorized
-                .then(Record::new(process.clone())), // the intent, before anything irreversible
+                .then(RouteGate), // only what is a route, byte for byte
+        ))
+        .layer(Fork::new(gates(Authorize).layer(Foretell::new(process.clone())))) // a rehearsal turns off here: it can ask, and has no way to send
+        .layer(gates(
+            Authorize // role and ownership
+                .then(Safeguard::new(process.clone())) // what holds back the authorized
+                .then(Record::new(process.clone())) // the intent, before anything irreversible
+                .then(Release::new(process.clone())), // frozen by now? Nothing is waited for after this
         ))
         .service(Send); // at most once
 
@@ -61,9 +66,9 @@ where
         .layer(Respond)
         .layer(Watch::new(
             Inspect::new().then(Authenticate::new(process.clone())).then(Admit::new(process.clone())).then(Read),
-            Spend::new(process.clone()).then(RouteGate).then(Authorize),
+            Spend::new(process.clone()).then(RouteGate).then(Either(Authorize)),
         ))
         .service(Pass);
 
-    Fork::new(current.clone(), gated, passing, watched)
+    Ways::new(current.clone(), gated, passing, watched)
 }

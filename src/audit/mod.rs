@@ -14,7 +14,7 @@
 //! A line is a JSON object that begins with its number in the chain and the hash (SHA-256, over its
 //! bytes without the line end) of the line before; what it tells comes after, in this order of
 //! kinds: `header`, first in each file, with the format and who writes; `intent`, `outcome`,
-//! `refused`; `counted`; `resumed`, after a time in which nothing could be written; `reconciled`;
+//! `refused`; `rehearsed`; `counted`; `resumed`, after a time in which nothing could be written; `reconciled`;
 //! `closed`, the last of a process that ended in order.
 //!
 //! ```text
@@ -45,7 +45,7 @@ use writer::Writer;
 pub use book::OpenError;
 pub use chain::{Hash, Head, NotAHead};
 pub use files::ReadError;
-pub use query::{Filter, abandoned, read, unknown};
+pub use query::{Filter, abandoned, intents_since, read, unknown};
 pub use verify::{Finding, Report, Retention, heads, verify};
 
 /// The most characters of a segment's name that are written.
@@ -211,6 +211,13 @@ impl Record {
     pub fn refused(&self, entry: &Entry, reason: &'static str) {
         let more = json!({ "decision": "refuse", "reason": reason });
         drop(self.write("refused", entry, self.ended(entry, more)));
+    }
+
+    /// Puts a request on record that spent its salt to be told what a deletion would meet, which is
+    /// `reason`. Not waited for.
+    pub fn rehearsed(&self, entry: &Entry, reason: &'static str) {
+        let more = json!({ "decision": "rehearse", "reason": reason });
+        drop(self.write("rehearsed", entry, self.ended(entry, more)));
     }
 
     /// Counts a request that spent nothing: about once a minute the counts become one line, with

@@ -4,10 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
+use std::time::SystemTime;
 
 use serde_json::Value;
 
 use super::files::{self, Instance, ReadError, Segment};
+use crate::clock;
 
 /// The most bytes that a start reads to find intents without an outcome.
 const MAX_LOOK: u64 = 128 << 20;
@@ -92,6 +94,52 @@ fn lines_of(
     }
     Ok(true)
 }
+
+/// Hands out the apiKey, the account and the time of every intent from `since` on, in no order of
+/// time. Files that nobody wrote to since are not read. Returns how many lines could not be read.
+///
+/// # Errors
+/// If a file cannot be read, or is of a newer format.
+pub fn intents_since(
+    directory: &Path,
+    since: SystemTime,
+    mut each: impl FnMut(&str, &str, SystemTime),
+) -> Result<u64, ReadError> {
+    if !directory.exists() {
+        return Ok(0);
+    }
+    let mut unreadable = 0;
+    for segment in files::list(directory)?.iter().flat_map(|instance| &instance.segments) {
+        if segment.path.metadata().and_then(|meta| meta.modified()).is_ok_and(|written| written < since) {
+            continue;
+        }
+        for line in segment.lines()? {
+            let line = line?;
+            // One that is not whole was never durable: nothing was sent for it.
+            if !line.whole {
+                break;
+            }
+            if !line.bytes.windows(INTENT.len()).any(|part| part == INTENT) {
+                continue;
+            }
+            let Ok(value) = serde_json::from_slice::<Value>(&line.bytes) else {
+                unreadable += 1;
+                continue;
+            };
+            let text = |field: &str| value[field].as_str();
+            let at = text("time").and_then(|time| clock::parse(time, since));
+            match (value["kind"] == "intent", text("api_key"), text("account"), at) {
+                (true, Some(key), Some(account), Some(at)) if at >= since => each(key, account, at),
+                (true, Some(_), Some(_), Some(_)) | (false, ..) => {}
+                (true, ..) => unreadable += 1,
+            }
+        }
+    }
+    Ok(unreadable)
+}
+
+/// What a line about an intent holds; what else holds it is sorted out by reading it.
+const INTENT: &[u8] = b"\"intent\"";
 
 /// The intents of which nobody knows what became: the outcome on record is "unknown", or there is
 /// none and the process that wrote the intent is gone. Not those that were reconciled since.

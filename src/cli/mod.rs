@@ -7,9 +7,12 @@ mod check;
 #[cfg(feature = "demo")]
 mod demo;
 mod explain;
+mod freeze;
+mod refusals;
 mod replay;
 mod serve;
 mod sign;
+mod socket;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,6 +20,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, Fault};
+use socket::Socket;
 
 /// An authenticating reverse proxy that lets exactly the right deletions through.
 #[derive(Parser)]
@@ -40,7 +44,13 @@ enum Command {
     /// Prints the value of an Authorization header
     Sign(sign::Arguments),
     /// Reads a header on standard input and says how it is judged, and why; spends nothing
-    Explain(WithConfig),
+    Explain(explain::Arguments),
+    /// Holds back all deletions, an account's or a key's, until they are thawed
+    Freeze(freeze::Freeze),
+    /// Thaws what was frozen
+    Unfreeze(freeze::Unfreeze),
+    /// Prints the last requests that the running gateway refused, and why
+    Refusals(refusals::Arguments),
     /// The record: is it as it was written, what does it say, what became of the unknown
     #[command(subcommand)]
     Audit(audit::Command),
@@ -67,7 +77,10 @@ pub fn run() -> ExitCode {
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Sign(arguments) => sign::run(&arguments),
-        Command::Explain(arguments) => explain::run(&arguments.config),
+        Command::Explain(arguments) => explain::run(&arguments),
+        Command::Freeze(arguments) => freeze::freeze(&arguments),
+        Command::Unfreeze(arguments) => freeze::unfreeze(&arguments),
+        Command::Refusals(arguments) => refusals::run(&arguments),
         Command::Audit(command) => audit::run(&command),
     }
 }

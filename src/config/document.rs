@@ -6,7 +6,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::throttle::Rate;
+use crate::policy::Budget;
 
 /// One thing that is wrong, as one line: where, what, and what was expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,8 +121,8 @@ pub(super) struct Section<'s> {
     known: Vec<&'static str>,
 }
 
-/// What a rate looks like.
-const RATE: &str = "a rate such as \"100/hour\": a number, and second, minute, hour or day";
+/// What a budget looks like.
+const BUDGET: &str = "a number and a span such as \"100/hour\": second, minute, hour, day or week";
 
 type Value<'s> = Spanned<DeValue<'s>>;
 
@@ -370,17 +370,17 @@ impl<'s> Section<'s> {
             .unwrap_or(default)
     }
 
-    /// So many per so long.
-    pub(super) fn rate(&mut self, source: &mut Source<'s>, name: &'static str, default: Rate) -> Rate {
+    /// So many in so long.
+    pub(super) fn budget(&mut self, source: &mut Source<'s>, name: &'static str, default: Budget) -> Budget {
         let read = |_: &mut Source<'s>, _, _: &str, value| {
             let DeValue::String(text) = value else { return Some(Err(String::new())) };
-            Some(match text.parse::<Rate>() {
-                Ok(rate) => Ok((rate, quoted(&rate.to_string()))),
-                Err(_) => Err(format!("{} is no rate", quoted(&text))),
+            Some(match Budget::parse(&text) {
+                Some(budget) => Ok((budget, quoted(&budget.to_string()))),
+                None => Err(format!("{} is none", quoted(&text))),
             })
         };
         let written = Some((default, quoted(&default.to_string())));
-        self.setting(source, name, written, RATE, read).unwrap_or(default)
+        self.setting(source, name, written, BUDGET, read).unwrap_or(default)
     }
 
     /// A duration of at least `least`, at most a day.

@@ -10,6 +10,7 @@ mod document;
 mod keys;
 mod read;
 mod redis;
+mod safeguard;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -17,11 +18,11 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::policy::{Passthrough, Routes};
+use crate::policy::{Budget, Passthrough, Routes};
 use crate::replay::Window;
-use crate::throttle::Rate;
 
 pub use self::redis::{Hidden, OnFailover, Redis};
+pub use self::safeguard::{Automations, Safeguards, control_socket};
 pub use document::{Fault, Setting};
 pub use keys::KeyEntry;
 
@@ -32,6 +33,7 @@ pub const NEEDS_RESTART: &[&str] = &[
     "runtime.",
     "replay.",
     "audit.",
+    "control.",
     "limits.max_connections",
     "limits.max_in_flight",
     "limits.failed_signatures_per_client",
@@ -72,6 +74,8 @@ pub struct Config {
     pub upstream: Upstream,
     /// The record.
     pub audit: Audit,
+    /// The safety catches, and the socket that works them.
+    pub safeguards: Safeguards,
     /// What a process and a message may measure.
     pub limits: Limits,
     /// Whether what the gates refuse is refused.
@@ -240,7 +244,7 @@ pub struct Limits {
     pub max_connections: usize,
     pub max_in_flight: usize,
     pub max_in_flight_per_key: usize,
-    pub failed_signatures_per_client: Rate,
+    pub failed_signatures_per_client: Budget,
     pub max_header_bytes: usize,
     pub max_target_bytes: usize,
     pub max_body_bytes: usize,
@@ -508,6 +512,58 @@ danger_no_record = true
                 KEY,
                 &["weaker"],
             ),
+            (
+                "a socket without a place for what is frozen",
+                with("[control]\nsocket = \"c.sock\"\n"),
+                KEY,
+                &["control.state: is missing", "survives restarts"],
+            ),
+            ("a socket and its state", with("[control]\nsocket = \"c.sock\"\nstate = \"s\"\n"), KEY, &[]),
+            ("no socket", with("[control]\nstate = \"s\"\n"), KEY, &["control.socket: is missing"]),
+            (
+                "a budget that is none",
+                but("danger_no_record = true", "path = \"r\"\n[budget]\nper_key = \"many\""),
+                KEY,
+                &["budget.per_key", "\"many\"", "100/hour"],
+            ),
+            (
+                "a budget without a record",
+                with("[budget]\nper_key = \"100/hour\"\n"),
+                KEY,
+                &["c.toml:13: budget.per_key", "danger_no_record"],
+            ),
+            (
+                "a budget longer than the record",
+                but("danger_no_record = true", "path = \"r\"\nretain = \"1h\"\n[budget]\nper_account = \"9/day\""),
+                KEY,
+                &["budget.per_account", "audit.retain"],
+            ),
+            ("a budget", but("danger_no_record = true", "path = \"r\"\n[budget]\nper_key = \"9/day\""), KEY, &[]),
+            (
+                "a route's budget",
+                with("[[route]]\npath = \"/x/{id}\"\nbudget = \"9/day\"\n"),
+                KEY,
+                &["route.budget", "per_key"],
+            ),
+            (
+                "a guard that is none",
+                with("[[route]]\npath = \"/x/{id}\"\nlinked_automations = \"maybe\"\n"),
+                KEY,
+                &["route.linked_automations", "\"refuse\""],
+            ),
+            (
+                "a guard that asks nowhere",
+                with("[[route]]\npath = \"/x/{id}\"\nlinked_automations = \"refuse\"\nautomations_path = \"/y\"\n"),
+                KEY,
+                &["c.toml:15: route.automations_path", "parameter"],
+            ),
+            (
+                "a path for no guard",
+                with("[[route]]\npath = \"/x/{id}\"\nautomations_path = \"/y/{id}\"\n"),
+                KEY,
+                &["route.automations_path", "refuse"],
+            ),
+            ("automations by no pointer", with("[automations]\nlist = \"x\"\n"), KEY, &["automations.list", "pointer"]),
             ("no keys file", but("keys.toml", "nowhere.toml"), KEY, &["nowhere.toml", "is not there"]),
             (
                 "short secret",

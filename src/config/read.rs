@@ -1,5 +1,5 @@
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,13 +10,12 @@ use super::{
     Audit, Authority, Config, JournalSync, Limits, Mode, Ownership, Places, Replay, Sync, Upstream, WhenNew, Workers,
     keys,
 };
-use crate::policy::{Passthrough, PassthroughError, Role, Route, Routes};
+use crate::policy::{Budget, Passthrough, PassthroughError, Role, Route, Routes};
 use crate::replay::Window;
-use crate::throttle::Rate;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 /// Far above what a client that is merely wrong sends, and nothing to guess a secret by.
-const FAILED_SIGNATURES: Rate = Rate { count: 1_000, per: Duration::from_secs(60) };
+const FAILED_SIGNATURES: Budget = Budget { limit: NonZeroU32::MIN.saturating_add(999), span: Duration::from_secs(60) };
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn seconds(n: u64) -> Duration {
@@ -31,7 +30,6 @@ pub(super) fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) ->
 
     let modes = [("enforce", Mode::Enforce), ("observe", Mode::Observe)];
     let mode = root.word(s, "mode", &modes, modes[0]);
-    root.not_yet(s, "control", "leave [control] out");
     let listener = listener(&mut root, s);
     let mut ready_needs = Vec::new();
     let admin = root.has("admin").then(|| {
@@ -48,6 +46,7 @@ pub(super) fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) ->
     let ownership = ownership(&mut root, s);
     let upstream = upstream(&mut root, s);
     let audit = audit(&mut root, s);
+    let safeguards = super::safeguard::safeguards(&mut root, s, audit.as_ref());
     let limits = limits(&mut root, s);
     let routes = routes(&mut root, s);
     let passthrough = passthrough(&mut root, s, &routes);
@@ -80,6 +79,7 @@ pub(super) fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) ->
                 ownership,
                 upstream,
                 audit,
+                safeguards,
                 limits,
                 mode,
                 routes,
@@ -407,7 +407,7 @@ fn limits<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> Limits {
         max_connections: section.count(s, "max_connections", 10_000),
         max_in_flight,
         max_in_flight_per_key: section.count(s, "max_in_flight_per_key", share_of_one_key(max_in_flight)),
-        failed_signatures_per_client: section.rate(s, "failed_signatures_per_client", FAILED_SIGNATURES),
+        failed_signatures_per_client: section.budget(s, "failed_signatures_per_client", FAILED_SIGNATURES),
         max_header_bytes: section.size(s, "max_header_bytes", 16 << 10),
         max_target_bytes: section.size(s, "max_target_bytes", 4 << 10),
         max_body_bytes: section.size(s, "max_body_bytes", 64 << 10),
@@ -479,15 +479,13 @@ fn routes<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> Routes {
                 format!("\"{others}\" is weaker than own = \"{own}\"; expected at least that"),
             );
         }
-        for name in ["linked_automations", "budget"] {
-            section.not_yet(s, name, "leave it out");
-        }
+        let guard = super::safeguard::guard(&mut section, s);
         section.finish(s);
         match path.map(|path| Route::new(&path, own, others)) {
             Some(Ok(route)) if routes.iter().any(|r| r.pattern() == route.pattern()) => {
                 s.fault_at(at, "route.path", format!("{} is there twice", quoted(route.pattern())));
             }
-            Some(Ok(route)) => routes.push(route),
+            Some(Ok(route)) => routes.extend(guard.applied(route, s)),
             Some(Err(error)) => s.fault_at(at, "route.path", error.to_string()),
             None => {}
         }

@@ -196,6 +196,15 @@ impl Caller {
         self.active && self.expires.is_none_or(|expires| now < expires)
     }
 
+    /// Whether one of the key's secrets made this signature over salt and date, the wrong way
+    /// round: for those who explain.
+    pub fn signed_swapped(&self, credentials: &Credentials<'_>) -> Choice {
+        let date = credentials.date();
+        let [first, second] = &self.signing;
+        first.verify_swapped(&date, credentials.salt(), credentials.signature())
+            | second.verify_swapped(&date, credentials.salt(), credentials.signature())
+    }
+
     /// Whether one of the key's secrets made this signature.
     pub fn signed(&self, credentials: &Credentials<'_>) -> Choice {
         let date = credentials.date();

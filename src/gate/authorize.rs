@@ -5,7 +5,7 @@ use http::header::{ACCEPT, HOST, HeaderValue};
 use http::{Method, Request};
 use http_body_util::Full;
 
-use super::{Gate, Observation, Routed};
+use super::{Deletion, Gate, Observation, Purpose, Routed};
 use crate::ownership::{Learned, NotLearned, Ownership, Pointers};
 use crate::policy::{Permit, Reach, Refusal};
 use crate::refusal::RefusedAfterSpend;
@@ -16,17 +16,17 @@ use crate::upstream::{Identity, hygiene};
 pub struct Authorize;
 
 /// A request that the decision table permits.
-pub struct Authorized {
-    routed: Routed,
+pub struct Authorized<P = Deletion> {
+    routed: Routed<P>,
     learned: Option<Learned>,
     _permit: Permit,
 }
 
-impl Gate<Routed> for Authorize {
-    type Out = Authorized;
+impl<P: Purpose> Gate<Routed<P>> for Authorize {
+    type Out = Authorized<P>;
     type Refusal = RefusedAfterSpend;
 
-    async fn decide(&self, routed: Routed, seen: &mut Observation) -> Result<Authorized, RefusedAfterSpend> {
+    async fn decide(&self, routed: Routed<P>, seen: &mut Observation) -> Result<Authorized<P>, RefusedAfterSpend> {
         let verdict = judge(&routed, seen).await;
         seen.passed(Stage::Authorize);
         let (permit, learned) = verdict?;
@@ -34,7 +34,10 @@ impl Gate<Routed> for Authorize {
     }
 }
 
-async fn judge(routed: &Routed, seen: &mut Observation) -> Result<(Permit, Option<Learned>), RefusedAfterSpend> {
+async fn judge<P: Purpose>(
+    routed: &Routed<P>,
+    seen: &mut Observation,
+) -> Result<(Permit, Option<Learned>), RefusedAfterSpend> {
     let caller = routed.caller();
     if routed.route().reach(caller.role) == Reach::Nothing {
         return Err(RefusedAfterSpend::RoleInsufficient);
@@ -61,8 +64,13 @@ fn refusal(refusal: Refusal) -> RefusedAfterSpend {
     }
 }
 
-async fn look_up(pointers: &Pointers, routed: &Routed, seen: &mut Observation) -> Result<Learned, RefusedAfterSpend> {
-    let question = question(routed, seen.id()).map_err(|error| {
+async fn look_up<P: Purpose>(
+    pointers: &Pointers,
+    routed: &Routed<P>,
+    seen: &mut Observation,
+) -> Result<Learned, RefusedAfterSpend> {
+    let path = routed.route().path(routed.segment());
+    let question = question(routed, path, seen.id()).map_err(|error| {
         seen.detail = Some(error);
         RefusedAfterSpend::Internal
     })?;
@@ -76,11 +84,11 @@ async fn look_up(pointers: &Pointers, routed: &Routed, seen: &mut Observation) -
     })
 }
 
-/// A GET of the same path with our own headers and nothing of the client's.
-fn question(routed: &Routed, id: &HeaderValue) -> Result<Request<Full<Bytes>>, String> {
+/// A GET with our own headers and nothing of the client's.
+pub(super) fn question<P>(routed: &Routed<P>, path: String, id: &HeaderValue) -> Result<Request<Full<Bytes>>, String> {
     let mut question = Request::builder()
         .method(Method::GET)
-        .uri(routed.route().path(routed.segment()))
+        .uri(path)
         .header(HOST, routed.generation().upstream_host.clone())
         .header(ACCEPT, "application/json")
         .body(Full::default())
@@ -98,21 +106,21 @@ fn question(routed: &Routed, id: &HeaderValue) -> Result<Request<Full<Bytes>>, S
     Ok(question)
 }
 
-impl Authorized {
+impl<P> Authorized<P> {
     /// What the service said of the segment; `None` where that is left to the service.
     pub fn learned(&self) -> Option<&Learned> {
         self.learned.as_ref()
     }
 
-    pub(super) fn into_routed(self) -> Routed {
+    pub(super) fn into_routed(self) -> Routed<P> {
         self.routed
     }
 }
 
-impl Deref for Authorized {
-    type Target = Routed;
+impl<P> Deref for Authorized<P> {
+    type Target = Routed<P>;
 
-    fn deref(&self) -> &Routed {
+    fn deref(&self) -> &Routed<P> {
         &self.routed
     }
 }

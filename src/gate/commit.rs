@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use tokio::sync::Notify;
 use tower::{Layer, Service};
 
-use super::{Concluded, Observed, Process, Rejection, Whole};
+use super::{Ending, Observed, Process, Rejection, Whole};
 use crate::refusal::Answer;
 
 /// From here on a request is a task of its own: it runs to its end, whether its client stays or
@@ -40,12 +40,12 @@ impl<S> Layer<S> for Commit {
 
 impl<S> Service<Observed<Whole>> for Committing<S>
 where
-    S: Service<Observed<Whole>, Response = Observed<Concluded>, Error = Rejection>,
+    S: Service<Observed<Whole>, Response = Observed<Ending>, Error = Rejection>,
     S::Future: Send + 'static,
 {
-    type Response = Observed<Concluded>;
+    type Response = Observed<Ending>;
     type Error = Rejection;
-    type Future = Pin<Box<dyn Future<Output = Result<Observed<Concluded>, Rejection>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Observed<Ending>, Rejection>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
         Poll::Ready(Ok(()))

@@ -7,37 +7,57 @@
 //!
 //! ```text
 //! Arrival ─Observe→ Received ─Inspect→ Head ─Authenticate→ Authenticated ─Admit→ Admitted ─Read→ Whole
-//!   ─Spend→ Fresh ─Route→ Routed ─Authorize→ Authorized ─Safeguard→ Cleared ─Record→ Recorded ─Send→ Concluded
+//!   ─Spend→ Fresh ─Route→ Directed ─Fork→ Routed ─Authorize→ Authorized ─Safeguard→ Cleared ─Record→ Recorded
+//!   ─Release→ Released ─Send→ Concluded
+//!                             └→ Routed<Rehearsal> ─Authorize→ Authorized<Rehearsal> ─Foretell→ Foretold
 //! ```
 //!
 //! The whole chain, in order, compiles:
 //!
 //! ```
-//! use saltgate::gate::{Authorize, Fresh, Gate, Record, Recorded, RouteGate, Safeguard};
+//! use saltgate::gate::{Authorize, Gate, Record, Released, Release, Routed, Safeguard};
 //! fn leads<In, G: Gate<In, Out = Out>, Out>(_: impl FnOnce() -> G) {}
-//! fn chain(record: fn() -> Record) {
-//!     leads::<Fresh, _, Recorded>(move || RouteGate.then(Authorize).then(Safeguard).then(record()));
+//! fn chain(safeguard: Safeguard, record: Record, release: Release) {
+//!     leads::<Routed, _, Released>(|| Authorize.then(safeguard).then(record).then(release));
 //! }
 //! ```
 //!
 //! Leaving a gate out does not:
 //!
 //! ```compile_fail,E0277
-//! use saltgate::gate::{Authorize, Fresh, Gate, Record, Recorded, RouteGate, Safeguard};
+//! use saltgate::gate::{Authorize, Gate, Record, Released, Release, Routed, Safeguard};
 //! fn leads<In, G: Gate<In, Out = Out>, Out>(_: impl FnOnce() -> G) {}
-//! fn chain(record: fn() -> Record) {
-//!     leads::<Fresh, _, Recorded>(move || RouteGate.then(Safeguard).then(record()));
+//! fn chain(safeguard: Safeguard, record: Record, release: Release) {
+//!     leads::<Routed, _, Released>(|| Authorize.then(safeguard).then(release));
 //! }
 //! ```
 //!
 //! Nor does swapping two:
 //!
 //! ```compile_fail,E0277
-//! use saltgate::gate::{Authorize, Fresh, Gate, Record, Recorded, RouteGate, Safeguard};
+//! use saltgate::gate::{Authorize, Gate, Record, Released, Release, Routed, Safeguard};
 //! fn leads<In, G: Gate<In, Out = Out>, Out>(_: impl FnOnce() -> G) {}
-//! fn chain(record: fn() -> Record) {
-//!     leads::<Fresh, _, Recorded>(move || RouteGate.then(Safeguard).then(Authorize).then(record()));
+//! fn chain(safeguard: Safeguard, record: Record, release: Release) {
+//!     leads::<Routed, _, Released>(|| Authorize.then(record).then(safeguard).then(release));
 //! }
+//! ```
+//!
+//! Nor recording, and so sending, what was only to be rehearsed:
+//!
+//! ```compile_fail,E0277
+//! use saltgate::gate::{Authorize, Gate, Record, Recorded, Rehearsal, Routed, Safeguard};
+//! fn leads<In, G: Gate<In, Out = Out>, Out>(_: impl FnOnce() -> G) {}
+//! fn chain(safeguard: Safeguard, record: Record) {
+//!     leads::<Routed<Rehearsal>, _, Recorded>(|| Authorize.then(safeguard).then(record));
+//! }
+//! ```
+//!
+//! Nor sending what is recorded and not released, which is where the freeze is judged:
+//!
+//! ```compile_fail,E0277
+//! use saltgate::gate::{Observed, Recorded, Send};
+//! fn sends<S: tower::Service<Observed<In>>, In>(_: S) {}
+//! sends::<_, Recorded>(Send);
 //! ```
 //!
 //! Nor making a proof by hand:
@@ -59,12 +79,14 @@ mod admit;
 mod authenticate;
 mod authorize;
 mod commit;
-mod fork;
 mod inspect;
 mod observe;
 mod pass;
 mod read;
 mod record;
+mod refusals;
+mod rehearse;
+mod release;
 mod respond;
 mod route;
 mod safeguard;
@@ -73,25 +95,29 @@ mod spend;
 mod state;
 mod unread;
 mod watch;
+mod ways;
 
 pub use admit::{Admit, Admitted};
 pub use authenticate::{Authenticate, Authenticated};
 pub use authorize::{Authorize, Authorized};
 pub use commit::{Commit, Tasks};
-pub use fork::{Entering, Fork, Mode};
 pub use inspect::{Head, Inspect};
 pub use observe::{Arrival, Observation, Observe, Observed, Received, RequestIds};
 pub use pass::{Broken, Declared, Letting, Pass, Passed, Passing};
 pub use read::{Read, Whole};
 pub use record::{Record, Recorded};
+pub use refusals::{Refusals, RefusedRequest};
+pub use rehearse::{Ending, Foretell, Foretold, Fork, Forked, Forking};
+pub use release::{Release, Released};
 pub use respond::{Body, Respond, own as own_answer};
-pub use route::{RouteGate, Routed};
+pub use route::{Deletion, Directed, Purpose, Rehearsal, RouteGate, Routed};
 pub use safeguard::{Cleared, Safeguard};
 pub use send::{Concluded, Send};
 pub use spend::{Fresh, Spend};
 pub use state::{Generation, Limits, Process};
 pub use unread::refuse_unread;
-pub use watch::Watch;
+pub use watch::{Either, Watch};
+pub use ways::{Entering, Mode, Ways};
 
 use std::future::Future;
 use std::marker;
@@ -101,7 +127,7 @@ use std::task::{Context, Poll};
 
 use tower::{Layer, Service};
 
-use crate::refusal::{Answer, Refusal};
+use crate::refusal::{Answer, Linked, Refusal};
 
 /// One verdict about a request: what it proved, or why it goes no further.
 ///
@@ -173,12 +199,20 @@ pub struct Rejection {
     /// `None` if the task that held it panicked: it told so while it was dropped.
     observation: Option<Box<Observation>>,
     answer: Answer,
+    linked: Option<Box<Linked>>,
     spent: bool,
 }
 
 impl Rejection {
     fn lost(answer: Answer) -> Self {
-        Self { observation: None, answer, spent: false }
+        Self { observation: None, answer, linked: None, spent: false }
+    }
+
+    fn of(refused: &impl Refusal, mut observation: Box<Observation>) -> Self {
+        observation.refused(refused);
+        let (answer, spent) = (refused.answer(), refused.spent());
+        let linked = refused.linked().cloned().map(Box::new);
+        Self { observation: Some(observation), answer, linked, spent }
     }
 }
 
@@ -219,11 +253,7 @@ where
             let Observed { mut observation, request } = request;
             match gates.decide(request, &mut observation).await {
                 Ok(proven) => inner.call(Observed { observation, request: proven }).await,
-                Err(refused) => {
-                    observation.refused(&refused);
-                    let (answer, spent) = (refused.answer(), refused.spent());
-                    Err(Rejection { observation: Some(observation), answer, spent })
-                }
+                Err(refused) => Err(Rejection::of(&refused, observation)),
             }
         })
     }

@@ -14,7 +14,7 @@ use http::header::{HeaderName, HeaderValue};
 use http::{Request, Response};
 use tower::{Layer, Service};
 
-use super::{Entering, Generation, Process};
+use super::{Entering, Generation, Process, RefusedRequest};
 use crate::audit;
 use crate::directory::Caller;
 use crate::policy::SegmentId;
@@ -48,6 +48,12 @@ pub struct Observed<T> {
     pub request: T,
 }
 
+impl<T> Observed<T> {
+    pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> Observed<U> {
+        Observed { observation: self.observation, request: change(self.request) }
+    }
+}
+
 /// What is seen of one request, from its head to its end.
 ///
 /// It travels with the request; wherever the request ends, the observation is dropped, and
@@ -55,6 +61,7 @@ pub struct Observed<T> {
 /// a client that left, or to a panic.
 pub struct Observation {
     process: Arc<Process>,
+    worker: usize,
     id: HeaderValue,
     peer: SocketAddr,
     method: http::Method,
@@ -79,11 +86,18 @@ pub struct Observation {
 }
 
 impl Observation {
-    pub(super) fn new(process: Arc<Process>, peer: SocketAddr, method: http::Method, path: &str) -> Self {
+    pub(super) fn new(
+        process: Arc<Process>,
+        worker: usize,
+        peer: SocketAddr,
+        method: http::Method,
+        path: &str,
+    ) -> Self {
         let started = process.clock.elapsed();
         // A path is long enough for the log long before it is too long for the limits.
         let path: String = path.chars().take(256).collect();
         Self {
+            worker,
             id: process.request_ids.next(),
             peer,
             method,
@@ -189,12 +203,38 @@ impl Observation {
         self.on_record = true;
     }
 
-    /// Puts on record that this request spent its salt and was refused.
+    /// Puts on record that this request spent its salt and was refused; unless its intent is.
     pub(super) fn refused_on_record(&mut self) {
+        if self.on_record {
+            return;
+        }
         if let Some(entry) = self.entry() {
             self.on_record = true;
             self.process.record.refused(&entry, self.reason().as_str());
         }
+    }
+
+    /// Puts on record that this request spent its salt and was told what a deletion would meet.
+    pub(super) fn rehearsed_on_record(&mut self, reason: Reason) {
+        self.verdict = Some((Ended::Passed, Reason::Ok));
+        if let Some(entry) = self.entry() {
+            self.on_record = true;
+            self.process.record.rehearsed(&entry, reason.as_str());
+        }
+    }
+
+    fn tell_refusal(&self, reason: Reason) {
+        let refused = RefusedRequest {
+            time: self.arrived,
+            request_id: self.id.to_str().unwrap_or_default().into(),
+            reason,
+            api_key: self.claimed_key().map(Into::into),
+            skew_seconds: self.skew_seconds,
+            client: self.peer.ip().to_canonical(),
+            method: self.method.clone(),
+            path: self.path.clone(),
+        };
+        self.process.refusals.push(self.worker, refused);
     }
 
     /// What the record says of this request. Without a caller there is nothing to say.
@@ -234,6 +274,9 @@ impl Drop for Observation {
                 let client = self.peer.ip().to_canonical();
                 self.process.record.count(reason.as_str(), id, client, self.claimed_key());
             }
+        }
+        if matches!(ended, Ended::Refused | Ended::Failed) {
+            self.tell_refusal(reason);
         }
         let caller = self.caller.as_deref();
         let api_key = self.claimed_key();
@@ -323,7 +366,8 @@ where
     fn call(&mut self, Entering { arrival, generation }: Entering<B>) -> Self::Future {
         let Arrival { request, peer } = arrival;
         let (method, path) = (request.method().clone(), request.uri().path());
-        let observation = Box::new(Observation::new(self.observe.process.clone(), peer, method, path));
+        let Observe { process, worker } = &self.observe;
+        let observation = Box::new(Observation::new(process.clone(), *worker, peer, method, path));
         let id = observation.id.clone();
         let received = Received { request, peer, generation, worker: self.observe.worker };
         let answer = self.inner.call(Observed { observation, request: received });

@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use tower::Service;
 
 use super::respond::Answered;
-use super::{Gate, Head, Observation, Observed, Rejection};
+use super::{Body, Gate, Head, Observation, Observed, Rejection};
 use crate::refusal::{Answer, Reason, Refused};
 use crate::telemetry::Ended;
 pub use crate::upstream::Broken;
@@ -33,7 +33,7 @@ impl<B: Send> Gate<Head<B>> for Letting {
     type Refusal = Refused;
 
     async fn decide(&self, mut head: Head<B>, _: &mut Observation) -> Result<Passing<B>, Refused> {
-        if !head.generation().passthrough.lets(head.method().as_str(), head.raw_path()) {
+        if !head.generation().passes(head.method().as_str(), head.raw_path()) {
             return Err(Refused::MissingCredentials);
         }
         hygiene::strip_overrides(head.headers_mut());
@@ -56,8 +56,8 @@ pub struct Pass;
 pub struct Passed(Result<Response<Relay>, Answer>);
 
 impl Answered for Passed {
-    fn into_answer(self) -> Result<Response<Relay>, Answer> {
-        self.0
+    fn into_response(self) -> Response<Body> {
+        self.0.into_response()
     }
 }
 

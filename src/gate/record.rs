@@ -4,13 +4,14 @@ use std::sync::Arc;
 use super::{Cleared, Gate, Observation, Process};
 use crate::audit::OpenIntent;
 use crate::refusal::RefusedAfterSpend;
+use crate::safeguard::Spent;
 use crate::telemetry::Stage;
 
-/// The intent, on record before anything irreversible.
+/// The intent, on record before anything irreversible; what it takes of the budget is taken with
+/// it.
 pub struct Record(Arc<Process>);
 
-/// A request that may be sent: a proven signer, a spent salt, a permit, and a line on the
-/// record. The sender takes nothing else.
+/// A request that is on record: a proven signer, a spent salt, a permit, and a line that says so.
 pub struct Recorded {
     cleared: Cleared,
     intent: OpenIntent,
@@ -29,7 +30,16 @@ impl Gate<Cleared> for Record {
 
     async fn decide(&self, cleared: Cleared, seen: &mut Observation) -> Result<Recorded, RefusedAfterSpend> {
         let entry = seen.entry().ok_or(RefusedAfterSpend::Internal)?;
-        let intent = self.0.record.open(entry).await.map_err(|_| RefusedAfterSpend::RecordUnavailable)?;
+        let Process { takings, clock, record, .. } = &*self.0;
+        let caller = cleared.caller();
+        let (key, account) = (&*caller.api_key, &*caller.owner.account);
+        let taken = takings
+            .take(key, account, cleared.generation().budgets, clock.elapsed())
+            .map_err(|Spent(left)| RefusedAfterSpend::BudgetSpent(left))?;
+        let intent = record.open(entry).await.map_err(|_| {
+            takings.give_back(key, account, &taken);
+            RefusedAfterSpend::RecordUnavailable
+        })?;
         seen.on_record();
         seen.passed(Stage::Record);
         Ok(Recorded { cleared, intent })

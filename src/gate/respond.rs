@@ -10,9 +10,9 @@ use http_body::{Frame, SizeHint};
 use serde_json::json;
 use tower::{Layer, Service};
 
-use super::{Observed, Rejection};
-use crate::policy::Route;
-use crate::refusal::Answer;
+use super::rehearse::show;
+use super::{Ending, Observed, Rejection};
+use crate::refusal::{Answer, Linked};
 use crate::upstream::{Relay, RelayError, hygiene};
 
 /// Refusal → answer, in one place: below it there are refusals, above it nothing fails.
@@ -31,10 +31,25 @@ impl<S> Layer<S> for Respond {
     }
 }
 
-/// What ended on one of the ways: with the upstream's answer, or with ours.
+/// What ended on one of the ways.
 pub trait Answered: Send {
-    /// The answer.
-    fn into_answer(self) -> Result<Response<Relay>, Answer>;
+    /// The upstream's answer, or ours.
+    fn into_response(self) -> Response<Body>;
+}
+
+impl Answered for Result<Response<Relay>, Answer> {
+    fn into_response(self) -> Response<Body> {
+        self.map_or_else(own, relay)
+    }
+}
+
+impl Answered for Ending {
+    fn into_response(self) -> Response<Body> {
+        match self {
+            Self::Deletion(concluded) => concluded.into_response(),
+            Self::Rehearsal(foretold) => json(StatusCode::OK, &foretold.into_body()),
+        }
+    }
 }
 
 impl<In, E, S> Service<Observed<In>> for Responding<S>
@@ -55,11 +70,8 @@ where
         let answer = self.0.call(request);
         Box::pin(async move {
             Ok(match answer.await {
-                Ok(Observed { request: ended, .. }) => match ended.into_answer() {
-                    Ok(relayed) => relay(relayed),
-                    Err(answer) => own(answer),
-                },
-                Err(rejection) => own(rejection.answer),
+                Ok(Observed { request: ended, .. }) => ended.into_response(),
+                Err(rejection) => own_with(rejection.answer, rejection.linked.as_deref()),
             })
         })
     }
@@ -76,16 +88,22 @@ fn relay(response: Response<Relay>) -> Response<Body> {
 
 /// An answer of our own (contract §6).
 pub fn own(answer: Answer) -> Response<Body> {
-    let body = json!({ "errorCode": answer.code, "errorMessage": answer.message }).to_string();
-    let mut response = Response::new(Body::Own(Some(body.into())));
-    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    own_with(answer, None)
+}
+
+fn own_with(answer: Answer, linked: Option<&Linked>) -> Response<Body> {
+    let mut body = json!({ "errorCode": answer.code, "errorMessage": answer.message });
+    if let Some(linked) = linked {
+        show(linked, &mut body);
+    }
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = json(status, &body);
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    match answer.status {
-        401 => drop(headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("HMAC-SHA256"))),
-        405 => drop(headers.insert(ALLOW, HeaderValue::from_static(Route::METHOD))),
-        _ => {}
+    if answer.status == 401 {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("HMAC-SHA256"));
+    }
+    if let Some(allowed) = answer.allow {
+        headers.insert(ALLOW, HeaderValue::from_static(allowed));
     }
     if let Some(seconds) = answer.retry_after {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
@@ -93,6 +111,15 @@ pub fn own(answer: Answer) -> Response<Body> {
     if answer.close {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
+    response
+}
+
+fn json(status: StatusCode, body: &serde_json::Value) -> Response<Body> {
+    let mut response = Response::new(Body::Own(Some(body.to_string().into())));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 

@@ -1,3 +1,4 @@
+use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -8,30 +9,63 @@ use crate::refusal::RefusedAfterSpend;
 /// Which route is this, byte for byte, and for which segment? What is none is refused.
 pub struct RouteGate;
 
+/// A request that is to delete.
+#[derive(Debug)]
+pub enum Deletion {}
+
+/// A request that asks what a deletion would do. Nothing that records or sends takes one.
+#[derive(Debug)]
+pub enum Rehearsal {}
+
+/// What a request is for: [`Deletion`] or [`Rehearsal`].
+pub trait Purpose: Send + Sync + 'static {}
+
+impl Purpose for Deletion {}
+impl Purpose for Rehearsal {}
+
 /// A request for a route's segment.
-pub struct Routed {
+pub struct Routed<P = Deletion> {
     fresh: Fresh,
     route: Arc<Route>,
     segment: SegmentId,
+    purpose: PhantomData<fn() -> P>,
+}
+
+/// Which of the two ways a request goes.
+pub enum Directed {
+    /// To be deleted.
+    Deletion(Routed<Deletion>),
+    /// To be told what would happen.
+    Rehearsal(Routed<Rehearsal>),
 }
 
 impl Gate<Fresh> for RouteGate {
-    type Out = Routed;
+    type Out = Directed;
     type Refusal = RefusedAfterSpend;
 
-    async fn decide(&self, fresh: Fresh, seen: &mut Observation) -> Result<Routed, RefusedAfterSpend> {
-        let (route, segment) = match fresh.generation().routes.find(fresh.method().as_str(), fresh.raw_path()) {
-            Found::Route(route, segment) => (route.clone(), segment),
-            Found::OtherMethod => return Err(RefusedAfterSpend::MethodNotAllowed),
-            Found::None => return Err(RefusedAfterSpend::RouteNotFound),
-        };
-        seen.route = Some(route.clone());
-        seen.segment = Some(segment.clone());
-        Ok(Routed { fresh, route, segment })
+    async fn decide(&self, fresh: Fresh, seen: &mut Observation) -> Result<Directed, RefusedAfterSpend> {
+        match fresh.generation().routes.find(fresh.method().as_str(), fresh.raw_path()) {
+            Found::Route(route, segment) => {
+                let route = route.clone();
+                Ok(Directed::Deletion(Routed::new(fresh, route, segment, seen)))
+            }
+            Found::Rehearsal(route, segment) => {
+                let route = route.clone();
+                Ok(Directed::Rehearsal(Routed::new(fresh, route, segment, seen)))
+            }
+            Found::OtherMethod(allowed) => Err(RefusedAfterSpend::MethodNotAllowed(allowed)),
+            Found::None => Err(RefusedAfterSpend::RouteNotFound),
+        }
     }
 }
 
-impl Routed {
+impl<P> Routed<P> {
+    fn new(fresh: Fresh, route: Arc<Route>, segment: SegmentId, seen: &mut Observation) -> Self {
+        seen.route = Some(route.clone());
+        seen.segment = Some(segment.clone());
+        Self { fresh, route, segment, purpose: PhantomData }
+    }
+
     /// The route.
     pub fn route(&self) -> &Route {
         &self.route
@@ -47,7 +81,7 @@ impl Routed {
     }
 }
 
-impl Deref for Routed {
+impl<P> Deref for Routed<P> {
     type Target = Fresh;
 
     fn deref(&self) -> &Fresh {

@@ -9,14 +9,14 @@ use http_body_util::Full;
 use tower::Service;
 
 use super::respond::Answered;
-use super::{Cleared, Observation, Observed, Recorded, Rejection};
+use super::{Body, Cleared, Observation, Observed, Rejection, Released};
 use crate::audit::{ClosedIntent, Outcome};
 use crate::policy::Role;
 use crate::refusal::{Answer, Reason};
 use crate::telemetry::{Ended, Stage};
 use crate::upstream::{Identity, Relay, SendError, hygiene};
 
-/// The innermost service: sends a recorded deletion, at most once, and closes its intent.
+/// The innermost service: sends a released deletion, at most once, and closes its intent.
 #[derive(Clone)]
 pub struct Send;
 
@@ -27,7 +27,7 @@ pub struct Concluded {
     _intent: ClosedIntent,
 }
 
-impl Service<Observed<Recorded>> for Send {
+impl Service<Observed<Released>> for Send {
     type Response = Observed<Concluded>;
     type Error = Rejection;
     type Future = Pin<Box<dyn Future<Output = Result<Observed<Concluded>, Rejection>> + std::marker::Send>>;
@@ -36,7 +36,7 @@ impl Service<Observed<Recorded>> for Send {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Observed<Recorded>) -> Self::Future {
+    fn call(&mut self, request: Observed<Released>) -> Self::Future {
         Box::pin(async move {
             let Observed { mut observation, request } = request;
             let concluded = send(request, &mut observation).await;
@@ -45,8 +45,8 @@ impl Service<Observed<Recorded>> for Send {
     }
 }
 
-async fn send(recorded: Recorded, seen: &mut Observation) -> Concluded {
-    let (cleared, intent) = recorded.into_parts();
+async fn send(released: Released, seen: &mut Observation) -> Concluded {
+    let (cleared, intent, departure) = released.into_parts();
     let metrics = seen.metrics();
     let name = &cleared.generation().upstream_name;
     let request = match deletion(&cleared, seen) {
@@ -61,6 +61,8 @@ async fn send(recorded: Recorded, seen: &mut Observation) -> Concluded {
         }
     };
     let sent = cleared.upstream().send_once(request, &intent).await;
+    // Whatever became of it, nothing of it leaves from here on.
+    drop(departure);
     seen.passed(Stage::Send);
     metrics.upstream(name, sent.is_ok());
     let (answer, outcome, ended, reason) = match sent {
@@ -140,8 +142,8 @@ fn bind_to_version(headers: &mut HeaderMap, judged: &HeaderValue) {
 }
 
 impl Answered for Concluded {
-    fn into_answer(self) -> Result<Response<Relay>, Answer> {
-        self.answer
+    fn into_response(self) -> Response<Body> {
+        self.answer.into_response()
     }
 }
 

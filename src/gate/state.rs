@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
-use super::{Mode, RequestIds, Tasks};
+use super::{Mode, Refusals, RequestIds, Tasks};
 use crate::audit;
 use crate::clock::Clock;
 use crate::credential::PhpDates;
 use crate::directory::Directory;
 use crate::ownership::Ownership;
-use crate::policy::{Passthrough, Routes};
+use crate::policy::{Found, Passthrough, Routes};
 use crate::replay::{SpentSalts, Window};
+use crate::safeguard::{Budgets, Freeze, Guard, Takings};
 use crate::telemetry::Metrics;
 use crate::throttle::{FailedSignatures, Slots};
 use crate::upstream::Upstream;
@@ -24,6 +25,12 @@ pub struct Process {
     pub salts: Box<dyn SpentSalts>,
     /// The record.
     pub record: audit::Record,
+    /// What is frozen.
+    pub freeze: Freeze,
+    /// What keys and accounts took of their budgets.
+    pub takings: Takings,
+    /// The last requests that were refused.
+    pub refusals: Refusals,
     /// One per request between admission and the end of its answer.
     pub slots: Slots,
     /// Signatures that failed, per client address.
@@ -66,6 +73,10 @@ pub struct Generation {
     pub php_dates: PhpDates,
     /// Whose segment it is.
     pub ownership: Ownership,
+    /// How many deletions keys and accounts have.
+    pub budgets: Budgets,
+    /// How the service says which automations are linked.
+    pub guard: Guard,
     /// The upstream as each worker reaches it: pools are per worker, so no worker waits for
     /// another's lock.
     pub upstreams: Box<[Upstream]>,
@@ -75,6 +86,14 @@ pub struct Generation {
     pub upstream_name: String,
     /// What a message may measure.
     pub limits: Limits,
+}
+
+impl Generation {
+    /// Whether a message goes upstream without a gate: it is named, and is no route.
+    pub(super) fn passes(&self, method: &str, raw_path: &str) -> bool {
+        self.passthrough.lets(method, raw_path)
+            && matches!(self.routes.find(method, raw_path), Found::None | Found::OtherMethod(_))
+    }
 }
 
 /// What a message may measure (contract §9, `[limits]`).

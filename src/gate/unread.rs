@@ -7,6 +7,9 @@ use super::observe::X_REQUEST_ID;
 use super::{Body, Observation, Process, own_answer};
 use crate::refusal::{Refusal, Refused};
 
+/// Whose list of refusals it is put on: all are read as one, and these are few.
+const ANY_WORKER: usize = 0;
+
 /// Refuses a message that did not become a request: it is counted, logged and answered as any
 /// other. `request` is method and target, where they are beyond doubt.
 pub fn refuse_unread(
@@ -20,7 +23,7 @@ pub fn refuse_unread(
     let method = Method::from_bytes(method).unwrap_or_default();
     let target = std::str::from_utf8(target).unwrap_or_default();
     let path = target.split(['?', '#']).next().unwrap_or_default();
-    let mut observation = Observation::new(process.clone(), peer, method, path);
+    let mut observation = Observation::new(process.clone(), ANY_WORKER, peer, method, path);
     observation.refused(&refused);
     let answer = refused.answer();
     observation.detail = Some(answer.message.to_owned());

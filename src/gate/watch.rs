@@ -8,7 +8,9 @@ use http::Request;
 use tower::{Layer, Service};
 
 use super::pass::Declared;
-use super::{Authorized, Gate, Head, Observation, Observed, Passing, Received, Rejection, Whole};
+use super::{
+    Deletion, Directed, Gate, Head, Observation, Observed, Passing, Received, Rehearsal, Rejection, Routed, Whole,
+};
 use crate::refusal::{Reason, Refused, RefusedAfterSpend};
 
 /// Observe mode: the gates judge a copy of each head, and whatever they say is noted and the
@@ -46,7 +48,7 @@ impl<B, F, A, S> Service<Observed<Received<B>>> for Watching<F, A, S>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     F: Gate<Received<Declared>, Out = Whole, Refusal = Refused> + 'static,
-    A: Gate<Whole, Out = Authorized, Refusal = RefusedAfterSpend> + 'static,
+    A: Gate<Whole, Out = (), Refusal = RefusedAfterSpend> + 'static,
     S: Service<Observed<Passing<B>>, Error = Rejection> + Clone + Send + 'static,
     S::Future: Send,
 {
@@ -72,7 +74,7 @@ where
                 generation: generation.clone(),
                 worker: received.worker,
             };
-            let passes = generation.passthrough.lets(parts.method.as_str(), parts.uri.path());
+            let passes = generation.passes(parts.method.as_str(), parts.uri.path());
             let verdict = if passes { Reason::Ok } else { judge(&gates, copy, &mut observation).await };
             let head = Head::unjudged(parts, body, received.peer, generation, received.worker);
             inner.call(Observed { observation, request: Passing::watched(head, verdict) }).await
@@ -83,11 +85,29 @@ where
 async fn judge<F, A>((before, after): &(F, A), copy: Received<Declared>, seen: &mut Observation) -> Reason
 where
     F: Gate<Received<Declared>, Out = Whole, Refusal = Refused>,
-    A: Gate<Whole, Out = Authorized, Refusal = RefusedAfterSpend>,
+    A: Gate<Whole, Out = (), Refusal = RefusedAfterSpend>,
 {
     use crate::refusal::Refusal;
     match before.decide(copy, seen).await {
         Err(refused) => refused.reason(),
-        Ok(whole) => after.decide(whole, seen).await.map_or_else(|refused| refused.reason(), |_| Reason::Ok),
+        Ok(whole) => after.decide(whole, seen).await.map_or_else(|refused| refused.reason(), |()| Reason::Ok),
+    }
+}
+
+/// The same gate for deletions and for rehearsals, whose proof ends here.
+pub struct Either<G>(pub G);
+
+impl<G> Gate<Directed> for Either<G>
+where
+    G: Gate<Routed<Deletion>, Refusal = RefusedAfterSpend> + Gate<Routed<Rehearsal>, Refusal = RefusedAfterSpend>,
+{
+    type Out = ();
+    type Refusal = RefusedAfterSpend;
+
+    async fn decide(&self, directed: Directed, seen: &mut Observation) -> Result<(), RefusedAfterSpend> {
+        match directed {
+            Directed::Deletion(routed) => self.0.decide(routed, seen).await.map(drop),
+            Directed::Rehearsal(routed) => self.0.decide(routed, seen).await.map(drop),
+        }
     }
 }

@@ -11,6 +11,14 @@ pub struct Route {
     pattern: Box<str>,
     own: Role,
     others: Role,
+    automations: Option<Template>,
+}
+
+/// A path, or a path and a query, in which a segment's id stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Template {
+    before: Box<str>,
+    after: Box<str>,
 }
 
 /// Why a route of the configuration is none.
@@ -26,6 +34,12 @@ impl fmt::Display for RouteError {
 impl Route {
     /// The only method that routes have: this gate exists for deletions.
     pub const METHOD: &'static str = "DELETE";
+
+    /// What the path of a route's rehearsal has besides.
+    pub const REHEARSAL: &'static str = "/deletion-check";
+
+    /// The only method of a rehearsal.
+    pub const REHEARSAL_METHOD: &'static str = "POST";
 
     /// The API page's route: `MEMBER` for what one created, `OWNER` for what others did.
     pub const DEFAULT_PATH: &'static str = "/crm-core/v1/segments/{segmentId}";
@@ -56,7 +70,35 @@ impl Route {
         if prefix.contains("//") || suffix.contains("//") || suffix.ends_with('/') || dotted(prefix) || dotted(suffix) {
             return Err(RouteError("must not hold `//`, `.` or `..` parts, or end with `/`"));
         }
-        Ok(Self { prefix: prefix.into(), suffix: suffix.into(), pattern: pattern.into(), own, others })
+        Ok(Self {
+            prefix: prefix.into(),
+            suffix: suffix.into(),
+            pattern: pattern.into(),
+            own,
+            others,
+            automations: None,
+        })
+    }
+
+    /// The same, where nothing is deleted that automations are linked to unless that is confirmed.
+    /// They are asked for at `path`, such as `/v1/automations?segment={segmentId}`; if it is not
+    /// given, at the route's own path and `/automations`.
+    ///
+    /// # Errors
+    /// If the path is not absolute, or does not hold exactly one parameter.
+    pub fn with_guard(self, path: Option<&str>) -> Result<Self, RouteError> {
+        let template = match path {
+            None => Template { before: self.prefix.clone(), after: format!("{}/automations", self.suffix).into() },
+            Some(path) => Template::parse(path)
+                .ok_or(RouteError("must begin with `/`, be visible ASCII and hold one parameter in braces"))?,
+        };
+        Ok(Self { automations: Some(template), ..self })
+    }
+
+    /// Where to ask which automations are linked to a segment; `None` if nobody is to.
+    pub fn automations_path(&self, segment: &SegmentId) -> Option<String> {
+        let Template { before, after } = self.automations.as_ref()?;
+        Some([before, segment.as_str(), after].concat())
     }
 
     /// The pattern as configured.
@@ -137,6 +179,17 @@ impl Route {
     }
 }
 
+impl Template {
+    fn parse(text: &str) -> Option<Self> {
+        let (before, rest) = text.split_once('{')?;
+        let (name, after) = rest.split_once('}')?;
+        let named = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        let plain = |part: &str| part.bytes().all(|b| b.is_ascii_graphic() && !b"{}#".contains(&b));
+        let fits = before.starts_with('/') && !before.starts_with("//") && named && plain(before) && plain(after);
+        fits.then(|| Self { before: before.into(), after: after.into() })
+    }
+}
+
 /// How far a role reaches on a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
@@ -199,8 +252,10 @@ pub struct Routes(Box<[Arc<Route>]>);
 pub enum Found<'r> {
     /// This route, for this segment.
     Route(&'r Arc<Route>, SegmentId),
-    /// The path is a route's, the method is not.
-    OtherMethod,
+    /// The rehearsal of a deletion by this route, of this segment.
+    Rehearsal(&'r Arc<Route>, SegmentId),
+    /// The path is a route's or a rehearsal's; this is its method.
+    OtherMethod(&'static str),
     /// No route.
     None,
 }
@@ -213,10 +268,15 @@ impl Routes {
 
     /// The route of a request line. The path is compared byte for byte, before any decoding.
     pub fn find(&self, method: &str, raw_path: &str) -> Found<'_> {
-        match self.0.iter().find_map(|route| Some((route, route.segment(raw_path)?))) {
-            None => Found::None,
-            Some((route, segment)) if method == Route::METHOD => Found::Route(route, segment),
-            Some(_) => Found::OtherMethod,
+        let route_of = |path: &str| self.0.iter().find_map(|route| Some((route, route.segment(path)?)));
+        let deletion = route_of(raw_path);
+        let rehearsal = raw_path.strip_suffix(Route::REHEARSAL).and_then(route_of);
+        match (deletion, rehearsal) {
+            (Some((route, segment)), _) if method == Route::METHOD => Found::Route(route, segment),
+            (_, Some((route, segment))) if method == Route::REHEARSAL_METHOD => Found::Rehearsal(route, segment),
+            (Some(_), _) => Found::OtherMethod(Route::METHOD),
+            (None, Some(_)) => Found::OtherMethod(Route::REHEARSAL_METHOD),
+            (None, None) => Found::None,
         }
     }
 
@@ -313,9 +373,39 @@ mod tests {
     #[test]
     fn another_method_is_told_from_no_route() {
         let routes = Routes::default();
-        assert_eq!(routes.find("GET", "/crm-core/v1/segments/a"), Found::OtherMethod);
-        assert_eq!(routes.find("delete", "/crm-core/v1/segments/a"), Found::OtherMethod);
+        assert_eq!(routes.find("GET", "/crm-core/v1/segments/a"), Found::OtherMethod("DELETE"));
+        assert_eq!(routes.find("POST", "/crm-core/v1/segments/a"), Found::OtherMethod("DELETE"));
+        assert_eq!(routes.find("delete", "/crm-core/v1/segments/a"), Found::OtherMethod("DELETE"));
         assert_eq!(routes.find("GET", "/crm-core/v1/segments"), Found::None);
+    }
+
+    #[test]
+    fn a_rehearsal_is_a_path_of_its_own_and_no_deletion() {
+        let routes = Routes::default();
+        let path = "/crm-core/v1/segments/a/deletion-check";
+        assert!(matches!(routes.find("POST", path), Found::Rehearsal(_, segment) if segment.as_str() == "a"));
+        for method in ["DELETE", "GET", "post", "PUT"] {
+            assert_eq!(routes.find(method, path), Found::OtherMethod("POST"), "{method}");
+        }
+        for path in ["/crm-core/v1/segments/deletion-check/", "/crm-core/v1/segments//deletion-check"] {
+            assert_eq!(routes.find("POST", path), Found::None, "{path}");
+        }
+        // A segment may be called anything.
+        let named = "/crm-core/v1/segments/deletion-check";
+        assert!(matches!(routes.find("DELETE", named), Found::Route(..)));
+    }
+
+    #[test]
+    fn automations_are_asked_for_where_the_route_says() {
+        let route = || Route::new("/v1/lists/{listId}/all", Role::Member, Role::Owner).unwrap();
+        let segment = SegmentId::parse("S").unwrap();
+        assert_eq!(route().automations_path(&segment), None);
+        let at = |path| route().with_guard(path).map(|route| route.automations_path(&segment).unwrap());
+        assert_eq!(at(None).unwrap(), "/v1/lists/S/all/automations");
+        assert_eq!(at(Some("/v1/automations?of={id}&all=1")).unwrap(), "/v1/automations?of=S&all=1");
+        for wrong in ["", "/a", "a/{b}", "//a/{b}", "/{}", "/{a}{b}", "/a b/{c}", "/{a", "/#{a}"] {
+            assert!(at(Some(wrong)).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -128,6 +128,11 @@ impl Book {
         Ok(written)
     }
 
+    /// Whether a salt is remembered; `None` if a panic left that in doubt.
+    pub(super) fn holds(&self, salt: SaltId) -> Option<bool> {
+        self.shard(salt).lock().ok().map(|shard| shard.salts.contains(salt))
+    }
+
     /// Forgets one generation if it had its time.
     fn forget_one(&self, generation: usize) {
         let Some(forgotten) = self.give_up(generation) else { return };

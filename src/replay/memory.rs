@@ -7,7 +7,7 @@
 use std::time::SystemTime;
 
 use super::book::Book;
-use super::{Claim, Floor, Reservation, Room, SaltId, SpentSalts, Unavailable, WhenNew, Window};
+use super::{Claim, Floor, LookUp, Reservation, Room, SaltId, SpentSalts, Unavailable, WhenNew, Window};
 use crate::clock::Clock;
 
 /// How large a memory is, and how it begins.
@@ -59,6 +59,10 @@ impl SpentSalts for Memory {
 
     fn claim(&self, place: Reservation, salt: SaltId, date: SystemTime, window: Window) -> Claim<'_> {
         Claim::Now(self.book.spend(place, salt, date, window, |_, _| ()))
+    }
+
+    fn look_up(&self, salt: SaltId) -> LookUp<'_> {
+        LookUp::Now(self.book.holds(salt))
     }
 
     fn forget(&self) {

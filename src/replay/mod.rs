@@ -89,6 +89,10 @@ pub trait SpentSalts: Send + Sync {
         self.floor()
     }
 
+    /// Whether a salt is spent, as far as is remembered; `None` if the store does not say. Spends
+    /// nothing, and decides nothing: a claim does.
+    fn look_up(&self, salt: SaltId) -> LookUp<'_>;
+
     /// How the store fares.
     fn health(&self) -> Health {
         Health::Ok
@@ -120,6 +124,24 @@ impl Reach<'_> {
     /// # Errors
     /// If the store is out of reach. Nothing has been spent.
     pub async fn known(self) -> Result<(), Unavailable> {
+        match self {
+            Self::Now(known) => known,
+            Self::Later(known) => known.await,
+        }
+    }
+}
+
+/// Whether a salt is spent: known at once, or once the store was asked.
+pub enum LookUp<'s> {
+    /// Known.
+    Now(Option<bool>),
+    /// Being asked.
+    Later(Pin<Box<dyn Future<Output = Option<bool>> + Send + 's>>),
+}
+
+impl LookUp<'_> {
+    /// Waits where there is anything to wait for.
+    pub async fn known(self) -> Option<bool> {
         match self {
             Self::Now(known) => known,
             Self::Later(known) => known.await,

@@ -29,8 +29,7 @@ const EMPTY: u128 = 0;
 const TAG: u128 = 0xff;
 
 impl Table {
-    #[cfg(test)]
-    fn contains(&self, salt: SaltId) -> bool {
+    pub(super) fn contains(&self, salt: SaltId) -> bool {
         !self.places.is_empty() && self.places[self.place(key(salt))] != EMPTY
     }
 

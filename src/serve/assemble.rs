@@ -12,13 +12,14 @@ use crate::clock::Clock;
 use crate::config::{self, Config, Fault};
 use crate::credential::PhpDates;
 use crate::directory::{Clash, Directory, Entry};
-use crate::gate::{Generation, Limits, Mode, Process, RequestIds, Tasks};
+use crate::gate::{Generation, Limits, Mode, Process, Refusals, RequestIds, Tasks};
 use crate::ownership::{Ownership, Pointers};
 use crate::policy::Owner;
 use crate::replay::{
     self, Journal, JournalSettings, JournalSync, Memory, MemorySettings, OnFailover, Redis, RedisSettings, Room,
     SpentSalts, WhenNew,
 };
+use crate::safeguard::{Budgets, Freeze, Guard, Takings};
 use crate::telemetry::Metrics;
 use crate::throttle::{FailedSignatures, Slots};
 use crate::upstream::{self, Upstream};
@@ -42,6 +43,8 @@ pub(super) fn generation(config: &mut Config, workers: usize, clock: &Clock) -> 
         window: config.window,
         php_dates: if config.php_dates { PhpDates::Accept } else { PhpDates::Refuse },
         ownership: ownership(config),
+        budgets: budgets(&config.safeguards),
+        guard: guard(&config.safeguards.automations),
         upstreams: (0..workers).map(|_| Upstream::new(settings.clone(), clock.clone())).collect(),
         upstream_host,
         upstream_name: name,
@@ -74,6 +77,47 @@ pub fn ownership(config: &Config) -> Ownership {
             Ownership::Upstream(pointers.with_name(name.clone()))
         }
     }
+}
+
+fn budgets(safeguards: &config::Safeguards) -> Budgets {
+    Budgets { key: safeguards.budget_per_key, account: safeguards.budget_per_account }
+}
+
+fn guard(pointers: &config::Automations) -> Guard {
+    let config::Automations { list, id, name } = pointers.clone();
+    Guard { list, id, name }
+}
+
+/// What is frozen. Without a socket nothing can change it, and it holds all the same.
+fn freeze(safeguards: &config::Safeguards) -> Result<Freeze, StartError> {
+    let freeze = match &safeguards.state {
+        None => Freeze::none(),
+        Some(state) => Freeze::open(state, safeguards.socket.is_some())
+            .map_err(|error| StartError::Other(format!("control.state: {error}")))?,
+    };
+    for (target, note) in freeze.list() {
+        tracing::warn!(%target, since = note.since, uid = note.uid, reason = note.reason, "frozen");
+    }
+    Ok(freeze)
+}
+
+/// What was taken of the budgets by whoever wrote the record.
+fn takings(config: &Config, clock: &Clock) -> Result<Takings, StartError> {
+    let (takings, budgets) = (Takings::default(), budgets(&config.safeguards));
+    let (Some(span), config::Audit::Record { path, .. }) = (budgets.span(), &config.audit) else { return Ok(takings) };
+    let (now, elapsed) = (clock.now(), clock.elapsed());
+    let since = now.checked_sub(span).unwrap_or(std::time::UNIX_EPOCH);
+    let unreadable = audit::intents_since(path, since, |key, account, at| {
+        // What is dated ahead was written by another clock, and is counted as of now.
+        takings.recall(key, account, budgets, now.duration_since(at).unwrap_or_default(), elapsed);
+    })
+    .map_err(|error| {
+        StartError::Other(format!("budget: what was deleted within the last span cannot be counted: {error}"))
+    })?;
+    if unreadable > 0 {
+        tracing::warn!(unreadable, "budget: lines of the record cannot be read, and are not counted");
+    }
+    Ok(takings)
 }
 
 /// The directory of a configuration's keys, which are taken out of it.
@@ -140,6 +184,8 @@ fn report_abandoned(directory: &Path) {
 
 /// What lives as long as the process.
 pub(super) fn process(config: &Config, metrics: &Arc<Metrics>, clock: Clock) -> Result<Process, StartError> {
+    // Before this process begins a file of its own.
+    let (freeze, takings) = (freeze(&config.safeguards)?, takings(config, &clock)?);
     let record = match &config.audit {
         config::Audit::DangerNoRecord => {
             tracing::warn!("audit.danger_no_record: deletions leave no record");
@@ -160,6 +206,9 @@ pub(super) fn process(config: &Config, metrics: &Arc<Metrics>, clock: Clock) -> 
         record,
         slots: Slots::new(config.limits.max_in_flight, config.limits.max_in_flight_per_key),
         failed_signatures: FailedSignatures::new(config.limits.failed_signatures_per_client),
+        freeze,
+        takings,
+        refusals: Refusals::new(super::workers::count(config.workers)),
         metrics: metrics.clone(),
         request_ids: RequestIds::default(),
         tasks: Tasks::default(),

@@ -3,6 +3,7 @@
 mod admin;
 mod assemble;
 mod connection;
+mod control;
 mod descriptors;
 mod http1;
 mod workers;
@@ -61,6 +62,7 @@ pub struct Gateway {
     /// True once nothing more is to be accepted.
     closing: watch::Sender<bool>,
     admin_worker: Option<admin::Admin>,
+    control: Option<control::Control>,
 }
 
 impl Gateway {
@@ -76,6 +78,8 @@ impl Gateway {
         let door = Door::open(config.listener).map_err(|error| StartError::Listen("listener.address", error))?;
         let admin = config.admin.map(Door::open).transpose();
         let admin = admin.map_err(|error| StartError::Listen("admin.address", error))?;
+        let control = config.safeguards.socket.as_deref().map(control::ControlDoor::open).transpose();
+        let control = control.map_err(|error| StartError::Other(format!("control.socket: {error}")))?;
         let process = assemble::process(&config, &metrics, clock)?;
         let process = Arc::new(process);
         let current = Arc::new(ArcSwap::from_pointee(generation));
@@ -95,7 +99,10 @@ impl Gateway {
                 (Some(worker.1), Some(worker.0))
             }
         };
-        Ok(Self { process, current, config, workers, door, admin, closing, admin_worker })
+        let keys_file = config.keys_file.clone();
+        let control = control.map(|door| control::start(door, &process, &current, keys_file)).transpose();
+        let control = control.map_err(failed)?;
+        Ok(Self { process, current, config, workers, door, admin, closing, admin_worker, control })
     }
 
     /// Where requests are taken.
@@ -151,13 +158,14 @@ impl Gateway {
     /// Ends the gateway: `/ready` says so first, then nothing more is accepted, and what is in
     /// flight has `drain_timeout` to finish. Returns whether all of it did.
     pub fn drain(self) -> bool {
-        let Self { process, workers, closing, config, admin_worker, door, .. } = self;
+        let Self { process, workers, closing, config, admin_worker, control, door, .. } = self;
         process.draining.store(true, Ordering::Relaxed);
         std::thread::sleep(config.limits.drain_delay);
         // Nobody listens any more only if every worker is gone already.
         let _ = closing.send(true);
         let finished = workers.join(config.limits.drain_timeout);
         drop(admin_worker);
+        drop(control);
         drop(door);
         finished
     }
@@ -174,6 +182,7 @@ async fn housekeeping(process: Arc<Process>, current: Arc<ArcSwap<Generation>>) 
         ticks.tick().await;
         look_at_clock(&process, &mut clock);
         process.salts.forget();
+        process.takings.forget(current.load().budgets, process.clock.elapsed());
         refresh(&process);
         current.load().upstreams.iter().for_each(crate::upstream::Upstream::sweep);
     }

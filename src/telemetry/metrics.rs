@@ -17,7 +17,7 @@ pub enum Ended {
     Refused,
     /// Something failed: the upstream, the client, Saltgate.
     Failed,
-    /// It went upstream without being judged, or whatever the judgement.
+    /// It went upstream without being judged, or whatever the judgement; or it was a rehearsal.
     Passed,
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use moka::sync::Cache;
 
-use super::Rate;
+use crate::policy::Budget;
 
 /// Buckets at most. An attacker with more addresses than that gets some of his buckets anew, and
 /// what is thrown away is never a spent salt: eviction does no harm here.
@@ -14,7 +14,7 @@ const BUCKETS: u64 = 16_384;
 /// Failed signatures per client address: a token bucket each.
 pub struct FailedSignatures {
     buckets: Cache<Client, Arc<Bucket>>,
-    rate: Rate,
+    rate: Budget,
 }
 
 /// Who fails: an IPv4 address, or the /64 that one IPv6 customer has.
@@ -42,9 +42,9 @@ struct Bucket(AtomicU64);
 
 impl FailedSignatures {
     /// Each address may fail at this rate, and all of it at once.
-    pub fn new(rate: Rate) -> Self {
+    pub fn new(rate: Budget) -> Self {
         // A bucket that nobody asked for this long is full again.
-        let buckets = Cache::builder().max_capacity(BUCKETS).time_to_idle(rate.per).build();
+        let buckets = Cache::builder().max_capacity(BUCKETS).time_to_idle(rate.span).build();
         Self { buckets, rate }
     }
 
@@ -65,10 +65,10 @@ impl FailedSignatures {
 }
 
 impl Bucket {
-    fn take(&self, rate: Rate, now: Duration) -> Result<(), Duration> {
+    fn take(&self, rate: Budget, now: Duration) -> Result<(), Duration> {
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let (now, per) = (nanos(now), nanos(rate.per));
-        let each = (per / u64::from(rate.count)).max(1);
+        let (now, per) = (nanos(now), nanos(rate.span));
+        let each = (per / u64::from(rate.limit.get())).max(1);
         let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
             let full_at = full_at.max(now) + each;
             (full_at - now <= per).then_some(full_at)
@@ -81,7 +81,9 @@ impl Bucket {
 mod tests {
     use super::*;
 
-    const RATE: Rate = Rate { count: 3, per: Duration::from_secs(60) };
+    fn rate() -> Budget {
+        Budget::parse("3/minute").unwrap()
+    }
 
     fn second(n: u64) -> Duration {
         Duration::from_secs(1000 + n)
@@ -89,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_bucket_empties_and_fills_again() {
-        let failures = FailedSignatures::new(RATE);
+        let failures = FailedSignatures::new(rate());
         let address = "192.0.2.1".parse().unwrap();
         for _ in 0..3 {
             assert_eq!(failures.failed(address, second(0)), Ok(()));
@@ -117,7 +119,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_whatever_the_number_of_addresses() {
-        let failures = FailedSignatures::new(RATE);
+        let failures = FailedSignatures::new(rate());
         for address in 0..4 * u32::try_from(BUCKETS).unwrap() {
             assert_eq!(failures.failed(IpAddr::V4(address.into()), second(0)), Ok(()));
         }

@@ -7,9 +7,7 @@
 //!    many strangers share it.
 
 mod failures;
-mod rate;
 mod slots;
 
 pub use failures::FailedSignatures;
-pub use rate::Rate;
 pub use slots::{InFlight, NoSlot, Slot, Slots};

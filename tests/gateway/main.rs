@@ -5,6 +5,7 @@
 
 mod architecture;
 mod attacks;
+mod control;
 mod decisions;
 mod faults;
 mod harness;
@@ -14,6 +15,7 @@ mod passing;
 mod programs;
 mod record;
 mod redis;
+mod safeguards;
 mod smuggling;
 mod throttles;
 mod wire;

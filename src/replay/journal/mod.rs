@@ -36,7 +36,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::book::{Book, nanos};
-use super::{Claim, ClaimRefused, Floor, Health, Reservation, Room, SaltId, SpentSalts, Unavailable, WhenNew, Window};
+use super::{
+    Claim, ClaimRefused, Floor, Health, LookUp, Reservation, Room, SaltId, SpentSalts, Unavailable, WhenNew, Window,
+};
 use crate::clock::Clock;
 use keeper::{Keeper, Kept};
 use log::NotWritten;
@@ -176,6 +178,10 @@ impl SpentSalts for Journal {
                 self.spend(place, salt, date, window).answer().await
             })),
         }
+    }
+
+    fn look_up(&self, salt: SaltId) -> LookUp<'_> {
+        LookUp::Now(self.book().holds(salt))
     }
 
     fn forget(&self) {

@@ -53,7 +53,7 @@ use self::script::{Keys, Verdict};
 use self::server::{Server, Trouble};
 use super::ledger::{GENERATIONS, Ledger};
 use super::{
-    Claim, ClaimRefused, Floor, Health, OutOfWindow, Reach, Reservation, Room, SaltId, SpentSalts, Unavailable,
+    Claim, ClaimRefused, Floor, Health, LookUp, OutOfWindow, Reach, Reservation, Room, SaltId, SpentSalts, Unavailable,
     WhenNew, Window,
 };
 use crate::clock::Clock;
@@ -317,6 +317,19 @@ impl Shared {
         }
     }
 
+    async fn look_up(&self, salt: SaltId) -> Option<bool> {
+        let key = self.keys.salt(salt);
+        let map = self.map.load_full();
+        let server = map.owner(self.keys.slot(&key)).filter(|server| server.is_usable())?;
+        let limit = self.settings.timeout;
+        let asked = async {
+            let mut connection = server.connection(limit).await.ok()?;
+            let value: Option<String> = redis::cmd("GET").arg(&key).query_async(&mut connection).await.ok()?;
+            Some(value.is_some())
+        };
+        timeout(limit, asked).await.ok()?
+    }
+
     /// Opens the breaker, and has the watcher look.
     fn failed(&self, server: &Server, trouble: Trouble) {
         if server.suspend(trouble.clone()) {
@@ -380,6 +393,10 @@ impl SpentSalts for Redis {
 
     fn claim(&self, place: Reservation, salt: SaltId, date: SystemTime, window: Window) -> Claim<'_> {
         Claim::Later(Box::pin(self.shared.spend(place, salt, date, window)))
+    }
+
+    fn look_up(&self, salt: SaltId) -> LookUp<'_> {
+        LookUp::Later(Box::pin(self.shared.look_up(salt)))
     }
 
     /// Redis forgets by itself; here the counts of the keys' shares follow it.

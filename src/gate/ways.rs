@@ -10,7 +10,7 @@ use super::{Arrival, Body, Generation};
 
 /// Which of the three ways a message goes. Only the first has a sender of deletions.
 #[derive(Clone)]
-pub struct Fork<G, P, W> {
+pub struct Ways<G, P, W> {
     current: Arc<ArcSwap<Generation>>,
     gated: G,
     passing: P,
@@ -32,14 +32,14 @@ pub enum Mode {
     Observe,
 }
 
-impl<G, P, W> Fork<G, P, W> {
+impl<G, P, W> Ways<G, P, W> {
     /// Each message by the generation that is current when it arrives.
     pub fn new(current: Arc<ArcSwap<Generation>>, gated: G, passing: P, watched: W) -> Self {
         Self { current, gated, passing, watched }
     }
 }
 
-impl<B, F, G, P, W> Service<Arrival<B>> for Fork<G, P, W>
+impl<B, F, G, P, W> Service<Arrival<B>> for Ways<G, P, W>
 where
     G: Service<Entering<B>, Response = Response<Body>, Error = Infallible, Future = F>,
     P: Service<Entering<B>, Response = Response<Body>, Error = Infallible, Future = F>,
@@ -57,7 +57,7 @@ where
     fn call(&mut self, arrival: Arrival<B>) -> F {
         let generation = self.current.load_full();
         let uri = arrival.request.uri();
-        let passes = generation.passthrough.lets(arrival.request.method().as_str(), uri.path());
+        let passes = generation.passes(arrival.request.method().as_str(), uri.path());
         let mode = generation.mode;
         let entering = Entering { arrival, generation };
         match mode {

@@ -1,0 +1,38 @@
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::Value;
+
+use super::{fail, report};
+use crate::config;
+use crate::control::{self, Question};
+
+/// Where it is if nobody says otherwise.
+const DEFAULT: &str = "/run/saltgate/control.sock";
+/// For an answer, besides what was asked to wait.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Which gateway is asked.
+#[derive(Args)]
+pub(super) struct Socket {
+    /// The configuration that names the control socket, in TOML
+    #[arg(long, value_name = "FILE", conflicts_with = "socket")]
+    pub(super) config: Option<PathBuf>,
+    /// The control socket [default: /run/saltgate/control.sock]
+    #[arg(long, value_name = "PATH")]
+    pub(super) socket: Option<PathBuf>,
+}
+
+impl Socket {
+    /// Asks, and hands out the lines of the answer. A failure has been told.
+    pub(super) fn ask(&self, question: &Question, wait: Duration, each: impl FnMut(Value)) -> Result<(), ExitCode> {
+        let path = match (&self.socket, &self.config) {
+            (Some(socket), _) => socket.clone(),
+            (None, Some(file)) => config::control_socket(file).map_err(|faults| report(&faults))?,
+            (None, None) => Path::new(DEFAULT).to_owned(),
+        };
+        control::ask(&path, question, wait + PATIENCE, each).map_err(fail)
+    }
+}

@@ -1,0 +1,156 @@
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{Peer, Subject};
+use crate::clock;
+use crate::control::Question;
+use crate::explain::{Bench, Explanation, Language, Live, Salt, words};
+use crate::gate::{Generation, RefusedRequest};
+use crate::replay::Floor;
+use crate::safeguard::{Note, Spent, Target};
+
+/// Lines, and the one that says they are all.
+struct Lines(String);
+
+impl Lines {
+    fn of(lines: impl IntoIterator<Item = Value>) -> String {
+        let mut all = Self(String::new());
+        lines.into_iter().for_each(|line| all.push(&line));
+        all.push(&json!({ "done": true }));
+        all.0
+    }
+
+    fn push(&mut self, line: &Value) {
+        self.0.push_str(&line.to_string());
+        self.0.push('\n');
+    }
+}
+
+pub(super) fn error(what: &str) -> String {
+    let mut line = Lines(String::new());
+    line.push(&json!({ "error": what }));
+    line.0
+}
+
+pub(super) async fn to(question: Question, peer: Peer, subject: &Subject) -> String {
+    match question {
+        Question::Freeze { target, reason, wait } => freeze(&target, reason, wait, peer, subject).await,
+        Question::Unfreeze(target) => unfreeze(&target, peer, subject),
+        Question::Frozen => Lines::of(subject.process.freeze.list().into_iter().map(|(target, note)| {
+            json!({ "frozen": target.to_string(), "since": note.since, "uid": note.uid, "reason": note.reason })
+        })),
+        Question::Refusals { id, key, since } => {
+            let since = match since.map(|since| clock::parse(&since, subject.process.clock.now()).ok_or(since)) {
+                None => None,
+                Some(Ok(since)) => Some(since),
+                Some(Err(since)) => return error(&format!("{since:?} is no time")),
+            };
+            let wanted = |refused: &RefusedRequest| {
+                id.as_ref().is_none_or(|id| *refused.request_id == **id)
+                    && key.as_ref().is_none_or(|key| refused.api_key.as_deref() == Some(key))
+                    && since.is_none_or(|since| refused.time >= since)
+            };
+            Lines::of(subject.process.refusals.last().iter().filter(|it| wanted(it)).map(refusal))
+        }
+        Question::Explain { header } => explain(&header, subject).await,
+    }
+}
+
+async fn freeze(target: &Target, reason: Option<String>, wait: Duration, peer: Peer, subject: &Subject) -> String {
+    let process = &subject.process;
+    let reason = reason.map(|reason| reason.chars().take(256).collect::<String>());
+    let since = clock::rfc3339(process.clock.now());
+    let note = Note { since, uid: peer.uid, reason: reason.clone() };
+    let frozen = process.freeze.freeze(target, note);
+    tracing::warn!(%target, uid = peer.uid, pid = peer.pid, reason, "frozen by command");
+    let left = process.freeze.settled(wait).await;
+    match frozen {
+        Err(error) => {
+            tracing::error!(%error, %target, "what is frozen could not be written down");
+            self::error(&format!("{target} is frozen now, but NOT through a restart: {error}"))
+        }
+        Ok(is_new) => Lines::of([json!({
+            "frozen": target.to_string(),
+            "new": is_new,
+            "known": is_known(target, &subject.current.load()),
+            "still_leaving": left,
+        })]),
+    }
+}
+
+/// Whether there is anybody whom this holds back.
+fn is_known(target: &Target, current: &Generation) -> bool {
+    match target {
+        Target::All => true,
+        Target::Key(key) => current.directory.caller(key).is_some(),
+        Target::Account(account) => current.directory.callers().any(|caller| *caller.owner.account == **account),
+    }
+}
+
+fn unfreeze(target: &Target, peer: Peer, subject: &Subject) -> String {
+    match subject.process.freeze.unfreeze(target) {
+        Err(error) => self::error(&format!("{target} stays frozen: {error}")),
+        Ok(was) => {
+            if was {
+                tracing::warn!(%target, uid = peer.uid, pid = peer.pid, "thawed by command");
+            }
+            let rest: Vec<String> =
+                subject.process.freeze.list().iter().map(|(target, _)| target.to_string()).collect();
+            Lines::of([json!({ "thawed": target.to_string(), "was_frozen": was, "still_frozen": rest })])
+        }
+    }
+}
+
+fn refusal(refused: &RefusedRequest) -> Value {
+    json!({
+        "time": clock::rfc3339(refused.time),
+        "request_id": refused.request_id,
+        "reason": refused.reason.as_str(),
+        "api_key": refused.api_key,
+        "skew_seconds": refused.skew_seconds,
+        "client": refused.client.to_string(),
+        "method": refused.method.as_str(),
+        "path": refused.path,
+    })
+}
+
+async fn explain(header: &str, subject: &Subject) -> String {
+    let Subject { process, current, keys_file } = subject;
+    let current = current.load_full();
+    let keys = keys_file.display().to_string();
+    let bench = Bench {
+        directory: &current.directory,
+        keys: &keys,
+        php_dates: current.php_dates,
+        window: current.window,
+        now: process.clock.now(),
+        secrets: &[],
+    };
+    let live = match bench.identify(header) {
+        None => Live { floor: Floor(std::time::UNIX_EPOCH), salt: Salt::NotAsked, frozen: false, budget: None },
+        Some((salt, caller)) => {
+            let (key, account) = (&*caller.api_key, &*caller.owner.account);
+            let left = process.takings.judge(key, account, current.budgets, process.clock.elapsed());
+            Live {
+                floor: process.salts.floor_of(salt),
+                salt: match process.salts.look_up(salt).known().await {
+                    Some(true) => Salt::Spent,
+                    Some(false) => Salt::Fresh,
+                    None => Salt::NoAnswer,
+                },
+                frozen: process.freeze.holds_back(account, key),
+                budget: left.err().map(|Spent(left)| left),
+            }
+        }
+    };
+    let told = |language| -> Explanation { bench.explain(header, Some(&live), language) };
+    let (english, korean) = (told(Language::English), told(Language::Korean));
+    let sentences = words(english.reason);
+    Lines::of([json!({
+        "reason": english.reason.as_str(),
+        "en": english.text,
+        "ko": korean.text,
+        "to_customer": { "en": sentences.to_customer_english, "ko": sentences.to_customer_korean },
+    })])
+}

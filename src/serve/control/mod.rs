@@ -1,0 +1,129 @@
+//! The control socket: freeze, unfreeze, refusals, explain (contract §8).
+//!
+//! On a thread of its own, so that it answers however busy the workers are. Who may connect is who
+//! may write to the socket, which is its owner alone; who connected is looked at all the same.
+
+mod answer;
+mod door;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::timeout;
+
+use crate::control::{MAX_QUESTION, Question};
+use crate::gate::{Generation, Process};
+
+pub(super) use door::ControlDoor;
+
+/// Connections that are answered at once.
+const MAX_CONNECTIONS: usize = 16;
+/// For a question to come, and for an answer to be taken.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The thread that answers; dropping it ends it and removes the socket.
+pub(super) struct Control {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+/// What is asked about.
+#[derive(Clone)]
+struct Subject {
+    process: Arc<Process>,
+    current: Arc<ArcSwap<Generation>>,
+    keys_file: Arc<PathBuf>,
+}
+
+/// Who asks.
+#[derive(Clone, Copy)]
+struct Peer {
+    uid: u32,
+    pid: Option<i32>,
+}
+
+pub(super) fn start(
+    door: ControlDoor,
+    process: &Arc<Process>,
+    current: &Arc<ArcSwap<Generation>>,
+    keys_file: PathBuf,
+) -> io::Result<Control> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let subject = Subject { process: process.clone(), current: current.clone(), keys_file: Arc::new(keys_file) };
+    let (stop, mut stopped) = oneshot::channel::<()>();
+    let thread = thread::Builder::new().name("control".into()).spawn(move || {
+        runtime.block_on(async move {
+            let listener = match door.listener() {
+                Ok(listener) => listener,
+                Err(error) => return tracing::error!(%error, "the control socket cannot be used"),
+            };
+            let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+            loop {
+                let Ok(place) = room.clone().acquire_owned().await else { return };
+                tokio::select! {
+                    _ = &mut stopped => return,
+                    accepted = listener.accept() => match accepted {
+                        Ok((stream, _)) => {
+                            let subject = subject.clone();
+                            tokio::spawn(async move {
+                                let _place = place;
+                                drop(serve(stream, &subject).await);
+                            });
+                        }
+                        Err(error) => {
+                            tracing::warn!(%error, "a control connection could not be accepted");
+                            tokio::time::sleep(Duration::from_millis(50)).await;
+                        }
+                    }
+                }
+            }
+        });
+    })?;
+    Ok(Control { stop: Some(stop), thread: Some(thread) })
+}
+
+async fn serve(mut stream: UnixStream, subject: &Subject) -> io::Result<()> {
+    let credentials = stream.peer_cred()?;
+    let peer = Peer { uid: credentials.uid(), pid: credentials.pid() };
+    let ours = rustix::process::geteuid().as_raw();
+    let answer = if peer.uid != ours && peer.uid != 0 {
+        tracing::warn!(uid = peer.uid, pid = peer.pid, "control: another user was refused");
+        answer::error("this socket is for the gateway's own user and root")
+    } else {
+        match timeout(PATIENCE, question(&mut stream)).await {
+            Err(_) => answer::error("the question did not come in time"),
+            Ok(line) => match line.and_then(|line| Question::parse(&line)) {
+                Ok(question) => answer::to(question, peer, subject).await,
+                Err(wrong) => answer::error(&wrong),
+            },
+        }
+    };
+    timeout(PATIENCE, stream.write_all(answer.as_bytes())).await??;
+    stream.shutdown().await
+}
+
+async fn question(stream: &mut UnixStream) -> Result<Vec<u8>, String> {
+    let mut line = Vec::new();
+    let read = BufReader::new(stream.take(MAX_QUESTION as u64)).read_until(b'\n', &mut line).await;
+    read.map_err(|_| "the question cannot be read".to_owned())?;
+    match line.pop() {
+        Some(b'\n') => Ok(line),
+        _ => Err(format!("the question is not one line of at most {MAX_QUESTION} bytes")),
+    }
+}

@@ -1,0 +1,337 @@
+//! Freezing, and what else is asked over the control socket.
+
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::Output;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use saltgate::clock::Clock;
+use saltgate::control::{Question, ask};
+use saltgate::safeguard::Target;
+
+use crate::harness::{
+    Files, Gate, PATIENCE, Upstream, answer, but_delete, delete, salt, secret, service, signed, signed_at, until,
+};
+use crate::operations::{Process, text, told};
+
+const CONTROL: &str = "[control]\nsocket = \"c.sock\"\n";
+
+fn command(files: &Files, arguments: &[&str], input: &str) -> Output {
+    let mut all = arguments.to_vec();
+    let config = files.path();
+    all.extend(["--config", config.to_str().unwrap()]);
+    told(&all, input)
+}
+
+fn done(files: &Files, arguments: &[&str]) -> String {
+    let output = command(files, arguments, "");
+    assert!(output.status.success(), "{arguments:?}: {}{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
+}
+
+fn socket(files: &Files) -> PathBuf {
+    files.dir.path().join("c.sock")
+}
+
+fn freeze_all(wait: Duration) -> Question {
+    Question::Freeze { target: Target::All, reason: None, wait }
+}
+
+#[test]
+fn what_is_frozen_is_held_back_through_kill_and_restart_until_it_is_thawed() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let files = Files::new(upstream.address, CONTROL);
+    let mut gate = Process::serve(&files);
+    assert_eq!(delete(gate.address(), &signed("OWNER")).status, 200);
+    assert!(
+        done(&files, &["freeze", "key", "NCSOWNER", "--reason", "a leaked key"]).contains("key NCSOWNER is frozen")
+    );
+    let held = delete(gate.address(), &signed("OWNER"));
+    assert_eq!((held.status, held.error_code().as_str()), (423, "Frozen"), "{held:?}");
+    assert_eq!(held.field("retry-after"), None);
+    assert_eq!(delete(gate.address(), &signed("DEVELOPER")).status, 200, "another key");
+    gate.kill();
+
+    let mut gate = Process::serve(&files);
+    assert_eq!(delete(gate.address(), &signed("OWNER")).status, 423, "after kill -9");
+    let list = done(&files, &["freeze", "--list"]);
+    assert!(list.contains("key NCSOWNER") && list.contains("a leaked key") && list.contains("uid"), "{list}");
+    done(&files, &["freeze", "account", "account-1"]);
+    assert_eq!(delete(gate.address(), &signed("DEVELOPER")).status, 423, "the account");
+    done(&files, &["freeze", "all"]);
+    done(&files, &["unfreeze", "account", "account-1"]);
+    assert_eq!(delete(gate.address(), &signed("DEVELOPER")).status, 423, "everything");
+    assert!(done(&files, &["unfreeze", "all"]).contains("still frozen: key NCSOWNER"));
+    assert_eq!(delete(gate.address(), &signed("DEVELOPER")).status, 200);
+    assert_eq!(delete(gate.address(), &signed("OWNER")).status, 423);
+    done(&files, &["unfreeze", "key", "NCSOWNER"]);
+    assert_eq!(delete(gate.address(), &signed("OWNER")).status, 200);
+    assert!(done(&files, &["freeze", "--list"]).contains("nothing is frozen"));
+    assert_eq!(upstream.deletes(), 4);
+    let log = gate.log();
+    assert!(log.contains("thawed by command"), "{log}");
+    gate.signal("-TERM");
+    gate.wait();
+    assert!(!socket(&files).exists(), "the socket is gone with the gateway");
+    let frozen = files.record().iter().filter(|line| line["kind"] == "refused" && line["reason"] == "frozen").count();
+    assert_eq!(frozen, 5, "what spent its salt is on record");
+}
+
+#[test]
+fn from_the_moment_a_freeze_returns_the_upstream_sees_no_new_deletion() {
+    // A service that takes its time: what is on its way to it outlives the file system's.
+    let done = Arc::new(AtomicUsize::new(0));
+    let one_more = done.clone();
+    let upstream = Upstream::start(but_delete(move |stream| {
+        std::thread::sleep(Duration::from_millis(20));
+        one_more.fetch_add(1, Ordering::SeqCst);
+        answer(stream, "200 OK", "", "{}");
+    }));
+    let gate = Gate::with(upstream.address, &format!("[runtime]\nworkers = 2\n{CONTROL}"), Clock::system());
+    let (address, path) = (gate.address(), socket(&gate.files));
+    let (ending, held) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|threads| {
+        for _ in 0..6 {
+            threads.spawn(|| {
+                while !ending.load(Ordering::SeqCst) {
+                    let status = delete(address, &signed("OWNER")).status;
+                    assert!(status == 200 || status == 423, "{status}");
+                    if status == 423 {
+                        held.fetch_add(1, Ordering::SeqCst);
+                    }
+                }
+            });
+        }
+        for round in 0..25 {
+            let before = upstream.deletes();
+            until("deletions pass", || upstream.deletes() > before + 5);
+            let mut left = None;
+            ask(&path, &freeze_all(PATIENCE), PATIENCE, |line| left = line["still_leaving"].as_u64()).unwrap();
+            let frozen = (upstream.deletes(), done.load(Ordering::SeqCst));
+            assert_eq!(left, Some(0));
+            assert_eq!(frozen.0, frozen.1, "round {round}: all that had left have come to their end");
+            let already = held.load(Ordering::SeqCst);
+            until("many more come", || held.load(Ordering::SeqCst) > already + 40);
+            assert_eq!((upstream.deletes(), done.load(Ordering::SeqCst)), frozen, "round {round}");
+            ask(&path, &Question::Unfreeze(Target::All), PATIENCE, drop).unwrap();
+        }
+        ending.store(true, Ordering::SeqCst);
+    });
+}
+
+#[test]
+fn a_freeze_says_what_it_could_not_wait_for() {
+    let (go, stay) = mpsc::channel::<()>();
+    let stay = Mutex::new(stay);
+    let upstream = Upstream::start(but_delete(move |stream| {
+        let _ = stay.lock().unwrap().recv();
+        answer(stream, "200 OK", "", "{}");
+    }));
+    let files = Files::new(upstream.address, CONTROL);
+    let config = std::fs::read_to_string(files.path()).unwrap();
+    std::fs::write(files.path(), config.replace("response_timeout = \"700ms\"", "response_timeout = \"20s\"")).unwrap();
+    let gate = Process::serve(&files);
+    let address = gate.address();
+    let client = std::thread::spawn(move || delete(address, &signed("OWNER")).status);
+    until("it is sent", || upstream.deletes() == 1);
+    let output = command(&files, &["freeze", "all", "--wait", "0"], "");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("1 deletions that were let through before"), "{}", text(&output.stderr));
+    assert_eq!(delete(address, &signed("OWNER")).status, 423, "it is in force all the same");
+    go.send(()).unwrap();
+    assert!(done(&files, &["freeze", "all"]).contains("no earlier deletion can still leave"));
+    assert_eq!(client.join().unwrap(), 200);
+}
+
+#[test]
+fn what_is_frozen_while_a_request_is_on_its_way_is_judged_last_and_not_sent() {
+    // The service is slow to say what is linked: by then the freeze was judged once already.
+    let (asked, go) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (told_asked, may_go, ordinary) = (asked.clone(), go.clone(), service("account-1", "member-1"));
+    let upstream = Upstream::start(Arc::new(move |seen, stream| {
+        if !seen.target.ends_with("/automations") {
+            return ordinary(seen, stream);
+        }
+        told_asked.store(true, Ordering::SeqCst);
+        while !may_go.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        answer(stream, "200 OK", "", r#"{"automations":[]}"#);
+    }));
+    let guarded = "[[route]]\npath = \"/crm-core/v1/segments/{segmentId}\"\nlinked_automations = \"refuse\"\n";
+    let mut gate = Gate::with(upstream.address, &format!("{CONTROL}{guarded}"), Clock::system());
+    let address = gate.address();
+    let client = std::thread::spawn(move || delete(address, &signed("OWNER")));
+    until("it is asked", || asked.load(Ordering::SeqCst));
+    ask(&socket(&gate.files), &freeze_all(PATIENCE), PATIENCE, drop).unwrap();
+    go.store(true, Ordering::SeqCst);
+    let held = client.join().unwrap();
+    assert_eq!((held.status, upstream.deletes()), (423, 0), "{held:?}");
+    gate.drain();
+    let record = gate.files.record();
+    let of_it = |kind: &str| record.iter().filter(|line| line["kind"] == kind).collect::<Vec<_>>();
+    assert_eq!(of_it("intent").len(), 1);
+    let outcomes = of_it("outcome");
+    assert_eq!((&outcomes[0]["outcome"], &outcomes[0]["reason"]), (&"not_sent".into(), &"frozen".into()));
+    assert_eq!(of_it("refused").len(), 0, "told once");
+}
+
+#[test]
+fn a_state_in_doubt_stops_the_start_and_one_without_a_socket_holds() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let files = Files::new(upstream.address, &format!("{CONTROL}state = \"kept\"\n"));
+    let gate = Process::serve(&files);
+    done(&files, &["freeze", "all"]);
+    drop(gate);
+    let state = files.dir.path().join("kept/freeze.json");
+    let written = std::fs::read_to_string(&state).unwrap();
+    std::fs::write(&state, &written[..written.len() / 2]).unwrap();
+    let refused = told(&["serve", "--config", files.path().to_str().unwrap()], "");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("what is frozen cannot be told"), "{}", text(&refused.stderr));
+    // Whoever takes the socket out of the configuration thaws nothing by it.
+    std::fs::create_dir_all(files.dir.path().join("record.control")).unwrap();
+    std::fs::write(files.dir.path().join("record.control/freeze.json"), written).unwrap();
+    files.configure(upstream.address, "");
+    let gate = Process::serve(&files);
+    assert_eq!(delete(gate.address(), &signed("OWNER")).status, 423);
+    assert_eq!(upstream.deletes(), 0);
+}
+
+#[test]
+fn the_socket_is_private_and_one_gateways_and_answers_whatever_is_said() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let files = Files::new(upstream.address, CONTROL);
+    let absent = command(&files, &["freeze", "all"], "");
+    assert_eq!(absent.status.code(), Some(1));
+    assert!(text(&absent.stderr).contains("no gateway with this control.socket is running"), "{absent:?}");
+    assert_eq!(command(&files, &["freeze", "key"], "").status.code(), Some(2), "which key?");
+
+    let mut gate = Process::serve(&files);
+    let mode = std::fs::metadata(socket(&files)).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let second = told(&["serve", "--config", files.path().to_str().unwrap()], "");
+    assert_eq!(second.status.code(), Some(1));
+    assert!(text(&second.stderr).contains("control.socket"), "{}", text(&second.stderr));
+    // One that says nothing holds up nobody, and nonsense is answered.
+    let _silent: Vec<UnixStream> = (0..8).map(|_| UnixStream::connect(socket(&files)).unwrap()).collect();
+    for nonsense in ["\n", "{}\n", "DELETE / HTTP/1.1\n", "{\"command\":\"freeze\",\"scope\":\"key\"}\n"] {
+        let mut stream = UnixStream::connect(socket(&files)).unwrap();
+        stream.write_all(nonsense.as_bytes()).unwrap();
+        let mut said = String::new();
+        stream.read_to_string(&mut said).unwrap();
+        assert!(said.starts_with("{\"error\":"), "{nonsense:?}: {said}");
+    }
+    let mut stream = UnixStream::connect(socket(&files)).unwrap();
+    let _ = stream.write_all(&vec![b'x'; 70 << 10]);
+    let mut said = Vec::new();
+    let _ = stream.read_to_end(&mut said);
+    assert!(said.is_empty() || text(&said).contains("65536"), "{}", text(&said));
+    let misspelled = command(&files, &["freeze", "key", "ncsowner"], "");
+    assert!(text(&misspelled.stderr).contains("no such key"), "{misspelled:?}");
+    assert_eq!(delete(gate.address(), &signed("OWNER")).status, 200);
+
+    gate.kill();
+    assert!(socket(&files).exists(), "a killed gateway leaves it");
+    assert!(text(&command(&files, &["refusals"], "").stderr).contains("not running any more"));
+    let gate = Process::serve(&files);
+    assert!(done(&files, &["freeze", "--list"]).contains("ncsowner"));
+    drop(gate);
+}
+
+#[test]
+fn refusals_say_why_and_whose_and_never_a_salt_or_a_signature() {
+    let upstream = Upstream::start(service("account-1", "member-2"));
+    let files = Files::new(upstream.address, CONTROL);
+    let gate = Process::serve(&files);
+    let address = gate.address();
+    let header = signed("MEMBER");
+    let not_creator = delete(address, &header);
+    let reused = delete(address, &header);
+    let late = signed_at("DEVELOPER", Clock::system().now() - Duration::from_secs(3600), &salt());
+    let skewed = delete(address, &late);
+    let unknown = delete(address, &signed("OWNER").replace("NCSOWNER", "NCSNOBODY"));
+    assert_eq!(delete(address, &signed("OWNER")).status, 200, "and this is none");
+    let refusals = |more: &[&str]| -> Vec<serde_json::Value> {
+        let told = done(&files, &[&["refusals", "--json"], more].concat());
+        told.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let reasons = |more: &[&str]| -> Vec<String> {
+        refusals(more).iter().map(|it| it["reason"].as_str().unwrap().to_owned()).collect()
+    };
+    until("the last is told", || refusals(&[]).len() == 4);
+    assert_eq!(reasons(&[]), ["not_creator", "salt_reused", "date_skewed", "unknown_key"]);
+    for (answer, reason, key) in [
+        (&not_creator, "not_creator", "NCSMEMBER"),
+        (&reused, "salt_reused", "NCSMEMBER"),
+        (&skewed, "date_skewed", "NCSDEVELOPER"),
+        (&unknown, "unknown_key", "NCSNOBODY"),
+    ] {
+        let found = refusals(&["--id", answer.field("x-request-id").unwrap()]);
+        assert_eq!(found.len(), 1, "{reason}");
+        assert_eq!((&found[0]["reason"], &found[0]["api_key"]), (&reason.into(), &key.into()));
+        assert!(found[0]["path"].as_str().unwrap().starts_with("/crm-core/") && found[0]["method"] == "DELETE");
+    }
+    assert_eq!(reasons(&["--key", "NCSMEMBER"]), ["not_creator", "salt_reused"]);
+    assert!(reasons(&["--since", "2099-01-01"]).is_empty());
+    assert_eq!(reasons(&["--since", "10m"]).len(), 4);
+    let skew = refusals(&["--key", "NCSDEVELOPER"])[0]["skew_seconds"].as_f64().unwrap();
+    assert!((-3660.0..-3599.0).contains(&skew), "{skew}");
+    let plain = done(&files, &["refusals"]);
+    let told = done(&files, &["refusals", "--id", skewed.field("x-request-id").unwrap()]);
+    assert!(told.contains("to the customer: The date") && told.contains("시간대"), "{told}");
+    for hidden in [&header, &late] {
+        for part in
+            [hidden.split("salt=").nth(1).unwrap().split(',').next().unwrap(), hidden.rsplit('=').next().unwrap()]
+        {
+            assert!(!plain.contains(part) && !told.contains(part));
+        }
+    }
+    assert_eq!(command(&files, &["refusals", "--since", "soon"], "").status.code(), Some(2));
+}
+
+#[test]
+fn explain_live_knows_what_only_the_running_gateway_knows_and_spends_nothing() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    for store in ["", "[replay.journal]\npath = \"replay\"\nwhen_new = \"accept\"\n"] {
+        let files = Files::new(upstream.address, &format!("{CONTROL}{store}"));
+        let gate = Process::serve(&files);
+        let explain = |header: &str, more: &[&str]| -> String {
+            let output = command(&files, &[&["explain", "--live"], more].concat(), header);
+            assert!(output.status.success(), "{output:?}");
+            let said = text(&output.stdout);
+            assert!(!said.contains(&secret("OWNER")) && !said.contains(header.rsplit('=').next().unwrap()), "{said}");
+            said
+        };
+        let header = signed("OWNER");
+        for _ in 0..2 {
+            let said = explain(&header, &[]);
+            assert!(said.contains("not spent yet") && said.contains("verdict: good"), "{said}");
+        }
+        assert_eq!(delete(gate.address(), &header).status, 200, "explaining spent nothing");
+        let said = explain(&header, &[]);
+        assert!(said.contains("spent already") && said.contains("401 (salt_reused)"), "{said}");
+        assert!(said.contains("to the customer: This signed request was used before"), "{said}");
+        let korean = explain(&header, &["--lang", "ko"]);
+        assert!(
+            korean.contains("이미 쓰였습니다") && korean.contains("고객에게 보낼 말: 이미 사용된 서명입니다"),
+            "{korean}"
+        );
+        // A key that the running process does not have yet, though the file does.
+        let keys = files.dir.path().join("keys.toml");
+        let more =
+            "[[key]]\napi_key = \"NCSNEW\"\nsecret = \"a secret that is new here\"\naccount = \"a\"\nmember = \"m\"\n";
+        std::fs::write(&keys, std::fs::read_to_string(&keys).unwrap() + more).unwrap();
+        let new = signed("OWNER").replace("NCSOWNER", "NCSNEW");
+        assert!(explain(&new, &[]).contains("401 (unknown_key)"));
+        assert!(explain(&new, &[]).contains("made with the secret of NCSOWNER"));
+        let offline = command(&files, &["explain"], &new);
+        assert!(text(&offline.stdout).contains("NCSNEW is known"), "{offline:?}");
+        done(&files, &["freeze", "key", "NCSOWNER"]);
+        assert!(explain(&signed("OWNER"), &[]).contains("423 (frozen)"));
+    }
+}

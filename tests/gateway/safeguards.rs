@@ -1,0 +1,327 @@
+//! The deletion budget, the automation guard, and the rehearsal.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
+use std::time::Duration;
+
+use saltgate::clock::Clock;
+use saltgate::config::Config;
+use serde_json::{Value, json};
+
+use crate::harness::{
+    Answer, Files, Gate, Play, ROLES, SEGMENT, Upstream, answer, but_delete, delete, exchange, salt, service, signed,
+    signed_at,
+};
+use crate::operations::{Process, text, told};
+
+const GUARDED: &str = "[[route]]\npath = \"/crm-core/v1/segments/{segmentId}\"\nlinked_automations = \"refuse\"\n";
+
+fn budget(answer: &Answer) -> (u16, Option<u64>) {
+    (answer.status, answer.field("retry-after").map(|seconds| seconds.parse().unwrap()))
+}
+
+#[test]
+fn a_budget_bounds_every_span_of_a_key_and_of_an_account() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let start = Clock::system().now();
+    let (clock, hands) = Clock::manual(start);
+    let more = "[budget]\nper_key = \"2/hour\"\nper_account = \"3/day\"\n";
+    let gate = Gate::with(upstream.address, more, clock.clone());
+    let attempt = |role: &str| budget(&gate.delete(&signed_at(role, clock.now(), &salt())));
+    assert_eq!(attempt("OWNER"), (200, None));
+    hands.advance(Duration::from_secs(600));
+    assert_eq!(attempt("OWNER"), (200, None));
+    let spent = gate.delete(&signed_at("OWNER", clock.now(), &salt()));
+    assert_eq!((budget(&spent), spent.error_code().as_str()), ((429, Some(3000)), "TooManyRequests"));
+    assert_eq!(attempt("DEVELOPER"), (200, None), "another key of the account");
+    assert_eq!(attempt("MEMBER"), (429, Some(85_800)), "the account's");
+    hands.advance(Duration::from_secs(3000));
+    assert_eq!(attempt("OWNER"), (429, Some(82_800)), "the key has one again, the account has none");
+    hands.set_wall(start + Duration::from_secs(90_000));
+    assert_eq!(attempt("OWNER"), (429, Some(82_800)), "a clock that was set gives nothing back");
+    hands.advance(Duration::from_secs(82_800));
+    assert_eq!(attempt("OWNER"), (200, None), "a day after the first");
+    assert_eq!(attempt("OWNER"), (429, Some(600)), "and no more than left the span");
+    assert_eq!(upstream.deletes(), 4);
+}
+
+#[test]
+fn of_200_at_once_as_many_reach_the_upstream_as_the_budget_has() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let more = "[budget]\nper_account = \"10/hour\"\n[runtime]\nworkers = 4\n";
+    let gate = Gate::with(upstream.address, more, Clock::system());
+    let (address, barrier) = (gate.address(), Barrier::new(200));
+    let statuses: Vec<u16> = std::thread::scope(|threads| {
+        let clients: Vec<_> = (0..200)
+            .map(|n| {
+                let (barrier, header) = (&barrier, signed(["OWNER", "DEVELOPER", "MEMBER"][n % 3]));
+                threads.spawn(move || {
+                    barrier.wait();
+                    delete(address, &header).status
+                })
+            })
+            .collect();
+        clients.into_iter().map(|client| client.join().unwrap()).collect()
+    });
+    assert_eq!(upstream.deletes(), 10);
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 10);
+    assert_eq!(statuses.iter().filter(|status| **status == 429).count(), 190);
+}
+
+#[test]
+fn a_budget_is_kept_through_kill_restart_and_reload() {
+    // Two that are sent and lost count like those that were answered.
+    let seen = AtomicUsize::new(0);
+    let upstream = Upstream::start(but_delete(move |stream| {
+        if seen.fetch_add(1, Ordering::SeqCst) == 0 {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        } else {
+            answer(stream, "200 OK", "", "{}");
+        }
+    }));
+    let files = Files::new(upstream.address, "[budget]\nper_key = \"4/week\"\n");
+    let mut gate = Process::serve(&files);
+    assert_eq!(delete(gate.address(), &signed("OWNER")).status, 502, "its answer is lost");
+    assert_eq!(delete(gate.address(), &signed("OWNER")).status, 200);
+    gate.kill();
+    let mut gate = Process::serve(&files);
+    assert_eq!(delete(gate.address(), &signed("OWNER")).status, 200);
+    files.configure(upstream.address, "[budget]\nper_key = \"3/week\"\n");
+    gate.signal("-HUP");
+    crate::harness::until("it is reloaded", || gate.log().contains("\"reloaded\""));
+    let (status, again) = budget(&delete(gate.address(), &signed("OWNER")));
+    assert_eq!(status, 429, "what was counted stays counted");
+    assert!((604_700..=604_800).contains(&again.unwrap()), "{again:?}");
+    assert_eq!(delete(gate.address(), &signed("DEVELOPER")).status, 200, "another key");
+    gate.signal("-TERM");
+    gate.wait();
+    let gate = Process::serve(&files);
+    assert_eq!(delete(gate.address(), &signed("OWNER")).status, 429);
+    assert_eq!(upstream.deletes(), 4);
+    drop(gate);
+    // A record that cannot be read stops the start: what was taken is not guessed.
+    let record = std::fs::read_dir(files.dir.path().join("record")).unwrap().next().unwrap().unwrap().path();
+    std::fs::remove_file(&record).unwrap();
+    std::fs::create_dir(&record).unwrap();
+    let refused = told(&["serve", "--config", files.path().to_str().unwrap()], "");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("budget: what was deleted"), "{}", text(&refused.stderr));
+}
+
+/// The ordinary service; what is linked is what the test says.
+fn with_automations(linked: &Arc<Mutex<String>>) -> Play {
+    let (linked, ordinary) = (linked.clone(), service("account-1", "member-1"));
+    Arc::new(move |seen, stream| {
+        if !seen.target.ends_with("/automations") {
+            return ordinary(seen, stream);
+        }
+        match linked.lock().unwrap().as_str() {
+            "500" => answer(stream, "500 Oh", "", "{}"),
+            "404" => answer(stream, "404 Not Found", "", "{}"),
+            "302" => answer(stream, "302 Found", "Location: /x\r\n", r#"{"automations":[]}"#),
+            "reset" => drop(stream.shutdown(std::net::Shutdown::Both)),
+            "never" => std::thread::sleep(Duration::from_millis(1500)),
+            body => answer(stream, "200 OK", "", body),
+        }
+    })
+}
+
+fn linked(ids: &[&str]) -> String {
+    let automations: Vec<Value> = ids
+        .iter()
+        .map(|id| json!({ "automationId": id, "name": format!("name of {id}"), "triggering": true }))
+        .collect();
+    json!({ "segmentId": SEGMENT, "automations": automations }).to_string()
+}
+
+/// A request with more fields.
+fn ask(gate: &Gate, method: &str, suffix: &str, authorization: &str, more: &str) -> Answer {
+    let request = format!(
+        "{method} /crm-core/v1/segments/{SEGMENT}{suffix} HTTP/1.1\r\nHost: g\r\nAuthorization: {authorization}\r\nConnection: close\r\n{more}\r\n"
+    );
+    exchange(gate.address(), &request)
+}
+
+fn body(answer: &Answer) -> Value {
+    serde_json::from_str(&answer.body).unwrap()
+}
+
+#[test]
+fn linked_automations_are_named_and_only_the_set_that_was_shown_is_confirmed() {
+    let set = Arc::new(Mutex::new(linked(&["AUTO2", "AUTO1"])));
+    let upstream = Upstream::start(with_automations(&set));
+    let gate = Gate::with(upstream.address, GUARDED, Clock::system());
+    let confirmed = |more: &str| ask(&gate, "DELETE", "", &signed("MEMBER"), more);
+    let refused = confirmed("");
+    let told = body(&refused);
+    assert_eq!((refused.status, &told["errorCode"]), (409, &json!("AutomationsLinked")), "{refused:?}");
+    let named = json!([{ "id": "AUTO1", "name": "name of AUTO1" }, { "id": "AUTO2", "name": "name of AUTO2" }]);
+    assert_eq!(told["automations"], named);
+    assert_eq!(told.as_object().unwrap().len(), 4, "errorCode, errorMessage, automations, confirm");
+    let digest = told["confirm"].as_str().unwrap().to_owned();
+    let question = upstream.last.lock().unwrap().last().cloned().unwrap();
+    assert_eq!((question.method.as_str(), question.body.as_str()), ("GET", ""));
+    let head = question.head.to_lowercase();
+    assert!(head.contains("x-saltgate-account: account-1") && !head.contains("authorization"), "{head}");
+
+    let header = format!("X-Saltgate-Confirm: {digest}\r\n");
+    for (name, more) in [
+        ("another digest", format!("X-Saltgate-Confirm: {}\r\n", digest.replace(&digest[..1], "g"))),
+        ("a part of it", format!("X-Saltgate-Confirm: {}\r\n", &digest[..31])),
+        ("nothing", "X-Saltgate-Confirm:\r\n".into()),
+        ("said twice", format!("{header}{header}")),
+        ("another spelling", header.replace("X-Saltgate-Confirm", "X_Saltgate_Confirm")),
+    ] {
+        assert_eq!(confirmed(&more).status, 409, "{name}");
+    }
+    *set.lock().unwrap() = linked(&["AUTO1", "AUTO2", "AUTO3"]);
+    let changed = confirmed(&header);
+    assert_eq!(changed.status, 409, "one more is linked by now");
+    assert_ne!(body(&changed)["confirm"], digest.as_str());
+    *set.lock().unwrap() = linked(&["AUTO1"]);
+    assert_eq!(confirmed(&header).status, 409, "and one less");
+    assert_eq!(upstream.deletes(), 0);
+    *set.lock().unwrap() = linked(&["AUTO1", "AUTO2"]);
+    assert_eq!(confirmed(&header).status, 200);
+    *set.lock().unwrap() = linked(&[]);
+    assert_eq!(confirmed("").status, 200, "nothing is linked");
+    assert_eq!(upstream.deletes(), 2);
+    let sent = upstream.last.lock().unwrap().iter().rfind(|seen| seen.method == "DELETE").cloned().unwrap();
+    assert!(!sent.head.to_lowercase().contains("confirm"));
+}
+
+#[test]
+fn what_is_linked_and_cannot_be_learned_deletes_nothing() {
+    let set = Arc::new(Mutex::new(String::new()));
+    let upstream = Upstream::start(with_automations(&set));
+    let gate = Gate::with(upstream.address, GUARDED, Clock::system());
+    for (says, status, code) in [
+        ("500", 502, "BadGateway"),
+        ("404", 502, "BadGateway"),
+        ("302", 502, "BadGateway"),
+        ("reset", 502, "BadGateway"),
+        ("never", 504, "GatewayTimeout"),
+        ("<html>", 502, "BadGateway"),
+        ("{}", 502, "BadGateway"),
+        (r#"{"automations":[{"name":"no id"}]}"#, 502, "BadGateway"),
+        (r#"{"segmentId":"another","automations":[]}"#, 502, "BadGateway"),
+    ] {
+        *set.lock().unwrap() = says.into();
+        let refused = gate.delete(&signed("OWNER"));
+        assert_eq!((refused.status, refused.error_code().as_str()), (status, code), "{says}");
+    }
+    assert_eq!(upstream.deletes(), 0);
+    // Where nobody asked for the guard, nobody is asked.
+    let ignoring = Gate::before(&upstream);
+    assert_eq!(ignoring.delete(&signed("OWNER")).status, 200);
+}
+
+#[test]
+fn automations_are_named_to_nobody_who_may_not_delete() {
+    let set = Arc::new(Mutex::new(linked(&["AUTO1"])));
+    let by_others: Play = {
+        let (automations, others) = (with_automations(&set), service("account-1", "member-2"));
+        Arc::new(move |seen, stream| match seen.target.ends_with("/automations") {
+            true => automations(seen, stream),
+            false => others(seen, stream),
+        })
+    };
+    let upstream = Upstream::start(by_others);
+    let gate = Gate::with(upstream.address, GUARDED, Clock::system());
+    for role in ["MEMBER", "DEVELOPER", "", "ADMIN"] {
+        for (method, suffix) in [("DELETE", ""), ("POST", "/deletion-check")] {
+            let refused = ask(&gate, method, suffix, &signed(role), "");
+            assert_eq!(refused.body, r#"{"errorCode":"Unauthorized","errorMessage":"권한이 없습니다."}"#, "{role}");
+        }
+    }
+    let asked = |what: &str| upstream.last.lock().unwrap().iter().any(|seen| seen.target.ends_with(what));
+    assert!(!asked("/automations"), "it is not even asked");
+    assert_eq!(gate.delete(&signed("OWNER")).status, 409);
+}
+
+#[test]
+fn a_rehearsal_says_what_a_deletion_would_meet_and_deletes_nothing() {
+    for (account, creator) in
+        [("account-1", "member-1"), ("account-1", "member-2"), ("account-2", "member-1"), ("", "")]
+    {
+        let upstream = Upstream::start(service(account, creator));
+        let rehearsed = Upstream::start(service(account, creator));
+        let (real, gate) = (Gate::before(&upstream), Gate::before(&rehearsed));
+        for role in ROLES {
+            let deletion = real.delete(&signed(role));
+            let rehearsal = ask(&gate, "POST", "/deletion-check", &signed(role), "");
+            if deletion.status == 200 {
+                let told = body(&rehearsal);
+                assert_eq!((rehearsal.status, &told["wouldDelete"], &told["status"]), (200, &json!(true), &json!(200)));
+                assert_eq!(rehearsal.field("cache-control"), Some("no-store"));
+            } else {
+                assert_eq!((rehearsal.status, &rehearsal.body), (deletion.status, &deletion.body), "{role} {creator}");
+            }
+        }
+        assert_eq!(rehearsed.deletes(), 0);
+        assert!(rehearsed.last.lock().unwrap().iter().all(|seen| seen.method == "GET"));
+    }
+}
+
+#[test]
+fn a_rehearsal_is_signed_like_a_deletion_and_takes_nothing_but_its_salt() {
+    let set = Arc::new(Mutex::new(linked(&[])));
+    let upstream = Upstream::start(with_automations(&set));
+    let more = format!("[budget]\nper_key = \"1/day\"\n[control]\nsocket = \"c.sock\"\n{GUARDED}");
+    let mut gate = Gate::with(upstream.address, &more, Clock::system());
+    let rehearse = |header: &str| ask(&gate, "POST", "/deletion-check", header, "");
+    let header = signed("OWNER");
+    for _ in 0..3 {
+        assert_eq!(body(&rehearse(&signed("OWNER")))["wouldDelete"], true, "nothing is taken of the budget");
+    }
+    assert_eq!(rehearse(&header).status, 200);
+    assert_eq!(rehearse(&header).status, 401, "its salt is spent");
+    assert_eq!(gate.delete(&header).status, 401, "for a deletion as well");
+    assert_eq!(rehearse("nonsense").status, 401);
+    for method in ["GET", "DELETE", "PUT"] {
+        let refused = ask(&gate, method, "/deletion-check", &signed("OWNER"), "");
+        assert_eq!((refused.status, refused.field("allow")), (405, Some("POST")), "{method}");
+    }
+    let refused = ask(&gate, "POST", "", &signed("OWNER"), "");
+    assert_eq!((refused.status, refused.field("allow")), (405, Some("DELETE")), "the deletion's own path");
+    assert_eq!(ask(&gate, "POST", "/deletion-check/", &signed("OWNER"), "").status, 404);
+
+    *set.lock().unwrap() = linked(&["AUTO1"]);
+    let told = body(&rehearse(&signed("OWNER")));
+    assert_eq!(
+        (&told["wouldDelete"], &told["status"], &told["reason"]),
+        (&json!(false), &json!(409), &json!("automations_linked"))
+    );
+    assert_eq!(told["automations"][0]["name"], "name of AUTO1");
+    let confirm = format!("X-Saltgate-Confirm: {}\r\n", told["confirm"].as_str().unwrap());
+    let confirmed = ask(&gate, "POST", "/deletion-check", &signed("OWNER"), &confirm);
+    assert_eq!(body(&confirmed)["wouldDelete"], true);
+    assert_eq!(upstream.deletes(), 0);
+    assert_eq!(ask(&gate, "DELETE", "", &signed("OWNER"), &confirm).status, 200, "what was rehearsed");
+
+    let told = body(&rehearse(&signed("OWNER")));
+    assert_eq!(
+        (&told["wouldDelete"], &told["status"], &told["reason"]),
+        (&json!(false), &json!(429), &json!("budget_spent"))
+    );
+    assert!(told["retryAfter"].as_u64().unwrap() > 86_000);
+    let socket = gate.files.dir.path().join("c.sock");
+    let target = saltgate::safeguard::Target::All;
+    let freeze = saltgate::control::Question::Freeze { target, reason: None, wait: Duration::from_secs(5) };
+    saltgate::control::ask(&socket, &freeze, Duration::from_secs(20), drop).unwrap();
+    let told = body(&rehearse(&signed("OWNER")));
+    assert_eq!(
+        (&told["wouldDelete"], &told["status"], &told["reason"]),
+        (&json!(false), &json!(423), &json!("frozen"))
+    );
+    assert_eq!(upstream.deletes(), 1);
+    *set.lock().unwrap() = "500".into();
+    let config = Config::load(&gate.files.path());
+    gate.gateway().reload(config).unwrap();
+    gate.drain();
+    let record = gate.files.record();
+    let rehearsed: Vec<&str> =
+        record.iter().filter(|l| l["kind"] == "rehearsed").map(|l| l["reason"].as_str().unwrap()).collect();
+    assert_eq!(rehearsed, ["ok", "ok", "ok", "ok", "automations_linked", "ok", "budget_spent", "frozen"]);
+    assert_eq!(record.iter().filter(|line| line["kind"] == "intent").count(), 1);
+}
