@@ -81,6 +81,15 @@ fn what_is_frozen_is_held_back_through_kill_and_restart_until_it_is_thawed() {
     assert_eq!(frozen, 5, "what spent its salt is on record");
 }
 
+/// Ends the load, whatever becomes of the test.
+struct Ends<'t>(&'t AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 #[test]
 fn from_the_moment_a_freeze_returns_the_upstream_sees_no_new_deletion() {
     // A service that takes its time: what is on its way to it outlives the file system's.
@@ -106,6 +115,7 @@ fn from_the_moment_a_freeze_returns_the_upstream_sees_no_new_deletion() {
                 }
             });
         }
+        let _ends = Ends(&ending);
         for round in 0..25 {
             let before = upstream.deletes();
             until("deletions pass", || upstream.deletes() > before + 5);
@@ -119,7 +129,6 @@ fn from_the_moment_a_freeze_returns_the_upstream_sees_no_new_deletion() {
             assert_eq!((upstream.deletes(), done.load(Ordering::SeqCst)), frozen, "round {round}");
             ask(&path, &Question::Unfreeze(Target::All), PATIENCE, drop).unwrap();
         }
-        ending.store(true, Ordering::SeqCst);
     });
 }
 

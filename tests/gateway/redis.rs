@@ -106,6 +106,31 @@ fn refused_to_start(upstream: &Upstream, settings: &str) -> String {
 }
 
 #[test]
+fn whether_a_salt_is_spent_is_explained_by_what_redis_holds() {
+    let mut redis = Redis::start(&[]);
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let settings = redis.settings(&format!("{ACCEPT}[control]\nsocket = \"c.sock\"\nstate = \"kept\"\n"));
+    let gate = gate(&upstream, &settings);
+    until("it is ready", || get(gate.admin(), "/ready").body.contains("\"replay\":\"ok\""));
+    let explained = |header: &str| {
+        let question = saltgate::control::Question::Explain { header: header.to_owned() };
+        let mut said = String::new();
+        let socket = gate.files.dir.path().join("c.sock");
+        saltgate::control::ask(&socket, &question, crate::harness::PATIENCE, |line| {
+            said = line["en"].as_str().unwrap().to_owned();
+        })
+        .unwrap();
+        said
+    };
+    let header = signed("OWNER");
+    assert!(explained(&header).contains("not spent yet"), "{}", explained(&header));
+    assert_eq!(gate.delete(&header).status, 200, "looking it up spent nothing");
+    assert!(explained(&header).contains("spent already"));
+    redis.kill();
+    assert!(explained(&header).contains("does not say"), "{}", explained(&header));
+}
+
+#[test]
 fn of_ten_thousand_headers_sent_to_two_gateways_at_once_each_passes_once() {
     const HEADERS: usize = 10_000;
     const CLIENTS: usize = 8;

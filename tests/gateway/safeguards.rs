@@ -191,6 +191,32 @@ fn linked_automations_are_named_and_only_the_set_that_was_shown_is_confirmed() {
 }
 
 #[test]
+fn the_embedded_crm_names_its_automations_and_stops_them_once_they_are_confirmed() {
+    let dir = tempfile::tempdir().unwrap();
+    let crm = Arc::new(saltgate::demo::crm::Crm::open(&dir.path().join("crm.sqlite")).unwrap());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = listener.local_addr().unwrap();
+    runtime.spawn(crm.clone().serve(listener));
+    let gate = Gate::with(address, GUARDED, Clock::system());
+    let segment = "CRMSG1260428165459799SGM77893287";
+    let ask = |method: &str, suffix: &str, more: &str| {
+        let line = format!("{method} /crm-core/v1/segments/{segment}{suffix} HTTP/1.1");
+        let fields = format!("Host: g\r\nAuthorization: {}\r\nConnection: close\r\n{more}", signed("OWNER"));
+        exchange(gate.address(), &format!("{line}\r\n{fields}\r\n"))
+    };
+    let rehearsed = body(&ask("POST", "/deletion-check", ""));
+    let refused = ask("DELETE", "", "");
+    assert_eq!((refused.status, &rehearsed["status"]), (409, &json!(409)), "{refused:?}");
+    let told = body(&refused);
+    assert_eq!(told["automations"][0]["name"], "Greet: Everybody");
+    assert_eq!(told["automations"], rehearsed["automations"]);
+    assert_eq!(crm.deletes_seen(), 0);
+    let confirmed = ask("DELETE", "", &format!("X-Saltgate-Confirm: {}\r\n", told["confirm"].as_str().unwrap()));
+    assert_eq!((confirmed.status, &body(&confirmed)["stoppedAutomations"]), (200, &json!(1)));
+}
+
+#[test]
 fn what_is_linked_and_cannot_be_learned_deletes_nothing() {
     let set = Arc::new(Mutex::new(String::new()));
     let upstream = Upstream::start(with_automations(&set));

@@ -324,7 +324,7 @@ impl Shared {
         let limit = self.settings.timeout;
         let asked = async {
             let mut connection = server.connection(limit).await.ok()?;
-            let value: Option<String> = redis::cmd("GET").arg(&key).query_async(&mut connection).await.ok()?;
+            let value: Option<Vec<u8>> = redis::cmd("GET").arg(&key).query_async(&mut connection).await.ok()?;
             Some(value.is_some())
         };
         timeout(limit, asked).await.ok()?
