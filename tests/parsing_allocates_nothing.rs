@@ -11,6 +11,7 @@ use std::cell::Cell;
 use std::hint::black_box;
 
 use saltgate::credential::{Credentials, PhpDates};
+use saltgate::wire::{Reader, Sizes};
 
 struct Counting;
 
@@ -53,4 +54,20 @@ fn parsing_allocates_nothing() {
         }
     }
     assert_eq!(allocations(|| drop(black_box(Box::new(1)))), 1, "the counter counts");
+}
+
+#[test]
+fn judging_a_message_on_the_wire_allocates_nothing() {
+    let sizes = Sizes { max_header_bytes: 1 << 10, max_target_bytes: 1 << 10 };
+    let messages = "DELETE http://a/x?y HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nT: u\r\n\r\n\
+                    DELETE /x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhiDELETE /x HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n";
+    let (mut reader, mut rest, mut ended) = (Reader::default(), messages.as_bytes(), 0);
+    let judged = || {
+        while let Ok(Some(accepted)) = black_box(reader.accept(rest, &sizes)) {
+            rest = &rest[accepted.bytes..];
+            ended += usize::from(accepted.ends);
+        }
+    };
+    assert_eq!(allocations(judged), 0);
+    assert_eq!(ended, 2, "two are accepted, one is refused");
 }
