@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 pub struct Fault {
     file: PathBuf,
     line: Option<usize>,
-    key: String,
+    pub(super) key: String,
     message: String,
 }
 
@@ -135,6 +135,11 @@ impl<'s> Section<'s> {
     /// Whether a key is there at all.
     pub(super) fn has(&self, name: &str) -> bool {
         self.table.contains_key(name)
+    }
+
+    /// A key that may be there, whoever took it.
+    pub(super) fn known(&mut self, name: &'static str) {
+        self.known.push(name);
     }
 
     /// Where a key stands.
@@ -313,10 +318,6 @@ impl<'s> Section<'s> {
     pub(super) fn address(&mut self, source: &mut Source<'s>, name: &'static str) -> Option<SocketAddr> {
         let at = self.at(name);
         let text = self.text(source, name, "an address such as \"127.0.0.1:8080\"")?;
-        if text.starts_with("unix:") {
-            source.fault_at(at, &self.key(name), "Unix sockets are not in this build yet; use an address and port");
-            return None;
-        }
         match text.parse() {
             Ok(address) => Some(address),
             Err(_) => {

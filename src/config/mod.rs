@@ -8,6 +8,7 @@
 
 mod document;
 mod keys;
+mod listener;
 mod read;
 mod redis;
 
@@ -23,10 +24,10 @@ use crate::replay::Window;
 pub use self::redis::{Hidden, OnFailover, Redis};
 pub use document::{Fault, Setting};
 pub use keys::KeyEntry;
+pub use listener::{Address, Certificate, ClientAuth, Listener, ListenerTls, TrustedProxy, tls_fault};
 
 /// What only a restart changes: settings whose key begins with one of these.
 pub const NEEDS_RESTART: &[&str] = &[
-    "listener.",
     "admin.",
     "runtime.",
     "replay.",
@@ -44,7 +45,7 @@ pub struct Config {
     /// The file it came from.
     pub file: PathBuf,
     /// Where requests are taken.
-    pub listener: SocketAddr,
+    pub listeners: Vec<Listener>,
     /// Where live, ready and metrics are.
     pub admin: Option<SocketAddr>,
     /// Shared parts without which the process is not ready.
@@ -223,6 +224,7 @@ pub enum Sync {
 #[allow(missing_docs, reason = "the names are the contract's")]
 pub struct Limits {
     pub max_connections: usize,
+    pub max_connections_per_client: usize,
     pub max_in_flight: usize,
     pub max_header_bytes: usize,
     pub max_target_bytes: usize,

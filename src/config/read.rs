@@ -1,4 +1,3 @@
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Duration;
@@ -7,7 +6,8 @@ use toml::de::DeValue;
 
 use super::document::{Fault, Section, Setting, Source, integer, quoted};
 use super::{
-    Audit, Authority, Config, JournalSync, Limits, Ownership, Places, Replay, Sync, Upstream, WhenNew, Workers, keys,
+    Audit, Authority, Config, JournalSync, Limits, Listener, Ownership, Places, Replay, Sync, Upstream, WhenNew,
+    Workers, keys,
 };
 use crate::policy::{Role, Route, Routes};
 use crate::replay::Window;
@@ -34,7 +34,7 @@ pub(super) fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) ->
     }
     root.not_yet(s, "control", "leave [control] out");
     root.not_yet(s, "passthrough", "leave [passthrough] out: everything that is not a route is 404");
-    let listener = listener(&mut root, s);
+    let listeners = super::listener::listeners(&mut root, s);
     let mut ready_needs = Vec::new();
     let admin = root.has("admin").then(|| {
         let mut admin = root.section(s, "admin");
@@ -61,14 +61,14 @@ pub(super) fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) ->
         (all_keys, warnings) = (keys, key_warnings);
         faults.extend(key_faults);
     }
-    match (listener, replay, directory, ownership, upstream, audit) {
-        (Some(listener), Some(replay), Some(keys_file), Some(ownership), Some(upstream), Some(audit))
+    match (listeners, replay, directory, ownership, upstream, audit) {
+        (Some(listeners), Some(replay), Some(keys_file), Some(ownership), Some(upstream), Some(audit))
             if faults.is_empty() =>
         {
-            warnings.extend(warn_of_one_process(path, &replay, listener, environment));
+            warnings.extend(warn_of_one_process(path, &replay, &listeners, environment));
             Ok(Config {
                 file: path.into(),
-                listener,
+                listeners,
                 admin: admin.flatten(),
                 ready_needs,
                 workers,
@@ -89,26 +89,6 @@ pub(super) fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) ->
         }
         _ => Err(faults),
     }
-}
-
-fn listener<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> Option<SocketAddr> {
-    let there = root.has("listener");
-    let mut listeners = root.sections(s, "listener").into_iter();
-    let Some(mut listener) = listeners.next() else {
-        if !there {
-            s.fault_at(None, "listener", "is missing; expected [[listener]] with address = \"127.0.0.1:8080\"");
-        }
-        return None;
-    };
-    if let Some(second) = listeners.next() {
-        s.fault_at(Some(second.at), "listener", "a second one is not in this build yet; keep one [[listener]]");
-    }
-    for name in ["proxy_protocol", "trusted_proxies", "tls", "mode"] {
-        listener.not_yet(s, name, "leave it out");
-    }
-    let address = listener.address(s, "address");
-    listener.finish(s);
-    address
 }
 
 fn workers<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> Workers {
@@ -226,7 +206,7 @@ fn journal_sync<'s>(journal: &mut Section<'s>, s: &mut Source<'s>) -> JournalSyn
 fn warn_of_one_process(
     file: &Path,
     replay: &Replay,
-    listener: SocketAddr,
+    listeners: &[Listener],
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Option<Fault> {
     let key = match replay {
@@ -236,8 +216,8 @@ fn warn_of_one_process(
     };
     let why = if environment("KUBERNETES_SERVICE_HOST").is_some() {
         "this is a Kubernetes pod, of which there may be several"
-    } else if !listener.ip().is_loopback() {
-        "the listener is not loopback, and there may be several gateways"
+    } else if listeners.iter().any(|listener| !listener.address.is_local()) {
+        "a listener is not loopback, and there may be several gateways"
     } else {
         return None;
     };
@@ -396,8 +376,11 @@ fn audit<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> Option<Audit> {
 
 fn limits<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> Limits {
     let mut section = root.section(s, "limits");
+    let max_connections = section.count(s, "max_connections", 10_000);
     let limits = Limits {
-        max_connections: section.count(s, "max_connections", 10_000),
+        max_connections,
+        // A quarter: so many clients it takes at least to have them all.
+        max_connections_per_client: section.count(s, "max_connections_per_client", (max_connections / 4).max(1)),
         max_in_flight: section.count(s, "max_in_flight", 1_024),
         max_header_bytes: section.size(s, "max_header_bytes", 16 << 10),
         max_target_bytes: section.size(s, "max_target_bytes", 4 << 10),

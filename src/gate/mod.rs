@@ -58,6 +58,7 @@
 mod admit;
 mod authenticate;
 mod authorize;
+mod client;
 mod commit;
 mod inspect;
 mod observe;
@@ -73,6 +74,7 @@ mod state;
 pub use admit::{Admit, Admitted};
 pub use authenticate::{Authenticate, Authenticated};
 pub use authorize::{Authorize, Authorized};
+pub use client::Client;
 pub use commit::{Commit, Tasks};
 pub use inspect::{Head, Inspect};
 pub use observe::{Arrival, Observation, Observe, Observed, Received, RequestIds};

@@ -3,7 +3,6 @@ use std::convert::Infallible;
 use std::fmt::Write;
 use std::future::Future;
 use std::hash::BuildHasher;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +14,7 @@ use http::header::{HeaderName, HeaderValue};
 use http::{Request, Response};
 use tower::{Layer, Service};
 
-use super::{Generation, Process};
+use super::{Client, Generation, Process};
 use crate::audit;
 use crate::directory::Caller;
 use crate::policy::SegmentId;
@@ -29,8 +28,8 @@ pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-i
 pub struct Arrival<B> {
     /// The message.
     pub request: Request<B>,
-    /// Who sent it.
-    pub peer: SocketAddr,
+    /// Who sent it, as the listener judges.
+    pub client: Client,
     /// Whether two readers could disagree about where it ends, by what the HTTP reader does not
     /// show.
     pub framing_in_doubt: bool,
@@ -39,7 +38,7 @@ pub struct Arrival<B> {
 /// A message with the generation it will be judged by.
 pub struct Received<B> {
     pub(super) request: Request<B>,
-    pub(super) peer: SocketAddr,
+    pub(super) client: Client,
     pub(super) framing_in_doubt: bool,
     pub(super) generation: Arc<Generation>,
     pub(super) worker: usize,
@@ -61,7 +60,7 @@ pub struct Observed<T> {
 pub struct Observation {
     process: Arc<Process>,
     id: HeaderValue,
-    peer: SocketAddr,
+    client: Client,
     method: http::Method,
     path: Box<str>,
     started: Duration,
@@ -88,7 +87,7 @@ impl Observation {
         let path: String = arrival.request.uri().path().chars().take(256).collect();
         Self {
             id: process.request_ids.next(),
-            peer: arrival.peer,
+            client: arrival.client,
             method: arrival.request.method().clone(),
             path: path.into(),
             started,
@@ -203,7 +202,7 @@ impl Observation {
             account: caller.owner.account.to_string(),
             member: caller.owner.member.to_string(),
             role: caller.role.map(crate::policy::Role::as_str),
-            client: self.peer.ip().to_canonical(),
+            client: self.client.address,
             route: self.route.as_ref().map(|route| route.pattern().to_owned()),
             segment: self.segment.as_ref().map(|segment| segment.as_str().to_owned()),
             creator: self.creator.as_deref().map(str::to_owned),
@@ -227,8 +226,7 @@ impl Drop for Observation {
             (false, true) => self.refused_on_record(),
             (false, false) => {
                 let id = self.id.to_str().unwrap_or_default();
-                let client = self.peer.ip().to_canonical();
-                self.process.record.count(reason.as_str(), id, client, self.claimed_key());
+                self.process.record.count(reason.as_str(), id, self.client.address, self.claimed_key());
             }
         }
         let caller = self.caller.as_deref();
@@ -237,7 +235,7 @@ impl Drop for Observation {
             request_id = self.id.to_str().unwrap_or_default(),
             outcome = ended.as_str(),
             reason = reason.as_str(),
-            client = %self.peer,
+            client = %self.client,
             method = self.method.as_str(),
             path = ?self.path,
             api_key,
@@ -320,9 +318,9 @@ where
     fn call(&mut self, arrival: Arrival<B>) -> Self::Future {
         let observation = Box::new(Observation::new(self.observe.process.clone(), &arrival));
         let id = observation.id.clone();
-        let Arrival { request, peer, framing_in_doubt } = arrival;
+        let Arrival { request, client, framing_in_doubt } = arrival;
         let generation = self.observe.current.load_full();
-        let received = Received { request, peer, framing_in_doubt, generation, worker: self.observe.worker };
+        let received = Received { request, client, framing_in_doubt, generation, worker: self.observe.worker };
         let answer = self.inner.call(Observed { observation, request: received });
         Box::pin(async move {
             let mut answer = answer.await?;

@@ -7,8 +7,10 @@
 //!
 //! [`Route::judge`] is the whole decision; a [`Permit`] comes from nowhere else.
 
+mod network;
 mod role;
 mod route;
 
+pub use network::{Network, NetworkError};
 pub use role::Role;
 pub use route::{Found, Owner, Permit, Reach, Refusal, Route, RouteError, Routes, SegmentId};

@@ -9,7 +9,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("policy", &[]),
     ("refusal", &[]),
     ("replay", &["clock"]),
-    ("listen", &[]),
+    ("listen", &["gate", "policy"]),
     ("directory", &["credential", "policy"]),
     ("telemetry", &["refusal"]),
     ("audit", &["clock"]),
@@ -84,6 +84,7 @@ const HOMES: &[(&str, &str)] = &[
     ("redis", "replay"),
     ("clap", "cli"),
     ("socket2", "listen"),
+    ("tokio_rustls", "listen upstream"),
     ("subtle", "credential directory"),
 ];
 

@@ -233,7 +233,7 @@ impl Gate {
     }
 
     pub fn address(&self) -> SocketAddr {
-        self.gateway.as_ref().unwrap().address()
+        self.gateway.as_ref().unwrap().address().unwrap()
     }
 
     pub fn admin(&self) -> SocketAddr {
