@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use super::StartError;
 use crate::config::{self, Config, Fault};
 use crate::listen::{self, Address, Entrance, Listener, Tls, TlsFiles, Trusted};
 use crate::telemetry::Metrics;
@@ -97,8 +98,8 @@ impl Entries {
 
     /// What comes and goes by this configuration. New addresses are taken, and given back if the
     /// plan is dropped.
-    pub(super) fn plan(&self, config: &Config) -> Result<Plan, Vec<Fault>> {
-        let tls = tls(config)?;
+    pub(super) fn plan(&self, config: &Config) -> Result<Plan, StartError> {
+        let tls = tls(config).map_err(StartError::Config)?;
         let mut before: Vec<_> = self.all().iter().map(|entry| Some(entry.clone())).collect();
         let mut plan = Plan { kept: Vec::new(), new: Vec::new(), gone: Vec::new() };
         for (listener, tls) in config.listeners.iter().zip(tls) {
@@ -110,10 +111,10 @@ impl Entries {
                 plan.kept.push((kept, settings, listener.mode));
                 continue;
             }
-            let fault = |message: String| vec![Fault::new(&config.file, None, "listener.address", message)];
             let entrance = Entrance::open(&address(&listener.address), listener.mode);
-            let entrance = entrance.map_err(|error| fault(error.to_string()))?;
-            let listeners = entrance.listeners(self.workers).map_err(|error| fault(error.to_string()))?;
+            let entrance = entrance.map_err(|error| StartError::Listen("listener.address", error))?;
+            let failed = |error: std::io::Error| StartError::Other(format!("listeners cannot be opened: {error}"));
+            let listeners = entrance.listeners(self.workers).map_err(failed)?;
             let entry = Entry {
                 configured: listener.address.clone(),
                 address: entrance.address(),

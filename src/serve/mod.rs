@@ -76,7 +76,7 @@ impl Gateway {
         // What can be wrong is found before anything is opened: a faulty file takes no port.
         let generation = assemble::generation(&mut config, workers, &clock).map_err(StartError::Config)?;
         let entries = Arc::new(Entries::new(&config, workers));
-        let listeners = entries.plan(&config).map_err(StartError::Config)?;
+        let listeners = entries.plan(&config)?;
         let admin = config.admin.map(Door::open).transpose();
         let admin = admin.map_err(|error| StartError::Listen("admin.address", error))?;
         let process = assemble::process(&config, &metrics, clock)?;
@@ -135,7 +135,11 @@ impl Gateway {
             }
             let generation = assemble::generation(&mut config, self.workers.len(), &self.process.clock)?;
             // The last that can go wrong: from here on all of it is taken.
-            let listeners = self.entries.plan(&config)?;
+            let listeners = self.entries.plan(&config).map_err(|error| match error {
+                StartError::Config(faults) => faults,
+                StartError::Listen(key, error) => vec![Fault::new(&config.file, None, key, error.to_string())],
+                StartError::Other(what) => vec![Fault::new(&config.file, None, "listener", what)],
+            })?;
             let needs_restart = self.config.needs_restart(&config);
             self.process.metrics.reloaded(Some(&config.hash()));
             self.current.store(Arc::new(generation));
