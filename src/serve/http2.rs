@@ -37,6 +37,8 @@ const MAX_PENDING_RESETS: usize = 20;
 const MAX_ERROR_RESETS: usize = 128;
 /// Bytes of an answer that wait for the client, per stream.
 const SEND_BUFFER: usize = 64 << 10;
+/// How long a client that was told to go has to say that it heard, once nothing is under way.
+const LAST_CALL: Duration = Duration::from_secs(2);
 
 /// Serves a connection of HTTP/2 to its end.
 pub(super) async fn serve(io: Io, connection: Connection, stack: impl Stack, limits: &Limits) {
@@ -182,7 +184,7 @@ impl Streams {
         }
         match leaving {
             _ if !state.open.is_empty() => Verdict::Fine,
-            Some(since) if longer(since.max(state.quiet), limits.write_timeout) => {
+            Some(since) if longer(since.max(state.quiet), LAST_CALL.min(limits.write_timeout)) => {
                 Verdict::Broken("it was told to end and does not")
             }
             None if longer(state.quiet, limits.idle_timeout) => Verdict::Idle,

@@ -151,7 +151,7 @@ impl Metrics {
         )?;
         registry.register(Box::new(connections_refused.clone()))?;
         let certificates_success =
-            gauge("saltgate_certificates_last_reload_success", "1 unless certificates changed and were at fault.")?;
+            gauge("saltgate_certificates_last_reload_success", "Whether the last change of certificates was taken.")?;
         certificates_success.set(1);
         let build = labelled("saltgate_build_info", "The version of this build.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
