@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -115,7 +116,7 @@ impl Accepting {
 /// Accepts until the listener is to leave, then waits until every connection has ended.
 pub(super) async fn accept(order: Order, stack: impl Stack, limits: Limits) {
     let (listener, entry) = order;
-    let mut phase = entry.watch();
+    let mut stopped = pin!(entry.stopped());
     let mut connections = JoinSet::new();
     match Accepting::new(listener) {
         Ok(listener) => {
@@ -129,14 +130,14 @@ pub(super) async fn accept(order: Order, stack: impl Stack, limits: Limits) {
             let room = || limits.connections.clone().acquire_owned();
             loop {
                 let accepted = tokio::select! {
-                    _ = phase.wait_for(|phase| *phase >= Phase::Leaving) => break,
+                    () = stopped.as_mut() => break,
                     accepted = listener.accept() => accepted,
                 };
                 match accepted {
                     Ok(raw) => tokio::select! {
                         biased;
                         room = room() => begin(raw, room.ok()),
-                        _ = phase.wait_for(|phase| *phase >= Phase::Leaving) => {
+                        () = stopped.as_mut() => {
                             begin(raw, None);
                             break;
                         }
@@ -156,12 +157,11 @@ pub(super) async fn accept(order: Order, stack: impl Stack, limits: Limits) {
     }
     entry.accepts_no_more();
     let all_ended = async { while connections.join_next().await.is_some() {} };
-    let lingering = tokio::time::sleep(limits.linger);
-    tokio::pin!(all_ended);
+    let mut all_ended = pin!(all_ended);
     tokio::select! {
         () = all_ended.as_mut() => return,
-        _ = phase.wait_for(|phase| *phase >= Phase::Closing) => {}
-        () = lingering => entry.advance(Phase::Closing),
+        () = closing(&entry) => {}
+        () = tokio::time::sleep(limits.linger) => entry.advance(Phase::Closing),
     }
     all_ended.await;
 }

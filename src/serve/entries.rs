@@ -1,5 +1,6 @@
 //! The listeners of a gateway: which there are, and how they come and go by a reload.
 
+use std::future::Future;
 use std::path::Path;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,11 +19,8 @@ use crate::telemetry::Metrics;
 pub(super) enum Phase {
     /// It serves.
     Open,
-    /// It accepts and serves, and tells its clients to go elsewhere: every answer closes its
-    /// connection.
+    /// Its clients are told to go elsewhere: every answer closes its connection.
     Announcing,
-    /// It accepts no more, and serves who is there as above.
-    Leaving,
     /// Connections on which nothing is under way are closed.
     Closing,
 }
@@ -35,6 +33,8 @@ pub(super) struct Entry {
     /// The phase, for whoever waits for it, and for whoever only looks.
     phase: watch::Sender<Phase>,
     now: AtomicU8,
+    /// Whether workers are to accept from it no more.
+    stopped: watch::Sender<bool>,
     /// How many workers accept from it.
     accepting: AtomicUsize,
     entrance: Mutex<Option<Entrance>>,
@@ -48,6 +48,12 @@ impl Entry {
 
     pub(super) fn watch(&self) -> watch::Receiver<Phase> {
         self.phase.subscribe()
+    }
+
+    /// Waits until workers are to accept from it no more.
+    pub(super) fn stopped(&self) -> impl Future<Output = ()> + use<> {
+        let mut stopped = self.stopped.subscribe();
+        async move { drop(stopped.wait_for(|stopped| *stopped).await) }
     }
 
     /// Whether its clients are told to go elsewhere.
@@ -121,6 +127,7 @@ impl Entries {
                 settings: ArcSwap::from_pointee(settings),
                 phase: watch::Sender::new(Phase::Open),
                 now: AtomicU8::new(Phase::Open as u8),
+                stopped: watch::Sender::new(false),
                 accepting: AtomicUsize::new(listeners.len()),
                 entrance: Mutex::new(Some(entrance)),
             };
@@ -150,8 +157,9 @@ impl Entries {
         }
         self.all().retain(|entry| !gone.iter().any(|gone| Arc::ptr_eq(gone, entry)));
         for entry in gone {
+            entry.close();
             tracing::info!(address = %entry.address, "accepts no more; its connections end as they are answered");
-            entry.close_door();
+            entry.advance(Phase::Announcing);
         }
     }
 
@@ -213,6 +221,11 @@ impl Entries {
         metrics.certificates(tls.flat_map(|tls| tls.expiries()));
     }
 
+    /// None accepts any more, when this returns.
+    pub(super) fn close(&self) {
+        self.all().clone().iter().for_each(|entry| entry.close());
+    }
+
     /// All of them go on to this phase.
     pub(super) fn advance(&self, to: Phase) {
         self.all().iter().for_each(|entry| entry.advance(to));
@@ -220,21 +233,19 @@ impl Entries {
 }
 
 impl Entry {
-    /// The address is given back once no worker has it.
-    fn close_door(&self) {
-        // The file of a socket goes first: whoever connected before is still served.
-        let unix = matches!(&*locked(&self.entrance), Some(Entrance::Unix(_)));
-        let entrance = locked(&self.entrance).take();
-        let tcp = if unix { None } else { entrance };
-        self.advance(Phase::Leaving);
+    /// Accepts no more, when this returns. Only then may its clients be told: those that are come
+    /// back at once, and must find the door shut rather than closing.
+    fn close(&self) {
+        // Ours goes first: what connects from now on is a worker's, who looks for it at the end.
+        drop(locked(&self.entrance).take());
+        self.stopped.send_replace(true);
         // Workers come by in no time; only one that hangs is not waited for for ever.
         for _ in 0..2000 {
             if self.accepting.load(Ordering::Acquire) == 0 {
-                break;
+                return;
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        drop(tcp);
     }
 }
 

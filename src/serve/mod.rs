@@ -170,8 +170,11 @@ impl Gateway {
     pub fn drain(self) -> bool {
         let Self { process, workers, entries, config, admin_worker, .. } = self;
         process.draining.store(true, Ordering::Relaxed);
-        entries.advance(Phase::Announcing);
-        std::thread::sleep(config.limits.drain_delay);
+        if !config.limits.drain_delay.is_zero() {
+            entries.advance(Phase::Announcing);
+            std::thread::sleep(config.limits.drain_delay);
+        }
+        entries.close();
         entries.advance(Phase::Closing);
         let finished = workers.join(config.limits.drain_timeout);
         drop(admin_worker);
