@@ -60,7 +60,7 @@ pub enum Refused {
     Tls(io::Error),
     /// Something did not come in time.
     TooSlow(&'static str),
-    /// It ended.
+    /// It ended, or nothing ever came.
     Gone(io::Error),
 }
 
@@ -146,7 +146,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 async fn prior_knowledge(stream: &mut Stream, settings: &Settings) -> Result<Http, Refused> {
     if stream.ahead().is_empty() {
         let first = timeout(settings.idle_timeout, more(stream));
-        first.await.map_err(|_| Refused::TooSlow("the first byte"))??;
+        first.await.map_err(|_| Refused::Gone(io::ErrorKind::TimedOut.into()))??;
     }
     let preface = async {
         loop {

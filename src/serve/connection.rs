@@ -23,6 +23,10 @@ use crate::telemetry::Metrics;
 /// How long to wait before accepting again when there are no descriptors left.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
 
+/// How long a client that has said nothing yet, or was told to go, has to speak once its listener is
+/// closing: longer than a request or a last word is on its way.
+pub(super) const LAST_CALL: Duration = Duration::from_secs(2);
+
 /// What serves a request that came on a connection.
 pub(super) trait Stack:
     Service<Arrival<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static
@@ -173,7 +177,17 @@ async fn serve(raw: Raw, room: Option<OwnedSemaphorePermit>, stack: impl Stack, 
     };
     let Some(_room) = room else { return };
     let _open = limits.metrics.connection();
-    let greeted = match greet(raw, &entry.settings(), &limits.clients).await {
+    let settings = entry.settings();
+    let told_to_end = async {
+        closing(&entry).await;
+        tokio::time::sleep(LAST_CALL).await;
+    };
+    let greeted = tokio::select! {
+        biased;
+        greeted = greet(raw, &settings, &limits.clients) => greeted,
+        () = told_to_end => return,
+    };
+    let greeted = match greeted {
         Ok(greeted) => greeted,
         Err(refused) => {
             if !matches!(refused, Refused::Gone(_)) {

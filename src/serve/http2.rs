@@ -23,7 +23,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::Instant;
 
-use super::connection::{Connection, Limits, Stack, closing};
+use super::connection::{Connection, LAST_CALL, Limits, Stack, closing};
 use super::entries::Phase;
 use super::frames::Counted;
 use crate::gate::{Arrival, Body};
@@ -37,9 +37,6 @@ const MAX_PENDING_RESETS: usize = 20;
 const MAX_ERROR_RESETS: usize = 128;
 /// Bytes of an answer that wait for the client, per stream.
 const SEND_BUFFER: usize = 64 << 10;
-/// How long a client that was told to go has to say that it heard, once nothing is under way.
-const LAST_CALL: Duration = Duration::from_secs(2);
-
 /// Serves a connection of HTTP/2 to its end.
 pub(super) async fn serve(io: Io, connection: Connection, stack: impl Stack, limits: &Limits) {
     let streams = Streams::new();

@@ -414,7 +414,7 @@ fn whoever_keeps_a_connection_waiting_loses_it() {
         }
     }
     until("they are counted", || gate.metrics().contains("{reason=\"too_slow\"} 3"));
-    assert!(gate.metrics().contains("saltgate_connections 0"));
+    until("they are gone", || gate.metrics().contains("saltgate_connections 0"));
     assert_eq!(delete(gate.address(), &signed("OWNER")).status, 200);
 }
 

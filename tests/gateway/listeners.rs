@@ -300,6 +300,23 @@ fn a_request_on_a_listener_that_goes_is_answered() {
 }
 
 #[test]
+fn whoever_says_nothing_holds_up_no_drain_and_whoever_is_about_to_is_heard() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let mut gate = Gate::before(&upstream);
+    let silent = TcpStream::connect(gate.address()).unwrap();
+    let mut late = TcpStream::connect(gate.address()).unwrap();
+    late.set_read_timeout(Some(PATIENCE)).unwrap();
+    until("both are there", || gate.metrics().contains("saltgate_connections 2"));
+    let address = gate.address();
+    let draining = std::thread::spawn(move || gate.drain());
+    until("nothing more is accepted", || TcpStream::connect(address).is_err());
+    late.write_all(&request(b"", "")).unwrap();
+    assert_eq!(read_answer(&mut late).status, 200);
+    assert!(draining.join().unwrap());
+    drop(silent);
+}
+
+#[test]
 fn a_drain_announces_itself_while_it_still_accepts() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let mut gate = Gate::with(upstream.address, "[limits]\ndrain_delay = \"2s\"\n", Clock::system());
