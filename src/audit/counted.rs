@@ -26,7 +26,14 @@ struct Tally {
 
 impl Counted {
     /// One more. `claimed_key` is what the request claims; nothing is proven by it.
-    pub(super) fn add(&self, reason: &'static str, id: &str, client: IpAddr, claimed_key: Option<&str>, clock: &Clock) {
+    pub(super) fn add(
+        &self,
+        reason: &'static str,
+        id: &str,
+        client: Option<IpAddr>,
+        claimed_key: Option<&str>,
+        clock: &Clock,
+    ) {
         let mut tallies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let tally = tallies.entry(reason).or_default();
         tally.count += 1;
@@ -34,7 +41,7 @@ impl Counted {
             tally.samples.push(json!({
                 "time": clock::rfc3339(clock.now()),
                 "request_id": id,
-                "client": client.to_string(),
+                "client": client.map(|client| client.to_string()),
                 // The header's grammar allows no more; a line here allows no more either.
                 "claimed_api_key": claimed_key.map(|key| key.chars().take(64).collect::<String>()),
             }));
@@ -65,7 +72,7 @@ mod tests {
         assert_eq!(counted.take(&clock), None);
         for n in 0..1_000_000 {
             let reason = if n % 2 == 0 { "unknown_key" } else { "salt_reused" };
-            counted.add(reason, "id", IpAddr::from([127, 0, 0, 1]), Some(&"K".repeat(10_000)), &clock);
+            counted.add(reason, "id", Some(IpAddr::from([127, 0, 0, 1])), Some(&"K".repeat(10_000)), &clock);
         }
         let line = counted.take(&clock).unwrap();
         assert!(line.len() < 2_000, "{}", line.len());

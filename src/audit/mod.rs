@@ -110,8 +110,8 @@ pub struct Entry {
     pub member: String,
     /// The caller's role, if it is one.
     pub role: Option<&'static str>,
-    /// The client's address.
-    pub client: IpAddr,
+    /// The client's address, if it came from one.
+    pub client: Option<IpAddr>,
     /// The route's pattern, once it is known.
     pub route: Option<String>,
     /// The segment, once it is known.
@@ -222,7 +222,7 @@ impl Record {
 
     /// Counts a request that spent nothing: about once a minute the counts become one line, with
     /// a few samples. `claimed_key` is what the request claims; nothing is proven by it.
-    pub fn count(&self, reason: &'static str, id: &str, client: IpAddr, claimed_key: Option<&str>) {
+    pub fn count(&self, reason: &'static str, id: &str, client: Option<IpAddr>, claimed_key: Option<&str>) {
         if let Some(writer) = &self.writer {
             writer.counted().add(reason, id, client, claimed_key, &self.clock);
         }
@@ -268,7 +268,7 @@ impl Record {
             "account": entry.account,
             "member": entry.member,
             "role": entry.role,
-            "client": entry.client.to_string(),
+            "client": entry.client.map(|client| client.to_string()),
             "route": entry.route,
             "segment": entry.segment,
             "creator": entry.creator,

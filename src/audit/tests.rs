@@ -15,7 +15,7 @@ fn entry(id: &str) -> Entry {
         account: "account-1".into(),
         member: "member-1".into(),
         role: Some("MEMBER"),
-        client: IpAddr::from([127, 0, 0, 1]),
+        client: Some(IpAddr::from([127, 0, 0, 1])),
         route: Some("/s/{id}".into()),
         segment: Some("S\n1".into()),
         creator: None,
@@ -166,7 +166,7 @@ fn once_a_minute_what_was_counted_is_a_line_and_once_a_day_there_is_a_new_file()
             what()
         })
     };
-    record.count("unknown_key", "1", IpAddr::from([127, 0, 0, 1]), None);
+    record.count("unknown_key", "1", Some(IpAddr::from([127, 0, 0, 1])), None);
     hands.advance(Duration::from_secs(61));
     assert!(until(&|| counted() == 1));
     hands.advance(Duration::from_secs(61));

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{load, report};
+use crate::clock::Clock;
 use crate::serve;
 
 #[derive(Args)]
@@ -25,6 +26,10 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Ok(directory) => directory,
         Err(faults) => return report(&faults),
     };
+    match serve::certificates(&config, Clock::system().now()) {
+        Ok(warnings) => warnings.iter().for_each(|warning| eprintln!("warning: {warning}")),
+        Err(faults) => return report(&faults),
+    }
     for warning in &config.warnings {
         eprintln!("warning: {warning}");
     }

@@ -13,7 +13,7 @@ use crate::policy::Budget;
 pub struct Fault {
     file: PathBuf,
     line: Option<usize>,
-    key: String,
+    pub(super) key: String,
     message: String,
 }
 
@@ -140,6 +140,11 @@ impl<'s> Section<'s> {
     /// Whether a key is there at all.
     pub(super) fn has(&self, name: &str) -> bool {
         self.table.contains_key(name)
+    }
+
+    /// A key that may be there, whoever took it.
+    pub(super) fn known(&mut self, name: &'static str) {
+        self.known.push(name);
     }
 
     /// Where a key stands.
@@ -302,7 +307,12 @@ impl<'s> Section<'s> {
     }
 
     /// At least one text.
-    pub(super) fn texts(&mut self, source: &mut Source<'s>, name: &'static str, expected: &str) -> Option<Vec<String>> {
+    pub(super) fn some_texts(
+        &mut self,
+        source: &mut Source<'s>,
+        name: &'static str,
+        expected: &str,
+    ) -> Option<Vec<String>> {
         self.setting(source, name, None, expected, |_, _, _, value| {
             let DeValue::Array(array) = value else { return Some(Err(String::new())) };
             let texts: Option<Vec<String>> =
@@ -335,10 +345,6 @@ impl<'s> Section<'s> {
     pub(super) fn address(&mut self, source: &mut Source<'s>, name: &'static str) -> Option<SocketAddr> {
         let at = self.at(name);
         let text = self.text(source, name, "an address such as \"127.0.0.1:8080\"")?;
-        if text.starts_with("unix:") {
-            source.fault_at(at, &self.key(name), "Unix sockets are not in this build yet; use an address and port");
-            return None;
-        }
         match text.parse() {
             Ok(address) => Some(address),
             Err(_) => {

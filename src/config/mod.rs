@@ -8,6 +8,7 @@
 
 mod document;
 mod keys;
+mod listener;
 mod read;
 mod redis;
 mod safeguard;
@@ -25,10 +26,10 @@ pub use self::redis::{Hidden, OnFailover, Redis};
 pub use self::safeguard::{Automations, Safeguards, control_socket};
 pub use document::{Fault, Setting};
 pub use keys::KeyEntry;
+pub use listener::{Address, Certificate, ClientAuth, Listener, ListenerTls, TrustedProxy, tls_fault};
 
 /// What only a restart changes: settings whose key begins with one of these.
 pub const NEEDS_RESTART: &[&str] = &[
-    "listener.",
     "admin.",
     "runtime.",
     "replay.",
@@ -48,7 +49,7 @@ pub struct Config {
     /// The file it came from.
     pub file: PathBuf,
     /// Where requests are taken.
-    pub listener: SocketAddr,
+    pub listeners: Vec<Listener>,
     /// Where live, ready and metrics are.
     pub admin: Option<SocketAddr>,
     /// Shared parts without which the process is not ready.
@@ -242,6 +243,7 @@ pub enum Sync {
 #[allow(missing_docs, reason = "the names are the contract's")]
 pub struct Limits {
     pub max_connections: usize,
+    pub max_connections_per_client: usize,
     pub max_in_flight: usize,
     pub max_in_flight_per_key: usize,
     pub failed_signatures_per_client: Budget,
@@ -400,6 +402,49 @@ danger_no_record = true
             ("zero window", with("[authentication]\nwindow_past = \"0s\"\n"), KEY, &["too short"]),
             ("no listener", but("[[listener]]\naddress = \"127.0.0.1:0\"", ""), KEY, &["listener: is missing"]),
             ("no port", but("127.0.0.1:0", "localhost"), KEY, &["c.toml:3: listener.address", "no address"]),
+            (
+                "a Unix socket",
+                but("127.0.0.1:0\"", "unix:gate.sock\"\nmode = \"0600\"\ntrusted_proxies = [\"unix\"]"),
+                KEY,
+                &[],
+            ),
+            ("a socket nowhere", but("127.0.0.1:0", "unix:"), KEY, &["c.toml:3: listener.address", "names no path"]),
+            ("a long path", but("127.0.0.1:0", &format!("unix:/{}", "x".repeat(90))), KEY, &["too long for a socket"]),
+            (
+                "no mode",
+                but("127.0.0.1:0\"", "unix:s\"\nmode = \"0999\""),
+                KEY,
+                &["c.toml:4: listener.mode", "\"0660\""],
+            ),
+            ("a port's mode", but(":0\"", ":0\"\nmode = \"0600\""), KEY, &["c.toml:4: listener.mode", "leave it out"]),
+            ("two ports", format!("{SOUND}[[listener]]\naddress = \"127.0.0.1:0\"\n"), KEY, &[]),
+            (
+                "one port twice",
+                format!("{}[[listener]]\naddress = \"127.0.0.1:80\"\n", but(":0", ":80")),
+                KEY,
+                &["c.toml:13: listener.address", "is there twice"],
+            ),
+            (
+                "PROXY now and then",
+                but(":0\"", ":0\"\nproxy_protocol = \"optional\""),
+                KEY,
+                &["listener.proxy_protocol", "\"off\" or \"required\""],
+            ),
+            ("proxies", but(":0\"", ":0\"\ntrusted_proxies = [\"10.0.0.0/8\", \"fd00::1\"]"), KEY, &[]),
+            (
+                "a network with more bits than its length",
+                but(":0\"", ":0\"\ntrusted_proxies = [\"10.0.0.1/8\"]"),
+                KEY,
+                &["c.toml:4: listener.trusted_proxies", "10.0.0.1/8", "beyond the length"],
+            ),
+            ("proxies as text", but(":0\"", ":0\"\ntrusted_proxies = \"10.0.0.0/8\""), KEY, &["not a list of texts"]),
+            ("a port's socket", but(":0\"", ":0\"\ntrusted_proxies = [\"unix\"]"), KEY, &["the listener is none"]),
+            (
+                "unknown TLS",
+                but(":0\"", ":0\"\n[listener.tls]\ncertificate = []"),
+                KEY,
+                &["did you mean `certificates`"],
+            ),
             ("no store", but("[replay.memory]", ""), KEY, &["replay: no store"]),
             ("journal", but("[replay.memory]", "[replay.journal]\npath = \"x\"\nsync = \"each\""), KEY, &[]),
             (
@@ -616,6 +661,8 @@ danger_no_record = true
         let new = load(&format!("{SOUND}[limits]\nmax_in_flight = 5\nmax_body_bytes = 10\n"));
         // The share of a key follows from the whole.
         assert_eq!(old.needs_restart(&new), ["limits.max_in_flight", "limits.max_in_flight_per_key"]);
+        let elsewhere = load(&SOUND.replace(":0", ":1"));
+        assert_eq!(old.needs_restart(&elsewhere), [""; 0], "listeners come and go");
         assert_ne!(old.hash(), new.hash());
         assert_eq!(new.describe(false).lines().filter(|line| line.starts_with("limits.")).count(), 2);
     }

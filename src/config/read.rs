@@ -1,4 +1,3 @@
-use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::Path;
 use std::time::Duration;
@@ -7,8 +6,8 @@ use toml::de::DeValue;
 
 use super::document::{Fault, Section, Setting, Source, integer, quoted};
 use super::{
-    Audit, Authority, Config, JournalSync, Limits, Mode, Ownership, Places, Replay, Sync, Upstream, WhenNew, Workers,
-    keys,
+    Audit, Authority, Config, JournalSync, Limits, Listener, Mode, Ownership, Places, Replay, Sync, Upstream, WhenNew,
+    Workers, keys,
 };
 use crate::policy::{Budget, Passthrough, PassthroughError, Role, Route, Routes};
 use crate::replay::Window;
@@ -30,7 +29,7 @@ pub(super) fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) ->
 
     let modes = [("enforce", Mode::Enforce), ("observe", Mode::Observe)];
     let mode = root.word(s, "mode", &modes, modes[0]);
-    let listener = listener(&mut root, s);
+    let listeners = super::listener::listeners(&mut root, s);
     let mut ready_needs = Vec::new();
     let admin = root.has("admin").then(|| {
         let mut admin = root.section(s, "admin");
@@ -59,14 +58,14 @@ pub(super) fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) ->
         (all_keys, warnings) = (keys, key_warnings);
         faults.extend(key_faults);
     }
-    match (listener, replay, directory, ownership, upstream, audit) {
-        (Some(listener), Some(replay), Some(keys_file), Some(ownership), Some(upstream), Some(audit))
+    match (listeners, replay, directory, ownership, upstream, audit) {
+        (Some(listeners), Some(replay), Some(keys_file), Some(ownership), Some(upstream), Some(audit))
             if faults.is_empty() =>
         {
-            warnings.extend(warn_of_one_process(path, &replay, listener, environment));
+            warnings.extend(warn_of_one_process(path, &replay, &listeners, environment));
             Ok(Config {
                 file: path.into(),
-                listener,
+                listeners,
                 admin: admin.flatten(),
                 ready_needs,
                 workers,
@@ -90,26 +89,6 @@ pub(super) fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) ->
         }
         _ => Err(faults),
     }
-}
-
-fn listener<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> Option<SocketAddr> {
-    let there = root.has("listener");
-    let mut listeners = root.sections(s, "listener").into_iter();
-    let Some(mut listener) = listeners.next() else {
-        if !there {
-            s.fault_at(None, "listener", "is missing; expected [[listener]] with address = \"127.0.0.1:8080\"");
-        }
-        return None;
-    };
-    if let Some(second) = listeners.next() {
-        s.fault_at(Some(second.at), "listener", "a second one is not in this build yet; keep one [[listener]]");
-    }
-    for name in ["proxy_protocol", "trusted_proxies", "tls", "mode"] {
-        listener.not_yet(s, name, "leave it out");
-    }
-    let address = listener.address(s, "address");
-    listener.finish(s);
-    address
 }
 
 fn workers<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> Workers {
@@ -227,7 +206,7 @@ fn journal_sync<'s>(journal: &mut Section<'s>, s: &mut Source<'s>) -> JournalSyn
 fn warn_of_one_process(
     file: &Path,
     replay: &Replay,
-    listener: SocketAddr,
+    listeners: &[Listener],
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Option<Fault> {
     let key = match replay {
@@ -237,8 +216,8 @@ fn warn_of_one_process(
     };
     let why = if environment("KUBERNETES_SERVICE_HOST").is_some() {
         "this is a Kubernetes pod, of which there may be several"
-    } else if !listener.ip().is_loopback() {
-        "the listener is not loopback, and there may be several gateways"
+    } else if listeners.iter().any(|listener| !listener.address.is_local()) {
+        "a listener is not loopback, and there may be several gateways"
     } else {
         return None;
     };
@@ -402,9 +381,12 @@ fn share_of_one_key(max_in_flight: usize) -> usize {
 
 fn limits<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> Limits {
     let mut section = root.section(s, "limits");
+    let max_connections = section.count(s, "max_connections", 10_000);
     let max_in_flight = section.count(s, "max_in_flight", 1_024);
     let limits = Limits {
-        max_connections: section.count(s, "max_connections", 10_000),
+        max_connections,
+        // A quarter: so many clients it takes at least to have them all.
+        max_connections_per_client: section.count(s, "max_connections_per_client", (max_connections / 4).max(1)),
         max_in_flight,
         max_in_flight_per_key: section.count(s, "max_in_flight_per_key", share_of_one_key(max_in_flight)),
         failed_signatures_per_client: section.budget(s, "failed_signatures_per_client", FAILED_SIGNATURES),
@@ -429,8 +411,8 @@ fn passthrough<'s>(root: &mut Section<'s>, s: &mut Source<'s>, routes: &Routes) 
     }
     let mut section = root.section(s, "passthrough");
     let (at_methods, at_prefixes) = (section.at("methods"), section.at("prefixes"));
-    let methods = section.texts(s, "methods", "a list of methods such as [\"GET\", \"POST\"]");
-    let prefixes = section.texts(s, "prefixes", "a list of path prefixes such as [\"/crm-core/\"]");
+    let methods = section.some_texts(s, "methods", "a list of methods such as [\"GET\", \"POST\"]");
+    let prefixes = section.some_texts(s, "prefixes", "a list of path prefixes such as [\"/crm-core/\"]");
     section.finish(s);
     let (Some(methods), Some(prefixes)) = (methods, prefixes) else { return Passthrough::default() };
     Passthrough::new(methods, prefixes, routes).unwrap_or_else(|error| {

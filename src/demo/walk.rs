@@ -68,7 +68,7 @@ impl Demo {
     }
 
     fn address(&self) -> SocketAddr {
-        self.gateway.as_ref().map_or(([127, 0, 0, 1], 0).into(), Gateway::address)
+        self.gateway.as_ref().and_then(Gateway::address).unwrap_or_else(|| ([127, 0, 0, 1], 0).into())
     }
 
     /// The walk. Returns whether every answer was what the table says.

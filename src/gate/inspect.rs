@@ -2,13 +2,14 @@
 //! routes or data.
 
 use std::marker::PhantomData;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
+use http::uri::Authority;
+use http::{Method, Version};
 
-use super::{Gate, Generation, Limits, Observation, Received};
+use super::{Client, Gate, Generation, Limits, Observation, Received};
 use crate::refusal::Refused;
 use crate::upstream::Upstream;
 
@@ -27,7 +28,7 @@ impl<B> Inspect<B> {
 pub struct Head<B> {
     parts: Parts,
     body: B,
-    client: IpAddr,
+    client: Client,
     generation: Arc<Generation>,
     worker: usize,
 }
@@ -37,16 +38,16 @@ impl<B: Send> Gate<Received<B>> for Inspect<B> {
     type Refusal = Refused;
 
     async fn decide(&self, received: Received<B>, _: &mut Observation) -> Result<Head<B>, Refused> {
-        let Received { request, peer, generation, worker } = received;
-        let (parts, body) = request.into_parts();
+        let Received { request, client, generation, worker } = received;
+        let (mut parts, body) = request.into_parts();
         judge(&parts, &generation.limits)?;
-        // An IPv4 client of a dual-stack socket is an IPv4 client.
-        Ok(Head { parts, body, client: peer.ip().to_canonical(), generation, worker })
+        name_host(&mut parts)?;
+        Ok(Head { parts, body, client, generation, worker })
     }
 }
 
 fn judge(parts: &Parts, limits: &Limits) -> Result<(), Refused> {
-    let Parts { uri, headers, .. } = parts;
+    let Parts { method, uri, headers, .. } = parts;
     let target = uri.path_and_query().map_or(0, |p| p.as_str().len()) + uri.authority().map_or(0, |a| a.as_str().len());
     if target > limits.max_target_bytes {
         return Err(Refused::TargetTooLong);
@@ -56,13 +57,10 @@ fn judge(parts: &Parts, limits: &Limits) -> Result<(), Refused> {
     if size > limits.max_header_bytes {
         return Err(Refused::HeadersTooLarge);
     }
-    let mut hosts = headers.get_all(HOST).iter();
-    let (Some(host), None) = (hosts.next(), hosts.next()) else {
-        return Err(Refused::MalformedRequest("There must be exactly one Host."));
-    };
-    if uri.authority().is_some_and(|authority| !authority.as_str().as_bytes().eq_ignore_ascii_case(host.as_bytes())) {
-        return Err(Refused::MalformedRequest("The request target and Host name different hosts."));
+    if *method == Method::CONNECT {
+        return Err(Refused::MalformedRequest("There are no tunnels here."));
     }
+    judge_host(parts)?;
     judge_framing(headers)?;
     let mut expectations = headers.get_all(EXPECT).iter();
     if !expectations.all(|e| e.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
@@ -70,6 +68,37 @@ fn judge(parts: &Parts, limits: &Limits) -> Result<(), Refused> {
     }
     if uri.query().is_some_and(overrides_method) {
         return Err(Refused::MalformedRequest("The query must not name another method."));
+    }
+    Ok(())
+}
+
+/// One host, and no doubt which. In HTTP/2 it is the `:authority`, beside which a `Host` may say the
+/// same.
+fn judge_host(parts: &Parts) -> Result<(), Refused> {
+    let mut hosts = parts.headers.get_all(HOST).iter();
+    let (host, second) = (hosts.next(), hosts.next());
+    let authority = parts.uri.authority().map(Authority::as_str);
+    match (host, authority) {
+        _ if second.is_some() => Err(Refused::MalformedRequest("There must be exactly one Host.")),
+        (_, None) if parts.version == Version::HTTP_2 => Err(Refused::MalformedRequest("There must be an :authority.")),
+        (_, Some(authority)) if parts.version == Version::HTTP_2 && authority.contains('@') => {
+            Err(Refused::MalformedRequest("The :authority must be a host."))
+        }
+        (None, Some(_)) if parts.version == Version::HTTP_2 => Ok(()),
+        (None, _) => Err(Refused::MalformedRequest("There must be exactly one Host.")),
+        (Some(host), Some(authority)) if !authority.as_bytes().eq_ignore_ascii_case(host.as_bytes()) => {
+            Err(Refused::MalformedRequest("The request target and Host name different hosts."))
+        }
+        (Some(_), _) => Ok(()),
+    }
+}
+
+/// Whatever the HTTP, the host is in `Host` from here on.
+fn name_host(parts: &mut Parts) -> Result<(), Refused> {
+    if let (Some(authority), false) = (parts.uri.authority(), parts.headers.contains_key(HOST)) {
+        let host = HeaderValue::from_str(authority.as_str());
+        let host = host.map_err(|_| Refused::MalformedRequest("The :authority must be a host."))?;
+        parts.headers.insert(HOST, host);
     }
     Ok(())
 }
@@ -119,14 +148,8 @@ impl<B> Head<B> {
     }
 
     /// A head that nobody judged, for what goes upstream whatever the judgement.
-    pub(super) fn unjudged(
-        parts: Parts,
-        body: B,
-        peer: std::net::SocketAddr,
-        generation: Arc<Generation>,
-        worker: usize,
-    ) -> Self {
-        Self { parts, body, client: peer.ip().to_canonical(), generation, worker }
+    pub(super) fn unjudged(parts: Parts, body: B, client: Client, generation: Arc<Generation>, worker: usize) -> Self {
+        Self { parts, body, client, generation, worker }
     }
 
     /// The head as it was read.
@@ -159,8 +182,8 @@ impl<B> Head<B> {
         self.parts.headers.get(HOST)
     }
 
-    /// The client's address.
-    pub fn client(&self) -> IpAddr {
+    /// Who sent it, as the listener judges.
+    pub fn client(&self) -> Client {
         self.client
     }
 
@@ -187,6 +210,39 @@ mod tests {
     use http::Request;
 
     use super::*;
+
+    #[test]
+    fn in_http_2_the_host_is_the_authority() {
+        for (uri, hosts, status) in [
+            ("http://gate/p", &[][..], None),
+            ("http://gate/p", &["gate"], None),
+            ("http://gate/p", &["GATE"], None),
+            ("http://gate:80/p", &["gate"], Some(400)),
+            ("http://gate/p", &["other"], Some(400)),
+            ("http://gate/p", &["gate", "gate"], Some(400)),
+            ("http://user@gate/p", &[], Some(400)),
+            ("/p", &["gate"], Some(400)),
+        ] {
+            let request = Request::delete(uri).version(Version::HTTP_2);
+            let request = hosts.iter().fold(request, |request, host| request.header(HOST, *host));
+            let (mut parts, ()) = request.body(()).unwrap().into_parts();
+            let refused = judge(&parts, &LIMITS).err();
+            assert_eq!(refused.map(|r| crate::refusal::Refusal::answer(&r).status), status, "{uri} {hosts:?}");
+            if status.is_none() {
+                name_host(&mut parts).unwrap();
+                assert!(parts.headers[HOST].as_bytes().eq_ignore_ascii_case(b"gate"));
+            }
+        }
+    }
+
+    #[test]
+    fn there_are_no_tunnels() {
+        for version in [Version::HTTP_11, Version::HTTP_2] {
+            let request = Request::connect("gate:80").version(version).header(HOST, "gate:80");
+            let (parts, ()) = request.body(()).unwrap().into_parts();
+            assert_eq!(judge(&parts, &LIMITS), Err(Refused::MalformedRequest("There are no tunnels here.")));
+        }
+    }
 
     const LIMITS: Limits = Limits {
         max_header_bytes: 256,

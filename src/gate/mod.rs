@@ -78,6 +78,7 @@
 mod admit;
 mod authenticate;
 mod authorize;
+mod client;
 mod commit;
 mod inspect;
 mod observe;
@@ -100,6 +101,7 @@ mod ways;
 pub use admit::{Admit, Admitted};
 pub use authenticate::{Authenticate, Authenticated};
 pub use authorize::{Authorize, Authorized};
+pub use client::Client;
 pub use commit::{Commit, Tasks};
 pub use inspect::{Head, Inspect};
 pub use observe::{Arrival, Observation, Observe, Observed, Received, RequestIds};

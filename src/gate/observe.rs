@@ -3,7 +3,6 @@ use std::convert::Infallible;
 use std::fmt::Write;
 use std::future::Future;
 use std::hash::BuildHasher;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +13,7 @@ use http::header::{HeaderName, HeaderValue};
 use http::{Request, Response};
 use tower::{Layer, Service};
 
-use super::{Entering, Generation, Process, RefusedRequest};
+use super::{Client, Entering, Generation, Process, RefusedRequest};
 use crate::audit;
 use crate::directory::Caller;
 use crate::policy::SegmentId;
@@ -28,14 +27,14 @@ pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-i
 pub struct Arrival<B> {
     /// The message.
     pub request: Request<B>,
-    /// Who sent it.
-    pub peer: SocketAddr,
+    /// Who sent it, as the listener judges.
+    pub client: Client,
 }
 
 /// A message with the generation it will be judged by.
 pub struct Received<B> {
     pub(super) request: Request<B>,
-    pub(super) peer: SocketAddr,
+    pub(super) client: Client,
     pub(super) generation: Arc<Generation>,
     pub(super) worker: usize,
 }
@@ -63,7 +62,7 @@ pub struct Observation {
     process: Arc<Process>,
     worker: usize,
     id: HeaderValue,
-    peer: SocketAddr,
+    client: Client,
     method: http::Method,
     path: Box<str>,
     started: Duration,
@@ -86,20 +85,14 @@ pub struct Observation {
 }
 
 impl Observation {
-    pub(super) fn new(
-        process: Arc<Process>,
-        worker: usize,
-        peer: SocketAddr,
-        method: http::Method,
-        path: &str,
-    ) -> Self {
+    pub(super) fn new(process: Arc<Process>, worker: usize, client: Client, method: http::Method, path: &str) -> Self {
         let started = process.clock.elapsed();
         // A path is long enough for the log long before it is too long for the limits.
         let path: String = path.chars().take(256).collect();
         Self {
             worker,
             id: process.request_ids.next(),
-            peer,
+            client,
             method,
             path: path.into(),
             started,
@@ -230,7 +223,7 @@ impl Observation {
             reason,
             api_key: self.claimed_key().map(Into::into),
             skew_seconds: self.skew_seconds,
-            client: self.peer.ip().to_canonical(),
+            client: self.client,
             method: self.method.clone(),
             path: self.path.clone(),
         };
@@ -246,7 +239,7 @@ impl Observation {
             account: caller.owner.account.to_string(),
             member: caller.owner.member.to_string(),
             role: caller.role.map(crate::policy::Role::as_str),
-            client: self.peer.ip().to_canonical(),
+            client: self.client.address,
             route: self.route.as_ref().map(|route| route.pattern().to_owned()),
             segment: self.segment.as_ref().map(|segment| segment.as_str().to_owned()),
             creator: self.creator.as_deref().map(str::to_owned),
@@ -271,8 +264,7 @@ impl Drop for Observation {
             (false, true) => self.refused_on_record(),
             (false, false) => {
                 let id = self.id.to_str().unwrap_or_default();
-                let client = self.peer.ip().to_canonical();
-                self.process.record.count(reason.as_str(), id, client, self.claimed_key());
+                self.process.record.count(reason.as_str(), id, self.client.address, self.claimed_key());
             }
         }
         if matches!(ended, Ended::Refused | Ended::Failed) {
@@ -284,7 +276,7 @@ impl Drop for Observation {
             request_id = self.id.to_str().unwrap_or_default(),
             outcome = ended.as_str(),
             reason = reason.as_str(),
-            client = %self.peer,
+            client = %self.client,
             method = self.method.as_str(),
             path = ?self.path,
             api_key,
@@ -364,12 +356,12 @@ where
     }
 
     fn call(&mut self, Entering { arrival, generation }: Entering<B>) -> Self::Future {
-        let Arrival { request, peer } = arrival;
+        let Arrival { request, client } = arrival;
         let (method, path) = (request.method().clone(), request.uri().path());
         let Observe { process, worker } = &self.observe;
-        let observation = Box::new(Observation::new(process.clone(), *worker, peer, method, path));
+        let observation = Box::new(Observation::new(process.clone(), *worker, client, method, path));
         let id = observation.id.clone();
-        let received = Received { request, peer, generation, worker: self.observe.worker };
+        let received = Received { request, client, generation, worker: self.observe.worker };
         let answer = self.inner.call(Observed { observation, request: received });
         Box::pin(async move {
             let mut answer = answer.await?;

@@ -53,8 +53,9 @@ where
     }
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        // Trailers are not data, and go no further.
-        let Ok(data) = frame.map_err(|error| broken(&error))?.into_data() else { continue };
+        // Fields behind the body were not there when the head was judged.
+        let data = frame.map_err(|error| broken(&error))?.into_data();
+        let data = data.map_err(|_| Refused::MalformedRequest("There must be no trailers."))?;
         if whole.len() + data.len() > limit {
             return Err(Refused::BodyTooLarge);
         }

@@ -1,9 +1,9 @@
 use std::collections::VecDeque;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
+use super::Client;
 use crate::refusal::Reason;
 
 /// How many are kept.
@@ -23,7 +23,7 @@ pub struct RefusedRequest {
     /// How many seconds its date was ahead of us.
     pub skew_seconds: Option<f64>,
     /// The client.
-    pub client: IpAddr,
+    pub client: Client,
     /// The method.
     pub method: http::Method,
     /// The path, up to its 256th character.
@@ -76,7 +76,7 @@ mod tests {
             reason: Reason::UnknownKey,
             api_key: None,
             skew_seconds: None,
-            client: [127, 0, 0, 1].into(),
+            client: Client { address: Some([127, 0, 0, 1].into()), https: false },
             method: http::Method::DELETE,
             path: "/".into(),
         };

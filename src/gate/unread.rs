@@ -1,10 +1,9 @@
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::{Method, Response};
 
 use super::observe::X_REQUEST_ID;
-use super::{Body, Observation, Process, own_answer};
+use super::{Body, Client, Observation, Process, own_answer};
 use crate::refusal::{Refusal, Refused};
 
 /// Whose list of refusals it is put on: all are read as one, and these are few.
@@ -14,7 +13,7 @@ const ANY_WORKER: usize = 0;
 /// other. `request` is method and target, where they are beyond doubt.
 pub fn refuse_unread(
     process: &Arc<Process>,
-    peer: SocketAddr,
+    client: Client,
     request: Option<(&[u8], &[u8])>,
     refused: Refused,
 ) -> Response<Body> {
@@ -23,7 +22,7 @@ pub fn refuse_unread(
     let method = Method::from_bytes(method).unwrap_or_default();
     let target = std::str::from_utf8(target).unwrap_or_default();
     let path = target.split(['?', '#']).next().unwrap_or_default();
-    let mut observation = Observation::new(process.clone(), ANY_WORKER, peer, method, path);
+    let mut observation = Observation::new(process.clone(), ANY_WORKER, client, method, path);
     observation.refused(&refused);
     let answer = refused.answer();
     observation.detail = Some(answer.message.to_owned());

@@ -70,13 +70,13 @@ where
             let generation = received.generation;
             let copy = Received {
                 request: Request::from_parts(parts.clone(), Declared::of(&body)),
-                peer: received.peer,
+                client: received.client,
                 generation: generation.clone(),
                 worker: received.worker,
             };
             let passes = generation.passes(parts.method.as_str(), parts.uri.path());
             let verdict = if passes { Reason::Ok } else { judge(&gates, copy, &mut observation).await };
-            let head = Head::unjudged(parts, body, received.peer, generation, received.worker);
+            let head = Head::unjudged(parts, body, received.client, generation, received.worker);
             inner.call(Observed { observation, request: Passing::watched(head, verdict) }).await
         })
     }

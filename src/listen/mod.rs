@@ -1,34 +1,66 @@
-//! Sockets: an address belongs to one gateway, and to all of its workers.
+//! From an address to a stream of HTTP: sockets, the PROXY protocol, TLS, and who sent it.
 //!
-//! Workers share a port by `SO_REUSEPORT`, which would let a second gateway share it too, and
-//! take a part of the requests, silently. So a [`Door`] first takes a lock named by the address
-//! (an abstract Unix socket: it lives in the same network namespace as the port, and goes with
-//! the process, however that ends), then tries the address alone, and only then opens it for
-//! sharing.
+//! 1. An address belongs to one gateway and to all of its workers: [`Entrance`].
+//! 2. A connection that was accepted is brought to where HTTP begins by [`greet`]: the PROXY
+//!    header where one is required, the TLS handshake, and which HTTP it is. All of it has a
+//!    deadline, and what fails has a [`Refused`].
+//! 3. What comes of it is one type, [`Io`], whatever is below: the stack is compiled once.
+//! 4. [`Peer`] says who sent a message: the address of the connection, unless a proxy that is
+//!    trusted tells of another.
+
+mod certificate;
+mod clients;
+mod door;
+mod greet;
+mod peer;
+mod proxy;
+mod stream;
+mod tls;
+mod unix;
+
+pub use clients::{Clients, Place};
+pub use door::Door;
+pub use greet::{Greeted, Http, Refused, Settings, greet};
+pub use peer::{Peer, Trusted};
+pub use stream::{Io, Raw, Stream};
+pub use tls::{CertificateFiles, ClientAuth, Tls, TlsError, TlsFiles};
+pub use unix::UnixDoor;
 
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 
-use socket2::{Domain, Protocol, Socket, Type};
+/// Where connections come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// An address and a port.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
 
-/// Connections that may wait to be accepted.
-const BACKLOG: i32 = 4096;
-
-/// An address that is ours.
-pub struct Door {
-    address: SocketAddr,
-    first: TcpListener,
-    _lock: UnixListener,
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// Why an address is not ours.
 #[derive(Debug)]
 pub struct ListenError {
-    address: SocketAddr,
+    address: String,
     error: io::Error,
+}
+
+impl ListenError {
+    fn new(address: impl fmt::Display, error: io::Error) -> Self {
+        Self { address: address.to_string(), error }
+    }
 }
 
 impl fmt::Display for ListenError {
@@ -48,80 +80,50 @@ impl fmt::Display for ListenError {
 
 impl std::error::Error for ListenError {}
 
-impl Door {
-    /// Takes an address for this process. Port 0 takes a free one.
+/// An address of either kind that is ours.
+pub enum Entrance {
+    /// TCP.
+    Tcp(Door),
+    /// A Unix socket.
+    Unix(UnixDoor),
+}
+
+/// What one worker accepts from.
+pub enum Listener {
+    /// TCP.
+    Tcp(TcpListener),
+    /// A Unix socket.
+    Unix(UnixListener),
+}
+
+impl Entrance {
+    /// Takes an address for this process; a Unix socket gets this mode.
     ///
     /// # Errors
     /// If somebody else has it.
-    pub fn open(address: SocketAddr) -> Result<Self, ListenError> {
-        let failed = |error| ListenError { address, error };
-        if address.port() == 0 {
-            // The kernel shares no port that it chooses by itself; giving it back to take it
-            // again would let somebody else have it.
-            let first = bind(address, true).map_err(failed)?;
-            let address = first.local_addr().map_err(failed)?;
-            return Ok(Self { address, first, _lock: lock(address).map_err(failed)? });
+    pub fn open(address: &Address, mode: u32) -> Result<Self, ListenError> {
+        match address {
+            Address::Tcp(address) => Door::open(*address).map(Self::Tcp),
+            Address::Unix(path) => UnixDoor::open(path, mode).map(Self::Unix),
         }
-        let lock = lock(address).map_err(failed)?;
-        bind(address, false).map_err(failed)?;
-        let first = bind(address, true).map_err(failed)?;
-        Ok(Self { address, first, _lock: lock })
     }
 
-    /// The address, with its port.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    /// The address; of a port that was free for the taking, the one that was taken.
+    pub fn address(&self) -> Address {
+        match self {
+            Self::Tcp(door) => Address::Tcp(door.address()),
+            Self::Unix(door) => Address::Unix(door.path().to_owned()),
+        }
     }
 
     /// A listener of its own for each worker.
     ///
     /// # Errors
     /// If there are no more descriptors, say.
-    pub fn listeners(&self, workers: usize) -> io::Result<Vec<TcpListener>> {
-        let further = (1..workers).map(|_| bind(self.address, true));
-        std::iter::once(self.first.try_clone()).chain(further).collect()
-    }
-}
-
-fn lock(address: SocketAddr) -> io::Result<UnixListener> {
-    UnixListener::bind_addr(&UnixAddr::from_abstract_name(format!("saltgate:{address}"))?)
-}
-
-fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(shared)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_that_a_gateway_is_about_to_open_is_its_own_already() {
-        let free = Door::open(([127, 0, 0, 1], 0).into()).unwrap().address();
-        // Between the lock and the port nobody listens yet, and the port alone would say so.
-        let about_to_open = lock(free).unwrap();
-        let second = Door::open(free).err().unwrap();
-        assert!(second.to_string().contains("is in use"), "{second}");
-        drop(about_to_open);
-        assert!(Door::open(free).is_ok());
-    }
-
-    #[test]
-    fn an_address_belongs_to_one_gateway_and_to_all_of_its_workers() {
-        let door = Door::open(([127, 0, 0, 1], 0).into()).unwrap();
-        assert_eq!(door.listeners(3).unwrap().len(), 3);
-        let second = Door::open(door.address()).err().unwrap();
-        assert!(second.to_string().contains("is in use"), "{second}");
-        let everywhere = Door::open(([0, 0, 0, 0], door.address().port()).into());
-        assert!(everywhere.is_err(), "a wildcard would share the port with the address");
-        let address = door.address();
-        drop(door);
-        assert!(Door::open(address).is_ok(), "the address is free again");
+    pub fn listeners(&self, workers: usize) -> io::Result<Vec<Listener>> {
+        Ok(match self {
+            Self::Tcp(door) => door.listeners(workers)?.into_iter().map(Listener::Tcp).collect(),
+            Self::Unix(door) => door.listeners(workers)?.into_iter().map(Listener::Unix).collect(),
+        })
     }
 }

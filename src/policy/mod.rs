@@ -10,11 +10,13 @@
 //! [`Route::judge`] is the whole decision; a [`Permit`] comes from nowhere else.
 
 mod budget;
+mod network;
 mod passthrough;
 mod role;
 mod route;
 
 pub use budget::Budget;
+pub use network::{Network, NetworkError};
 pub use passthrough::{Passthrough, PassthroughError};
 pub use role::Role;
 pub use route::{Found, Owner, Permit, Reach, Refusal, Route, RouteError, Routes, SegmentId};

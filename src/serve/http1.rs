@@ -1,21 +1,19 @@
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::Response;
+use http::header::{CONNECTION, HeaderMap, HeaderValue};
+use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
-use tower::Service;
 
-use crate::config::Config;
-use crate::gate::{Arrival, Body, Generation, Process, refuse_unread};
+use super::connection::{Connection, Limits, Stack, closing};
+use crate::gate::{Arrival, Body, Client, Generation, Process, refuse_unread};
+use crate::listen::Io;
 use crate::refusal::Refused;
 use crate::wire::{Fault, Keeper, Kind, Sizes, Times, Wire};
 
@@ -23,71 +21,85 @@ use crate::wire::{Fault, Keeper, Kind, Sizes, Times, Wire};
 /// much that is written.
 const MIN_ROOM: usize = 32 << 10;
 
-/// How connections that speak HTTP/1 are served.
-#[derive(Clone)]
-pub(super) struct Http1 {
-    process: Arc<Process>,
-    current: Arc<ArcSwap<Generation>>,
-    head: Duration,
-    write: Duration,
-    idle: Duration,
-}
-
-impl Http1 {
-    pub(super) fn new(config: &Config, process: Arc<Process>, current: Arc<ArcSwap<Generation>>) -> Self {
-        let limits = config.limits;
-        let (head, write, idle) = (limits.header_timeout, limits.write_timeout, limits.idle_timeout);
-        Self { process, current, head, write, idle }
-    }
-
-    /// Serves one connection to its end.
-    pub(super) async fn serve<T, S>(&self, stream: T, peer: SocketAddr, stack: S, mut closing: watch::Receiver<bool>)
-    where
-        T: AsyncRead + AsyncWrite + Unpin,
-        S: Service<Arrival<Incoming>, Response = Response<Body>, Error = Infallible> + Clone,
-    {
-        let limits = self.current.load().limits;
-        let room = limits.max_header_bytes.max(limits.max_target_bytes).max(MIN_ROOM);
-        let wire = Wire::new(stream, Watcher { http1: self.clone(), peer, room });
-        let service = service_fn(move |request| stack.clone().call(Arrival { request, peer }));
-        let mut connection = http1::Builder::new()
-            // What ends the stream where the wire refuses, and leaves what came before its answer.
-            .half_close(true)
-            // The wire owns all time.
-            .header_read_timeout(None)
-            .max_buf_size(2 * room + 1024)
-            .serve_connection(TokioIo::new(wire), service);
-        let ended = tokio::select! {
-            ended = &mut connection => Some(ended),
-            () = async { drop(closing.wait_for(|closing| *closing).await) } => None,
-        };
-        let ended = match ended {
-            Some(ended) => ended,
-            None => {
-                Pin::new(&mut connection).graceful_shutdown();
-                (&mut connection).await
+/// Serves a connection of HTTP/1 to its end.
+pub(super) async fn serve(io: Io, connection: Connection, stack: impl Stack, limits: &Limits) {
+    let Connection { peer, entry } = connection;
+    let closed = closing(&entry);
+    let sizes = limits.current.load().limits;
+    let room = sizes.max_header_bytes.max(sizes.max_target_bytes).max(MIN_ROOM);
+    // Whose fault it is that no request came of a message, only the connection can tell.
+    let watcher = Watcher::new(limits, peer.client_of(&HeaderMap::new()), room);
+    let peer = Arc::new(peer);
+    let service = {
+        let peer = peer.clone();
+        service_fn(move |request: Request<Incoming>| {
+            let client = peer.client_of(request.headers());
+            let answer = stack.clone().call(Arrival { request, client });
+            let entry = entry.clone();
+            async move {
+                let mut answer = answer.await?;
+                if entry.is_leaving() {
+                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(answer)
             }
-        };
-        match ended {
-            Ok(()) => connection.into_parts().io.into_inner().finish().await,
-            Err(error) => tracing::debug!(%error, client = %peer, "a connection ended early"),
+        })
+    };
+    let mut served = http1::Builder::new()
+        // What ends the stream where the wire refuses, and leaves what came before its answer.
+        .half_close(true)
+        // The wire owns all time.
+        .header_read_timeout(None)
+        .max_buf_size(2 * room + 1024)
+        .serve_connection(TokioIo::new(Wire::new(io, watcher)), service);
+    let ended = tokio::select! {
+        ended = &mut served => Some(ended),
+        () = closed => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            Pin::new(&mut served).graceful_shutdown();
+            (&mut served).await
         }
+    };
+    match ended {
+        Ok(()) => served.into_parts().io.into_inner().finish().await,
+        Err(error) => tracing::debug!(%error, client = ?peer.address(), "a connection ended early"),
     }
 }
 
 /// What the wire of one connection asks.
 struct Watcher {
-    http1: Http1,
-    peer: SocketAddr,
+    process: Arc<Process>,
+    current: Arc<ArcSwap<Generation>>,
+    client: Client,
+    head: Duration,
+    write: Duration,
+    idle: Duration,
     /// What hyper has room for on this connection, whatever a reload has raised since: with a head
     /// that is longer it would answer by itself.
     room: usize,
 }
 
+impl Watcher {
+    fn new(limits: &Limits, client: Client, room: usize) -> Self {
+        Self {
+            process: limits.process.clone(),
+            current: limits.current.clone(),
+            client,
+            head: limits.header_timeout,
+            write: limits.write_timeout,
+            idle: limits.idle_timeout,
+            room,
+        }
+    }
+}
+
 impl Keeper for Watcher {
     fn limits(&self) -> (Sizes, Times) {
-        let Http1 { head, write, idle, ref current, .. } = self.http1;
-        let limits = current.load().limits;
+        let Self { head, write, idle, .. } = *self;
+        let limits = self.current.load().limits;
         let sizes = Sizes {
             max_header_bytes: limits.max_header_bytes.min(self.room),
             max_target_bytes: limits.max_target_bytes.min(self.room),
@@ -102,7 +114,7 @@ impl Keeper for Watcher {
             Kind::HeadersTooLarge => Refused::HeadersTooLarge,
             Kind::TooSlow => Refused::HeadTooSlow,
         };
-        written(refuse_unread(&self.http1.process, self.peer, request, refused))
+        written(refuse_unread(&self.process, self.client, request, refused))
     }
 }
 

@@ -5,10 +5,14 @@ mod assemble;
 mod connection;
 mod control;
 mod descriptors;
+mod entries;
+mod frames;
 mod http1;
+mod http2;
 mod workers;
 
 pub use assemble::{directory, ownership, record_settings, upstream_settings};
+pub use entries::certificates;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -17,12 +21,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
 
+use self::entries::{Entries, Phase};
 use crate::clock::{Clock, JumpWatch};
 use crate::config::{Config, Fault, Replay};
 use crate::gate::{Generation, Process};
-use crate::listen::{Door, ListenError};
+use crate::listen::{Address, Door, ListenError};
 use crate::telemetry::Metrics;
 
 /// Why a gateway does not start.
@@ -57,10 +61,8 @@ pub struct Gateway {
     current: Arc<ArcSwap<Generation>>,
     config: Config,
     workers: workers::Workers,
-    door: Door,
+    entries: Arc<Entries>,
     admin: Option<SocketAddr>,
-    /// True once nothing more is to be accepted.
-    closing: watch::Sender<bool>,
     admin_worker: Option<admin::Admin>,
     control: Option<control::Control>,
 }
@@ -75,7 +77,8 @@ impl Gateway {
         let workers = workers::count(config.workers);
         // What can be wrong is found before anything is opened: a faulty file takes no port.
         let generation = assemble::generation(&mut config, workers, &clock).map_err(StartError::Config)?;
-        let door = Door::open(config.listener).map_err(|error| StartError::Listen("listener.address", error))?;
+        let entries = Arc::new(Entries::new(&config, workers));
+        let listeners = entries.plan(&config)?;
         let admin = config.admin.map(Door::open).transpose();
         let admin = admin.map_err(|error| StartError::Listen("admin.address", error))?;
         let control = config.safeguards.socket.as_deref().map(control::ControlDoor::open).transpose();
@@ -86,12 +89,11 @@ impl Gateway {
         metrics.reloaded(Some(&config.hash()));
 
         descriptors::make_room(&config.limits);
-        let (closing, closed) = watch::channel(false);
         let failed = |error: std::io::Error| StartError::Other(format!("workers cannot be started: {error}"));
-        let listeners = door.listeners(workers).map_err(failed)?;
         let limits = connection::Limits::new(&config, &process, &current);
-        let workers =
-            workers::start(config.workers, listeners, &process, &current, &limits, &closed).map_err(failed)?;
+        let workers = workers::start(config.workers, workers, &entries, &process, &current, &limits).map_err(failed)?;
+        entries.carry_out(listeners, |worker, order| workers.order(worker, order));
+        entries.tell_expiries(&metrics);
         let (admin, admin_worker) = match admin {
             None => (None, None),
             Some(door) => {
@@ -102,12 +104,20 @@ impl Gateway {
         let keys_file = config.keys_file.clone();
         let control = control.map(|door| control::start(door, &process, &current, keys_file)).transpose();
         let control = control.map_err(failed)?;
-        Ok(Self { process, current, config, workers, door, admin, closing, admin_worker, control })
+        Ok(Self { process, current, config, workers, entries, admin, admin_worker, control })
     }
 
-    /// Where requests are taken.
-    pub fn address(&self) -> SocketAddr {
-        self.door.address()
+    /// Where requests are taken, in the order of the configuration at the start.
+    pub fn addresses(&self) -> Vec<Address> {
+        self.entries.addresses()
+    }
+
+    /// The first TCP address of those, if there is one.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.addresses().into_iter().find_map(|address| match address {
+            Address::Tcp(address) => Some(address),
+            Address::Unix(_) => None,
+        })
     }
 
     /// Where live, ready and metrics are.
@@ -133,9 +143,17 @@ impl Gateway {
             }
             let mut generation = assemble::generation(&mut config, self.workers.len(), &self.process.clock)?;
             generation.directory = generation.directory.after(&self.current.load().directory);
+            // The last that can go wrong: from here on all of it is taken.
+            let listeners = self.entries.plan(&config).map_err(|error| match error {
+                StartError::Config(faults) => faults,
+                StartError::Listen(key, error) => vec![Fault::new(&config.file, None, key, error.to_string())],
+                StartError::Other(what) => vec![Fault::new(&config.file, None, "listener", what)],
+            })?;
             let needs_restart = self.config.needs_restart(&config);
             self.process.metrics.reloaded(Some(&config.hash()));
             self.current.store(Arc::new(generation));
+            self.entries.carry_out(listeners, |worker, order| self.workers.order(worker, order));
+            self.entries.tell_expiries(&self.process.metrics);
             self.config = config;
             Ok(needs_restart)
         });
@@ -155,18 +173,21 @@ impl Gateway {
         &self.config.file
     }
 
-    /// Ends the gateway: `/ready` says so first, then nothing more is accepted, and what is in
+    /// Ends the gateway. `/ready` says so first, and for `drain_delay` connections are accepted and
+    /// every answer tells its client to go elsewhere; then nothing more is accepted, and what is in
     /// flight has `drain_timeout` to finish. Returns whether all of it did.
     pub fn drain(self) -> bool {
-        let Self { process, workers, closing, config, admin_worker, control, door, .. } = self;
+        let Self { process, workers, entries, config, admin_worker, control, .. } = self;
         process.draining.store(true, Ordering::Relaxed);
-        std::thread::sleep(config.limits.drain_delay);
-        // Nobody listens any more only if every worker is gone already.
-        let _ = closing.send(true);
+        if !config.limits.drain_delay.is_zero() {
+            entries.advance(Phase::Announcing);
+            std::thread::sleep(config.limits.drain_delay);
+        }
+        entries.close();
+        entries.advance(Phase::Closing);
         let finished = workers.join(config.limits.drain_timeout);
         drop(admin_worker);
         drop(control);
-        drop(door);
         finished
     }
 }
@@ -175,7 +196,7 @@ impl Gateway {
 const TICK: Duration = Duration::from_secs(1);
 
 /// The work that no request does.
-async fn housekeeping(process: Arc<Process>, current: Arc<ArcSwap<Generation>>) {
+async fn housekeeping(process: Arc<Process>, current: Arc<ArcSwap<Generation>>, entries: Arc<Entries>) {
     let mut ticks = tokio::time::interval(TICK);
     let mut clock = JumpWatch::new(process.clock.clone());
     loop {
@@ -184,6 +205,11 @@ async fn housekeeping(process: Arc<Process>, current: Arc<ArcSwap<Generation>>) 
         process.salts.forget();
         process.takings.forget(current.load().budgets, process.clock.elapsed());
         refresh(&process);
+        if entries.have_tls() {
+            // Files may be slow, and this is a worker.
+            let (entries, metrics) = (entries.clone(), process.metrics.clone());
+            drop(tokio::task::spawn_blocking(move || entries.look_at_files(&metrics)).await);
+        }
         current.load().upstreams.iter().for_each(crate::upstream::Upstream::sweep);
     }
 }

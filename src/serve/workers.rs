@@ -1,19 +1,20 @@
 use std::io;
-use std::net::TcpListener;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::watch;
+use tokio::sync::{mpsc as orders, watch};
+use tokio::task::JoinSet;
 
 use super::connection::{self, Limits};
+use super::entries::{Entries, Order};
 use crate::config;
 use crate::gate::{Generation, Process};
 use crate::stack::stack;
 
-/// The threads that serve. A worker is a listener of its own on the shared port, a stack, and its
+/// The threads that serve. A worker is a listener of its own on each shared port, a stack, and its
 /// own connections upstream.
 ///
 /// This is the one place where it is chosen how workers are run: each on a runtime of its own,
@@ -21,6 +22,8 @@ use crate::stack::stack;
 /// requests over all cores (`shared`), for a machine whose cores do much besides.
 pub(super) struct Workers {
     threads: Vec<JoinHandle<()>>,
+    /// What each is told to accept from; without it there is nothing more to come.
+    orders: Vec<orders::UnboundedSender<Order>>,
     /// Each worker says when it is done; a worker that is not has until then.
     done: mpsc::Receiver<()>,
     give_up: watch::Sender<bool>,
@@ -42,30 +45,36 @@ fn runtime(workers: config::Workers) -> io::Result<Runtime> {
     }
 }
 
-/// Starts a worker per listener. The first does the housekeeping.
+/// Starts so many workers. The first does the housekeeping.
 pub(super) fn start(
     kind: config::Workers,
-    listeners: Vec<TcpListener>,
+    count: usize,
+    entries: &Arc<Entries>,
     process: &Arc<Process>,
     current: &Arc<ArcSwap<Generation>>,
     limits: &Limits,
-    closing: &watch::Receiver<bool>,
 ) -> io::Result<Workers> {
     let (done, all_done) = mpsc::channel();
     let (give_up, given_up) = watch::channel(false);
-    let threads = listeners.into_iter().enumerate().map(|(worker, listener)| {
+    let (orders, to_come): (Vec<_>, Vec<_>) = (0..count).map(|_| orders::unbounded_channel()).unzip();
+    let threads = to_come.into_iter().enumerate().map(|(worker, mut to_come)| {
         let runtime = runtime(kind)?;
-        let (process, current, limits) = (process.clone(), current.clone(), limits.clone());
-        let (closing, mut given_up, done) = (closing.clone(), given_up.clone(), done.clone());
+        let (process, current, limits, entries) = (process.clone(), current.clone(), limits.clone(), entries.clone());
+        let (mut given_up, done) = (given_up.clone(), done.clone());
         std::thread::Builder::new().name(format!("worker-{worker}")).spawn(move || {
             let _done = done;
             let work = async move {
                 if worker == 0 {
-                    tokio::spawn(super::housekeeping(process.clone(), current.clone()));
+                    tokio::spawn(super::housekeeping(process.clone(), current.clone(), entries));
                 }
                 let stack = stack(&process, &current, worker);
                 let work = async {
-                    connection::accept(listener, stack, limits, closing).await;
+                    let mut accepting = JoinSet::new();
+                    while let Some(order) = to_come.recv().await {
+                        accepting.spawn(connection::accept(order, stack.clone(), limits.clone()));
+                        while accepting.try_join_next().is_some() {}
+                    }
+                    while accepting.join_next().await.is_some() {}
                     process.tasks.ended().await;
                 };
                 tokio::select! {
@@ -79,7 +88,7 @@ pub(super) fn start(
         })
     });
     let threads = threads.collect::<io::Result<_>>()?;
-    Ok(Workers { threads, done: all_done, give_up })
+    Ok(Workers { threads, orders, done: all_done, give_up })
 }
 
 impl Workers {
@@ -87,9 +96,18 @@ impl Workers {
         self.threads.len()
     }
 
+    /// Has a worker accept from a listener besides.
+    pub(super) fn order(&self, worker: usize, order: Order) {
+        // A worker that is gone has panicked; the others serve.
+        if let Some(orders) = self.orders.get(worker) {
+            let _ = orders.send(order);
+        }
+    }
+
     /// Waits for all workers for so long; then ends them. Returns whether all ended by
     /// themselves.
     pub(super) fn join(self, limit: Duration) -> bool {
+        drop(self.orders);
         // Nothing is ever sent: the channel closes when the last worker is gone.
         let finished = self.done.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Disconnected);
         let _ = self.give_up.send(true);

@@ -1,5 +1,5 @@
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -82,6 +82,19 @@ pub struct Metrics {
     config_info: IntGaugeVec,
     log_dropped: IntCounter,
     clock_jumps: IntCounter,
+    connections: IntGauge,
+    connections_refused: IntCounterVec,
+    certificate_expires: IntGaugeVec,
+    certificates_success: IntGauge,
+}
+
+/// A connection that is open; dropping it is its end.
+pub struct OpenConnection(IntGauge);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 impl Metrics {
@@ -135,6 +148,14 @@ impl Metrics {
         let clock_jumps =
             IntCounter::new("saltgate_clock_jumps_total", "Times the wall clock was set by more than a minute.")?;
         registry.register(Box::new(clock_jumps.clone()))?;
+        let connections_refused = IntCounterVec::new(
+            Opts::new("saltgate_connections_refused_total", "Connections that were closed for what came on them."),
+            &["reason"],
+        )?;
+        registry.register(Box::new(connections_refused.clone()))?;
+        let certificates_success =
+            gauge("saltgate_certificates_last_reload_success", "Whether the last change of certificates was taken.")?;
+        certificates_success.set(1);
         let build = labelled("saltgate_build_info", "The version of this build.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Ok(Self {
@@ -163,6 +184,14 @@ impl Metrics {
             config_info: labelled("saltgate_config_info", "The configuration in force.", &["hash"])?,
             log_dropped,
             clock_jumps,
+            connections: gauge("saltgate_connections", "Connections that are open.")?,
+            connections_refused,
+            certificate_expires: labelled(
+                "saltgate_certificate_expires_timestamp_seconds",
+                "When a certificate expires, in seconds since 1970.",
+                &["name"],
+            )?,
+            certificates_success,
             registry,
         })
     }
@@ -209,6 +238,31 @@ impl Metrics {
             self.config_info.reset();
             self.config_info.with_label_values(&[hash]).set(1);
         }
+    }
+
+    /// A connection was accepted.
+    pub fn connection(&self) -> OpenConnection {
+        self.connections.inc();
+        OpenConnection(self.connections.clone())
+    }
+
+    /// A connection was closed for what came on it, or did not come.
+    pub fn connection_refused(&self, reason: &'static str) {
+        self.connections_refused.with_label_values(&[reason]).inc();
+    }
+
+    /// The certificates in force, by name, and when each expires.
+    pub fn certificates(&self, expiries: impl Iterator<Item = (String, SystemTime)>) {
+        self.certificate_expires.reset();
+        for (name, expires) in expiries {
+            let seconds = expires.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+            self.certificate_expires.with_label_values(&[&name]).set(i64::try_from(seconds).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Certificates changed, and were taken or were at fault.
+    pub fn certificates_taken(&self, taken: bool) {
+        self.certificates_success.set(taken.into());
     }
 
     /// The wall clock was set by more than a minute.

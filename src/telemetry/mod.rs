@@ -5,4 +5,4 @@ mod logs;
 mod metrics;
 
 pub use logs::{Logs, start as start_logs};
-pub use metrics::{Ended, Metrics, Stage};
+pub use metrics::{Ended, Metrics, OpenConnection, Stage};

@@ -123,9 +123,10 @@ pub fn set_identity(headers: &mut HeaderMap, identity: &Identity<'_>) -> Result<
     identity.creator.map_or(Ok(()), |creator| set("x-saltgate-creator", creator))
 }
 
-/// Says where the request came from.
-pub fn set_forwarded(headers: &mut HeaderMap, client: IpAddr, proto: &'static str, host: Option<&HeaderValue>) {
-    if let Ok(client) = HeaderValue::try_from(client.to_string()) {
+/// Says where the request came from. A client without an address, as one on a Unix socket is, has
+/// no `X-Forwarded-For`: none is truer than one made up.
+pub fn set_forwarded(headers: &mut HeaderMap, client: Option<IpAddr>, proto: &'static str, host: Option<&HeaderValue>) {
+    if let Some(Ok(client)) = client.map(|client| HeaderValue::try_from(client.to_string())) {
         headers.insert(HeaderName::from_static("x-forwarded-for"), client);
     }
     headers.insert(HeaderName::from_static("x-forwarded-proto"), HeaderValue::from_static(proto));

@@ -9,7 +9,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("policy", &[]),
     ("refusal", &[]),
     ("replay", &["clock"]),
-    ("listen", &[]),
+    ("listen", &["gate", "policy"]),
     ("throttle", &["policy"]),
     ("directory", &["credential", "policy", "throttle"]),
     ("wire", &[]),
@@ -102,6 +102,7 @@ const HOMES: &[(&str, &str)] = &[
     ("clap", "cli"),
     ("moka", "throttle"),
     ("socket2", "listen"),
+    ("tokio_rustls", "listen upstream"),
     ("subtle", "credential directory"),
 ];
 

@@ -194,6 +194,13 @@ impl Files {
         std::fs::write(self.path(), config + more).unwrap();
     }
 
+    /// Has these listeners instead of the one there is.
+    pub fn listen(&self, listeners: &str) {
+        let text = std::fs::read_to_string(self.path()).unwrap();
+        let at = text.find("[admin]").unwrap();
+        std::fs::write(self.path(), format!("{listeners}\n{}", &text[at..])).unwrap();
+    }
+
     pub fn path(&self) -> PathBuf {
         self.dir.path().join("saltgate.toml")
     }
@@ -231,12 +238,19 @@ impl Gate {
         Self { files, gateway: Some(gateway) }
     }
 
+    /// By these files, however they were changed.
+    pub fn by(files: Files) -> Self {
+        let config = Config::load(&files.path()).unwrap();
+        let gateway = Gateway::start(config, Clock::system()).unwrap();
+        Self { files, gateway: Some(gateway) }
+    }
+
     pub fn gateway(&mut self) -> &mut Gateway {
         self.gateway.as_mut().unwrap()
     }
 
     pub fn address(&self) -> SocketAddr {
-        self.gateway.as_ref().unwrap().address()
+        self.gateway.as_ref().unwrap().address().unwrap()
     }
 
     pub fn admin(&self) -> SocketAddr {
@@ -249,6 +263,13 @@ impl Gate {
 
     pub fn metrics(&self) -> String {
         get(self.admin(), "/metrics").body
+    }
+
+    /// Takes the configuration as it is now.
+    pub fn reload(&mut self) -> Result<Vec<String>, String> {
+        let config = Config::load(&self.files.path());
+        let taken = self.gateway().reload(config);
+        taken.map_err(|faults| faults.iter().map(|fault| format!("{fault}\n")).collect())
     }
 
     pub fn drain(&mut self) -> bool {
@@ -349,6 +370,11 @@ impl Kept {
             self.stream = None;
         }
         head[0].split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
+    /// Whether there is a connection that nobody has announced the end of.
+    pub fn is_open(&self) -> bool {
+        self.stream.is_some()
     }
 
     pub fn delete(&mut self, authorization: &str) -> u16 {

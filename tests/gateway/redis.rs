@@ -511,11 +511,11 @@ fn a_redis_that_is_not_there_yet_is_waited_for() {
     let ready = |gateway: &Gateway| get(gateway.admin_address().unwrap(), "/ready").status;
     assert_eq!((ready(&easy.0), ready(&strict.0)), (200, 503));
     let header = signed("OWNER");
-    assert_eq!(crate::harness::delete(easy.0.address(), &header).status, 503);
+    assert_eq!(crate::harness::delete(easy.0.address().unwrap(), &header).status, 503);
     redis.run();
     until("it is there", || ready(&strict.0) == 200);
-    until("it is used", || crate::harness::delete(easy.0.address(), &header).status == 200);
-    assert_eq!(crate::harness::delete(strict.0.address(), &header).status, 401);
+    until("it is used", || crate::harness::delete(easy.0.address().unwrap(), &header).status == 200);
+    assert_eq!(crate::harness::delete(strict.0.address().unwrap(), &header).status, 401);
 }
 
 #[test]

@@ -1,0 +1,245 @@
+//! HTTP/2, and what bounds it.
+//!
+//! 1. Frames are counted on the raw bytes ([`super::frames`]): floods of small ones, and header
+//!    blocks that do not end, close the connection.
+//! 2. Streams are counted here: an answer that its client does not take within `write_timeout`, and
+//!    a connection on which nothing is under way for `idle_timeout`, are not kept.
+//! 3. hyper and h2 do the rest: streams at a time, the size of headers, resets, and a PING now and
+//!    then to see whether the other side lives.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONNECTION;
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::time::Instant;
+
+use super::connection::{Connection, LAST_CALL, Limits, Stack, closing};
+use super::entries::Phase;
+use super::frames::Counted;
+use crate::gate::{Arrival, Body};
+use crate::listen::Io;
+
+/// Requests at a time on a connection.
+const MAX_STREAMS: u32 = 100;
+/// Streams that a client may open and reset before anybody sees them.
+const MAX_PENDING_RESETS: usize = 20;
+/// Streams that may be reset because the client broke the protocol.
+const MAX_ERROR_RESETS: usize = 128;
+/// Bytes of an answer that wait for the client, per stream.
+const SEND_BUFFER: usize = 64 << 10;
+/// Serves a connection of HTTP/2 to its end.
+pub(super) async fn serve(io: Io, connection: Connection, stack: impl Stack, limits: &Limits) {
+    let streams = Streams::new();
+    let io = Counted::new(io, streams.clone(), limits);
+    let Connection { peer, entry } = connection;
+    let (came_late, closed) = (entry.is_leaving(), closing(&entry));
+    let mut phase = entry.watch();
+    let service = {
+        let (peer, streams) = (peer.clone(), streams.clone());
+        service_fn(move |request: http::Request<Incoming>| {
+            let stream = streams.begin();
+            let client = peer.client_of(request.headers());
+            // How long a message is is told by frames, and h2 holds them to what the head says.
+            let answer = stack.clone().call(Arrival { request, client });
+            async move {
+                let mut answer = answer.await?;
+                answer.headers_mut().remove(CONNECTION);
+                stream.moved();
+                Ok::<_, Infallible>(answer.map(|body| Delivered { body, stream }))
+            }
+        })
+    };
+    let window = u32::try_from(limits.max_body).unwrap_or(u32::MAX).clamp(64 << 10, 1 << 20);
+    let served = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_local_error_reset_streams(MAX_ERROR_RESETS)
+        .max_header_list_size(u32::try_from(limits.max_head).unwrap_or(u32::MAX))
+        .initial_stream_window_size(window)
+        .initial_connection_window_size(4 * window)
+        .max_send_buf_size(SEND_BUFFER)
+        .keep_alive_interval(limits.idle_timeout)
+        .keep_alive_timeout(limits.write_timeout)
+        .serve_connection(TokioIo::new(io), service);
+    let mut served = pin!(served);
+    let mut closed = pin!(async {
+        // Who came while we were leaving has a use of the connection first.
+        if !came_late {
+            drop(phase.wait_for(|phase| *phase > Phase::Open).await);
+        } else {
+            closed.await;
+        }
+    });
+    let mut ticks = tokio::time::interval(tick(limits));
+    let mut leaving: Option<Instant> = None;
+    let ended = loop {
+        tokio::select! {
+            biased;
+            ended = served.as_mut() => break ended.map_err(|error| error.to_string()),
+            () = closed.as_mut(), if leaving.is_none() => {
+                leaving = Some(Instant::now());
+                served.as_mut().graceful_shutdown();
+            }
+            now = ticks.tick() => match streams.judge(now, leaving, limits) {
+                Verdict::Fine => {}
+                Verdict::Idle => {
+                    leaving = Some(now);
+                    served.as_mut().graceful_shutdown();
+                }
+                Verdict::Broken(why) => {
+                    limits.metrics.connection_refused("too_slow");
+                    break Err(why.to_owned());
+                }
+            }
+        }
+    };
+    if streams.lock().flooded {
+        limits.metrics.connection_refused("flood");
+    }
+    if let Err(error) = ended {
+        tracing::debug!(%error, client = ?peer.address(), "a connection ended early");
+    }
+}
+
+/// How often a connection is looked at: often enough for its shortest limit.
+fn tick(limits: &Limits) -> Duration {
+    let shortest = limits.header_timeout.min(limits.write_timeout).min(limits.idle_timeout);
+    (shortest / 4).clamp(Duration::from_millis(5), Duration::from_secs(1))
+}
+
+/// What is under way on a connection.
+#[derive(Clone)]
+pub(super) struct Streams(Arc<Mutex<State>>);
+
+pub(super) struct State {
+    /// The requests that are being answered, and, where an answer has begun, when its client last
+    /// took some of it.
+    open: HashMap<u64, Option<Instant>>,
+    next: u64,
+    /// Since when there are none.
+    quiet: Instant,
+    /// How many were answered to the end.
+    pub(super) answered: u64,
+    /// When the frame or header block that has begun must have ended.
+    pub(super) due: Option<Instant>,
+    /// Whether more came than a client has a use for.
+    pub(super) flooded: bool,
+}
+
+enum Verdict {
+    Fine,
+    /// Nothing was under way for long.
+    Idle,
+    /// The other side does not keep up its part.
+    Broken(&'static str),
+}
+
+impl Streams {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Mutex::new(State {
+            open: HashMap::new(),
+            next: 0,
+            quiet: Instant::now(),
+            answered: 0,
+            due: None,
+            flooded: false,
+        })))
+    }
+
+    /// Nobody but the tasks of one connection holds it, and those only for moments.
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self) -> Stream {
+        let mut state = self.lock();
+        let number = state.next;
+        state.next += 1;
+        state.open.insert(number, None);
+        Stream { streams: self.clone(), number, whole: false }
+    }
+
+    fn judge(&self, now: Instant, leaving: Option<Instant>, limits: &Limits) -> Verdict {
+        let state = self.lock();
+        let longer = |since: Instant, limit| now.saturating_duration_since(since) > limit;
+        if state.due.is_some_and(|due| now > due) {
+            return Verdict::Broken("a frame or header block did not end in time");
+        }
+        if state.open.values().flatten().any(|moved| longer(*moved, limits.write_timeout)) {
+            return Verdict::Broken("an answer was not taken in time");
+        }
+        match leaving {
+            _ if !state.open.is_empty() => Verdict::Fine,
+            Some(since) if longer(since.max(state.quiet), LAST_CALL.min(limits.write_timeout)) => {
+                Verdict::Broken("it was told to end and does not")
+            }
+            None if longer(state.quiet, limits.idle_timeout) => Verdict::Idle,
+            _ => Verdict::Fine,
+        }
+    }
+}
+
+/// A request that is being answered. Dropped when all of its answer is on its way, or nobody wants
+/// it any more.
+struct Stream {
+    streams: Streams,
+    number: u64,
+    whole: bool,
+}
+
+impl Stream {
+    /// Some of its answer is on its way.
+    fn moved(&self) {
+        self.streams.lock().open.insert(self.number, Some(Instant::now()));
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let mut state = self.streams.lock();
+        state.open.remove(&self.number);
+        state.answered += u64::from(self.whole);
+        if state.open.is_empty() {
+            state.quiet = Instant::now();
+        }
+    }
+}
+
+/// The body of an answer, which tells when it moves.
+struct Delivered {
+    body: Body,
+    stream: Stream,
+}
+
+impl http_body::Body for Delivered {
+    type Data = Bytes;
+    type Error = <Body as http_body::Body>::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        self.stream.moved();
+        if let Poll::Ready(frame) = &polled {
+            self.stream.whole = frame.is_none() || self.body.is_end_stream();
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

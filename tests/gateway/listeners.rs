@@ -1,0 +1,338 @@
+//! Where connections come from, and who is believed about whom.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use saltgate::clock::Clock;
+use saltgate::config::Config;
+use saltgate::listen::Address;
+use saltgate::serve::Gateway;
+
+use crate::harness::{
+    Files, Gate, Kept, PATIENCE, SEGMENT, Upstream, answer, but_delete, delete, get, read_answer, service, signed,
+    until,
+};
+
+/// A deletion, after whatever comes first.
+fn request(before: &[u8], fields: &str) -> Vec<u8> {
+    let authorization = signed("OWNER");
+    let head = format!(
+        "DELETE /crm-core/v1/segments/{SEGMENT} HTTP/1.1\r\nHost: gate\r\nAuthorization: {authorization}\r\n{fields}Connection: close\r\n\r\n"
+    );
+    [before, head.as_bytes()].concat()
+}
+
+fn send(address: SocketAddr, bytes: &[u8]) -> u16 {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let _ = stream.write_all(bytes);
+    read_answer(&mut stream).status
+}
+
+/// What the upstream was told of where the last deletion came from.
+fn forwarded_for(upstream: &Upstream) -> Option<String> {
+    let seen = upstream.last.lock().unwrap();
+    let deletion = seen.iter().rfind(|seen| seen.method == "DELETE").unwrap();
+    let lines = deletion.head.lines().filter_map(|line| line.split_once(": "));
+    let mut told = lines.filter(|(name, _)| name.eq_ignore_ascii_case("x-forwarded-for"));
+    told.next().map(|(_, value)| value.to_owned())
+}
+
+fn gate(upstream: &Upstream, listeners: &str, more: &str) -> Gate {
+    let files = Files::new(upstream.address, more);
+    files.listen(listeners);
+    Gate::by(files)
+}
+
+#[test]
+fn a_port_and_a_unix_socket_lead_to_the_same_gateway() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let listeners = "[[listener]]\naddress = \"127.0.0.1:0\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n\
+                     [[listener]]\naddress = \"unix:gate.sock\"\nmode = \"0640\"\n";
+    let mut gate = gate(&upstream, listeners, "");
+    let socket = gate.files.dir.path().join("gate.sock");
+    let addresses = gate.gateway().addresses();
+    assert_eq!(addresses.len(), 3);
+    for address in &addresses {
+        if let Address::Tcp(address) = address {
+            assert_eq!(delete(*address, &signed("OWNER")).status, 200);
+            assert_eq!(forwarded_for(&upstream).as_deref(), Some("127.0.0.1"));
+        }
+    }
+    assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o640);
+    let by_socket = |fields: &str| {
+        let mut stream = UnixStream::connect(&socket).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(&request(b"", fields)).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    };
+    let told = by_socket("X-Forwarded-For: 192.0.2.1\r\n");
+    assert!(told.starts_with("HTTP/1.1 200"), "{told}");
+    assert_eq!(forwarded_for(&upstream), None, "there is no address, and none is made up");
+    assert_eq!(upstream.deletes(), 3);
+    assert!(gate.files.record().iter().any(|line| line["client"].is_null() && line["segment"] == SEGMENT));
+
+    let second = Gateway::start(Config::load(&gate.files.path()).unwrap(), Clock::system()).err().unwrap();
+    assert!(second.to_string().contains("gate.sock is in use"), "{second}");
+    assert!(by_socket("").starts_with("HTTP/1.1 200"), "the second has not taken it away");
+    assert!(gate.drain());
+    assert!(!socket.exists(), "it goes with the gateway");
+}
+
+#[test]
+fn where_a_proxy_header_is_required_it_tells_the_client() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let listeners = "[[listener]]\naddress = \"127.0.0.1:0\"\nproxy_protocol = \"required\"\n";
+    let gate = gate(&upstream, listeners, "[limits]\nheader_timeout = \"300ms\"\n");
+    let v2 = |command: u8, family: u8, body: &[u8]| {
+        let head =
+            [b"\r\n\r\n\0\r\nQUIT\n", &[0x20 | command, family, 0, u8::try_from(body.len()).unwrap()][..]].concat();
+        [&head, body].concat()
+    };
+    let with_more = v2(1, 0x11, &[192, 0, 2, 8, 10, 0, 0, 1, 0, 80, 1, 187, 0xEE, 0, 1, 0]);
+    for (header, client) in [
+        (b"PROXY TCP4 192.0.2.7 10.0.0.1 56324 443\r\n".to_vec(), "192.0.2.7"),
+        (b"PROXY TCP6 2001:db8::7 ::1 56324 443\r\n".to_vec(), "2001:db8::7"),
+        (b"PROXY UNKNOWN\r\n".to_vec(), "127.0.0.1"),
+        (with_more, "192.0.2.8"),
+        (v2(0, 0, &[]), "127.0.0.1"),
+    ] {
+        assert_eq!(send(gate.address(), &request(&header, "")), 200, "{client}");
+        assert_eq!(forwarded_for(&upstream).as_deref(), Some(client));
+    }
+    let deleted = upstream.deletes();
+    for wrong in [&b""[..], b"PROXY TCP4 192.0.2.7 10.0.0.1 1\r\n", b"PROXY TCP4 x y 1 2\r\n", &v2(1, 0x12, &[1; 12])] {
+        assert_eq!(send(gate.address(), &request(wrong, "")), 0, "closed without a word");
+    }
+    let refused = "saltgate_connections_refused_total{reason=\"proxy_header\"} 4";
+    until("they are counted", || gate.metrics().contains(refused));
+    // Byte by byte it is the same header; and half of one is not waited for for ever.
+    let mut slow = TcpStream::connect(gate.address()).unwrap();
+    slow.set_nodelay(true).unwrap();
+    for byte in b"PROXY TCP4 192.0.2.9 10.0.0.1 1 2\r\n" {
+        slow.write_all(&[*byte]).unwrap();
+    }
+    slow.write_all(&request(b"", "")).unwrap();
+    assert_eq!(read_answer(&mut slow).status, 200);
+    assert_eq!(forwarded_for(&upstream).as_deref(), Some("192.0.2.9"));
+    assert_eq!(send(gate.address(), b"PROXY TCP4 192.0"), 0);
+    until("it is counted", || gate.metrics().contains("saltgate_connections_refused_total{reason=\"too_slow\"} 1"));
+    assert_eq!(upstream.deletes(), deleted + 1);
+}
+
+#[test]
+fn only_a_trusted_proxy_may_send_the_header_where_some_are_named() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let listeners = "[[listener]]\naddress = \"127.0.0.1:0\"\nproxy_protocol = \"required\"\ntrusted_proxies = [\"192.0.2.0/24\"]\n";
+    let strange = gate(&upstream, listeners, "");
+    let header = b"PROXY TCP4 198.51.100.1 10.0.0.1 1 2\r\n";
+    assert_eq!(send(strange.address(), &request(header, "")), 0);
+    until("it is counted", || strange.metrics().contains("{reason=\"untrusted_proxy\"} 1"));
+    let trusted = gate(&upstream, &listeners.replace("192.0.2.0/24", "127.0.0.0/8"), "");
+    assert_eq!(send(trusted.address(), &request(header, "X-Forwarded-For: 192.0.2.66\r\n")), 200);
+    let told = forwarded_for(&upstream);
+    assert_eq!(told.as_deref(), Some("198.51.100.1"), "whom the header names is not trusted by that");
+}
+
+#[test]
+fn x_forwarded_for_is_believed_of_trusted_proxies_only() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let plain = gate(&upstream, "[[listener]]\naddress = \"127.0.0.1:0\"\n", "");
+    assert_eq!(send(plain.address(), &request(b"", "X-Forwarded-For: 192.0.2.1\r\n")), 200);
+    assert_eq!(forwarded_for(&upstream).as_deref(), Some("127.0.0.1"), "nobody is trusted by default");
+    let listeners = "[[listener]]\naddress = \"127.0.0.1:0\"\ntrusted_proxies = [\"127.0.0.1\", \"10.0.0.0/8\"]\n";
+    let gate = gate(&upstream, listeners, "");
+    for (fields, client) in [
+        ("", "127.0.0.1"),
+        ("X-Forwarded-For: 203.0.113.9, 192.0.2.1, 10.1.1.1\r\n", "192.0.2.1"),
+        ("X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-For: 10.1.1.1\r\n", "192.0.2.1"),
+        ("X-Forwarded-For: 192.0.2.1, nonsense\r\n", "127.0.0.1"),
+        ("Forwarded: for=192.0.2.1\r\n", "127.0.0.1"),
+    ] {
+        assert_eq!(send(gate.address(), &request(b"", fields)), 200);
+        assert_eq!(forwarded_for(&upstream).as_deref(), Some(client), "{fields}");
+    }
+    let record = gate.files.record();
+    assert!(record.iter().any(|line| line["client"] == "192.0.2.1"), "the record says so too");
+}
+
+#[test]
+fn no_client_has_more_connections_than_its_share() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let limits = "[limits]\nmax_connections_per_client = 2\n";
+    let listeners = "[[listener]]\naddress = \"127.0.0.1:0\"\n[[listener]]\naddress = \"127.0.0.1:0\"\nproxy_protocol = \"required\"\n\
+                     [[listener]]\naddress = \"127.0.0.1:0\"\ntrusted_proxies = [\"127.0.0.1\"]\n";
+    let mut gate = gate(&upstream, listeners, limits);
+    let addresses: Vec<SocketAddr> =
+        gate.gateway().addresses().iter().map(|a| a.to_string().parse().unwrap()).collect();
+    let [plain, proxied, trusted] = addresses[..] else { panic!("three listeners") };
+    let mut held: Vec<Kept> = (0..2).map(|_| Kept::to(plain)).collect();
+    held.iter_mut().for_each(|held| assert_eq!(held.delete(&signed("OWNER")), 200));
+    assert_eq!(delete(plain, &signed("OWNER")).status, 0, "the third is closed");
+    until("it is counted", || gate.metrics().contains("{reason=\"client_share\"} 1"));
+    assert!(gate.metrics().contains("saltgate_connections 2"));
+    // Behind a proxy it is the clients that are counted, not the proxy.
+    for client in ["192.0.2.1", "192.0.2.2", "192.0.2.3"] {
+        let header = format!("PROXY TCP4 {client} 10.0.0.1 1 2\r\n");
+        assert_eq!(send(proxied, &request(header.as_bytes(), "")), 200);
+    }
+    let mut of_one: Vec<TcpStream> = (0..2).map(|_| TcpStream::connect(proxied).unwrap()).collect();
+    for stream in &mut of_one {
+        stream.write_all(b"PROXY TCP6 2001:db8::1 ::1 1 2\r\n").unwrap();
+    }
+    until("both are there", || gate.metrics().contains("saltgate_connections 4"));
+    let neighbour = b"PROXY TCP6 2001:db8::ffff:1 ::1 1 2\r\n";
+    until("a neighbour in the same /64 is closed", || send(proxied, &request(neighbour, "")) == 0);
+    // Whoever speaks for many is not counted as one.
+    let mut many: Vec<Kept> = (0..5).map(|_| Kept::to(trusted)).collect();
+    many.iter_mut().for_each(|held| assert_eq!(held.delete(&signed("OWNER")), 200));
+    held.pop();
+    until("who leaves makes room", || delete(plain, &signed("OWNER")).status == 200);
+}
+
+#[test]
+fn a_full_gateway_lets_the_next_one_wait() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let limits = "[limits]\nmax_connections = 1\n[runtime]\nworkers = 3\n";
+    let gate = gate(&upstream, "[[listener]]\naddress = \"127.0.0.1:0\"\n", limits);
+    let mut first = Kept::to(gate.address());
+    assert_eq!(first.delete(&signed("OWNER")), 200);
+    let address = gate.address();
+    let waiting = std::thread::spawn(move || delete(address, &signed("OWNER")).status);
+    assert_eq!(first.delete(&signed("OWNER")), 200);
+    assert!(!waiting.is_finished());
+    drop(first);
+    assert_eq!(waiting.join().unwrap(), 200);
+}
+
+/// Deletes on connections that are kept, until told to end or until nobody listens there any more:
+/// how often, each of them with 200.
+fn load(address: SocketAddr, ending: &Arc<AtomicBool>) -> std::thread::JoinHandle<usize> {
+    let ending = ending.clone();
+    std::thread::spawn(move || {
+        let (mut served, mut kept) = (0, Kept::to(address));
+        while !ending.load(Ordering::Relaxed) {
+            if !kept.is_open() && TcpStream::connect(address).is_err() {
+                break;
+            }
+            assert_eq!(kept.delete(&signed("OWNER")), 200);
+            served += 1;
+        }
+        served
+    })
+}
+
+#[test]
+fn listeners_come_and_go_under_load_and_no_request_is_lost() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (stays, goes, comes) = (free(), free(), free());
+    let listener = |address: SocketAddr| format!("[[listener]]\naddress = \"{address}\"\n");
+    let files = Files::new(upstream.address, "");
+    files.listen(&format!("{}{}", listener(stays), listener(goes)));
+    let mut gate = Gate::by(files);
+    let (ending, gone) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let at_stays: Vec<_> = (0..3).map(|_| load(stays, &ending)).collect();
+    let at_goes: Vec<_> = (0..3).map(|_| load(goes, &gone)).collect();
+    until("there is load", || upstream.deletes() > 50);
+
+    gate.files.listen(&format!("{}{}trusted_proxies = [\"127.0.0.1\"]\n", listener(comes), listener(stays)));
+    assert_eq!(gate.reload().unwrap(), [""; 0], "no listener needs a restart");
+    assert!(TcpStream::connect(goes).is_err(), "what is gone accepts no more");
+    // Its clients were told, and have left by themselves.
+    let mut served: usize = at_goes.into_iter().map(|thread| thread.join().unwrap()).sum();
+    let at_comes = load(comes, &ending);
+    assert_eq!(send(stays, &request(b"", "X-Forwarded-For: 192.0.2.1\r\n")), 200);
+    served += 1;
+    let seen = upstream.last.lock().unwrap().clone();
+    assert!(
+        seen.iter().any(|seen| seen.head.to_lowercase().contains("x-forwarded-for: 192.0.2.1\r\n")),
+        "it is by the new settings"
+    );
+
+    // One that cannot be had keeps everything as it is, and nothing of the rest is done.
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let never = free();
+    gate.files.listen(&format!("{}{}", listener(never), listener(other.local_addr().unwrap())));
+    let told = gate.reload().unwrap_err();
+    assert!(told.contains("listener.address") && told.contains("is in use"), "{told}");
+    assert!(TcpStream::connect(never).is_err());
+    assert_eq!(gate.gateway().addresses().len(), 2);
+    let so_far = upstream.deletes();
+    until("the load goes on", || upstream.deletes() > so_far + 50);
+    ending.store(true, Ordering::Relaxed);
+    served += at_stays.into_iter().chain([at_comes]).map(|thread| thread.join().unwrap()).sum::<usize>();
+    assert_eq!(upstream.deletes(), served);
+
+    // And what went may come back.
+    gate.files.listen(&listener(goes));
+    gate.reload().unwrap();
+    assert_eq!(delete(goes, &signed("OWNER")).status, 200);
+    assert!(TcpStream::connect(stays).is_err());
+}
+
+#[test]
+fn a_request_on_a_listener_that_goes_is_answered() {
+    let upstream = Upstream::start(but_delete(|stream| {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        answer(stream, "200 OK", "", "{}");
+    }));
+    let mut gate = Gate::before(&upstream);
+    let address = gate.address();
+    let under_way = std::thread::spawn(move || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let text = String::from_utf8(request(b"", "")).unwrap().replace("Connection: close\r\n", "");
+        stream.write_all(text.as_bytes()).unwrap();
+        read_answer(&mut stream)
+    });
+    until("it is under way", || upstream.deletes() == 1);
+    gate.files.listen("[[listener]]\naddress = \"unix:gate.sock\"\n");
+    gate.reload().unwrap();
+    let answer = under_way.join().unwrap();
+    assert_eq!((answer.status, answer.field("connection")), (200, Some("close")));
+}
+
+#[test]
+fn whoever_says_nothing_holds_up_no_drain_and_whoever_is_about_to_is_heard() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let mut gate = Gate::before(&upstream);
+    let silent = TcpStream::connect(gate.address()).unwrap();
+    let mut late = TcpStream::connect(gate.address()).unwrap();
+    late.set_read_timeout(Some(PATIENCE)).unwrap();
+    until("both are there", || gate.metrics().contains("saltgate_connections 2"));
+    let address = gate.address();
+    let draining = std::thread::spawn(move || gate.drain());
+    until("nothing more is accepted", || TcpStream::connect(address).is_err());
+    late.write_all(&request(b"", "")).unwrap();
+    assert_eq!(read_answer(&mut late).status, 200);
+    assert!(draining.join().unwrap());
+    drop(silent);
+}
+
+#[test]
+fn a_drain_announces_itself_while_it_still_accepts() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let mut gate = Gate::with(upstream.address, "[limits]\ndrain_delay = \"2s\"\n", Clock::system());
+    let (address, admin) = (gate.address(), gate.admin());
+    let mut kept = Kept::to(address);
+    assert_eq!(kept.delete(&signed("OWNER")), 200);
+    assert!(kept.is_open());
+    let draining = std::thread::spawn(move || gate.drain());
+    until("/ready says so", || get(admin, "/ready").status == 503);
+    until("answers say so", || {
+        let mut kept = Kept::to(address);
+        assert_eq!(kept.delete(&signed("OWNER")), 200, "it still accepts");
+        !kept.is_open()
+    });
+    assert_eq!(kept.delete(&signed("OWNER")), 200);
+    assert!(!kept.is_open(), "who was there before is told as well");
+    assert!(draining.join().unwrap());
+    assert!(TcpStream::connect(address).is_err());
+}
