@@ -1,6 +1,7 @@
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use http::header::{CONNECTION, HeaderValue};
 use hyper::body::Incoming;
@@ -8,7 +9,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
-use super::connection::{Connection, Limits, Stack, closing};
+use super::connection::{Connection, LAST_CALL, Limits, Stack, closing};
 use super::framing::Watched;
 use crate::gate::Arrival;
 use crate::listen::Io;
@@ -17,10 +18,17 @@ use crate::listen::Io;
 pub(super) async fn serve(io: Io, connection: Connection, stack: impl Stack, limits: &Limits) {
     let connection = Arc::new(connection);
     let (stream, doubt) = Watched::new(io);
-    let closed = closing(&connection.entry);
+    let closed = async {
+        closing(&connection.entry).await;
+        // A first request may be on its way; hyper would close on it.
+        if !connection.spoken.load(Ordering::Relaxed) {
+            tokio::time::sleep(LAST_CALL).await;
+        }
+    };
     let served_for = connection.clone();
     let service = service_fn(move |request: http::Request<Incoming>| {
         let connection = served_for.clone();
+        connection.spoken.store(true, Ordering::Relaxed);
         let client = connection.peer.client_of(request.headers());
         let answer = stack.clone().call(Arrival { request, client, framing_in_doubt: doubt.is_cast() });
         async move {
@@ -38,6 +46,7 @@ pub(super) async fn serve(io: Io, connection: Connection, stack: impl Stack, lim
         .serve_connection(TokioIo::new(stream), service);
     let mut served = pin!(served);
     let ended = tokio::select! {
+        biased;
         ended = served.as_mut() => ended,
         () = closed => {
             served.as_mut().graceful_shutdown();
