@@ -54,7 +54,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 fn announce(gateway: &Gateway) {
     tracing::info!(
         address = gateway.address().map(tracing::field::display),
-        listeners = ?gateway.addresses().iter().map(ToString::to_string).collect::<Vec<_>>(),
+        listeners = gateway.addresses().iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
         admin = gateway.admin_address().map(tracing::field::display),
         version = env!("CARGO_PKG_VERSION"),
         "serving"

@@ -167,6 +167,11 @@ impl<B> Head<B> {
         &self.parts.method
     }
 
+    /// Which HTTP it came by.
+    pub fn version(&self) -> http::Version {
+        self.parts.version
+    }
+
     /// The path, byte for byte as it came.
     pub fn raw_path(&self) -> &str {
         self.parts.uri.path()

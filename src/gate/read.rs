@@ -3,6 +3,7 @@ use std::io;
 use std::ops::Deref;
 
 use bytes::{Bytes, BytesMut};
+use http::Version;
 use http_body_util::BodyExt;
 
 use super::{Admitted, Authenticated, Gate, Observation};
@@ -35,7 +36,9 @@ where
         let body = if body.is_end_stream() {
             Bytes::new()
         } else {
-            let whole = collect(body, limits.max_body_bytes);
+            let trailers =
+                if authenticated.version() == Version::HTTP_2 { Trailers::Refused } else { Trailers::Removed };
+            let whole = collect(body, limits.max_body_bytes, trailers);
             tokio::time::timeout(limits.body_timeout, whole).await.map_err(|_| Refused::BodyTooSlow)??
         };
         seen.passed(Stage::Admit);
@@ -43,7 +46,17 @@ where
     }
 }
 
-async fn collect<B>(mut body: B, limit: usize) -> Result<Bytes, Refused>
+/// What becomes of fields behind the body, which were not there when the head was judged. They
+/// are no data, and never go further.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trailers {
+    /// By HTTP/1, where the wire has judged their form.
+    Removed,
+    /// By HTTP/2.
+    Refused,
+}
+
+async fn collect<B>(mut body: B, limit: usize, trailers: Trailers) -> Result<Bytes, Refused>
 where
     B: http_body::Body<Data = Bytes, Error: Error + 'static> + Unpin,
 {
@@ -53,9 +66,11 @@ where
     }
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        // Fields behind the body were not there when the head was judged.
-        let data = frame.map_err(|error| broken(&error))?.into_data();
-        let data = data.map_err(|_| Refused::MalformedRequest("There must be no trailers."))?;
+        let data = match frame.map_err(|error| broken(&error))?.into_data() {
+            Ok(data) => data,
+            Err(_) if trailers == Trailers::Removed => continue,
+            Err(_) => return Err(Refused::MalformedRequest("There must be no trailers.")),
+        };
         if whole.len() + data.len() > limit {
             return Err(Refused::BodyTooLarge);
         }
@@ -119,11 +134,11 @@ mod tests {
     #[tokio::test]
     async fn a_body_is_whole_up_to_the_limit_and_refused_beyond() {
         let body = |n: usize| Full::new(Bytes::from(vec![b'x'; n]));
-        assert_eq!(collect(body(8), 8).await.unwrap().len(), 8);
-        assert_eq!(collect(body(9), 8).await.unwrap_err(), Refused::BodyTooLarge);
-        assert_eq!(collect(Chunked(8), 8).await.unwrap().len(), 8);
+        assert_eq!(collect(body(8), 8, Trailers::Refused).await.unwrap().len(), 8);
+        assert_eq!(collect(body(9), 8, Trailers::Refused).await.unwrap_err(), Refused::BodyTooLarge);
+        assert_eq!(collect(Chunked(8), 8, Trailers::Refused).await.unwrap().len(), 8);
         assert_eq!(
-            collect(Chunked(9), 8).await.unwrap_err(),
+            collect(Chunked(9), 8, Trailers::Refused).await.unwrap_err(),
             Refused::BodyTooLarge,
             "a body that does not say its size"
         );

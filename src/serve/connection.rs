@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -83,6 +84,8 @@ impl Limits {
 pub(super) struct Connection {
     pub(super) peer: Peer,
     pub(super) entry: Arc<Entry>,
+    /// Whether a request has come.
+    pub(super) spoken: AtomicBool,
 }
 
 /// A listener, by tokio.
@@ -202,7 +205,7 @@ async fn serve(raw: Raw, room: Option<OwnedSemaphorePermit>, stack: impl Stack, 
         }
     };
     let _place = greeted.place;
-    let connection = Connection { peer: greeted.peer, entry };
+    let connection = Connection { peer: greeted.peer, entry, spoken: AtomicBool::new(false) };
     match greeted.http {
         Http::One => http1::serve(greeted.io, connection, stack, &limits).await,
         Http::Two => http2::serve(greeted.io, connection, stack, &limits).await,

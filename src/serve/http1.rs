@@ -1,6 +1,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -11,7 +12,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
-use super::connection::{Connection, Limits, Stack, closing};
+use super::connection::{Connection, LAST_CALL, Limits, Stack, closing};
 use crate::gate::{Arrival, Body, Client, Generation, Process, refuse_unread};
 use crate::listen::Io;
 use crate::refusal::Refused;
@@ -23,28 +24,32 @@ const MIN_ROOM: usize = 32 << 10;
 
 /// Serves a connection of HTTP/1 to its end.
 pub(super) async fn serve(io: Io, connection: Connection, stack: impl Stack, limits: &Limits) {
-    let Connection { peer, entry } = connection;
-    let closed = closing(&entry);
+    let connection = Arc::new(connection);
+    let closed = async {
+        closing(&connection.entry).await;
+        // A first request may be on its way; hyper would close on it.
+        if !connection.spoken.load(Ordering::Relaxed) {
+            tokio::time::sleep(LAST_CALL).await;
+        }
+    };
     let sizes = limits.current.load().limits;
     let room = sizes.max_header_bytes.max(sizes.max_target_bytes).max(MIN_ROOM);
-    // Whose fault it is that no request came of a message, only the connection can tell.
-    let watcher = Watcher::new(limits, peer.client_of(&HeaderMap::new()), room);
-    let peer = Arc::new(peer);
-    let service = {
-        let peer = peer.clone();
-        service_fn(move |request: Request<Incoming>| {
-            let client = peer.client_of(request.headers());
-            let answer = stack.clone().call(Arrival { request, client });
-            let entry = entry.clone();
-            async move {
-                let mut answer = answer.await?;
-                if entry.is_leaving() {
-                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                }
-                Ok::<_, Infallible>(answer)
+    // Of a message that no request came of, only the connection tells who sent it.
+    let watcher = Watcher::new(limits, connection.peer.client_of(&HeaderMap::new()), room);
+    let served_for = connection.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let connection = served_for.clone();
+        connection.spoken.store(true, Ordering::Relaxed);
+        let client = connection.peer.client_of(request.headers());
+        let answer = stack.clone().call(Arrival { request, client });
+        async move {
+            let mut answer = answer.await?;
+            if connection.entry.is_leaving() {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-        })
-    };
+            Ok::<_, Infallible>(answer)
+        }
+    });
     let mut served = http1::Builder::new()
         // What ends the stream where the wire refuses, and leaves what came before its answer.
         .half_close(true)
@@ -53,6 +58,7 @@ pub(super) async fn serve(io: Io, connection: Connection, stack: impl Stack, lim
         .max_buf_size(2 * room + 1024)
         .serve_connection(TokioIo::new(Wire::new(io, watcher)), service);
     let ended = tokio::select! {
+        biased;
         ended = &mut served => Some(ended),
         () = closed => None,
     };
@@ -65,7 +71,7 @@ pub(super) async fn serve(io: Io, connection: Connection, stack: impl Stack, lim
     };
     match ended {
         Ok(()) => served.into_parts().io.into_inner().finish().await,
-        Err(error) => tracing::debug!(%error, client = ?peer.address(), "a connection ended early"),
+        Err(error) => tracing::debug!(%error, client = ?connection.peer.address(), "a connection ended early"),
     }
 }
 

@@ -41,7 +41,7 @@ const SEND_BUFFER: usize = 64 << 10;
 pub(super) async fn serve(io: Io, connection: Connection, stack: impl Stack, limits: &Limits) {
     let streams = Streams::new();
     let io = Counted::new(io, streams.clone(), limits);
-    let Connection { peer, entry } = connection;
+    let Connection { peer, entry, .. } = connection;
     let (came_late, closed) = (entry.is_leaving(), closing(&entry));
     let mut phase = entry.watch();
     let service = {
