@@ -7,6 +7,7 @@ mod check;
 #[cfg(feature = "demo")]
 mod demo;
 mod explain;
+mod live;
 mod replay;
 mod serve;
 mod sign;

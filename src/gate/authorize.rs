@@ -1,7 +1,7 @@
 use std::ops::Deref;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, HOST, HeaderValue};
+use http::header::{ACCEPT, HeaderValue};
 use http::{Method, Request};
 use http_body_util::Full;
 
@@ -81,7 +81,6 @@ fn question(routed: &Routed, id: &HeaderValue) -> Result<Request<Full<Bytes>>, S
     let mut question = Request::builder()
         .method(Method::GET)
         .uri(routed.route().path(routed.segment()))
-        .header(HOST, routed.generation().upstream_host.clone())
         .header(ACCEPT, "application/json")
         .body(Full::default())
         .map_err(|error| error.to_string())?;

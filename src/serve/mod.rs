@@ -7,7 +7,7 @@ mod descriptors;
 mod framing;
 mod workers;
 
-pub use assemble::{directory, ownership, record_settings, upstream_settings};
+pub use assemble::{directory, ownership, record_settings, redis_settings, servers, upstream_settings};
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -72,7 +72,7 @@ impl Gateway {
         let metrics = Arc::new(Metrics::new().map_err(|error| StartError::Other(error.to_string()))?);
         let workers = workers::count(config.workers);
         // What can be wrong is found before anything is opened: a faulty file takes no port.
-        let generation = assemble::generation(&mut config, workers, &clock).map_err(StartError::Config)?;
+        let generation = assemble::generation(&mut config, workers, &clock, None).map_err(StartError::Config)?;
         let door = Door::open(config.listener).map_err(|error| StartError::Listen("listener.address", error))?;
         let admin = config.admin.map(Door::open).transpose();
         let admin = admin.map_err(|error| StartError::Listen("admin.address", error))?;
@@ -124,11 +124,16 @@ impl Gateway {
             if self.config.keeps_window() {
                 config.window = self.config.window;
             }
-            let mut generation = assemble::generation(&mut config, self.workers.len(), &self.process.clock)?;
-            generation.directory = generation.directory.after(&self.current.load().directory);
+            let old = self.current.load_full();
+            let (workers, clock) = (self.workers.len(), &self.process.clock);
+            let mut generation = assemble::generation(&mut config, workers, clock, Some(&old.servers))?;
+            generation.directory = generation.directory.after(&old.directory);
+            let names: Vec<String> = generation.servers.healthy().map(|(name, _)| name.to_owned()).collect();
             let needs_restart = self.config.needs_restart(&config);
             self.process.metrics.reloaded(Some(&config.hash()));
             self.current.store(Arc::new(generation));
+            let gone = old.servers.healthy().filter(|(name, _)| !names.iter().any(|new| new == name));
+            gone.for_each(|(name, _)| self.process.metrics.upstream_gone(name));
             self.config = config;
             Ok(needs_restart)
         });
@@ -170,12 +175,22 @@ const TICK: Duration = Duration::from_secs(1);
 async fn housekeeping(process: Arc<Process>, current: Arc<ArcSwap<Generation>>) {
     let mut ticks = tokio::time::interval(TICK);
     let mut clock = JumpWatch::new(process.clock.clone());
+    let mut servers = current.load().servers.clone();
+    let mut checks = servers.check();
     loop {
         ticks.tick().await;
+        let generation = current.load_full();
+        if !Arc::ptr_eq(&servers, &generation.servers) {
+            servers = generation.servers.clone();
+            // What is checked no longer ends first: two could not agree.
+            drop(checks);
+            checks = servers.check();
+        }
+        servers.refresh_names();
         look_at_clock(&process, &mut clock);
         process.salts.forget();
-        refresh(&process);
-        current.load().upstreams.iter().for_each(crate::upstream::Upstream::sweep);
+        refresh(&process, &generation);
+        generation.upstreams.iter().for_each(crate::upstream::Upstream::sweep);
     }
 }
 
@@ -193,7 +208,8 @@ fn look_at_clock(process: &Process, watch: &mut JumpWatch) {
 }
 
 /// Brings the gauges up to date.
-fn refresh(process: &Process) {
+fn refresh(process: &Process, generation: &Generation) {
+    generation.servers.healthy().for_each(|(server, healthy)| process.metrics.upstream(server, healthy));
     let fence = process.salts.fenced_until().and_then(|until| until.duration_since(process.clock.now()).ok());
     process.metrics.replay(process.salts.held(), process.salts.capacity(), fence.unwrap_or_default());
 }

@@ -88,6 +88,8 @@ const HOMES: &[(&str, &str)] = &[
     ("clap", "cli"),
     ("moka", "throttle"),
     ("socket2", "listen"),
+    ("tokio_rustls", "upstream"),
+    ("rustls_native_certs", "upstream"),
     ("subtle", "credential directory"),
 ];
 
