@@ -8,6 +8,7 @@ mod check;
 mod demo;
 mod explain;
 mod freeze;
+mod live;
 mod refusals;
 mod replay;
 mod serve;

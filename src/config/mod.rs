@@ -12,6 +12,7 @@ mod listener;
 mod read;
 mod redis;
 mod safeguard;
+mod upstream;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -27,6 +28,7 @@ pub use self::safeguard::{Automations, Safeguards, control_socket};
 pub use document::{Fault, Setting};
 pub use keys::KeyEntry;
 pub use listener::{Address, Certificate, ClientAuth, Listener, ListenerTls, TrustedProxy, tls_fault};
+pub use upstream::{Authorization, Health, Server, Tls, Upstream};
 
 /// What only a restart changes: settings whose key begins with one of these.
 pub const NEEDS_RESTART: &[&str] = &[
@@ -192,19 +194,6 @@ impl fmt::Display for Authority {
         let Self { host, port } = self;
         if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
     }
-}
-
-/// `[upstream]`.
-#[derive(Clone, Debug)]
-pub struct Upstream {
-    /// Where the service is.
-    pub server: Authority,
-    /// For a connection.
-    pub connect_timeout: Duration,
-    /// For an answer.
-    pub response_timeout: Duration,
-    /// For a connection to wait.
-    pub idle_timeout: Duration,
 }
 
 /// `[audit]`.
@@ -529,7 +518,54 @@ danger_no_record = true
                 KEY,
                 &["passthrough.prefixes", "/a/../b"],
             ),
-            ("https", but("http://127", "https://127"), KEY, &["upstream.servers", "not in this build yet"]),
+            ("https", but("http://127", "https://127"), KEY, &[]),
+            (
+                "no server",
+                but("[\"http://127.0.0.1:9000\"]", "[]"),
+                KEY,
+                &["upstream.servers: is empty", "\"unix:/run/crm.sock\""],
+            ),
+            ("another scheme", but("http://127", "ftp://127"), KEY, &["upstream.servers", "ftp://", "https://"]),
+            (
+                "a server with a user",
+                but("http://127.0.0.1:9000\"", "http://u:hunter2@h\""),
+                KEY,
+                &["upstream.servers", "number 1", "has a user"],
+            ),
+            ("a server with a path", but(":9000\"", ":9000/crm\""), KEY, &["upstream.servers", "no path"]),
+            ("a server twice", but(":9000\"", ":9000\", \"http://127.0.0.1:9000/\""), KEY, &["upstream.servers", "twice"]),
+            (
+                "several servers of all kinds",
+                but(":9000\"", ":9000\", \"https://[::1]:8443\", \"unix:crm.sock\"")
+                    .replace("[audit]", "authorization = \"keep\"\nhost = \"crm.internal\"\n[upstream.health]\npath = \"/up\"\n[upstream.tls]\nca = \"roots.pem\"\n[audit]"),
+                KEY,
+                &[],
+            ),
+            (
+                "a certificate without its key",
+                but("http://", "https://") + "[upstream.tls]\ncertificate = \"c.pem\"\n",
+                KEY,
+                &["upstream.tls.certificate", "without upstream.tls.key"],
+            ),
+            (
+                "TLS to nobody",
+                with("[upstream.tls]\nca = \"c.pem\"\n"),
+                KEY,
+                &["upstream.tls", "https://"],
+            ),
+            (
+                "a health check of nothing",
+                with("[upstream.health]\ninterval = \"1s\"\n"),
+                KEY,
+                &["upstream.health.path", "is missing"],
+            ),
+            (
+                "a health check of no path",
+                with("[upstream.health]\npath = \"up\"\n"),
+                KEY,
+                &["upstream.health.path", "is \"up\"", "\"/health\""],
+            ),
+            ("a Host that is none", but("servers", "host = \"a b\"\nservers"), KEY, &["upstream.host", "a b"]),
             ("no audit", but("danger_no_record = true", ""), KEY, &["audit.path: is missing", "danger_no_record"]),
             ("retention of a year", but("danger_no_record = true", "path = \"r\"\nretain = \"365d\""), KEY, &[]),
             (

@@ -6,8 +6,7 @@ use toml::de::DeValue;
 
 use super::document::{Fault, Section, Setting, Source, integer, quoted};
 use super::{
-    Audit, Authority, Config, JournalSync, Limits, Listener, Mode, Ownership, Places, Replay, Sync, Upstream, WhenNew,
-    Workers, keys,
+    Audit, Config, JournalSync, Limits, Listener, Mode, Ownership, Places, Replay, Sync, WhenNew, Workers, keys,
 };
 use crate::policy::{Budget, Passthrough, PassthroughError, Role, Route, Routes};
 use crate::replay::Window;
@@ -43,7 +42,7 @@ pub(super) fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) ->
     let replay = replay(&mut root, s);
     let directory = directory(&mut root, s);
     let ownership = ownership(&mut root, s);
-    let upstream = upstream(&mut root, s);
+    let upstream = super::upstream::upstream(&mut root, s);
     let audit = audit(&mut root, s);
     let safeguards = super::safeguard::safeguards(&mut root, s, audit.as_ref());
     let limits = limits(&mut root, s);
@@ -287,68 +286,6 @@ fn pointer<'s>(section: &mut Section<'s>, s: &mut Source<'s>, name: &'static str
         return None;
     }
     Some(text)
-}
-
-fn upstream<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> Option<Upstream> {
-    let mut section = root.section(s, "upstream");
-    let server = server(&mut section, s);
-    let connect_timeout = section.duration(s, "connect_timeout", seconds(1), MILLISECOND);
-    let response_timeout = section.duration(s, "response_timeout", seconds(10), MILLISECOND);
-    let idle_timeout = section.duration(s, "idle_timeout", seconds(4), MILLISECOND);
-    let words = [("strip", true), ("keep", false)];
-    let at = section.at("authorization");
-    if !section.word(s, "authorization", &words, words[0]) {
-        s.fault_at(at, "upstream.authorization", "\"keep\" is not in this build yet; expected \"strip\"");
-    }
-    for name in ["health", "tls"] {
-        section.not_yet(s, name, "leave it out");
-    }
-    section.finish(s);
-    Some(Upstream { server: server?, connect_timeout, response_timeout, idle_timeout })
-}
-
-fn server<'s>(section: &mut Section<'s>, s: &mut Source<'s>) -> Option<Authority> {
-    const KEY: &str = "upstream.servers";
-    const EXPECTED: &str = "expected [\"http://127.0.0.1:9000\"]";
-    let Some(value) = section.take("servers") else {
-        s.fault_at(None, KEY, format!("is missing; {EXPECTED}"));
-        return None;
-    };
-    let at = Some(value.span().start);
-    let texts: Option<Vec<&str>> = match value.get_ref() {
-        DeValue::Array(array) => array.iter().map(|server| server.get_ref().as_str()).collect(),
-        _ => None,
-    };
-    let text = match texts.as_deref() {
-        Some([text]) => *text,
-        Some([_, _, ..]) => {
-            s.fault_at(at, KEY, "several servers are not in this build yet; keep one");
-            return None;
-        }
-        _ => {
-            s.fault_at(at, KEY, format!("is not a list of one server; {EXPECTED}"));
-            return None;
-        }
-    };
-    if text.starts_with("https://") || text.starts_with("unix:") {
-        s.fault_at(at, KEY, format!("{} is not in this build yet; use http://", quoted(text)));
-        return None;
-    }
-    let authority = text.strip_prefix("http://").map(|rest| rest.strip_suffix('/').unwrap_or(rest)).and_then(authority);
-    if authority.is_none() {
-        s.fault_at(at, KEY, format!("{} is no server; {EXPECTED}", quoted(text)));
-    }
-    s.settings.push(Setting { key: KEY.into(), value: format!("[{}]", quoted(text)), default: None });
-    authority
-}
-
-fn authority(text: &str) -> Option<Authority> {
-    let parsed: http::uri::Authority = text.parse().ok()?;
-    if parsed.as_str().contains('@') {
-        return None;
-    }
-    let host = parsed.host().trim_start_matches('[').trim_end_matches(']');
-    (!host.is_empty()).then(|| Authority { host: host.into(), port: parsed.port_u16().unwrap_or(80) })
 }
 
 fn audit<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> Option<Audit> {

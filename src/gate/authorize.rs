@@ -1,7 +1,7 @@
 use std::ops::Deref;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, HOST, HeaderValue};
+use http::header::{ACCEPT, HeaderValue};
 use http::{Method, Request};
 use http_body_util::Full;
 
@@ -89,7 +89,6 @@ pub(super) fn question<P>(routed: &Routed<P>, path: String, id: &HeaderValue) ->
     let mut question = Request::builder()
         .method(Method::GET)
         .uri(path)
-        .header(HOST, routed.generation().upstream_host.clone())
         .header(ACCEPT, "application/json")
         .body(Full::default())
         .map_err(|error| error.to_string())?;

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use http::header::{HOST, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response, Uri, Version};
-use http_body_util::BodyExt;
 use tower::Service;
 
 use super::respond::Answered;
@@ -98,8 +97,14 @@ where
         }
         Err(error) => {
             let (answer, reason) = match error {
-                SendError::Unreachable => (Answer::NOT_REACHED, Reason::UpstreamUnreachable),
-                SendError::ConnectTimeout => (Answer::NOT_REACHED_IN_TIME, Reason::UpstreamTimeout),
+                SendError::Unreachable(why) => {
+                    seen.detail = Some(why);
+                    (Answer::NOT_REACHED, Reason::UpstreamUnreachable)
+                }
+                SendError::ConnectTimeout(why) => {
+                    seen.detail = Some(why);
+                    (Answer::NOT_REACHED_IN_TIME, Reason::UpstreamTimeout)
+                }
                 SendError::AnswerLost => (Answer::EFFECT_LOST, Reason::OutcomeUnknown),
                 SendError::AnswerTimeout => (Answer::EFFECT_LATE, Reason::OutcomeUnknown),
             };
@@ -123,7 +128,7 @@ where
         }
     }
     let target = uri.path_and_query().map_or_else(|| Uri::from_static("/"), |target| Uri::from(target.clone()));
-    let mut message = Request::new(Outgoing::Streamed(body.map_err(Into::into).boxed_unsync()));
+    let mut message = Request::new(Outgoing::streamed(body));
     (*message.method_mut(), *message.uri_mut(), *message.headers_mut()) = (method, target, headers);
     *message.version_mut() = Version::HTTP_11;
     message

@@ -3,7 +3,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{HOST, HeaderMap, HeaderValue, IF_MATCH};
+use http::header::{HeaderMap, HeaderValue, IF_MATCH};
 use http::{Method, Request, Response};
 use http_body_util::Full;
 use tower::Service;
@@ -47,8 +47,6 @@ impl Service<Observed<Released>> for Send {
 
 async fn send(released: Released, seen: &mut Observation) -> Concluded {
     let (cleared, intent, departure) = released.into_parts();
-    let metrics = seen.metrics();
-    let name = &cleared.generation().upstream_name;
     let request = match deletion(&cleared, seen) {
         Ok(request) => request,
         Err(why) => {
@@ -64,7 +62,6 @@ async fn send(released: Released, seen: &mut Observation) -> Concluded {
     // Whatever became of it, nothing of it leaves from here on.
     drop(departure);
     seen.passed(Stage::Send);
-    metrics.upstream(name, sent.is_ok());
     let (answer, outcome, ended, reason) = match sent {
         Ok(response) => {
             let status = response.status();
@@ -79,8 +76,14 @@ async fn send(released: Released, seen: &mut Observation) -> Concluded {
         }
         Err(error) => {
             let (answer, outcome, reason) = match error {
-                SendError::Unreachable => (Answer::BAD_GATEWAY, Outcome::NotSent, Reason::UpstreamUnreachable),
-                SendError::ConnectTimeout => (Answer::GATEWAY_TIMEOUT, Outcome::NotSent, Reason::UpstreamTimeout),
+                SendError::Unreachable(why) => {
+                    seen.detail = Some(why);
+                    (Answer::BAD_GATEWAY, Outcome::NotSent, Reason::UpstreamUnreachable)
+                }
+                SendError::ConnectTimeout(why) => {
+                    seen.detail = Some(why);
+                    (Answer::GATEWAY_TIMEOUT, Outcome::NotSent, Reason::UpstreamTimeout)
+                }
                 SendError::AnswerLost => (Answer::OUTCOME_LOST, Outcome::Unknown, Reason::OutcomeUnknown),
                 SendError::AnswerTimeout => (Answer::OUTCOME_LATE, Outcome::Unknown, Reason::OutcomeUnknown),
             };
@@ -105,7 +108,7 @@ fn deletion(cleared: &Cleared, seen: &Observation) -> Result<Request<Full<Bytes>
     let host = cleared.host();
     // What the client sent goes first, what we say of the caller comes after: nothing that the
     // client names in `Connection` can take our fields away.
-    hygiene::strip_request(&mut headers);
+    hygiene::strip_request(&mut headers, cleared.generation().authorization);
     if let Some(version) = learned.and_then(|learned| learned.version.as_ref()) {
         bind_to_version(&mut headers, version);
     }
@@ -120,7 +123,6 @@ fn deletion(cleared: &Cleared, seen: &Observation) -> Result<Request<Full<Bytes>
         request_id: seen.id().to_str().unwrap_or_default(),
     };
     hygiene::set_identity(&mut headers, &identity).map_err(|error| error.to_string())?;
-    headers.insert(HOST, cleared.generation().upstream_host.clone());
     let mut request = Request::new(Full::new(body));
     *request.method_mut() = Method::DELETE;
     *request.uri_mut() = uri.parse().map_err(|_| "the path or query is no request target".to_owned())?;

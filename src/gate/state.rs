@@ -2,8 +2,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
-use http::HeaderValue;
-
 use super::{Mode, Refusals, RequestIds, Tasks};
 use crate::audit;
 use crate::clock::Clock;
@@ -15,7 +13,8 @@ use crate::replay::{SpentSalts, Window};
 use crate::safeguard::{Budgets, Freeze, Guard, Takings};
 use crate::telemetry::Metrics;
 use crate::throttle::{FailedSignatures, Slots};
-use crate::upstream::Upstream;
+use crate::upstream::hygiene::Authorization;
+use crate::upstream::{Servers, Upstream};
 
 /// What lives once per process: correctness state, shared by every worker, kept by a reload.
 pub struct Process {
@@ -80,10 +79,10 @@ pub struct Generation {
     /// The upstream as each worker reaches it: pools are per worker, so no worker waits for
     /// another's lock.
     pub upstreams: Box<[Upstream]>,
-    /// `Host` towards the upstream.
-    pub upstream_host: HeaderValue,
-    /// The name of the upstream in metrics.
-    pub upstream_name: String,
+    /// The upstream's servers, as all workers know them.
+    pub servers: Arc<Servers>,
+    /// What becomes of the `Authorization` of what was judged.
+    pub authorization: Authorization,
     /// What a message may measure.
     pub limits: Limits,
 }

@@ -55,10 +55,8 @@ impl Pointers {
         segment: &SegmentId,
     ) -> Result<Learned, NotLearned> {
         let answer = upstream.ask(question).await.map_err(|error| match error {
-            AskError::Timeout | AskError::ConnectTimeout => NotLearned::Timeout,
-            AskError::Unreachable => NotLearned::Unclear("the upstream cannot be reached".into()),
-            AskError::Broken => NotLearned::Unclear("the upstream's answer broke off or is not HTTP".into()),
-            AskError::TooLarge => NotLearned::Unclear("the upstream's answer is over 1 MiB".into()),
+            AskError::Timeout | AskError::ConnectTimeout(_) => NotLearned::Timeout,
+            error => NotLearned::Unclear(error.to_string()),
         })?;
         match answer.status() {
             StatusCode::OK => {}

@@ -17,7 +17,7 @@ mod window;
 
 pub use journal::{Journal, JournalError, JournalSettings, JournalSync, Reset, boot_id};
 pub use memory::{Memory, MemorySettings};
-pub use redis::{OnFailover, Redis, RedisSettings};
+pub use redis::{OnFailover, Redis, RedisSettings, ping};
 pub use window::{Floor, OutOfWindow, Window};
 
 use std::future::Future;

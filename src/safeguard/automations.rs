@@ -62,7 +62,7 @@ impl Guard {
         segment: &SegmentId,
     ) -> Result<Linked, NotLearned> {
         let answer = upstream.ask(question).await.map_err(|error| match error {
-            AskError::Timeout | AskError::ConnectTimeout => NotLearned::Timeout,
+            AskError::Timeout | AskError::ConnectTimeout(_) => NotLearned::Timeout,
             error => NotLearned::Unclear(format!("the linked automations cannot be asked for: {error:?}")),
         })?;
         match answer.status() {

@@ -88,7 +88,7 @@ fn answer(request: &Request<Incoming>, process: &Process, current: &Generation) 
     match request.uri().path() {
         "/live" => json_answer(StatusCode::OK, &json!({"status": "live"})),
         "/ready" => ready(process, current),
-        "/metrics" => metrics(process),
+        "/metrics" => metrics(process, current),
         _ => json_answer(
             StatusCode::NOT_FOUND,
             &json!({"errorCode": "NotFound", "errorMessage": "There are /live, /ready and /metrics."}),
@@ -112,6 +112,7 @@ fn ready(process: &Process, current: &Generation) -> Response<Full<Bytes>> {
         ("replay", replay(process)),
         ("directory", degraded_if(current.directory.is_empty(), || "holds no key: everybody is refused".into())),
         ("clock", clock(process)),
+        ("upstream", upstream(current)),
     ];
     let ready = !parts.iter().any(|(_, part)| matches!(part, Part::Gone(_)));
     let body: serde_json::Map<_, _> = parts.into_iter().map(|(name, part)| (name.to_owned(), part.told())).collect();
@@ -137,6 +138,12 @@ fn replay(process: &Process) -> Part {
     }
 }
 
+/// Shared by all gateways: another would have it no better.
+fn upstream(current: &Generation) -> Part {
+    let none = current.servers.healthy().all(|(_, healthy)| !healthy);
+    degraded_if(none, || "no server can be reached".into())
+}
+
 fn clock(process: &Process) -> Part {
     let skew = process.clock_skew.load(Ordering::Relaxed);
     degraded_if(skew != 0, || format!("the wall clock is {skew} s from where elapsed time says it should be"))
@@ -160,8 +167,8 @@ impl Part {
     }
 }
 
-fn metrics(process: &Process) -> Response<Full<Bytes>> {
-    super::refresh(process);
+fn metrics(process: &Process, current: &Generation) -> Response<Full<Bytes>> {
+    super::refresh(process, current);
     match process.metrics.render() {
         Ok(text) => typed(StatusCode::OK, "text/plain; version=0.0.4", text.into()),
         Err(error) => {

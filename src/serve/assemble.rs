@@ -4,8 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64};
 
-use http::HeaderValue;
-
 use super::StartError;
 use crate::audit;
 use crate::clock::Clock;
@@ -22,16 +20,18 @@ use crate::replay::{
 use crate::safeguard::{Budgets, Freeze, Guard, Takings};
 use crate::telemetry::Metrics;
 use crate::throttle::{FailedSignatures, Slots};
-use crate::upstream::{self, Upstream};
+use crate::upstream::hygiene::Authorization;
+use crate::upstream::{self, Address, Servers, Upstream};
 
-/// What a reload swaps. Takes the keys out of `config`.
-pub(super) fn generation(config: &mut Config, workers: usize, clock: &Clock) -> Result<Generation, Vec<Fault>> {
+/// What a reload swaps. Takes the keys out of `config`; keeps what `before` knows of servers.
+pub(super) fn generation(
+    config: &mut Config,
+    workers: usize,
+    clock: &Clock,
+    before: Option<&Servers>,
+) -> Result<Generation, Vec<Fault>> {
     let directory = directory(config)?;
-    let settings = upstream_settings(config);
-    let name = config.upstream.server.to_string();
-    let upstream_host = HeaderValue::try_from(name.clone()).map_err(|_| {
-        vec![Fault::new(&config.file, None, "upstream.servers", "is not a host and port that a Host header can carry")]
-    })?;
+    let servers = servers(config, upstream_settings(config), clock, before)?;
     Ok(Generation {
         directory,
         mode: match config.mode {
@@ -45,9 +45,12 @@ pub(super) fn generation(config: &mut Config, workers: usize, clock: &Clock) -> 
         ownership: ownership(config),
         budgets: budgets(&config.safeguards),
         guard: guard(&config.safeguards.automations),
-        upstreams: (0..workers).map(|_| Upstream::new(settings.clone(), clock.clone())).collect(),
-        upstream_host,
-        upstream_name: name,
+        upstreams: (0..workers).map(|_| Upstream::new(&servers)).collect(),
+        servers,
+        authorization: match config.upstream.authorization {
+            config::Authorization::Strip => Authorization::Strip,
+            config::Authorization::Keep => Authorization::Keep,
+        },
         limits: Limits {
             max_header_bytes: config.limits.max_header_bytes,
             max_target_bytes: config.limits.max_target_bytes,
@@ -59,13 +62,49 @@ pub(super) fn generation(config: &mut Config, workers: usize, clock: &Clock) -> 
 
 /// How the upstream of a configuration is reached.
 pub fn upstream_settings(config: &Config) -> upstream::Settings {
+    let config::Upstream { servers, host, tls, health, .. } = &config.upstream;
+    let address = |server: &config::Server| {
+        let network = |at: &config::Authority, tls| Address::Network { host: at.host.clone(), port: at.port, tls };
+        match server {
+            config::Server::Http(at) => network(at, false),
+            config::Server::Https(at) => network(at, true),
+            config::Server::Unix(path) => Address::Unix(path.clone()),
+        }
+    };
     upstream::Settings {
-        host: config.upstream.server.host.clone(),
-        port: config.upstream.server.port,
+        host: host.clone(),
+        tls: upstream::Tls {
+            ca: tls.ca.clone(),
+            identity: tls.certificate.clone().zip(tls.key.clone()),
+            server_name: tls.server_name.clone(),
+        },
+        health: health.as_ref().map(|health| upstream::Health {
+            path: health.path.clone(),
+            interval: health.interval,
+            timeout: health.timeout,
+            healthy_threshold: health.healthy_threshold,
+            unhealthy_threshold: health.unhealthy_threshold,
+        }),
+        dns_refresh: config.upstream.dns_refresh,
         connect_timeout: config.upstream.connect_timeout,
         response_timeout: config.upstream.response_timeout,
         idle_timeout: config.upstream.idle_timeout,
+        ..upstream::Settings::new(servers.iter().map(address).collect())
     }
+}
+
+/// The servers of these settings, with what is known of those that were there `before`.
+///
+/// # Errors
+/// If a certificate, a key or a name cannot be used.
+pub fn servers(
+    config: &Config,
+    settings: upstream::Settings,
+    clock: &Clock,
+    before: Option<&Servers>,
+) -> Result<Arc<Servers>, Vec<Fault>> {
+    let servers = Servers::new(settings, clock.clone(), before);
+    servers.map(Arc::new).map_err(|unfit| vec![Fault::new(&config.file, None, unfit.key, unfit.why)])
 }
 
 /// Whose segment it is, as a configuration says that it is learned.
@@ -220,12 +259,6 @@ pub(super) fn process(config: &Config, metrics: &Arc<Metrics>, clock: Clock) -> 
 
 /// The store of spent salts.
 fn salts(config: &Config, clock: &Clock) -> Result<Box<dyn SpentSalts>, StartError> {
-    let room =
-        |places: &config::Places| Room { max_salts: places.max_salts, max_salts_per_key: places.max_salts_per_key };
-    let when_new = |places: &config::Places| match places.when_new {
-        config::WhenNew::Fence => WhenNew::Fence,
-        config::WhenNew::Accept => WhenNew::Accept,
-    };
     match &config.replay {
         config::Replay::Memory(places) => {
             let settings = MemorySettings { room: room(places), when_new: when_new(places), window: config.window };
@@ -249,32 +282,50 @@ fn salts(config: &Config, clock: &Clock) -> Result<Box<dyn SpentSalts>, StartErr
             Ok(Box::new(journal.map_err(|error| StartError::Other(error.to_string()))?))
         }
         config::Replay::Redis(redis) => {
-            let ca = redis.ca.as_ref().map(|path| {
-                let unread =
-                    |error| vec![Fault::new(path, None, "replay.redis.ca", format!("cannot be read: {error}"))];
-                std::fs::read(path).map_err(|error| StartError::Config(unread(error)))
-            });
-            let settings = RedisSettings {
-                servers: redis.servers.iter().map(|server| (server.host.clone(), server.port)).collect(),
-                cluster: redis.cluster,
-                tls: redis.tls,
-                ca: ca.transpose()?,
-                username: redis.username.clone(),
-                password: redis.password.as_ref().map(|config::Hidden(password)| password.clone()),
-                database: redis.database,
-                prefix: redis.prefix.clone(),
-                timeout: redis.timeout,
-                clock_margin: redis.clock_margin,
-                room: room(&redis.places),
-                when_new: when_new(&redis.places),
-                on_failover: match redis.on_failover {
-                    config::OnFailover::Fence => OnFailover::Fence,
-                    config::OnFailover::DangerAccept => OnFailover::DangerAccept,
-                },
-                window: config.window,
-            };
+            let settings = redis_settings(config, redis).map_err(StartError::Config)?;
             let started = Redis::start(clock.clone(), settings).map_err(StartError::Other)?;
             Ok(Box::new(started))
         }
     }
+}
+
+fn room(places: &config::Places) -> Room {
+    Room { max_salts: places.max_salts, max_salts_per_key: places.max_salts_per_key }
+}
+
+fn when_new(places: &config::Places) -> WhenNew {
+    match places.when_new {
+        config::WhenNew::Fence => WhenNew::Fence,
+        config::WhenNew::Accept => WhenNew::Accept,
+    }
+}
+
+/// How the Redis of a configuration is reached.
+///
+/// # Errors
+/// If the file of its authorities cannot be read.
+pub fn redis_settings(config: &Config, redis: &config::Redis) -> Result<RedisSettings, Vec<Fault>> {
+    let ca = redis.ca.as_ref().map(|path| {
+        let unread = |error| vec![Fault::new(path, None, "replay.redis.ca", format!("cannot be read: {error}"))];
+        std::fs::read(path).map_err(unread)
+    });
+    Ok(RedisSettings {
+        servers: redis.servers.iter().map(|server| (server.host.clone(), server.port)).collect(),
+        cluster: redis.cluster,
+        tls: redis.tls,
+        ca: ca.transpose()?,
+        username: redis.username.clone(),
+        password: redis.password.as_ref().map(|config::Hidden(password)| password.clone()),
+        database: redis.database,
+        prefix: redis.prefix.clone(),
+        timeout: redis.timeout,
+        clock_margin: redis.clock_margin,
+        room: room(&redis.places),
+        when_new: when_new(&redis.places),
+        on_failover: match redis.on_failover {
+            config::OnFailover::Fence => OnFailover::Fence,
+            config::OnFailover::DangerAccept => OnFailover::DangerAccept,
+        },
+        window: config.window,
+    })
 }

@@ -11,7 +11,7 @@ mod http1;
 mod http2;
 mod workers;
 
-pub use assemble::{directory, ownership, record_settings, upstream_settings};
+pub use assemble::{directory, ownership, record_settings, redis_settings, servers, upstream_settings};
 pub use entries::certificates;
 
 use std::fmt;
@@ -76,7 +76,7 @@ impl Gateway {
         let metrics = Arc::new(Metrics::new().map_err(|error| StartError::Other(error.to_string()))?);
         let workers = workers::count(config.workers);
         // What can be wrong is found before anything is opened: a faulty file takes no port.
-        let generation = assemble::generation(&mut config, workers, &clock).map_err(StartError::Config)?;
+        let generation = assemble::generation(&mut config, workers, &clock, None).map_err(StartError::Config)?;
         let entries = Arc::new(Entries::new(&config, workers));
         let listeners = entries.plan(&config)?;
         let admin = config.admin.map(Door::open).transpose();
@@ -141,8 +141,11 @@ impl Gateway {
             if self.config.keeps_window() {
                 config.window = self.config.window;
             }
-            let mut generation = assemble::generation(&mut config, self.workers.len(), &self.process.clock)?;
-            generation.directory = generation.directory.after(&self.current.load().directory);
+            let old = self.current.load_full();
+            let (workers, clock) = (self.workers.len(), &self.process.clock);
+            let mut generation = assemble::generation(&mut config, workers, clock, Some(&old.servers))?;
+            generation.directory = generation.directory.after(&old.directory);
+            let names: Vec<String> = generation.servers.healthy().map(|(name, _)| name.to_owned()).collect();
             // The last that can go wrong: from here on all of it is taken.
             let listeners = self.entries.plan(&config).map_err(|error| match error {
                 StartError::Config(faults) => faults,
@@ -154,6 +157,8 @@ impl Gateway {
             self.current.store(Arc::new(generation));
             self.entries.carry_out(listeners, |worker, order| self.workers.order(worker, order));
             self.entries.tell_expiries(&self.process.metrics);
+            let gone = old.servers.healthy().filter(|(name, _)| !names.iter().any(|new| new == name));
+            gone.for_each(|(name, _)| self.process.metrics.upstream_gone(name));
             self.config = config;
             Ok(needs_restart)
         });
@@ -199,18 +204,28 @@ const TICK: Duration = Duration::from_secs(1);
 async fn housekeeping(process: Arc<Process>, current: Arc<ArcSwap<Generation>>, entries: Arc<Entries>) {
     let mut ticks = tokio::time::interval(TICK);
     let mut clock = JumpWatch::new(process.clock.clone());
+    let mut servers = current.load().servers.clone();
+    let mut checks = servers.check();
     loop {
         ticks.tick().await;
+        let generation = current.load_full();
+        if !Arc::ptr_eq(&servers, &generation.servers) {
+            servers = generation.servers.clone();
+            // What is checked no longer ends first: two could not agree.
+            drop(checks);
+            checks = servers.check();
+        }
+        servers.refresh_names();
         look_at_clock(&process, &mut clock);
         process.salts.forget();
-        process.takings.forget(current.load().budgets, process.clock.elapsed());
-        refresh(&process);
+        process.takings.forget(generation.budgets, process.clock.elapsed());
+        refresh(&process, &generation);
         if entries.have_tls() {
             // Files may be slow, and this is a worker.
             let (entries, metrics) = (entries.clone(), process.metrics.clone());
             drop(tokio::task::spawn_blocking(move || entries.look_at_files(&metrics)).await);
         }
-        current.load().upstreams.iter().for_each(crate::upstream::Upstream::sweep);
+        generation.upstreams.iter().for_each(crate::upstream::Upstream::sweep);
     }
 }
 
@@ -228,7 +243,8 @@ fn look_at_clock(process: &Process, watch: &mut JumpWatch) {
 }
 
 /// Brings the gauges up to date.
-fn refresh(process: &Process) {
+fn refresh(process: &Process, generation: &Generation) {
+    generation.servers.healthy().for_each(|(server, healthy)| process.metrics.upstream(server, healthy));
     let fence = process.salts.fenced_until().and_then(|until| until.duration_since(process.clock.now()).ok());
     process.metrics.replay(process.salts.held(), process.salts.capacity(), fence.unwrap_or_default());
 }

@@ -177,7 +177,7 @@ impl Metrics {
             fence_seconds,
             upstream_healthy: labelled(
                 "saltgate_upstream_healthy",
-                "1 while the last exchange with the server worked.",
+                "1 while the server is used and can be reached.",
                 &["server"],
             )?,
             reload_success: gauge("saltgate_config_last_reload_success", "1 if the last reload was taken.")?,
@@ -226,9 +226,15 @@ impl Metrics {
         self.fence_seconds.set(fence.as_secs_f64());
     }
 
-    /// Whether the last exchange with an upstream server worked.
+    /// Whether an upstream server is used, and the last connection to it could be made.
     pub fn upstream(&self, server: &str, healthy: bool) {
         self.upstream_healthy.with_label_values(&[server]).set(healthy.into());
+    }
+
+    /// An upstream server is one no more.
+    pub fn upstream_gone(&self, server: &str) {
+        // Nothing is told of it either way.
+        let _ = self.upstream_healthy.remove_label_values(&[server]);
     }
 
     /// A configuration was taken, or, without a hash, one was refused.

@@ -30,6 +30,15 @@ const FROM_CLIENT: &[&str] = &[
 ];
 const PREFIXES_FROM_CLIENT: &[&str] = &["x-saltgate-", "x-forwarded-", "x-http-method", "proxy-"];
 
+/// What becomes of the `Authorization` of a request that was judged (`upstream.authorization`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Authorization {
+    /// It has done its work.
+    Strip,
+    /// The service still verifies by itself: it gets what the client sent.
+    Keep,
+}
+
 /// Who the service is told the caller is.
 pub struct Identity<'r> {
     /// The account.
@@ -73,8 +82,12 @@ fn remove(headers: &mut HeaderMap, strip: impl Fn(&str) -> bool) {
 }
 
 /// Removes what must not go upstream.
-pub fn strip_request(headers: &mut HeaderMap) {
+pub fn strip_request(headers: &mut HeaderMap, authorization: Authorization) {
+    let keep = authorization == Authorization::Keep;
     remove(headers, |name| {
+        if keep && name == "authorization" {
+            return false;
+        }
         FROM_CLIENT.contains(&name) || PREFIXES_FROM_CLIENT.iter().any(|prefix| name.starts_with(prefix))
     });
 }
@@ -181,9 +194,16 @@ mod tests {
             "Expect",
         ] {
             let mut sent = headers(&[(name, "x"), ("accept", "y")]);
-            strip_request(&mut sent);
+            strip_request(&mut sent, Authorization::Strip);
             assert_eq!(sent, headers(&[("accept", "y")]), "{name}");
         }
+    }
+
+    #[test]
+    fn only_what_is_to_be_kept_is_kept() {
+        let mut sent = headers(&[("authorization", "x"), ("proxy-authorization", "y"), ("x-saltgate-role", "OWNER")]);
+        strip_request(&mut sent, Authorization::Keep);
+        assert_eq!(sent, headers(&[("authorization", "x")]));
     }
 
     #[test]
@@ -196,7 +216,7 @@ mod tests {
             ("x-three", "3"),
             ("x-four", "4"),
         ]);
-        strip_request(&mut sent);
+        strip_request(&mut sent, Authorization::Strip);
         assert_eq!(sent, headers(&[("x-four", "4")]));
         let identity = Identity {
             account: "a",

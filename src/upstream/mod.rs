@@ -6,60 +6,82 @@
 //!    [`SendError::AnswerTimeout`].
 //! 3. A question ([`Upstream::ask`]) changes nothing and may be asked again, once.
 //! 4. Nothing is ever switched to another protocol.
+//! 5. Of several servers a second one is tried only where no connection to the first was ever
+//!    established. What a server answers says nothing about its health: only connections that
+//!    cannot be made, and the checks of `[upstream.health]`.
 
+mod checks;
+mod choice;
+mod connect;
 pub mod hygiene;
 mod outgoing;
 mod pool;
+mod probe;
 mod relay;
+mod resolve;
+mod server;
+mod settings;
+mod stream;
+mod tls;
 
+use std::fmt;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::HOST;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::audit::OpenIntent;
-use crate::clock::Clock;
+use choice::Dice;
 use pool::{Connection, Pool};
 
+pub use checks::Checks;
 pub use hygiene::Identity;
-pub use outgoing::{Broken, Outgoing};
+pub use outgoing::{Broken, Outgoing, Streamed};
 pub use relay::{Relay, RelayError};
+pub use resolve::{Resolve, Resolving};
+pub use server::{MAX_SERVERS, Servers};
+pub use settings::{Address, Health, Settings, Tls};
 
 /// The most bytes of an answer to a question.
 const MAX_ANSWER: usize = 1 << 20;
 /// Dead connections of the pool that are passed over before a fresh one is made.
 const MAX_DEAD: usize = 8;
 
-/// Where the service is, and how long to wait for it.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// A name or an address.
-    pub host: String,
-    /// The port.
-    pub port: u16,
-    /// For a connection, the look-up of the name included.
-    pub connect_timeout: Duration,
-    /// For the head of an answer, and between two parts of its body.
-    pub response_timeout: Duration,
-    /// How long a connection waits to be used again; below the service's own.
-    pub idle_timeout: Duration,
+/// A setting that cannot be used.
+#[derive(Debug)]
+pub struct Unfit {
+    /// Which one, such as `upstream.tls.ca`.
+    pub key: &'static str,
+    /// Why not.
+    pub why: String,
+}
+
+impl Unfit {
+    fn new(key: &'static str, why: impl Into<String>) -> Self {
+        Self { key, why: why.into() }
+    }
 }
 
 /// One worker's way to the service.
 pub struct Upstream {
-    pool: Pool,
+    servers: Arc<Servers>,
+    pools: Box<[Pool]>,
+    dice: Dice,
     response_timeout: Duration,
 }
 
 /// Why a question has no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AskError {
-    /// No connection could be made.
-    Unreachable,
+    /// No connection could be made, and why: for the log.
+    Unreachable(String),
     /// No connection was made in time.
-    ConnectTimeout,
+    ConnectTimeout(String),
     /// The connection broke, or what came is not HTTP.
     Broken,
     /// No answer came in time.
@@ -68,13 +90,24 @@ pub enum AskError {
     TooLarge,
 }
 
+impl fmt::Display for AskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unreachable(why) | Self::ConnectTimeout(why) => why,
+            Self::Broken => "the upstream's answer broke off or is not HTTP",
+            Self::Timeout => "the upstream did not answer in time",
+            Self::TooLarge => "the upstream's answer is over 1 MiB",
+        })
+    }
+}
+
 /// Why a deletion has no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SendError {
-    /// Nothing left: no connection could be made.
-    Unreachable,
+    /// Nothing left: no connection could be made, and why: for the log.
+    Unreachable(String),
     /// Nothing left: no connection was made in time.
-    ConnectTimeout,
+    ConnectTimeout(String),
     /// It may have happened: the connection broke, or what came is not HTTP.
     AnswerLost,
     /// It may have happened: no answer came in time.
@@ -85,54 +118,74 @@ impl From<AskError> for SendError {
     /// As far as a connection goes.
     fn from(error: AskError) -> Self {
         match error {
-            AskError::ConnectTimeout => Self::ConnectTimeout,
-            AskError::Unreachable => Self::Unreachable,
+            AskError::ConnectTimeout(why) => Self::ConnectTimeout(why),
+            AskError::Unreachable(why) => Self::Unreachable(why),
             AskError::Timeout => Self::AnswerTimeout,
             AskError::Broken | AskError::TooLarge => Self::AnswerLost,
         }
     }
 }
 
+/// An answer whose head has come.
+struct Answered {
+    answer: Response<hyper::body::Incoming>,
+    connection: Connection,
+    /// When the rest of a question's answer must have come.
+    deadline: Instant,
+}
+
+/// Whose `Host` a message has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Host {
+    /// The server's.
+    Server,
+    /// The one it came with.
+    Message,
+}
+
 impl Upstream {
     /// A way with no connections yet.
-    pub fn new(settings: Settings, clock: Clock) -> Self {
-        Self { response_timeout: settings.response_timeout, pool: Pool::new(settings, clock) }
+    pub fn new(servers: &Arc<Servers>) -> Self {
+        Self {
+            pools: (0..servers.list.len()).map(|at| Pool::new(servers, at)).collect(),
+            dice: Dice::new(),
+            response_timeout: servers.settings.response_timeout,
+            servers: servers.clone(),
+        }
     }
 
-    /// Asks a question that changes nothing, and waits for the whole answer.
+    /// Asks a question that changes nothing, and waits for the whole answer. `Host` is set here.
     ///
     /// # Errors
     /// If there is no whole answer in time.
     pub async fn ask(&self, question: Request<Full<Bytes>>) -> Result<Response<Bytes>, AskError> {
-        match timeout(self.response_timeout, self.ask_once(question.clone())).await {
+        match self.ask_once(question.clone()).await {
             // A connection of the pool may have died of old age while the question was on its
             // way; a fresh one decides.
-            Ok(Err((AskError::Broken, true))) => {
-                self.pool.clear();
-                let again = timeout(self.response_timeout, self.ask_once(question)).await;
-                again.map_err(|_| AskError::Timeout)?.map_err(|(error, _)| error)
-            }
-            Ok(answer) => answer.map_err(|(error, _)| error),
-            Err(_) => Err(AskError::Timeout),
+            Err((AskError::Broken, true)) => self.ask_once(question).await.map_err(|(error, _)| error),
+            answer => answer.map_err(|(error, _)| error),
         }
     }
 
     async fn ask_once(&self, question: Request<Full<Bytes>>) -> Result<Response<Bytes>, (AskError, bool)> {
-        let (answer, connection) = self.exchange(question.map(Outgoing::Whole)).await?;
-        let reused = connection.is_reused();
+        let Answered { answer, connection, deadline } =
+            self.exchange(question.map(Outgoing::Whole), Host::Server).await?;
         let (parts, body) = answer.into_parts();
-        let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| {
+        let whole = timeout_at(deadline, Limited::new(body, MAX_ANSWER).collect()).await;
+        let body = whole.map_err(|_| (AskError::Timeout, false))?.map_err(|error| {
             if error.is::<http_body_util::LengthLimitError>() {
-                (AskError::TooLarge, false)
-            } else {
-                (AskError::Broken, reused)
+                return (AskError::TooLarge, false);
             }
+            if connection.is_reused() {
+                connection.clear_pool();
+            }
+            (AskError::Broken, connection.is_reused())
         })?;
-        self.pool.put(connection);
+        connection.put();
         Ok(Response::from_parts(parts, body.to_bytes()))
     }
 
-    /// Sends a deletion whose intent is on record, at most once.
+    /// Sends a deletion whose intent is on record, at most once. `Host` is set here.
     ///
     /// # Errors
     /// If no answer came, and whether the deletion may have happened all the same.
@@ -141,7 +194,7 @@ impl Upstream {
         deletion: Request<Full<Bytes>>,
         _: &OpenIntent,
     ) -> Result<Response<Relay>, SendError> {
-        self.relayed(deletion.map(Outgoing::Whole)).await
+        self.relayed(deletion.map(Outgoing::Whole), Host::Server).await
     }
 
     /// Passes on a message that is none of ours to judge, once. Its body is sent as it comes.
@@ -149,53 +202,98 @@ impl Upstream {
     /// # Errors
     /// If no answer came, and whether the message may have had its effect all the same.
     pub async fn forward(&self, message: Request<Outgoing>) -> Result<Response<Relay>, SendError> {
-        self.relayed(message).await
+        self.relayed(message, Host::Message).await
     }
 
-    async fn relayed(&self, request: Request<Outgoing>) -> Result<Response<Relay>, SendError> {
-        let (answer, connection) = self.exchange(request).await.map_err(|(error, _)| SendError::from(error))?;
+    async fn relayed(&self, request: Request<Outgoing>, host: Host) -> Result<Response<Relay>, SendError> {
+        let answered = self.exchange(request, host).await.map_err(|(error, _)| SendError::from(error))?;
+        let Answered { answer, connection, .. } = answered;
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Err(SendError::AnswerLost);
         }
-        Ok(answer.map(|body| Relay::new(body, self.response_timeout, connection, self.pool.clone())))
+        Ok(answer.map(|body| Relay::new(body, self.response_timeout, connection)))
     }
 
-    /// One exchange on some connection. The error says whether the connection had been used
-    /// before.
-    async fn exchange(
-        &self,
-        mut request: Request<Outgoing>,
-    ) -> Result<(Response<hyper::body::Incoming>, Connection), (AskError, bool)> {
-        for _ in 0..MAX_DEAD {
-            let Some(mut connection) = self.pool.take() else { break };
-            match self.answered(&mut connection, request).await {
-                Ok(answer) => return Ok((answer, connection)),
-                Err((_, Some(unsent))) => request = unsent,
-                Err((error, None)) => return Err((error, true)),
+    /// One exchange on some connection to some server. The error says whether the connection had
+    /// been used before.
+    async fn exchange(&self, mut request: Request<Outgoing>, host: Host) -> Result<Answered, (AskError, bool)> {
+        let (mut tried, mut unmade) = (0_u64, None);
+        while let Some(choice) = self.servers.choose(&self.dice, tried) {
+            tried |= 1 << choice.at;
+            let pool = &self.pools[choice.at];
+            if host == Host::Server {
+                request.headers_mut().insert(HOST, pool.host());
+            }
+            let mut busy = pool.busy();
+            for _ in 0..MAX_DEAD {
+                let connection = match pool.take(busy) {
+                    Ok(connection) => connection,
+                    Err(not) => {
+                        busy = not;
+                        break;
+                    }
+                };
+                match self.answered(connection, request).await {
+                    Ok(answered) => return Ok(answered),
+                    Err((_, Some(unsent))) => request = unsent,
+                    Err((error, None)) => return Err((error, true)),
+                }
+                busy = pool.busy();
+            }
+            match pool.connect(busy, choice.trial).await {
+                Ok(connection) => {
+                    return self.answered(connection, request).await.map_err(|(error, unsent)| match unsent {
+                        // Handed back by a connection that was just made: it is gone, and nothing
+                        // left.
+                        Some(_) => (AskError::Unreachable("a fresh connection was closed at once".into()), false),
+                        None => (error, false),
+                    });
+                }
+                // Never established: the next server may have it.
+                Err(error) => unmade = Some(error),
             }
         }
-        let mut connection = self.pool.connect().await.map_err(|error| (error, false))?;
-        let answer = self.answered(&mut connection, request).await;
-        answer.map(|answer| (answer, connection)).map_err(|(error, unsent)| {
-            // Handed back by a connection that was just made: it is gone, and nothing left.
-            (if unsent.is_some() { AskError::Unreachable } else { error }, false)
-        })
+        Err((unmade.unwrap_or_else(|| AskError::Unreachable("no server of the upstream is healthy".into())), false))
     }
 
     async fn answered(
         &self,
-        connection: &mut Connection,
+        mut connection: Connection,
         request: Request<Outgoing>,
-    ) -> Result<Response<hyper::body::Incoming>, (AskError, Option<Request<Outgoing>>)> {
-        match timeout(self.response_timeout, connection.sender.try_send_request(request)).await {
-            Err(_) => Err((AskError::Timeout, None)),
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(mut error)) => Err((AskError::Broken, error.take_message())),
+    ) -> Result<Answered, (AskError, Option<Request<Outgoing>>)> {
+        let mut deadline = Instant::now() + self.response_timeout;
+        let progress = request.body().progress();
+        let sent = {
+            let mut sending = pin!(connection.sender.try_send_request(request));
+            loop {
+                if let Ok(sent) = timeout_at(deadline, sending.as_mut()).await {
+                    break sent;
+                }
+                // As long as a body is on its way there can be no answer to it.
+                match progress.as_ref().map(|progress| progress.last() + self.response_timeout) {
+                    Some(later) if later > deadline => deadline = later,
+                    _ => return Err((AskError::Timeout, None)),
+                }
+            }
+        };
+        match sent {
+            Ok(answer) => {
+                connection.worked();
+                Ok(Answered { answer, connection, deadline })
+            }
+            Err(mut error) => {
+                let unsent = error.take_message();
+                if unsent.is_none() && connection.is_reused() {
+                    // It may have died of old age, and so may the others.
+                    connection.clear_pool();
+                }
+                Err((AskError::Broken, unsent))
+            }
         }
     }
 
-    /// Drops connections that have waited too long.
+    /// Drops connections that have waited too long, and those to servers that are not used.
     pub fn sweep(&self) {
-        self.pool.sweep();
+        self.pools.iter().for_each(Pool::sweep);
     }
 }

@@ -2,13 +2,12 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use http::HeaderValue;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 
-use super::{AskError, Outgoing, Settings};
-use crate::clock::Clock;
+use super::server::{Server, Servers};
+use super::{AskError, Outgoing};
 
 /// Connections that are kept for the next request, at most.
 const MAX_IDLE: usize = 256;
@@ -17,25 +16,44 @@ const MAX_HEAD: usize = 64 * 1024;
 /// The most fields of an answer's head.
 const MAX_FIELDS: usize = 128;
 
-/// One worker's connections: nobody else waits for its lock.
+/// One worker's connections to one server: nobody else waits for its lock.
 #[derive(Clone)]
 pub(super) struct Pool(Arc<Inner>);
 
 struct Inner {
-    settings: Settings,
-    clock: Clock,
+    servers: Arc<Servers>,
+    at: usize,
+    /// This worker's copy: cloning it touches no other's memory.
+    host: HeaderValue,
     idle: Mutex<VecDeque<Idle>>,
 }
 
 struct Idle {
-    connection: Connection,
+    sender: SendRequest<Outgoing>,
+    epoch: u64,
     since: Duration,
+}
+
+/// A request that is on its way to a server, from the choice of it to the end of the answer.
+pub(super) struct Busy {
+    pool: Pool,
+    counted: bool,
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        if self.counted {
+            self.pool.server().end();
+        }
+    }
 }
 
 /// A connection that somebody uses.
 pub(super) struct Connection {
     pub(super) sender: SendRequest<Outgoing>,
     reused: bool,
+    epoch: u64,
+    busy: Busy,
 }
 
 impl Connection {
@@ -43,46 +61,82 @@ impl Connection {
     pub(super) fn is_reused(&self) -> bool {
         self.reused
     }
-}
 
-impl Pool {
-    pub(super) fn new(settings: Settings, clock: Clock) -> Self {
-        Self(Arc::new(Inner { settings, clock, idle: Mutex::default() }))
+    /// The server has answered on it.
+    pub(super) fn worked(&self) {
+        self.busy.pool.server().worked();
     }
 
-    /// The connection used last, if it is alive: the older ones may go.
-    pub(super) fn take(&self) -> Option<Connection> {
-        let mut idle = self.idle();
-        self.drop_old(&mut idle);
-        let ready = idle.iter().rposition(|idle| idle.connection.sender.is_ready())?;
-        idle.remove(ready).map(|idle| idle.connection)
-    }
-
-    /// Keeps a connection whose answer was read to its end.
-    pub(super) fn put(&self, connection: Connection) {
-        if connection.sender.is_closed() {
+    /// Keeps it for the next request: its answer was read to its end.
+    pub(super) fn put(self) {
+        let Self { sender, epoch, busy, .. } = self;
+        let pool = &busy.pool;
+        if sender.is_closed() || !pool.keeps(epoch) {
             return;
         }
-        let mut idle = self.idle();
+        let mut idle = pool.idle();
         if idle.len() == MAX_IDLE {
             idle.pop_front();
         }
-        let connection = Connection { reused: true, ..connection };
-        idle.push_back(Idle { connection, since: self.0.clock.elapsed() });
+        idle.push_back(Idle { sender, epoch, since: pool.0.servers.clock.elapsed() });
+    }
+
+    /// Drops all idle connections to the same server.
+    pub(super) fn clear_pool(&self) {
+        self.busy.pool.idle().clear();
+    }
+}
+
+impl Pool {
+    pub(super) fn new(servers: &Arc<Servers>, at: usize) -> Self {
+        let host = &servers.list[at].host;
+        let host = HeaderValue::from_bytes(host.as_bytes()).unwrap_or_else(|_| host.clone());
+        Self(Arc::new(Inner { servers: servers.clone(), at, host, idle: Mutex::default() }))
+    }
+
+    fn server(&self) -> &Server {
+        &self.0.servers.list[self.0.at]
+    }
+
+    /// `Host` towards this server.
+    pub(super) fn host(&self) -> HeaderValue {
+        self.0.host.clone()
+    }
+
+    /// Counts a request.
+    pub(super) fn busy(&self) -> Busy {
+        Busy { pool: self.clone(), counted: self.server().begin() }
+    }
+
+    /// Whether connections of this epoch are kept.
+    fn keeps(&self, epoch: u64) -> bool {
+        self.server().is_used() && epoch == self.server().epoch()
+    }
+
+    /// The connection used last, if it is alive: the older ones may go.
+    pub(super) fn take(&self, busy: Busy) -> Result<Connection, Busy> {
+        let mut idle = self.idle();
+        self.drop_old(&mut idle);
+        let ready = idle.iter().rposition(|idle| idle.sender.is_ready());
+        match ready.and_then(|ready| idle.remove(ready)) {
+            Some(Idle { sender, epoch, .. }) => Ok(Connection { sender, reused: true, epoch, busy }),
+            None => Err(busy),
+        }
     }
 
     pub(super) fn sweep(&self) {
         self.drop_old(&mut self.idle());
     }
 
-    pub(super) fn clear(&self) {
-        self.idle().clear();
-    }
-
     fn drop_old(&self, idle: &mut VecDeque<Idle>) {
-        let now = self.0.clock.elapsed();
+        if idle.is_empty() {
+            return;
+        }
+        let Servers { settings, clock, .. } = &*self.0.servers;
+        let (now, used, epoch) = (clock.elapsed(), self.server().is_used(), self.server().epoch());
         idle.retain(|idle| {
-            now.saturating_sub(idle.since) < self.0.settings.idle_timeout && !idle.connection.sender.is_closed()
+            let fresh = now.saturating_sub(idle.since) < settings.idle_timeout && !idle.sender.is_closed();
+            fresh && used && idle.epoch == epoch
         });
     }
 
@@ -92,20 +146,35 @@ impl Pool {
     }
 
     /// A fresh connection.
-    pub(super) async fn connect(&self) -> Result<Connection, AskError> {
-        let Settings { host, port, connect_timeout, .. } = &self.0.settings;
-        let made = timeout(*connect_timeout, TcpStream::connect((host.as_str(), *port))).await;
-        let stream = made.map_err(|_| AskError::ConnectTimeout)?.map_err(|_| AskError::Unreachable)?;
-        // Without it a small request could wait for an acknowledgement.
-        drop(stream.set_nodelay(true));
-        let (sender, driver) = http1::Builder::new()
-            .max_buf_size(MAX_HEAD)
-            .max_headers(MAX_FIELDS)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|_| AskError::Unreachable)?;
-        // It ends by itself: with its sender, or with its peer.
-        tokio::spawn(async move { drop(driver.await) });
-        Ok(Connection { sender, reused: false })
+    pub(super) async fn connect(&self, busy: Busy, trial: bool) -> Result<Connection, AskError> {
+        let servers = &self.0.servers;
+        let server = self.server();
+        let made = match servers.connect(server).await {
+            Ok((stream, epoch)) => handshake(stream).await.map(|sender| (sender, epoch)),
+            Err(error) => Err(error),
+        };
+        match made {
+            Ok((sender, epoch)) => {
+                server.worked();
+                Ok(Connection { sender, reused: false, epoch, busy })
+            }
+            Err(error) => {
+                servers.failed(server, trial, &error);
+                Err(error)
+            }
+        }
     }
+}
+
+/// HTTP on a stream.
+pub(super) async fn handshake(stream: super::stream::Stream) -> Result<SendRequest<Outgoing>, AskError> {
+    let (sender, driver) = http1::Builder::new()
+        .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_FIELDS)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| AskError::Unreachable(error.to_string()))?;
+    // It ends by itself: with its sender, or with its peer.
+    tokio::spawn(async move { drop(driver.await) });
+    Ok(sender)
 }

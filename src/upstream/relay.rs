@@ -9,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::pool::{Connection, Pool};
+use super::pool::Connection;
 use crate::throttle::Slot;
 
 /// The body of the upstream's answer, as it streams in.
@@ -20,7 +20,7 @@ pub struct Relay {
     /// How long the upstream may pause.
     pause: Duration,
     paused: Option<Pin<Box<Sleep>>>,
-    connection: Option<(Connection, Pool)>,
+    connection: Option<Connection>,
     slot: Option<Slot>,
 }
 
@@ -45,8 +45,8 @@ impl fmt::Display for RelayError {
 impl std::error::Error for RelayError {}
 
 impl Relay {
-    pub(super) fn new(body: Incoming, pause: Duration, connection: Connection, pool: Pool) -> Self {
-        let mut relay = Self { body, pause, paused: None, connection: Some((connection, pool)), slot: None };
+    pub(super) fn new(body: Incoming, pause: Duration, connection: Connection) -> Self {
+        let mut relay = Self { body, pause, paused: None, connection: Some(connection), slot: None };
         if relay.body.is_end_stream() {
             relay.end();
         }
@@ -63,8 +63,8 @@ impl Relay {
 
     fn end(&mut self) {
         self.slot = None;
-        if let Some((connection, pool)) = self.connection.take() {
-            pool.put(connection);
+        if let Some(connection) = self.connection.take() {
+            connection.put();
         }
     }
 

@@ -103,6 +103,7 @@ const HOMES: &[(&str, &str)] = &[
     ("moka", "throttle"),
     ("socket2", "listen"),
     ("tokio_rustls", "listen upstream"),
+    ("rustls_native_certs", "upstream"),
     ("subtle", "credential directory"),
 ];
 

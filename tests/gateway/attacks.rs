@@ -96,7 +96,7 @@ impl Siege {
     }
 
     /// The attack is over: everything is as before.
-    fn is_over(mut self) {
+    fn end(mut self) {
         self.still_serves();
         self.over.store(true, Ordering::Relaxed);
         self.customer.take().unwrap().join().unwrap();
@@ -134,7 +134,7 @@ fn five_thousand_idle_connections() {
     until("all of them are in", || Taken::by(process, "VmRSS").descriptors >= siege.before.descriptors + 5_000);
     siege.still_serves();
     drop(idle);
-    siege.is_over();
+    siege.end();
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn idle_connections_are_closed_in_time() {
     for stream in idle {
         assert_eq!(closed(stream), "", "nobody asked for anything");
     }
-    siege.is_over();
+    siege.end();
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn slow_heads() {
     let timed_out = slow.into_iter().map(closed).filter(|said| said.starts_with("HTTP/1.1 408")).count();
     // Who goes on writing after the end may lose the answer to a reset.
     assert!(timed_out > 0, "a head that takes too long is told so");
-    siege.is_over();
+    siege.end();
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn slow_bodies() {
         // 429: another key's requests find their slots.
         assert!(said.starts_with("HTTP/1.1 408") || said.starts_with("HTTP/1.1 429"), "{said}");
     }
-    siege.is_over();
+    siege.end();
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn slow_reading() {
     for stream in slow {
         assert!(closed(stream).len() < LARGE, "it was cut off");
     }
-    siege.is_over();
+    siege.end();
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn header_floods() {
         // Who goes on writing after the end may lose the answer to a reset.
         assert!(said.is_empty() || said.starts_with(status), "{n}: {said}");
     }
-    siege.is_over();
+    siege.end();
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn connection_churn() {
         }
         drop(stream);
     }
-    siege.is_over();
+    siege.end();
 }
 
 /// So many requests of these bytes, over some connections, each answered before the next.
@@ -270,7 +270,7 @@ fn a_hundred_thousand_wrongly_signed() {
     assert_eq!(refused + throttled, 100_000);
     // A thousand at once, and what comes back meanwhile; the customer has the same address.
     assert!(refused < 50_000 && refused >= 1_000, "{answers:?}");
-    siege.is_over();
+    siege.end();
 }
 
 #[test]
@@ -280,5 +280,5 @@ fn one_captured_header_a_hundred_thousand_times() {
     let answers = repeated(&siege, 100_000, &|| captured.clone());
     assert_eq!(answers, [(200, 1), (401, 99_999)]);
     siege.served.fetch_add(1, Ordering::Relaxed);
-    siege.is_over();
+    siege.end();
 }

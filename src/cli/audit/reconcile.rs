@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, HOST, HeaderValue};
+use http::header::ACCEPT;
 use http::{Method, Request, StatusCode};
 use http_body_util::Full;
 use serde_json::Value;
@@ -57,15 +57,16 @@ async fn reconcile(config: &Config, directory: &Path) -> Result<usize, String> {
     let clock = Clock::system();
     let patience = config.upstream.connect_timeout + config.upstream.response_timeout;
     let settled = clock::rfc3339(clock.now().checked_sub(patience).unwrap_or(std::time::UNIX_EPOCH));
-    let upstream = Upstream::new(serve::upstream_settings(config), clock.clone());
+    let servers = serve::servers(config, serve::upstream_settings(config), &clock, None);
+    let upstream =
+        Upstream::new(&servers.map_err(|faults| faults.iter().map(ToString::to_string).collect::<String>())?);
     let ownership = serve::ownership(config);
-    let host = HeaderValue::try_from(config.upstream.server.to_string()).map_err(|error| error.to_string())?;
     let settings = Settings { writer: "reconcile", ..serve::record_settings(&config.audit) };
     // Begun with the first answer: a run that learns nothing leaves no file.
     let mut record = None;
     let mut left = 0;
     for intent in &intents {
-        let found = match ask(intent, &upstream, &ownership, &host).await {
+        let found = match ask(intent, &upstream, &ownership).await {
             // The service may be at it still, for as long as it would have been waited for.
             Found::There if intent["time"].as_str().is_none_or(|time| time > settled.as_str()) => {
                 Found::Unclear("the segment is still there, but the deletion may be on its way: ask again".into())
@@ -103,8 +104,8 @@ enum Found {
     Unclear(String),
 }
 
-async fn ask(intent: &Value, upstream: &Upstream, ownership: &Ownership, host: &HeaderValue) -> Found {
-    let (segment, question) = match question(intent, host) {
+async fn ask(intent: &Value, upstream: &Upstream, ownership: &Ownership) -> Found {
+    let (segment, question) = match question(intent) {
         Ok(asked) => asked,
         Err(why) => return Found::Unclear(why),
     };
@@ -119,20 +120,19 @@ async fn ask(intent: &Value, upstream: &Upstream, ownership: &Ownership, host: &
             Ok(answer) if answer.status() == StatusCode::OK => Found::There,
             Ok(answer) if answer.status() == StatusCode::NOT_FOUND => Found::Gone,
             Ok(answer) => Found::Unclear(format!("the upstream answered {}", answer.status().as_u16())),
-            Err(error) => Found::Unclear(format!("the upstream did not answer ({error:?})")),
+            Err(error) => Found::Unclear(error.to_string()),
         },
     }
 }
 
 /// The look-up that the request itself made, in the name of the same caller.
-fn question(intent: &Value, host: &HeaderValue) -> Result<(SegmentId, Request<Full<Bytes>>), String> {
+fn question(intent: &Value) -> Result<(SegmentId, Request<Full<Bytes>>), String> {
     let text = |field: &str| intent[field].as_str().ok_or_else(|| format!("its intent has no {field}"));
     let segment = SegmentId::parse(text("segment")?).ok_or("its intent names no segment")?;
     let route = Route::new(text("route")?, Role::Owner, Role::Owner).map_err(|_| "its intent names no route")?;
     let mut question = Request::builder()
         .method(Method::GET)
         .uri(route.path(&segment))
-        .header(HOST, host)
         .header(ACCEPT, "application/json")
         .body(Full::default())
         .map_err(|error| error.to_string())?;

@@ -50,6 +50,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use self::script::{Keys, Verdict};
+pub use self::server::ping;
 use self::server::{Server, Trouble};
 use super::ledger::{GENERATIONS, Ledger};
 use super::{

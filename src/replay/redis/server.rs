@@ -203,6 +203,24 @@ impl fmt::Display for Server {
     }
 }
 
+/// Whether each server of these settings answers: nothing is read, claimed or written.
+pub async fn ping(settings: &RedisSettings) -> Vec<(String, Result<(), String>)> {
+    let mut answers = Vec::new();
+    for address in &settings.servers {
+        let name = format!("{}:{}", address.0, address.1);
+        let answer = match Server::new(address.clone(), settings) {
+            Err(error) => Err(error.to_string()),
+            Ok(server) => match server.connection(settings.timeout).await {
+                Err(trouble) => Err(trouble.to_string()),
+                // A connection is one that has answered: user and password were taken.
+                Ok(_) => server.revive(settings.timeout).await.map_err(|trouble| trouble.to_string()),
+            },
+        };
+        answers.push((name, answer));
+    }
+    answers
+}
+
 /// What these locks guard is whole between any two statements.
 pub(super) fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
