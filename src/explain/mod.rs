@@ -4,6 +4,7 @@
 //! configuration at rest (`saltgate explain`) and for a running gateway (`--live`), which knows
 //! besides whether the salt is spent.
 
+mod mistakes;
 mod skew;
 mod words;
 
@@ -11,7 +12,7 @@ use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
 use crate::clock;
-use crate::credential::{Credentials, Date, PhpDates, Secret, SigningKey};
+use crate::credential::{Credentials, Date, PhpDates, Secret};
 use crate::directory::{Caller, Directory};
 use crate::refusal::Reason;
 use crate::replay::{Floor, OutOfWindow, SaltId, Window};
@@ -151,13 +152,14 @@ impl Bench<'_> {
         let floor = live.map_or(Floor(SystemTime::UNIX_EPOCH), |live| live.floor);
         self.freshness(&date, floor, sheet);
         salt(live, sheet);
+        let still_good = sheet.reason == Reason::Ok;
         if let Some(caller) = caller {
             role(caller, sheet);
         }
         if let Some(live) = live {
             safeguards(live, sheet);
         }
-        if sheet.reason == Reason::Ok {
+        if still_good {
             sheet.note(
                 WARNING,
                 "this header is still good for use by whoever sees it: do not pass it on before it is sent or stale",
@@ -200,7 +202,7 @@ impl Bench<'_> {
     }
 
     fn signature(&self, credentials: &Credentials<'_>, caller: Option<&Caller>, sheet: &mut Sheet) {
-        let Some(caller) = caller else { return self.near_misses(credentials, sheet) };
+        let Some(caller) = caller else { return mistakes::look_for(self, credentials, sheet) };
         if caller.signed(credentials).into() {
             return sheet.yes(SIGNATURE, "§2: made with the key's secret", "§2: 이 키의 비밀키로 만든 서명입니다");
         }
@@ -211,28 +213,7 @@ impl Bench<'_> {
             &format!("§2: not made with the secret of {api_key}"),
             &format!("§2: {api_key}의 비밀키로 만든 서명이 아닙니다"),
         );
-        self.near_misses(credentials, sheet);
-    }
-
-    /// What people get wrong, where the signature tells.
-    fn near_misses(&self, credentials: &Credentials<'_>, sheet: &mut Sheet) {
-        let claimed = credentials.api_key();
-        for (api_key, secrets) in self.secrets {
-            for (what, secret, swapped) in secrets.iter().flat_map(variants) {
-                if !made_by(&secret, credentials, swapped) {
-                    continue;
-                }
-                return near_miss(claimed, api_key, what, sheet);
-            }
-        }
-        for other in self.directory.callers() {
-            if other.signed(credentials).into() {
-                return near_miss(claimed, &other.api_key, None, sheet);
-            }
-            if other.signed_swapped(credentials).into() {
-                return near_miss(claimed, &other.api_key, Some(SWAPPED), sheet);
-            }
-        }
+        mistakes::look_for(self, credentials, sheet);
     }
 
     fn freshness(&self, date: &Date<'_>, floor: Floor, sheet: &mut Sheet) {
@@ -399,57 +380,68 @@ fn status(reason: Reason) -> u16 {
     }
 }
 
-/// What went wrong, in both languages.
-type Mistake = (&'static str, &'static str);
-const SWAPPED: Mistake = ("salt and date were swapped before signing", "서명할 때 salt와 date의 순서를 바꾸었습니다");
-const LINE_END: Mistake =
-    ("with a line end after it: a trailing newline in the client's secret", "비밀키 끝에 줄바꿈이 붙어 있습니다");
-const TRIMMED: Mistake = (
-    "without the white space around it that our configuration holds",
-    "우리 설정에 있는 비밀키 앞뒤의 공백 없이 서명했습니다",
-);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credential::{SigningKey, header_value};
+    use crate::directory::Entry;
+    use crate::policy::{Owner, Role};
 
-fn near_miss(claimed: &str, api_key: &str, what: Option<Mistake>, sheet: &mut Sheet) {
-    let (english, korean) = match (api_key == claimed, what) {
-        (true, None) => return,
-        (true, Some((english, korean))) => (
-            format!("it was made with the key's secret, but {english}"),
-            format!("이 키의 비밀키로 서명했으나 {korean}"),
-        ),
-        (false, what) => {
-            let (and, korean) = what.map_or_else(Default::default, |(english, korean)| {
-                (format!(", and {english}"), format!(". 또한 {korean}"))
-            });
+    #[test]
+    fn what_a_running_gateway_knows_decides_after_what_the_header_says() {
+        let secret = || Secret::new(b"a secret of the tests").unwrap();
+        let owner = Owner { account: "a".into(), member: "m".into() };
+        let (role, active) = (Some(Role::Member), true);
+        let entry = Entry { api_key: "K".into(), secrets: vec![secret()], owner, role, active, expires: None };
+        let directory = Directory::new(vec![entry]).unwrap();
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let (php_dates, window) = (PhpDates::Accept, Window::default());
+        let bench = Bench { directory: &directory, keys: "keys.toml", php_dates, window, now, secrets: &[] };
+        let (date, salt) = (clock::rfc3339(now - Duration::from_secs(60)), "0123456789abcdef");
+        let header = header_value("K", &date, salt, &SigningKey::new(&secret()).sign(&date, salt));
+        let good = Live { floor: Floor(SystemTime::UNIX_EPOCH), salt: Salt::Fresh, frozen: false, budget: None };
+        let floor =
+            |seconds_ago: i64| Floor(now - Duration::from_secs(100) + Duration::from_secs((100 - seconds_ago) as u64));
+        let rows = [
+            ("good", good, Reason::Ok, "not spent yet", true),
+            ("spent", Live { salt: Salt::Spent, ..good }, Reason::SaltReused, "spent already", false),
+            ("no answer", Live { salt: Salt::NoAnswer, ..good }, Reason::Ok, "does not say", true),
             (
-                format!("it was made with the secret of {api_key}{and}"),
-                format!("{api_key}의 비밀키로 서명했습니다{korean}"),
-            )
+                "below the floor",
+                Live { floor: floor(30), ..good },
+                Reason::BelowFloor,
+                "admitted by this gateway",
+                false,
+            ),
+            ("fenced", Live { floor: floor(-30), ..good }, Reason::Fenced, "verdict: 503", false),
+            ("frozen", Live { frozen: true, ..good }, Reason::Frozen, "verdict: 423", true),
+            (
+                "over budget",
+                Live { budget: Some(Duration::from_secs(120)), ..good },
+                Reason::BudgetSpent,
+                "the next in 2 minutes",
+                true,
+            ),
+            (
+                "spent and frozen",
+                Live { salt: Salt::Spent, frozen: true, ..good },
+                Reason::SaltReused,
+                "verdict: 401",
+                false,
+            ),
+        ];
+        for (name, live, reason, says, still_good) in rows {
+            let english = bench.explain(&header, Some(&live), Language::English);
+            let korean = bench.explain(&header, Some(&live), Language::Korean);
+            assert_eq!((english.reason, korean.reason), (reason, reason), "{name}");
+            assert!(english.text.contains(says), "{name}: {}", english.text);
+            assert_eq!(english.text.contains("still good for use"), still_good, "{name}");
+            assert_eq!(english.text.lines().count(), korean.text.lines().count(), "{name}");
+            assert!(english.text.is_ascii() || english.text.replace('§', "").is_ascii(), "{name}");
         }
-    };
-    sheet.note(NOTHING, &format!("near miss: {english}"), &format!("가까운 실수: {korean}"));
-}
-
-/// A secret as people mistake it: what went wrong, the bytes, and whether date and salt were
-/// swapped.
-fn variants(secret: &Secret) -> Vec<(Option<Mistake>, Vec<u8>, bool)> {
-    let bytes = secret.expose();
-    let trimmed = bytes.trim_ascii();
-    let mut variants = vec![
-        (None, bytes.to_vec(), false),
-        (Some(SWAPPED), bytes.to_vec(), true),
-        (Some(LINE_END), [bytes, b"\n"].concat(), false),
-        (Some(LINE_END), [bytes, b"\r\n"].concat(), false),
-    ];
-    if trimmed.len() < bytes.len() {
-        variants.push((Some(TRIMMED), trimmed.to_vec(), false));
+        let swapped = header_value("K", &date, salt, &SigningKey::new(&secret()).sign(salt, &date));
+        let told = bench.explain(&swapped, None, Language::English);
+        assert_eq!(told.reason, Reason::SignatureMismatch);
+        assert!(told.text.contains("salt and date were swapped"), "{}", told.text);
     }
-    variants
-}
-
-fn made_by(secret: &[u8], credentials: &Credentials<'_>, swapped: bool) -> bool {
-    let Ok(secret) = Secret::new(secret) else { return false };
-    let key = SigningKey::new(&secret);
-    let (date, salt, signature) = (credentials.date(), credentials.salt(), credentials.signature());
-    let made = if swapped { key.verify_swapped(&date, salt, signature) } else { key.verify(&date, salt, signature) };
-    made.into()
 }

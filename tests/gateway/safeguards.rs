@@ -190,6 +190,7 @@ fn linked_automations_are_named_and_only_the_set_that_was_shown_is_confirmed() {
     assert!(!sent.head.to_lowercase().contains("confirm"));
 }
 
+#[cfg(feature = "demo")]
 #[test]
 fn the_embedded_crm_names_its_automations_and_stops_them_once_they_are_confirmed() {
     let dir = tempfile::tempdir().unwrap();
