@@ -321,7 +321,9 @@ mod tests {
     #[test]
     fn a_reload_keeps_what_is_known_of_the_servers_that_stay() {
         let (old, _time) = two();
-        old.list.iter().for_each(|server| drop(server.set_down(true)));
+        for server in &old.list {
+            let _ = server.set_down(true);
+        }
         let mut settings = old.settings.clone();
         settings.servers[1] = Address::Unix("/x".into());
         let new = Servers::new(settings.clone(), old.clock.clone(), Some(&old)).unwrap();

@@ -205,6 +205,12 @@ impl Files {
         self.dir.path().join("saltgate.toml")
     }
 
+    /// The record, as far as it is written.
+    pub fn record_text(&self) -> String {
+        let files = std::fs::read_dir(self.dir.path().join("record")).unwrap();
+        files.map(|file| String::from_utf8_lossy(&std::fs::read(file.unwrap().path()).unwrap()).into_owned()).collect()
+    }
+
     /// Every line of the record.
     pub fn record(&self) -> Vec<serde_json::Value> {
         record_in(&self.dir.path().join("record"))
