@@ -19,7 +19,7 @@ use crate::audit;
 use crate::directory::Caller;
 use crate::policy::SegmentId;
 use crate::refusal::{Reason, Refusal};
-use crate::telemetry::{Ended, Metrics, Stage};
+use crate::telemetry::{Ended, Stage};
 
 /// The id under which the log, the record and the upstream know a request.
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -115,10 +115,6 @@ impl Observation {
     /// The request id.
     pub(super) fn id(&self) -> &HeaderValue {
         &self.id
-    }
-
-    pub(super) fn metrics(&self) -> Arc<Metrics> {
-        self.process.metrics.clone()
     }
 
     /// When the head had come.

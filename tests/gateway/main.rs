@@ -15,3 +15,4 @@ mod programs;
 mod record;
 mod redis;
 mod throttles;
+mod upstreams;
