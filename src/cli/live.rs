@@ -91,8 +91,8 @@ async fn ownership(
     name: &str,
     tried: &mut Tried,
 ) {
-    let Some(caller) = caller(directory) else {
-        return tried.tell(Err("the directory has no key in whose name to ask".into()));
+    let Some(caller) = caller(directory, &Clock::system()) else {
+        return tried.tell(Err("the directory has no active key in whose name to ask".into()));
     };
     for route in config.routes.iter() {
         let path = route.path(segment);
@@ -152,8 +152,9 @@ fn yields(name: &str, what: &str, pointer: &str, found: Result<Option<&Value>, (
 }
 
 /// Somebody who may delete whatever there is, if there is such a key.
-fn caller(directory: &Directory) -> Option<&Caller> {
-    let mut callers: Vec<&Caller> = directory.callers().map(|caller| &**caller).collect();
+fn caller<'d>(directory: &'d Directory, clock: &Clock) -> Option<&'d Caller> {
+    let active = directory.callers().filter(|caller| caller.is_active(clock.now()));
+    let mut callers: Vec<&Caller> = active.map(|caller| &**caller).collect();
     callers.sort_by(|a, b| a.api_key.cmp(&b.api_key));
     let owner = callers.iter().find(|caller| caller.role == Some(Role::Owner));
     owner.or(callers.first()).copied()

@@ -141,7 +141,7 @@ fn replay(process: &Process) -> Part {
 /// Shared by all gateways: another would have it no better.
 fn upstream(current: &Generation) -> Part {
     let none = current.servers.healthy().all(|(_, healthy)| !healthy);
-    degraded_if(none, || "no server can be reached".into())
+    degraded_if(none, || "no server could be reached when last tried".into())
 }
 
 fn clock(process: &Process) -> Part {

@@ -60,18 +60,24 @@ impl Names {
         if let Some(addresses) = self.fresh(clock) {
             return Ok((addresses, turn));
         }
-        match settings.resolver.resolve(host).await {
+        let old = self.known().addresses.clone();
+        let asking = settings.resolver.resolve(host);
+        let found = if old.is_empty() {
+            asking.await
+        } else {
+            // What was true a while ago is better than nothing, and time must be left to try it.
+            let asked = tokio::time::timeout(settings.connect_timeout / 2, asking).await;
+            asked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        };
+        match found {
             Ok(mut found) if !found.is_empty() => {
                 found.sort_unstable();
                 found.dedup();
                 Ok((self.learn(found.into(), clock.elapsed() + settings.dns_refresh), turn))
             }
-            // What was true a while ago is better than nothing.
-            other => match other {
-                _ if !self.known().addresses.is_empty() => Ok((self.known().addresses.clone(), turn)),
-                Ok(_) => Err(io::Error::other("the name has no address")),
-                Err(error) => Err(error),
-            },
+            _ if !old.is_empty() => Ok((old, turn)),
+            Ok(_) => Err(io::Error::other("the name has no address")),
+            Err(error) => Err(error),
         }
     }
 

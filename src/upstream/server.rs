@@ -149,8 +149,11 @@ impl Servers {
         if state.down.load(Ordering::Relaxed) {
             return Standing::Out;
         }
+        if !server.has_others {
+            return Standing::Usable;
+        }
         let until = state.aside_until.load(Ordering::Relaxed);
-        if until == 0 || !server.has_others {
+        if until == 0 {
             return Standing::Usable;
         }
         let now = self.now();
@@ -321,9 +324,7 @@ mod tests {
     #[test]
     fn a_reload_keeps_what_is_known_of_the_servers_that_stay() {
         let (old, _time) = two();
-        for server in &old.list {
-            let _ = server.set_down(true);
-        }
+        assert!(old.list.iter().all(|server| server.set_down(true)), "news");
         let mut settings = old.settings.clone();
         settings.servers[1] = Address::Unix("/x".into());
         let new = Servers::new(settings.clone(), old.clock.clone(), Some(&old)).unwrap();

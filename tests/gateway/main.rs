@@ -21,4 +21,5 @@ mod safeguards;
 mod smuggling;
 mod throttles;
 mod tls;
+mod upstreams;
 mod wire;
