@@ -87,6 +87,10 @@ impl Servers {
     /// # Errors
     /// If a certificate, a key or a name cannot be used.
     pub fn new(settings: Settings, clock: Clock, before: Option<&Self>) -> Result<Self, Unfit> {
+        if !(1..=MAX_SERVERS).contains(&settings.servers.len()) {
+            let why = format!("names {} servers; expected 1 to {MAX_SERVERS}", settings.servers.len());
+            return Err(Unfit::new("upstream.servers", why));
+        }
         let speaks_tls = |address: &Address| matches!(address, Address::Network { tls: true, .. });
         let connector = settings.servers.iter().any(speaks_tls).then(|| tls::connector(&settings.tls)).transpose()?;
         let same = |before: &&Self| before.settings.tls == settings.tls && before.settings.health == settings.health;

@@ -477,6 +477,7 @@ fn servers_change_under_load_and_nothing_is_lost() {
     let all = [ordinary(), ordinary(), ordinary()];
     let mut gate = gate(&[http(&all[0])], "", "");
     let address = gate.address();
+    until("the first is told of", || gate.metrics().contains(&http(&all[0])));
     let stop = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (0..3)
         .map(|_| {
