@@ -322,8 +322,12 @@ fn limits<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> Limits {
     let max_in_flight = section.count(s, "max_in_flight", 1_024);
     let limits = Limits {
         max_connections,
-        // A quarter: so many clients it takes at least to have them all.
-        max_connections_per_client: section.count(s, "max_connections_per_client", (max_connections / 4).max(1)),
+        // Three quarters: a proxy that nobody named has room, and no single address has them all.
+        max_connections_per_client: section.count(
+            s,
+            "max_connections_per_client",
+            (max_connections - max_connections / 4).max(1),
+        ),
         max_in_flight,
         max_in_flight_per_key: section.count(s, "max_in_flight_per_key", share_of_one_key(max_in_flight)),
         failed_signatures_per_client: section.budget(s, "failed_signatures_per_client", FAILED_SIGNATURES),
