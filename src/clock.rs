@@ -188,6 +188,18 @@ pub fn rfc3339(at: SystemTime) -> String {
     humantime::format_rfc3339_millis(at.max(UNIX_EPOCH)).to_string()
 }
 
+/// The time of a line in the log, to the microsecond.
+///
+/// # Errors
+/// If `line` takes no more.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a line of the log tells when it was written, whatever the clock of the gates says"
+)]
+pub fn stamp(line: &mut impl fmt::Write) -> fmt::Result {
+    write!(line, "{}", humantime::format_rfc3339_micros(SystemTime::now()))
+}
+
 /// A time as people write it: RFC 3339, a day (`2026-11-24`, from its beginning, UTC), or how long
 /// ago (`90m`, `2d`).
 pub fn parse(text: &str, now: SystemTime) -> Option<SystemTime> {

@@ -26,8 +26,13 @@ impl<B> Inspect<B> {
 
 /// A head whose form is beyond doubt.
 pub struct Head<B> {
-    parts: Parts,
+    /// In a box: every gate from here on hands it to the next.
+    told: Box<Told>,
     body: B,
+}
+
+struct Told {
+    parts: Parts,
     client: Client,
     generation: Arc<Generation>,
     worker: usize,
@@ -42,7 +47,7 @@ impl<B: Send> Gate<Received<B>> for Inspect<B> {
         let (mut parts, body) = request.into_parts();
         judge(&parts, &generation.limits)?;
         name_host(&mut parts)?;
-        Ok(Head { parts, body, client, generation, worker })
+        Ok(Head { told: Box::new(Told { parts, client, generation, worker }), body })
     }
 }
 
@@ -144,67 +149,67 @@ fn overrides_method(query: &str) -> bool {
 impl<B> Head<B> {
     /// The fields of the header section.
     pub fn headers(&self) -> &HeaderMap {
-        &self.parts.headers
+        &self.told.parts.headers
     }
 
     /// A head that nobody judged, for what goes upstream whatever the judgement.
     pub(super) fn unjudged(parts: Parts, body: B, client: Client, generation: Arc<Generation>, worker: usize) -> Self {
-        Self { parts, body, client, generation, worker }
+        Self { told: Box::new(Told { parts, client, generation, worker }), body }
     }
 
     /// The head as it was read.
     pub(super) fn parts(&self) -> &Parts {
-        &self.parts
+        &self.told.parts
     }
 
     /// The fields of the header section, to take some away.
     pub(super) fn headers_mut(&mut self) -> &mut HeaderMap {
-        &mut self.parts.headers
+        &mut self.told.parts.headers
     }
 
     /// The method.
     pub fn method(&self) -> &http::Method {
-        &self.parts.method
+        &self.told.parts.method
     }
 
     /// Which HTTP it came by.
     pub fn version(&self) -> http::Version {
-        self.parts.version
+        self.told.parts.version
     }
 
     /// The path, byte for byte as it came.
     pub fn raw_path(&self) -> &str {
-        self.parts.uri.path()
+        self.told.parts.uri.path()
     }
 
     /// The query, byte for byte as it came.
     pub fn query(&self) -> Option<&str> {
-        self.parts.uri.query()
+        self.told.parts.uri.query()
     }
 
     /// The one `Host`.
     pub fn host(&self) -> Option<&HeaderValue> {
-        self.parts.headers.get(HOST)
+        self.told.parts.headers.get(HOST)
     }
 
     /// Who sent it, as the listener judges.
     pub fn client(&self) -> Client {
-        self.client
+        self.told.client
     }
 
     /// What this request is judged by.
     pub fn generation(&self) -> &Generation {
-        &self.generation
+        &self.told.generation
     }
 
     /// The upstream as this request's worker reaches it.
     pub fn upstream(&self) -> &Upstream {
-        &self.generation.upstreams[self.worker]
+        &self.told.generation.upstreams[self.told.worker]
     }
 
     pub(super) fn take_body(self) -> (Head<()>, B) {
-        let Self { parts, body, client, generation, worker } = self;
-        (Head { parts, body: (), client, generation, worker }, body)
+        let Self { told, body } = self;
+        (Head { told, body: () }, body)
     }
 }
 

@@ -104,11 +104,10 @@ fn deletion(cleared: &Cleared, seen: &Observation) -> Result<Request<Full<Bytes>
     };
     let body = cleared.body().clone();
     let learned = cleared.learned();
-    let mut headers = cleared.headers().clone();
     let host = cleared.host();
     // What the client sent goes first, what we say of the caller comes after: nothing that the
     // client names in `Connection` can take our fields away.
-    hygiene::strip_request(&mut headers, cleared.generation().authorization);
+    let mut headers = hygiene::end_to_end(cleared.headers(), cleared.generation().authorization);
     if let Some(version) = learned.and_then(|learned| learned.version.as_ref()) {
         bind_to_version(&mut headers, version);
     }

@@ -1,12 +1,18 @@
-use std::io::IsTerminal;
+use std::io::{BufWriter, IsTerminal};
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt;
 use tracing_subscriber::prelude::*;
 
+use super::json::Json;
+
 /// Lines that wait for a slow reader of the log before further ones are dropped and counted.
 const QUEUE: usize = 65_536;
+
+/// Bytes that are written at once, where so many wait; what is there is written when nothing more
+/// waits.
+const BATCH: usize = 64 << 10;
 
 /// The running log. Dropping it writes what is queued.
 pub struct Logs {
@@ -25,13 +31,14 @@ impl Logs {
 ///
 /// Both forms escape control bytes, so that no client writes lines of its own.
 pub fn start(level: LevelFilter) -> Logs {
-    let (writer, guard) =
-        NonBlockingBuilder::default().lossy(true).buffered_lines_limit(QUEUE).finish(std::io::stderr());
+    let (writer, guard) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(QUEUE)
+        .finish(BufWriter::with_capacity(BATCH, std::io::stderr()));
     let dropped = writer.error_counter();
     let terminal = std::io::stderr().is_terminal();
     let text = terminal.then(|| fmt::layer().with_writer(writer.clone()).with_target(false));
-    let json =
-        (!terminal).then(|| fmt::layer().with_writer(writer).json().flatten_event(true).with_current_span(false));
+    let json = (!terminal).then(|| fmt::layer().with_writer(writer).event_format(Json));
     // A second start in one process (the tests') keeps the first.
     drop(tracing_subscriber::registry().with(level).with(text).with(json).try_init());
     Logs { dropped, _writer: guard }

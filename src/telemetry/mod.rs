@@ -1,6 +1,7 @@
 //! What operators see (contract §10): metrics and logs. No secret, salt or signature in either,
 //! and no metric labelled by a key, a member or a segment.
 
+mod json;
 mod logs;
 mod metrics;
 

@@ -28,6 +28,8 @@ const FROM_CLIENT: &[&str] = &[
     "content-length",
     "expect",
 ];
+/// Fields that we set on a deletion, at most.
+const OURS: usize = 16;
 const PREFIXES_FROM_CLIENT: &[&str] = &["x-saltgate-", "x-forwarded-", "x-http-method", "proxy-"];
 
 /// What becomes of the `Authorization` of a request that was judged (`upstream.authorization`).
@@ -55,54 +57,94 @@ pub struct Identity<'r> {
     pub request_id: &'r str,
 }
 
-fn folded(name: &str) -> String {
-    name.bytes().map(|b| if b.is_ascii_alphanumeric() { b.to_ascii_lowercase() as char } else { '-' }).collect()
+fn fold(byte: u8) -> u8 {
+    if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' }
 }
 
-/// Removes the fields that `Connection` names, then those for which `strip` is true.
-fn remove(headers: &mut HeaderMap, strip: impl Fn(&str) -> bool) {
-    let lists: Vec<HeaderValue> = headers.get_all(CONNECTION).iter().cloned().collect();
-    let named: Vec<String> = lists
-        .iter()
-        .flat_map(|list| list.as_bytes().split(|b| *b == b','))
-        .filter_map(|name| std::str::from_utf8(name.trim_ascii()).ok())
-        .map(folded)
-        .collect();
-    let doomed: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| {
-            let name = folded(name.as_str());
-            named.contains(&name) || HOP_BY_HOP.contains(&&*name) || strip(&name)
-        })
-        .cloned()
-        .collect();
+/// The beginning of a name, folded: as much as any name has that is looked for.
+struct Folded([u8; Folded::ROOM], usize);
+
+impl Folded {
+    const ROOM: usize = 32;
+
+    fn of(name: &str) -> Self {
+        let mut folded = Self([0; Self::ROOM], name.len());
+        for (to, byte) in folded.0.iter_mut().zip(name.bytes()) {
+            *to = fold(byte);
+        }
+        folded
+    }
+
+    /// The name; of one that is longer than any that is looked for, its beginning.
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0[..self.1.min(Self::ROOM)]).unwrap_or_default()
+    }
+
+    fn is(&self, name: &str) -> bool {
+        self.1 == name.len() && self.as_str() == name
+    }
+
+    fn is_one_of(&self, names: &[&str]) -> bool {
+        names.iter().any(|name| self.is(name))
+    }
+
+    fn begins_with_one_of(&self, prefixes: &[&str]) -> bool {
+        prefixes.iter().any(|prefix| self.as_str().starts_with(prefix))
+    }
+}
+
+/// Whether `Connection` names this field.
+fn is_named_by_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
+    let name = name.as_str().as_bytes();
+    let is = |named: &[u8]| named.len() == name.len() && named.iter().zip(name).all(|(a, b)| fold(*a) == fold(*b));
+    let mut lists = headers.get_all(CONNECTION).iter();
+    lists.any(|list| list.as_bytes().split(|b| *b == b',').any(|named| is(named.trim_ascii())))
+}
+
+/// Whether a field ends at this hop, or is one of those for which `strip` is true.
+fn ends_here(headers: &HeaderMap, name: &HeaderName, strip: impl Fn(&Folded) -> bool) -> bool {
+    let folded = Folded::of(name.as_str());
+    folded.is_one_of(HOP_BY_HOP) || strip(&folded) || is_named_by_connection(headers, name)
+}
+
+/// Removes the fields that `Connection` names, and those for which `strip` is true.
+fn remove(headers: &mut HeaderMap, strip: impl Fn(&Folded) -> bool) {
+    let doomed: Vec<HeaderName> = headers.keys().filter(|name| ends_here(headers, name, &strip)).cloned().collect();
     for name in doomed {
         headers.remove(name);
     }
 }
 
-/// Removes what must not go upstream.
-pub fn strip_request(headers: &mut HeaderMap, authorization: Authorization) {
+/// What of a client's fields goes upstream, with room for what we say of it.
+pub fn end_to_end(headers: &HeaderMap, authorization: Authorization) -> HeaderMap {
     let keep = authorization == Authorization::Keep;
-    remove(headers, |name| {
-        if keep && name == "authorization" {
-            return false;
+    let strip = |name: &Folded| {
+        let is_kept = keep && name.is("authorization");
+        !is_kept && (name.is_one_of(FROM_CLIENT) || name.begins_with_one_of(PREFIXES_FROM_CLIENT))
+    };
+    let mut kept = HeaderMap::with_capacity(headers.len() + OURS);
+    for (name, value) in headers {
+        if !ends_here(headers, name, strip) {
+            kept.append(name.clone(), value.clone());
         }
-        FROM_CLIENT.contains(&name) || PREFIXES_FROM_CLIENT.iter().any(|prefix| name.starts_with(prefix))
-    });
+    }
+    kept
 }
 
 /// Removes what belongs to the hop a message came by, and what only we may say of a caller. `Expect`
 /// has been met.
 pub fn strip_hop(headers: &mut HeaderMap) {
-    remove(headers, |name| name == "expect" || name.starts_with("x-saltgate-"));
+    remove(headers, |name| name.is("expect") || name.begins_with_one_of(&["x-saltgate-"]));
 }
 
 /// Removes what would make another method or another path of a message.
 pub fn strip_overrides(headers: &mut HeaderMap) {
     const OVERRIDES: &[&str] = &["x-method-override", "x-original-url", "x-original-uri", "x-rewrite-url"];
-    let overrides = |name: &str| OVERRIDES.contains(&name) || name.starts_with("x-http-method");
-    let doomed: Vec<HeaderName> = headers.keys().filter(|name| overrides(&folded(name.as_str()))).cloned().collect();
+    let overrides = |name: &HeaderName| {
+        let name = Folded::of(name.as_str());
+        name.is_one_of(OVERRIDES) || name.begins_with_one_of(&["x-http-method"])
+    };
+    let doomed: Vec<HeaderName> = headers.keys().filter(|name| overrides(name)).cloned().collect();
     for name in doomed {
         headers.remove(name);
     }
@@ -111,7 +153,7 @@ pub fn strip_overrides(headers: &mut HeaderMap) {
 /// Removes what must not go back to the client.
 pub fn relay_response(headers: &mut HeaderMap) {
     let recoded = headers.contains_key(TRANSFER_ENCODING);
-    remove(headers, |name| name == "x-request-id" || name.starts_with("x-saltgate-") || name.starts_with("proxy-"));
+    remove(headers, |name| name.is("x-request-id") || name.begins_with_one_of(&["x-saltgate-", "proxy-"]));
     if recoded {
         headers.remove(CONTENT_LENGTH);
     }
@@ -193,22 +235,22 @@ mod tests {
             "Connection",
             "Expect",
         ] {
-            let mut sent = headers(&[(name, "x"), ("accept", "y")]);
-            strip_request(&mut sent, Authorization::Strip);
+            let sent = headers(&[(name, "x"), ("accept", "y")]);
+            let sent = end_to_end(&sent, Authorization::Strip);
             assert_eq!(sent, headers(&[("accept", "y")]), "{name}");
         }
     }
 
     #[test]
     fn only_what_is_to_be_kept_is_kept() {
-        let mut sent = headers(&[("authorization", "x"), ("proxy-authorization", "y"), ("x-saltgate-role", "OWNER")]);
-        strip_request(&mut sent, Authorization::Keep);
+        let sent = headers(&[("authorization", "x"), ("proxy-authorization", "y"), ("x-saltgate-role", "OWNER")]);
+        let sent = end_to_end(&sent, Authorization::Keep);
         assert_eq!(sent, headers(&[("authorization", "x")]));
     }
 
     #[test]
     fn connection_is_honoured_first_and_cannot_take_ours_away() {
-        let mut sent = headers(&[
+        let sent = headers(&[
             ("connection", "x-one, X_Two ,x-saltgate-account"),
             ("connection", "x-three"),
             ("x-one", "1"),
@@ -216,7 +258,7 @@ mod tests {
             ("x-three", "3"),
             ("x-four", "4"),
         ]);
-        strip_request(&mut sent, Authorization::Strip);
+        let mut sent = end_to_end(&sent, Authorization::Strip);
         assert_eq!(sent, headers(&[("x-four", "4")]));
         let identity = Identity {
             account: "a",

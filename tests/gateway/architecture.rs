@@ -13,7 +13,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("throttle", &["policy"]),
     ("directory", &["credential", "policy", "throttle"]),
     ("wire", &[]),
-    ("telemetry", &["refusal"]),
+    ("telemetry", &["clock", "refusal"]),
     ("audit", &["clock"]),
     ("upstream", &["audit", "clock", "throttle"]),
     ("ownership", &["policy", "upstream"]),
