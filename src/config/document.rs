@@ -53,6 +53,8 @@ pub struct Setting {
 pub(super) struct Source<'s> {
     pub(super) file: &'s Path,
     text: &'s str,
+    /// Where each line ends.
+    line_ends: Vec<usize>,
     pub(super) environment: &'s dyn Fn(&str) -> Option<String>,
     pub(super) faults: Vec<Fault>,
     pub(super) settings: Vec<Setting>,
@@ -60,7 +62,8 @@ pub(super) struct Source<'s> {
 
 impl<'s> Source<'s> {
     pub(super) fn new(file: &'s Path, text: &'s str, environment: &'s dyn Fn(&str) -> Option<String>) -> Self {
-        Self { file, text, environment, faults: Vec::new(), settings: Vec::new() }
+        let line_ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect();
+        Self { file, text, line_ends, environment, faults: Vec::new(), settings: Vec::new() }
     }
 
     /// The whole document, or the fault that keeps it from being one.
@@ -84,7 +87,8 @@ impl<'s> Source<'s> {
     }
 
     pub(super) fn line(&self, at: usize) -> usize {
-        self.text.as_bytes().iter().take(at).filter(|b| **b == b'\n').count() + 1
+        // Looked up: with a count from the beginning each time, many keys would take for ever.
+        self.line_ends.partition_point(|end| *end < at) + 1
     }
 
     /// A path relative to this file.
