@@ -15,8 +15,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONNECTION;
-use http_body::{Frame, SizeHint};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue};
+use http::{Method, Response};
+use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -49,13 +50,14 @@ pub(super) async fn serve(io: Io, connection: Connection, stack: impl Stack, lim
         service_fn(move |request: http::Request<Incoming>| {
             let stream = streams.begin();
             let client = peer.client_of(request.headers());
+            let only_head = request.method() == Method::HEAD;
             // How long a message is is told by frames, and h2 holds them to what the head says.
             let answer = stack.clone().call(Arrival { request, client });
             async move {
                 let mut answer = answer.await?;
                 answer.headers_mut().remove(CONNECTION);
                 stream.moved();
-                Ok::<_, Infallible>(answer.map(|body| Delivered { body, stream }))
+                Ok::<_, Infallible>(if only_head { headed(answer, stream) } else { delivered(answer, stream) })
             }
         })
     };
@@ -218,8 +220,26 @@ impl Drop for Stream {
 
 /// The body of an answer, which tells when it moves.
 struct Delivered {
-    body: Body,
+    /// None in an answer to HEAD.
+    body: Option<Body>,
     stream: Stream,
+}
+
+fn delivered(answer: Response<Body>, mut stream: Stream) -> Response<Delivered> {
+    // One without a body is never asked for it.
+    stream.whole = answer.body().is_end_stream();
+    answer.map(|body| Delivered { body: Some(body), stream })
+}
+
+/// An answer to HEAD: what it would be to GET, less the body, which hyper would send.
+fn headed(answer: Response<Body>, mut stream: Stream) -> Response<Delivered> {
+    stream.whole = true;
+    let (mut parts, body) = answer.into_parts();
+    // Of what the service answered its own head says the length, or it does not.
+    if let (Body::Own(_), Some(length)) = (&body, body.size_hint().exact()) {
+        parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Response::from_parts(parts, Delivered { body: None, stream })
 }
 
 impl http_body::Body for Delivered {
@@ -227,19 +247,20 @@ impl http_body::Body for Delivered {
     type Error = <Body as http_body::Body>::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        self.stream.moved();
+        let Self { body: Some(body), stream } = &mut *self else { return Poll::Ready(None) };
+        let polled = Pin::new(&mut *body).poll_frame(cx);
+        stream.moved();
         if let Poll::Ready(frame) = &polled {
-            self.stream.whole = frame.is_none() || self.body.is_end_stream();
+            stream.whole = frame.is_none() || body.is_end_stream();
         }
         polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
     }
 }

@@ -378,6 +378,43 @@ fn a_flood_ends_its_connection_and_nobody_elses() {
     }
 }
 
+const PASSES: &str = "[passthrough]\nmethods = [\"GET\", \"HEAD\", \"POST\"]\nprefixes = [\"/p/\"]\n";
+
+#[test]
+fn a_busy_client_is_no_flood_though_its_answers_have_no_bodies() {
+    let upstream = Upstream::start(Arc::new(|seen, stream| match seen.method.as_str() {
+        "HEAD" => drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n")),
+        _ => drop(stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n")),
+    }));
+    let gate = Gate::with(upstream.address, PASSES, saltgate::clock::Clock::system());
+    let mut client = Client::by_prior_knowledge(gate.address());
+    for (method, status) in [(Method::GET, 204), (Method::HEAD, 200)] {
+        for n in 0..1500 {
+            let request = Request::builder().method(&method).uri("http://gate/p/x").body(Frames::default()).unwrap();
+            let answer = client.try_send(request).unwrap_or_else(|error| panic!("{method} {n}: {error}"));
+            assert_eq!(answer.status, status);
+        }
+    }
+    assert!(!gate.metrics().contains("reason=\"flood\""), "{}", gate.metrics());
+}
+
+#[test]
+fn an_answer_to_head_has_no_body() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let gate = Gate::before(&upstream);
+    let mut raw = Raw::to(gate.address(), &[]);
+    let request = head("HEAD", &[(":authority", "gate")]);
+    raw.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &request)).unwrap();
+    assert!(raw.until(|kind, stream| kind == HEADERS && stream == 1).is_some());
+    // The same client's next request finds the connection as it should be.
+    raw.send(&frame(HEADERS, END_HEADERS | END_STREAM, 3, &request)).unwrap();
+    assert!(raw.until(|kind, stream| kind == DATA || (kind == HEADERS && stream == 3)).unwrap().0 == HEADERS);
+    let mut client = Client::by_prior_knowledge(gate.address());
+    let answer = client.send(Request::head("http://gate/other").body(Frames::default()).unwrap());
+    assert_eq!((answer.status, answer.body.as_str()), (401, ""));
+    assert_eq!(answer.field("content-length"), Some("69"), "as long as it would be for GET");
+}
+
 const SHORT: &str = "[limits]\nheader_timeout = \"300ms\"\nwrite_timeout = \"300ms\"\nidle_timeout = \"300ms\"\n";
 
 #[test]
