@@ -67,6 +67,8 @@ fn remove(headers: &mut HeaderMap, strip: impl Fn(&str) -> bool) {
         .flat_map(|list| list.as_bytes().split(|b| *b == b','))
         .filter_map(|name| std::str::from_utf8(name.trim_ascii()).ok())
         .map(folded)
+        // A message is for its host whatever the hop: without one it would be for anybody.
+        .filter(|name| name != "host")
         .collect();
     let doomed: Vec<HeaderName> = headers
         .keys()
@@ -229,6 +231,13 @@ mod tests {
         set_identity(&mut sent, &identity).unwrap();
         assert_eq!(sent["x-saltgate-account"], "a");
         assert!(set_identity(&mut sent, &Identity { creator: Some("line\nend"), ..identity }).is_err());
+    }
+
+    #[test]
+    fn connection_cannot_take_the_host_away() {
+        let mut sent = headers(&[("connection", "Host, x-one"), ("host", "a"), ("x-one", "1")]);
+        strip_hop(&mut sent);
+        assert_eq!(sent, headers(&[("host", "a")]));
     }
 
     #[test]

@@ -399,6 +399,35 @@ fn a_busy_client_is_no_flood_though_its_answers_have_no_bodies() {
 }
 
 #[test]
+fn a_body_that_passes_has_its_time_however_it_trickles() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let more = format!("{PASSES}[limits]\nbody_timeout = \"1s\"\n");
+    let gate = Gate::with(upstream.address, &more, saltgate::clock::Clock::system());
+    let mut raw = Raw::to(gate.address(), &[]);
+    let fields = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", "/p/x"),
+        (":authority", "gate"),
+        ("content-length", "5000"),
+    ];
+    raw.send(&frame(HEADERS, END_HEADERS, 1, &block(&fields))).unwrap();
+    let mut sending = Raw(raw.0.try_clone().unwrap());
+    let (over, ended) = std::sync::mpsc::channel::<()>();
+    let trickle = std::thread::spawn(move || {
+        // Often enough for the service to see progress.
+        while ended.recv_timeout(Duration::from_millis(100)).is_err() {
+            let _ = sending.send(&frame(DATA, 0, 1, b"x"));
+        }
+    });
+    let (kind, _, told) = raw.until(|kind, of| of == 1 && (kind == DATA || kind == RST_STREAM)).expect("an answer");
+    assert!(kind == DATA && String::from_utf8_lossy(&told).contains("RequestTimeout"), "{kind} {told:?}");
+    over.send(()).unwrap();
+    trickle.join().unwrap();
+    assert_eq!(upstream.gets(), 0, "the service saw no whole message");
+}
+
+#[test]
 fn an_answer_to_head_has_no_body() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let gate = Gate::before(&upstream);
