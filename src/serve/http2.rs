@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HeaderMap, HeaderValue};
 use http::{Method, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -47,8 +47,9 @@ pub(super) async fn serve(io: Io, connection: Connection, stack: impl Stack, lim
     let mut phase = entry.watch();
     let service = {
         let (peer, streams) = (peer.clone(), streams.clone());
-        service_fn(move |request: http::Request<Incoming>| {
+        service_fn(move |mut request: http::Request<Incoming>| {
             let stream = streams.begin();
+            join_cookies(request.headers_mut());
             let client = peer.client_of(request.headers());
             let only_head = request.method() == Method::HEAD;
             // How long a message is is told by frames, and h2 holds them to what the head says.
@@ -111,6 +112,17 @@ pub(super) async fn serve(io: Io, connection: Connection, stack: impl Stack, lim
     }
     if let Err(error) = ended {
         tracing::debug!(%error, client = ?peer.address(), "a connection ended early");
+    }
+}
+
+/// HTTP/2 lets a client spread its cookies over several fields, which a message of HTTP/1 must have
+/// in one (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut cookies = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+    let (Some(first), Some(second)) = (cookies.next(), cookies.next()) else { return };
+    let all: Vec<&[u8]> = [first, second].into_iter().chain(cookies).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
     }
 }
 

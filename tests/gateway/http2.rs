@@ -428,6 +428,26 @@ fn a_body_that_passes_has_its_time_however_it_trickles() {
 }
 
 #[test]
+fn what_leaves_by_http_1_is_as_http_1_has_it() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let gate = Gate::with(upstream.address, PASSES, saltgate::clock::Clock::system());
+    let mut client = Client::by_prior_knowledge(gate.address());
+    let request = |uri: &str| Request::get(uri).header("cookie", "a=b");
+    // Cookies come one by one, and leave as one.
+    let sent = request("http://gate/p/x").header("cookie", "c=d").header("cookie", "e=f").body(Frames::default());
+    client.send(sent.unwrap());
+    let head = upstream.last.lock().unwrap()[0].head.to_lowercase();
+    let cookies: Vec<&str> = head.lines().filter(|line| line.starts_with("cookie")).collect();
+    assert_eq!(cookies, ["cookie: a=b; c=d; e=f"]);
+    // What would be refused on the wire of HTTP/1 is refused.
+    for (uri, name) in [("http://gate:x/p/x", "x"), ("http://a,b/p/x", "x"), ("http://gate/p/x", "content_length")] {
+        let answer = client.send(request(uri).header(name, "3").body(Frames::default()).unwrap());
+        assert_eq!((answer.status, answer.error_code().as_str()), (400, "BadRequest"), "{uri} {name}");
+    }
+    assert_eq!(upstream.gets(), 1);
+}
+
+#[test]
 fn an_answer_to_head_has_no_body() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let gate = Gate::before(&upstream);
