@@ -89,7 +89,10 @@ pub(super) async fn serve(io: Io, connection: Connection, stack: impl Stack, lim
     let ended = loop {
         tokio::select! {
             biased;
-            ended = served.as_mut() => break ended.map_err(|error| error.to_string()),
+            ended = served.as_mut() => break ended.map_err(|error| {
+                streams.lock().flooded |= is_flood(&error);
+                error.to_string()
+            }),
             () = closed.as_mut(), if leaving.is_none() => {
                 leaving = Some(Instant::now());
                 served.as_mut().graceful_shutdown();
@@ -124,6 +127,13 @@ fn join_cookies(headers: &mut HeaderMap) {
     if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
         headers.insert(COOKIE, joined);
     }
+}
+
+/// Whether h2 had enough before the frames were too many: of streams that are reset, say. It tells
+/// so by no type that is ours to name.
+fn is_flood(error: &hyper::Error) -> bool {
+    let told = format!("{error:?}");
+    told.contains("ENHANCE_YOUR_CALM") && told.contains("Library")
 }
 
 /// How often a connection is looked at: often enough for its shortest limit.
