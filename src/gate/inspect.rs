@@ -58,7 +58,7 @@ fn judge(parts: &Parts, limits: &Limits) -> Result<(), Refused> {
         return Err(Refused::HeadersTooLarge);
     }
     if *method == Method::CONNECT {
-        return Err(Refused::MalformedRequest("There are no tunnels here."));
+        return Err(NO_TUNNELS);
     }
     judge_host(parts)?;
     judge_framing(headers)?;
@@ -94,6 +94,25 @@ fn judge_host(parts: &Parts) -> Result<(), Refused> {
         }
         (Some(_), _) => Ok(()),
     }
+}
+
+/// What the wire refuses of HTTP/1 whatever the mode, of a message that came by HTTP/2: passed on, it
+/// would be read by HTTP/1, and perhaps not as one message for one host.
+pub(super) fn is_one_message(parts: &Parts) -> Result<(), Refused> {
+    if parts.version != Version::HTTP_2 {
+        return Ok(());
+    }
+    if parts.method == Method::CONNECT {
+        return Err(NO_TUNNELS);
+    }
+    let mut hosts = parts.headers.get_all(HOST).iter();
+    match (parts.uri.authority(), hosts.next(), hosts.next()) {
+        // A `Host` alone says what `:authority` would.
+        (None, Some(host), None) if host.to_str().is_ok_and(is_host) => {}
+        _ => judge_host(parts)?,
+    }
+    judge_framing(&parts.headers)?;
+    judge_unwired(parts)
 }
 
 /// What is judged on the wire of HTTP/1, of a message that came by HTTP/2 and leaves by HTTP/1: the
@@ -141,6 +160,7 @@ fn name_host(parts: &mut Parts) -> Result<(), Refused> {
     Ok(())
 }
 
+const NO_TUNNELS: Refused = Refused::MalformedRequest("There are no tunnels here.");
 const IN_DOUBT: Refused = Refused::MalformedRequest("The framing of the message is in doubt.");
 
 /// What the HTTP reader lets pass and this gate does not: any coding but `chunked`, or a length

@@ -448,6 +448,32 @@ fn what_leaves_by_http_1_is_as_http_1_has_it() {
 }
 
 #[test]
+fn in_observe_mode_too_what_is_no_one_message_goes_nowhere() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let files = Files::new(upstream.address, "");
+    let config = std::fs::read_to_string(files.path()).unwrap();
+    std::fs::write(files.path(), format!("mode = \"observe\"\n{config}")).unwrap();
+    let gate = Gate::by(files);
+    let mut raw = Raw::to(gate.address(), &[]);
+    let authority = (":authority", "gate");
+    let rows: [(&str, Vec<u8>, bool); 6] = [
+        ("a tunnel", block(&[(":method", "CONNECT"), (":authority", "gate:80")]), false),
+        ("another host", head("GET", &[authority, ("host", "other")]), false),
+        ("an odd host", head("GET", &[(":authority", "gate:x")]), false),
+        ("an alias", head("GET", &[authority, ("transfer_encoding", "chunked")]), false),
+        ("two lengths", head("GET", &[authority, ("content-length", "0"), ("content-length", "0")]), false),
+        ("anything else", head("GET", &[("host", "gate")]), true),
+    ];
+    for (n, (name, block, passes)) in rows.iter().enumerate() {
+        let (stream, before) = (2 * u32::try_from(n).unwrap() + 1, upstream.gets());
+        raw.send(&frame(HEADERS, END_HEADERS | END_STREAM, stream, block)).unwrap();
+        let (_, _, told) = raw.until(|kind, of| of == stream && kind == DATA).expect(name);
+        assert_eq!(String::from_utf8_lossy(&told).contains("BadRequest"), !passes, "{name}: {told:?}");
+        assert_eq!(upstream.gets() - before, usize::from(*passes), "{name}");
+    }
+}
+
+#[test]
 fn an_answer_to_head_has_no_body() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let gate = Gate::before(&upstream);
