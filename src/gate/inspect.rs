@@ -63,10 +63,13 @@ fn judge(parts: &Parts, limits: &Limits) -> Result<(), Refused> {
         return Err(Refused::HeadersTooLarge);
     }
     if *method == Method::CONNECT {
-        return Err(Refused::MalformedRequest("There are no tunnels here."));
+        return Err(NO_TUNNELS);
     }
     judge_host(parts)?;
     judge_framing(headers)?;
+    if parts.version == Version::HTTP_2 {
+        judge_unwired(parts)?;
+    }
     let mut expectations = headers.get_all(EXPECT).iter();
     if !expectations.all(|e| e.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
         return Err(Refused::ExpectationFailed);
@@ -86,7 +89,7 @@ fn judge_host(parts: &Parts) -> Result<(), Refused> {
     match (host, authority) {
         _ if second.is_some() => Err(Refused::MalformedRequest("There must be exactly one Host.")),
         (_, None) if parts.version == Version::HTTP_2 => Err(Refused::MalformedRequest("There must be an :authority.")),
-        (_, Some(authority)) if parts.version == Version::HTTP_2 && authority.contains('@') => {
+        (_, Some(authority)) if parts.version == Version::HTTP_2 && !is_host(authority) => {
             Err(Refused::MalformedRequest("The :authority must be a host."))
         }
         (None, Some(_)) if parts.version == Version::HTTP_2 => Ok(()),
@@ -96,6 +99,60 @@ fn judge_host(parts: &Parts) -> Result<(), Refused> {
         }
         (Some(_), _) => Ok(()),
     }
+}
+
+/// What the wire refuses of HTTP/1 whatever the mode, of a message that came by HTTP/2: passed on, it
+/// would be read by HTTP/1, and perhaps not as one message for one host.
+pub(super) fn is_one_message(parts: &Parts) -> Result<(), Refused> {
+    if parts.version != Version::HTTP_2 {
+        return Ok(());
+    }
+    if parts.method == Method::CONNECT {
+        return Err(NO_TUNNELS);
+    }
+    let mut hosts = parts.headers.get_all(HOST).iter();
+    match (parts.uri.authority(), hosts.next(), hosts.next()) {
+        // A `Host` alone says what `:authority` would.
+        (None, Some(host), None) if host.to_str().is_ok_and(is_host) => {}
+        _ => judge_host(parts)?,
+    }
+    judge_framing(&parts.headers)?;
+    judge_unwired(parts)
+}
+
+/// What is judged on the wire of HTTP/1, of a message that came by HTTP/2 and leaves by HTTP/1: the
+/// bytes of its target, and names that some reader behind us could take for framing fields.
+fn judge_unwired(parts: &Parts) -> Result<(), Refused> {
+    if parts.uri.path_and_query().is_some_and(|target| !target.as_str().is_ascii()) {
+        return Err(Refused::MalformedRequest("The request target has a byte that no request target has."));
+    }
+    let alias = |name: &str, plain: &str| {
+        let alike = |(a, b): (u8, u8)| a == b || (b == b'-' && !a.is_ascii_alphanumeric());
+        name.len() == plain.len() && name != plain && name.bytes().zip(plain.bytes()).all(alike)
+    };
+    let framing = [CONTENT_LENGTH, TRANSFER_ENCODING];
+    if parts.headers.keys().any(|name| framing.iter().any(|plain| alias(name.as_str(), plain.as_str()))) {
+        return Err(Refused::MalformedRequest("A field name can be taken for a framing field."));
+    }
+    Ok(())
+}
+
+/// A name or an address, and a port or none.
+fn is_host(authority: &str) -> bool {
+    let (host, port) = match authority.strip_prefix('[').map(|rest| rest.split_once(']')) {
+        Some(Some((address, port))) => (address.parse::<std::net::Ipv6Addr>().is_ok(), port),
+        Some(None) => return false,
+        None => {
+            let end = authority.find(':').unwrap_or(authority.len());
+            let name = &authority[..end];
+            let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+            (!name.is_empty() && name.bytes().all(plain), &authority[end..])
+        }
+    };
+    let is_port = |port: &str| {
+        (1..=5).contains(&port.len()) && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok()
+    };
+    host && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
 }
 
 /// Whatever the HTTP, the host is in `Host` from here on.
@@ -108,6 +165,7 @@ fn name_host(parts: &mut Parts) -> Result<(), Refused> {
     Ok(())
 }
 
+const NO_TUNNELS: Refused = Refused::MalformedRequest("There are no tunnels here.");
 const IN_DOUBT: Refused = Refused::MalformedRequest("The framing of the message is in doubt.");
 
 /// What the HTTP reader lets pass and this gate does not: any coding but `chunked`, or a length
@@ -231,6 +289,14 @@ mod tests {
             ("http://gate/p", &["other"], Some(400)),
             ("http://gate/p", &["gate", "gate"], Some(400)),
             ("http://user@gate/p", &[], Some(400)),
+            ("http://gate:8080/p", &[], None),
+            ("http://[::1]:80/p", &["[::1]:80"], None),
+            ("http://gate:/p", &[], Some(400)),
+            ("http://gate:x/p", &[], Some(400)),
+            ("http://gate:99999/p", &[], Some(400)),
+            ("http://gate,other/p", &[], Some(400)),
+            ("http://*/p", &[], Some(400)),
+            ("http://gate/\u{c138}", &[], Some(400)),
             ("/p", &["gate"], Some(400)),
         ] {
             let request = Request::delete(uri).version(Version::HTTP_2);
@@ -240,8 +306,25 @@ mod tests {
             assert_eq!(refused.map(|r| crate::refusal::Refusal::answer(&r).status), status, "{uri} {hosts:?}");
             if status.is_none() {
                 name_host(&mut parts).unwrap();
-                assert!(parts.headers[HOST].as_bytes().eq_ignore_ascii_case(b"gate"));
+                let host = parts.headers[HOST].as_bytes();
+                assert!(host.eq_ignore_ascii_case(parts.uri.authority().unwrap().as_str().as_bytes()));
             }
+        }
+    }
+
+    #[test]
+    fn in_http_2_too_no_name_passes_for_a_framing_field() {
+        for (name, status) in [
+            ("content_length", Some(400)),
+            ("transfer.encoding", Some(400)),
+            ("transfer_encoding", Some(400)),
+            ("content-lengths", None),
+            ("contentxlength", None),
+        ] {
+            let request = Request::post("http://gate/p").version(Version::HTTP_2).header(name, "3");
+            let (parts, ()) = request.body(()).unwrap().into_parts();
+            let refused = judge(&parts, &LIMITS).err();
+            assert_eq!(refused.map(|r| crate::refusal::Refusal::answer(&r).status), status, "{name}");
         }
     }
 

@@ -1,17 +1,21 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HOST, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response, Uri, Version};
+use tokio::time::Sleep;
 use tower::Service;
 
+use super::read::broken;
 use super::respond::Answered;
 use super::{Body, Gate, Head, Observation, Observed, Rejection};
-use crate::refusal::{Answer, Reason, Refused};
+use crate::refusal::{Answer, Reason, Refusal, Refused};
 use crate::telemetry::Ended;
 pub use crate::upstream::Broken;
 use crate::upstream::{Outgoing, Relay, SendError, hygiene};
@@ -62,7 +66,7 @@ impl Answered for Passed {
 
 impl<B> Service<Observed<Passing<B>>> for Pass
 where
-    B: http_body::Body<Data = Bytes, Error: Into<Broken>> + Send + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<Broken>> + Send + Unpin + 'static,
 {
     type Response = Observed<Passed>;
     type Error = Rejection;
@@ -83,11 +87,13 @@ where
 
 async fn pass<B>(passing: Passing<B>, seen: &mut Observation) -> Passed
 where
-    B: http_body::Body<Data = Bytes, Error: Into<Broken>> + Send + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<Broken>> + Send + Unpin + 'static,
 {
     let Passing { head, verdict } = passing;
     let (head, body) = head.take_body();
     let upstream = head.upstream();
+    let fault = Arc::default();
+    let body = Arriving { body, fault: Arc::clone(&fault), within: head.generation().limits.body_timeout, late: None };
     let message = message(head.parts().clone(), body);
     Passed(match upstream.forward(message).await {
         Ok(answer) => {
@@ -96,6 +102,11 @@ where
             Ok(answer)
         }
         Err(error) => {
+            if let (SendError::AnswerLost | SendError::AnswerTimeout, Some(refused)) = (&error, fault.get()) {
+                // There was no whole message to answer; the service saw that it was cut short.
+                seen.refused(refused);
+                return Passed(Err(refused.answer()));
+            }
             let (answer, reason) = match error {
                 SendError::Unreachable(why) => {
                     seen.detail = Some(why);
@@ -117,7 +128,7 @@ where
 /// The message as it came, less what belongs to the hop it came by and what only we may say.
 fn message<B>(parts: Parts, body: B) -> Request<Outgoing>
 where
-    B: http_body::Body<Data = Bytes, Error: Into<Broken>> + Send + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<Broken>> + Send + Unpin + 'static,
 {
     let Parts { method, uri, mut headers, .. } = parts;
     hygiene::strip_hop(&mut headers);
@@ -132,6 +143,48 @@ where
     (*message.method_mut(), *message.uri_mut(), *message.headers_mut()) = (method, target, headers);
     *message.version_mut() = Version::HTTP_11;
     message
+}
+
+/// The body of a message that passes, as it arrives. What breaks it off is noted; and it must be
+/// whole in time, by whichever HTTP it comes: who sends a bit now and then would else hold a
+/// connection to the service for ever.
+struct Arriving<B> {
+    body: B,
+    fault: Arc<OnceLock<Refused>>,
+    within: Duration,
+    late: Option<Pin<Box<Sleep>>>,
+}
+
+impl<B> http_body::Body for Arriving<B>
+where
+    B: http_body::Body<Data = Bytes, Error: Into<Broken>> + Unpin,
+{
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<http_body::Frame<Bytes>, Broken>>> {
+        let this = self.get_mut();
+        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
+            return Poll::Ready(frame.map(|frame| {
+                frame.map_err(|error| {
+                    let error = error.into();
+                    let _ = this.fault.set(broken(&*error));
+                    error
+                })
+            }));
+        }
+        ready!(this.late.get_or_insert_with(|| Box::pin(tokio::time::sleep(this.within))).as_mut().poll(cx));
+        let _ = this.fault.set(Refused::BodyTooSlow);
+        Poll::Ready(Some(Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// The body of a message that is judged without being read: only what its head says of it.

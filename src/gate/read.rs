@@ -81,7 +81,7 @@ where
 
 /// What a body that breaks off is refused with. What was refused on the wire says so by the kind
 /// of its error; else the client has left.
-fn broken(error: &(dyn Error + 'static)) -> Refused {
+pub(super) fn broken(error: &(dyn Error + 'static)) -> Refused {
     let causes = std::iter::successors(Some(error), |&error| error.source());
     match causes.filter_map(|error| error.downcast_ref::<io::Error>()).map(io::Error::kind).next() {
         Some(io::ErrorKind::InvalidData) => Refused::MalformedRequest("The framing of the body is in doubt."),

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::Request;
 use tower::{Layer, Service};
 
+use super::inspect::is_one_message;
 use super::pass::Declared;
 use super::{
     Deletion, Directed, Gate, Head, Observation, Observed, Passing, Received, Rehearsal, Rejection, Routed, Whole,
@@ -14,7 +15,7 @@ use super::{
 use crate::refusal::{Reason, Refused, RefusedAfterSpend};
 
 /// Observe mode: the gates judge a copy of each head, and whatever they say is noted and the
-/// message goes on. The copy ends with the permission; it has no way to the sender.
+/// message goes on; but for what is no one message, which no mode passes. The copy ends with the permission; it has no way to the sender.
 pub struct Watch<F, A>(Arc<(F, A)>);
 
 /// See [`Watch`].
@@ -67,6 +68,9 @@ where
             let Observed { mut observation, request: received } = request;
             observation.only_watches();
             let (parts, body) = received.request.into_parts();
+            if let Err(refused) = is_one_message(&parts) {
+                return Err(Rejection::of(&refused, observation));
+            }
             let generation = received.generation;
             let copy = Received {
                 request: Request::from_parts(parts.clone(), Declared::of(&body)),

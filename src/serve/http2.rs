@@ -15,8 +15,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONNECTION;
-use http_body::{Frame, SizeHint};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HeaderMap, HeaderValue};
+use http::{Method, Response};
+use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -46,16 +47,18 @@ pub(super) async fn serve(io: Io, connection: Connection, stack: impl Stack, lim
     let mut phase = entry.watch();
     let service = {
         let (peer, streams) = (peer.clone(), streams.clone());
-        service_fn(move |request: http::Request<Incoming>| {
+        service_fn(move |mut request: http::Request<Incoming>| {
             let stream = streams.begin();
+            join_cookies(request.headers_mut());
             let client = peer.client_of(request.headers());
+            let only_head = request.method() == Method::HEAD;
             // How long a message is is told by frames, and h2 holds them to what the head says.
             let answer = stack.clone().call(Arrival { request, client });
             async move {
                 let mut answer = answer.await?;
                 answer.headers_mut().remove(CONNECTION);
                 stream.moved();
-                Ok::<_, Infallible>(answer.map(|body| Delivered { body, stream }))
+                Ok::<_, Infallible>(if only_head { headed(answer, stream) } else { delivered(answer, stream) })
             }
         })
     };
@@ -86,7 +89,10 @@ pub(super) async fn serve(io: Io, connection: Connection, stack: impl Stack, lim
     let ended = loop {
         tokio::select! {
             biased;
-            ended = served.as_mut() => break ended.map_err(|error| error.to_string()),
+            ended = served.as_mut() => break ended.map_err(|error| {
+                streams.lock().flooded |= is_flood(&error);
+                error.to_string()
+            }),
             () = closed.as_mut(), if leaving.is_none() => {
                 leaving = Some(Instant::now());
                 served.as_mut().graceful_shutdown();
@@ -110,6 +116,24 @@ pub(super) async fn serve(io: Io, connection: Connection, stack: impl Stack, lim
     if let Err(error) = ended {
         tracing::debug!(%error, client = ?peer.address(), "a connection ended early");
     }
+}
+
+/// HTTP/2 lets a client spread its cookies over several fields, which a message of HTTP/1 must have
+/// in one (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut cookies = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+    let (Some(first), Some(second)) = (cookies.next(), cookies.next()) else { return };
+    let all: Vec<&[u8]> = [first, second].into_iter().chain(cookies).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
+    }
+}
+
+/// Whether h2 had enough before the frames were too many: of streams that are reset, say. It tells
+/// so by no type that is ours to name.
+fn is_flood(error: &hyper::Error) -> bool {
+    let told = format!("{error:?}");
+    told.contains("ENHANCE_YOUR_CALM") && told.contains("Library")
 }
 
 /// How often a connection is looked at: often enough for its shortest limit.
@@ -218,8 +242,26 @@ impl Drop for Stream {
 
 /// The body of an answer, which tells when it moves.
 struct Delivered {
-    body: Body,
+    /// None in an answer to HEAD.
+    body: Option<Body>,
     stream: Stream,
+}
+
+fn delivered(answer: Response<Body>, mut stream: Stream) -> Response<Delivered> {
+    // One without a body is never asked for it.
+    stream.whole = answer.body().is_end_stream();
+    answer.map(|body| Delivered { body: Some(body), stream })
+}
+
+/// An answer to HEAD: what it would be to GET, less the body, which hyper would send.
+fn headed(answer: Response<Body>, mut stream: Stream) -> Response<Delivered> {
+    stream.whole = true;
+    let (mut parts, body) = answer.into_parts();
+    // Of what the service answered its own head says the length, or it does not.
+    if let (Body::Own(_), Some(length)) = (&body, body.size_hint().exact()) {
+        parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Response::from_parts(parts, Delivered { body: None, stream })
 }
 
 impl http_body::Body for Delivered {
@@ -227,19 +269,20 @@ impl http_body::Body for Delivered {
     type Error = <Body as http_body::Body>::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        self.stream.moved();
+        let Self { body: Some(body), stream } = &mut *self else { return Poll::Ready(None) };
+        let polled = Pin::new(&mut *body).poll_frame(cx);
+        stream.moved();
         if let Poll::Ready(frame) = &polled {
-            self.stream.whole = frame.is_none() || self.body.is_end_stream();
+            stream.whole = frame.is_none() || body.is_end_stream();
         }
         polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
     }
 }

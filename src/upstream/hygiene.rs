@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue, TRANSFER_ENCODING, VIA,
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue, TRANSFER_ENCODING, VIA,
 };
 
 /// Between one hop and the next.
@@ -93,8 +93,12 @@ impl Folded {
     }
 }
 
-/// Whether `Connection` names this field.
+/// Whether `Connection` names this field. A message is for its host whatever the hop: without one it
+/// would be for anybody.
 fn is_named_by_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
+    if *name == HOST {
+        return false;
+    }
     let name = name.as_str().as_bytes();
     let is = |named: &[u8]| named.len() == name.len() && named.iter().zip(name).all(|(a, b)| fold(*a) == fold(*b));
     let mut lists = headers.get_all(CONNECTION).iter();
@@ -271,6 +275,13 @@ mod tests {
         set_identity(&mut sent, &identity).unwrap();
         assert_eq!(sent["x-saltgate-account"], "a");
         assert!(set_identity(&mut sent, &Identity { creator: Some("line\nend"), ..identity }).is_err());
+    }
+
+    #[test]
+    fn connection_cannot_take_the_host_away() {
+        let mut sent = headers(&[("connection", "Host, x-one"), ("host", "a"), ("x-one", "1")]);
+        strip_hop(&mut sent);
+        assert_eq!(sent, headers(&[("host", "a")]));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use socket2::{Domain, Socket, Type};
 
 use super::harness::*;
+use super::http2::{END_HEADERS, END_STREAM, HEADERS, PREFACE, RST_STREAM, SETTINGS, frame, head};
 use super::operations::Process;
 
 /// What an attack may take of memory over what the gateway had before it. A connection that is
@@ -280,5 +281,40 @@ fn one_captured_header_a_hundred_thousand_times() {
     let answers = repeated(&siege, 100_000, &|| captured.clone());
     assert_eq!(answers, [(200, 1), (401, 99_999)]);
     siege.served.fetch_add(1, Ordering::Relaxed);
+    siege.end();
+}
+
+#[test]
+fn rapid_resets_of_http_2() {
+    const ATTACKERS: usize = 20;
+    // Each opens a stream and resets it, over and over, whether anybody answers or not.
+    let siege = Siege::of(PATIENT);
+    let address = siege.address();
+    let attack = |n: usize| {
+        let mut stream = from(n, address);
+        stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).unwrap();
+        let mut reading = stream.try_clone().unwrap();
+        // What comes back is taken, so that nothing but the gateway can hold the attack up.
+        let closed = std::thread::spawn(move || std::io::copy(&mut reading, &mut std::io::sink()));
+        let request = head("DELETE", &[(":authority", "gate"), ("authorization", "HMAC-SHA256 x")]);
+        let burst = |burst: u32| -> Vec<u8> {
+            let one = |id| {
+                let reset = frame(RST_STREAM, 0, id, &[0, 0, 0, 8]);
+                [frame(HEADERS, END_HEADERS | END_STREAM, id, &request), reset].concat()
+            };
+            (0..100).flat_map(|n| one(200 * burst + 2 * n + 1)).collect()
+        };
+        let cut_off = (0..500).any(|n| stream.write_all(&burst(n)).is_err());
+        drop(closed.join().unwrap());
+        cut_off
+    };
+    let cut_off = std::thread::scope(|scope| {
+        let attackers: Vec<_> = (0..ATTACKERS).map(|n| scope.spawn(move || attack(n))).collect();
+        siege.still_serves();
+        attackers.into_iter().map(|attacker| attacker.join().unwrap()).filter(|cut| *cut).count()
+    });
+    assert_eq!(cut_off, ATTACKERS, "every one of them is cut off long before its end");
+    let metrics = get(siege.process.admin(), "/metrics").body;
+    assert!(metrics.contains("saltgate_connections_refused_total{reason=\"flood\"}"), "{metrics}");
     siege.end();
 }

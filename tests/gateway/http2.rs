@@ -206,20 +206,20 @@ fn what_is_too_large_or_of_the_wrong_form_is_answered_as_such() {
     assert_eq!(upstream.last.lock().unwrap().last().unwrap().body.len(), 20);
 }
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+pub const HEADERS: u8 = 1;
 const PRIORITY: u8 = 2;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
+pub const RST_STREAM: u8 = 3;
+pub const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub const END_STREAM: u8 = 1;
+pub const END_HEADERS: u8 = 4;
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
@@ -238,7 +238,7 @@ fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     fields.iter().flat_map(|(name, value)| [vec![0], text(name), text(value)].concat()).collect()
 }
 
-fn head(method: &str, more: &[(&str, &str)]) -> Vec<u8> {
+pub fn head(method: &str, more: &[(&str, &str)]) -> Vec<u8> {
     let path = format!("/crm-core/v1/segments/{SEGMENT}");
     let fields = [(":method", method), (":scheme", "http"), (":path", path.as_str())];
     block(&[&fields[..], more].concat())
@@ -376,6 +376,118 @@ fn a_flood_ends_its_connection_and_nobody_elses() {
     for _ in 0..300 {
         assert_eq!(neighbour_2.delete("Bearer x").status, 401);
     }
+}
+
+const PASSES: &str = "[passthrough]\nmethods = [\"GET\", \"HEAD\", \"POST\"]\nprefixes = [\"/p/\"]\n";
+
+#[test]
+fn a_busy_client_is_no_flood_though_its_answers_have_no_bodies() {
+    let upstream = Upstream::start(Arc::new(|seen, stream| match seen.method.as_str() {
+        "HEAD" => drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n")),
+        _ => drop(stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n")),
+    }));
+    let gate = Gate::with(upstream.address, PASSES, saltgate::clock::Clock::system());
+    let mut client = Client::by_prior_knowledge(gate.address());
+    for (method, status) in [(Method::GET, 204), (Method::HEAD, 200)] {
+        for n in 0..1500 {
+            let request = Request::builder().method(&method).uri("http://gate/p/x").body(Frames::default()).unwrap();
+            let answer = client.try_send(request).unwrap_or_else(|error| panic!("{method} {n}: {error}"));
+            assert_eq!(answer.status, status);
+        }
+    }
+    assert!(!gate.metrics().contains("reason=\"flood\""), "{}", gate.metrics());
+}
+
+#[test]
+fn a_body_that_passes_has_its_time_however_it_trickles() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let more = format!("{PASSES}[limits]\nbody_timeout = \"1s\"\n");
+    let gate = Gate::with(upstream.address, &more, saltgate::clock::Clock::system());
+    let mut raw = Raw::to(gate.address(), &[]);
+    let fields = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", "/p/x"),
+        (":authority", "gate"),
+        ("content-length", "5000"),
+    ];
+    raw.send(&frame(HEADERS, END_HEADERS, 1, &block(&fields))).unwrap();
+    let mut sending = Raw(raw.0.try_clone().unwrap());
+    let (over, ended) = std::sync::mpsc::channel::<()>();
+    let trickle = std::thread::spawn(move || {
+        // Often enough for the service to see progress.
+        while ended.recv_timeout(Duration::from_millis(100)).is_err() {
+            let _ = sending.send(&frame(DATA, 0, 1, b"x"));
+        }
+    });
+    let (kind, _, told) = raw.until(|kind, of| of == 1 && (kind == DATA || kind == RST_STREAM)).expect("an answer");
+    assert!(kind == DATA && String::from_utf8_lossy(&told).contains("RequestTimeout"), "{kind} {told:?}");
+    over.send(()).unwrap();
+    trickle.join().unwrap();
+    assert_eq!(upstream.gets(), 0, "the service saw no whole message");
+}
+
+#[test]
+fn what_leaves_by_http_1_is_as_http_1_has_it() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let gate = Gate::with(upstream.address, PASSES, saltgate::clock::Clock::system());
+    let mut client = Client::by_prior_knowledge(gate.address());
+    let request = |uri: &str| Request::get(uri).header("cookie", "a=b");
+    // Cookies come one by one, and leave as one.
+    let sent = request("http://gate/p/x").header("cookie", "c=d").header("cookie", "e=f").body(Frames::default());
+    client.send(sent.unwrap());
+    let head = upstream.last.lock().unwrap()[0].head.to_lowercase();
+    let cookies: Vec<&str> = head.lines().filter(|line| line.starts_with("cookie")).collect();
+    assert_eq!(cookies, ["cookie: a=b; c=d; e=f"]);
+    // What would be refused on the wire of HTTP/1 is refused.
+    for (uri, name) in [("http://gate:x/p/x", "x"), ("http://a,b/p/x", "x"), ("http://gate/p/x", "content_length")] {
+        let answer = client.send(request(uri).header(name, "3").body(Frames::default()).unwrap());
+        assert_eq!((answer.status, answer.error_code().as_str()), (400, "BadRequest"), "{uri} {name}");
+    }
+    assert_eq!(upstream.gets(), 1);
+}
+
+#[test]
+fn in_observe_mode_too_what_is_no_one_message_goes_nowhere() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let files = Files::new(upstream.address, "");
+    let config = std::fs::read_to_string(files.path()).unwrap();
+    std::fs::write(files.path(), format!("mode = \"observe\"\n{config}")).unwrap();
+    let gate = Gate::by(files);
+    let mut raw = Raw::to(gate.address(), &[]);
+    let authority = (":authority", "gate");
+    let rows: [(&str, Vec<u8>, bool); 6] = [
+        ("a tunnel", block(&[(":method", "CONNECT"), (":authority", "gate:80")]), false),
+        ("another host", head("GET", &[authority, ("host", "other")]), false),
+        ("an odd host", head("GET", &[(":authority", "gate:x")]), false),
+        ("an alias", head("GET", &[authority, ("transfer_encoding", "chunked")]), false),
+        ("two lengths", head("GET", &[authority, ("content-length", "0"), ("content-length", "0")]), false),
+        ("anything else", head("GET", &[("host", "gate")]), true),
+    ];
+    for (n, (name, block, passes)) in rows.iter().enumerate() {
+        let (stream, before) = (2 * u32::try_from(n).unwrap() + 1, upstream.gets());
+        raw.send(&frame(HEADERS, END_HEADERS | END_STREAM, stream, block)).unwrap();
+        let (_, _, told) = raw.until(|kind, of| of == stream && kind == DATA).expect(name);
+        assert_eq!(String::from_utf8_lossy(&told).contains("BadRequest"), !passes, "{name}: {told:?}");
+        assert_eq!(upstream.gets() - before, usize::from(*passes), "{name}");
+    }
+}
+
+#[test]
+fn an_answer_to_head_has_no_body() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let gate = Gate::before(&upstream);
+    let mut raw = Raw::to(gate.address(), &[]);
+    let request = head("HEAD", &[(":authority", "gate")]);
+    raw.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &request)).unwrap();
+    assert!(raw.until(|kind, stream| kind == HEADERS && stream == 1).is_some());
+    // The same client's next request finds the connection as it should be.
+    raw.send(&frame(HEADERS, END_HEADERS | END_STREAM, 3, &request)).unwrap();
+    assert!(raw.until(|kind, stream| kind == DATA || (kind == HEADERS && stream == 3)).unwrap().0 == HEADERS);
+    let mut client = Client::by_prior_knowledge(gate.address());
+    let answer = client.send(Request::head("http://gate/other").body(Frames::default()).unwrap());
+    assert_eq!((answer.status, answer.body.as_str()), (401, ""));
+    assert_eq!(answer.field("content-length"), Some("69"), "as long as it would be for GET");
 }
 
 const SHORT: &str = "[limits]\nheader_timeout = \"300ms\"\nwrite_timeout = \"300ms\"\nidle_timeout = \"300ms\"\n";

@@ -1,5 +1,7 @@
 //! What is not judged, and what is judged and passes all the same.
 
+use std::io::Write;
+
 use saltgate::clock::Clock;
 
 use super::harness::*;
@@ -69,6 +71,39 @@ fn a_body_streams_through_both_ways_beyond_the_limit_for_deletions() {
     );
     assert_eq!(exchange(gate.address(), &sent).status, 201);
     assert_eq!(last(&upstream).body.len(), body.len());
+}
+
+#[test]
+fn a_body_that_never_is_whole_is_the_clients_fault_and_no_lost_answer() {
+    // It knows of no coding, and whatever it takes for a message has no answer yet.
+    let upstream = Upstream::start(std::sync::Arc::new(|_, _| {}));
+    let more = format!("{DEMANDS}[limits]\nbody_timeout = \"300ms\"\n");
+    let gate = Gate::with(upstream.address, &more, Clock::system());
+    let rows = [
+        (
+            "a chunk of no size",
+            "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nZZ\r\n",
+            false,
+            400,
+            "malformed_request",
+        ),
+        ("too slow", "Content-Length: 50\r\n\r\nabc", false, 408, "too_slow"),
+        ("cut off", "Content-Length: 50\r\n\r\nabc", true, 400, "client_gone"),
+    ];
+    for (name, rest, ends, status, reason) in rows {
+        let mut stream = std::net::TcpStream::connect(gate.address()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(stream, "POST /crm-core/x HTTP/1.1\r\nHost: a\r\n{rest}").unwrap();
+        if ends {
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+        }
+        let told = read_answer(&mut stream);
+        assert_eq!(told.status, status, "{name}: {}", told.body);
+        assert_eq!(told.field("connection"), Some("close"), "{name}: {}", told.head);
+        let counted = format!(",reason=\"{reason}\"}} 1\n");
+        until("it is counted", || gate.metrics().contains(&counted));
+    }
+    assert!(!gate.metrics().contains("outcome_unknown"), "nobody may make us say that: {}", gate.metrics());
 }
 
 #[test]
