@@ -63,7 +63,12 @@ where
     fn call(&mut self, request: Observed<Received<B>>) -> Self::Future {
         let gates = self.gates.clone();
         let mut inner = self.inner.clone();
+        // Before anything is waited for. A reload may end the observing, and a freeze must know of
+        // what was let through by it.
+        let deletes = request.request.request.method().as_str().eq_ignore_ascii_case("DELETE");
+        let held = deletes.then(|| request.observation.held_by_no_freeze());
         Box::pin(async move {
+            let _until_answered = held;
             let Observed { mut observation, request: received } = request;
             observation.only_watches();
             let (parts, body) = received.request.into_parts();
