@@ -75,7 +75,11 @@ pub(super) fn start(
             };
             let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
             loop {
-                let Ok(place) = room.clone().acquire_owned().await else { return };
+                let place = tokio::select! {
+                    _ = &mut stopped => return,
+                    place = room.clone().acquire_owned() => place,
+                };
+                let Ok(place) = place else { return };
                 tokio::select! {
                     _ = &mut stopped => return,
                     accepted = listener.accept() => match accepted {
