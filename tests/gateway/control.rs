@@ -246,11 +246,12 @@ fn a_freeze_waits_for_deletions_that_were_only_observed_before_a_reload() {
 }
 
 #[test]
-fn a_gateway_that_ends_waits_for_nobody_at_its_control_socket() {
+fn nobody_at_the_control_socket_keeps_a_freeze_or_the_end_of_a_gateway_waiting() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let mut gate = Gate::with(upstream.address, CONTROL, Clock::system());
     let path = socket(&gate.files);
-    let mut idle: Vec<_> = (0..20).map(|_| UnixStream::connect(&path).unwrap()).collect();
+    let mut idle: Vec<_> = (0..60).map(|_| UnixStream::connect(&path).unwrap()).collect();
+    ask(&path, &freeze_all(PATIENCE), PATIENCE, drop).expect("a freeze gets through between them");
     gate.drain();
     for stream in &mut idle {
         let mut said = Vec::new();

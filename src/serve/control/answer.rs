@@ -117,7 +117,7 @@ fn refusal(refused: &RefusedRequest) -> Value {
 }
 
 async fn explain(header: &str, subject: &Subject) -> String {
-    let Subject { process, current, keys_file } = subject;
+    let Subject { process, current, keys_file, .. } = subject;
     let current = current.load_full();
     let keys = keys_file.display().to_string();
     let bench = Bench {
