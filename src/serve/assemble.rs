@@ -171,12 +171,7 @@ fn count(mut recount: Recount<'_>, record: &config::Audit, clock: &Clock) -> Res
 const WRITTEN_MS: u32 = 5_000;
 
 /// Counts anew, from the record of the process, for budgets that are wider than any before.
-pub(super) fn recount(
-    running: &Config,
-    new: &Config,
-    budgets: Budgets,
-    process: &Process,
-) -> Result<(), Vec<Fault>> {
+pub(super) fn recount(running: &Config, new: &Config, budgets: Budgets, process: &Process) -> Result<(), Vec<Fault>> {
     let Some(recount) = process.takings.widen(budgets, process.clock.elapsed()) else { return Ok(()) };
     let failed = |why: String| {
         vec![Fault::new(&new.file, None, "budget", format!("what was deleted so far cannot be counted: {why}"))]
