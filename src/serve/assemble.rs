@@ -270,6 +270,7 @@ pub(super) fn process(config: &Config, metrics: &Arc<Metrics>, clock: Clock) -> 
         failed_signatures: FailedSignatures::new(config.limits.failed_signatures_per_client),
         freeze,
         takings,
+        watched: Takings::default(),
         refusals: Refusals::new(super::workers::count(config.workers)),
         metrics: metrics.clone(),
         request_ids: RequestIds::default(),

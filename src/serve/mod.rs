@@ -220,6 +220,7 @@ async fn housekeeping(process: Arc<Process>, current: Arc<ArcSwap<Generation>>, 
         look_at_clock(&process, &mut clock);
         process.salts.forget();
         process.takings.forget(process.clock.elapsed());
+        process.watched.forget(process.clock.elapsed());
         refresh(&process, &generation);
         if entries.have_tls() {
             // Files may be slow, and this is a worker.
