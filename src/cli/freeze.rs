@@ -107,7 +107,7 @@ fn list(socket: &Socket) -> ExitCode {
     let mut none = true;
     let asked = socket.ask(&Question::Frozen, Duration::ZERO, |line| {
         none = false;
-        let reason = line["reason"].as_str().map(|reason| format!(": {reason}")).unwrap_or_default();
+        let reason = line["reason"].as_str().map(|reason| format!(": {}", reason.escape_debug())).unwrap_or_default();
         let (what, since) = (line["frozen"].as_str().unwrap_or("?"), line["since"].as_str().unwrap_or("?"));
         println!("{what}  since {since} by uid {}{reason}", line["uid"]);
     });

@@ -335,7 +335,8 @@ mod tests {
             let name = bare.split(" = ").next().unwrap();
             let is_section = bare.starts_with('[');
             let is_word = |name: &str| name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-            if !is_section && !(bare.contains(" = ") && is_word(name)) {
+            let is_setting = bare.contains(" = ") && is_word(name);
+            if !is_section && !is_setting {
                 continue;
             }
             left_out = if is_section { but.iter().any(|it| bare.starts_with(it)) } else { left_out };

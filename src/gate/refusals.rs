@@ -55,7 +55,7 @@ impl Refusals {
         let_go(&mut queue, number);
         queue.push_back((number, refused));
         drop(queue);
-        if number % LOOK == 0 {
+        if number.is_multiple_of(LOOK) {
             let another = (number / LOOK) as usize % self.queues.len();
             // Whoever has it sees to it.
             if let Ok(mut queue) = self.queues[another].try_lock() {

@@ -48,7 +48,8 @@ fn what_is_frozen_is_held_back_through_kill_and_restart_until_it_is_thawed() {
     let mut gate = Process::serve(&files);
     assert_eq!(delete(gate.address(), &signed("OWNER")).status, 200);
     assert!(
-        done(&files, &["freeze", "key", "NCSOWNER", "--reason", "a leaked key"]).contains("key NCSOWNER is frozen")
+        done(&files, &["freeze", "key", "NCSOWNER", "--reason", "a leaked key\u{1b}[2J"])
+            .contains("key NCSOWNER is frozen")
     );
     let held = delete(gate.address(), &signed("OWNER"));
     assert_eq!((held.status, held.error_code().as_str()), (423, "Frozen"), "{held:?}");
@@ -60,6 +61,7 @@ fn what_is_frozen_is_held_back_through_kill_and_restart_until_it_is_thawed() {
     assert_eq!(delete(gate.address(), &signed("OWNER")).status, 423, "after kill -9");
     let list = done(&files, &["freeze", "--list"]);
     assert!(list.contains("key NCSOWNER") && list.contains("a leaked key") && list.contains("uid"), "{list}");
+    assert!(!list.contains('\u{1b}'), "whoever froze does not write to a terminal: {list:?}");
     done(&files, &["freeze", "account", "account-1"]);
     assert_eq!(delete(gate.address(), &signed("DEVELOPER")).status, 423, "the account");
     done(&files, &["freeze", "all"]);
