@@ -9,9 +9,9 @@ use http::Response;
 use tower::{Layer, Service, ServiceBuilder};
 
 use crate::gate::{
-    Admit, Arrival, Authenticate, Authorize, Body, Broken, Commit, Either, Foretell, Fork, Gate, Generation, Inspect,
-    Letting, Observe, Pass, Process, Read, Record, Release, Respond, RouteGate, Safeguard, Send, Spend, Watch, Ways,
-    gates,
+    Admit, Arrival, Authenticate, Authorize, Body, Broken, Commit, Either, Foresee, Foretell, Fork, Gate, Generation,
+    Inspect, Letting, Observe, Pass, Process, Read, Record, Release, Respond, RouteGate, Safeguard, Send, Spend, Watch,
+    Ways, gates,
 };
 
 /// The stack of one worker. Cloning it is cheap; each request has its own.
@@ -60,13 +60,13 @@ where
         ))
         .service(Pass); // as it came, once
 
-    // Observe mode: the same gates judge a copy, as far as the permission.
+    // Observe mode: the same gates judge a copy, as far as the safety catches.
     let watched = ServiceBuilder::new()
         .layer(observe)
         .layer(Respond)
         .layer(Watch::new(
             Inspect::new().then(Authenticate::new(process.clone())).then(Admit::new(process.clone())).then(Read),
-            Spend::new(process.clone()).then(RouteGate).then(Either(Authorize)),
+            Spend::new(process.clone()).then(RouteGate).then(Either(Authorize, Foresee::new(process.clone()))),
         ))
         .service(Pass);
 

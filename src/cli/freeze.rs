@@ -70,7 +70,7 @@ pub(super) fn freeze(arguments: &Freeze) -> ExitCode {
     };
     let wait = Duration::from_secs(arguments.wait);
     let question = Question::Freeze { target: target.clone(), reason: arguments.reason.clone(), wait };
-    let mut left = 0;
+    let (mut left, mut enforced) = (0, true);
     let asked = arguments.socket.ask(&question, wait, |answer| {
         let frozen = if answer["new"] == true { "is frozen" } else { "was frozen already, and is" };
         println!("{target} {frozen}");
@@ -83,10 +83,15 @@ pub(super) fn freeze(arguments: &Freeze) -> ExitCode {
                 }
             );
         }
+        enforced = answer["enforced"] == true;
         left = answer["still_leaving"].as_u64().unwrap_or(u64::MAX);
     });
     match asked {
         Err(code) => code,
+        Ok(()) if !enforced => fail(
+            "this gateway only observes (mode = \"observe\"): it holds nothing back, and deletions go on. The freeze \
+             is kept, and is in force once the mode is enforce",
+        ),
         Ok(()) if left == 0 => {
             println!("no earlier deletion can still leave");
             ExitCode::SUCCESS
@@ -102,7 +107,7 @@ fn list(socket: &Socket) -> ExitCode {
     let mut none = true;
     let asked = socket.ask(&Question::Frozen, Duration::ZERO, |line| {
         none = false;
-        let reason = line["reason"].as_str().map(|reason| format!(": {reason}")).unwrap_or_default();
+        let reason = line["reason"].as_str().map(|reason| format!(": {}", reason.escape_debug())).unwrap_or_default();
         let (what, since) = (line["frozen"].as_str().unwrap_or("?"), line["since"].as_str().unwrap_or("?"));
         println!("{what}  since {since} by uid {}{reason}", line["uid"]);
     });

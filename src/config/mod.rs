@@ -326,6 +326,61 @@ mod tests {
         ["CRM_KEY_1", "CRM_KEY_2"].contains(&name).then(|| format!("a secret of the tests for {name}"))
     }
 
+    /// Every line of the example that is a setting in a comment, uncommented; but for these.
+    fn edge_uncommented(but: &[&str]) -> Config {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+        let (mut text, mut left_out) = (String::new(), false);
+        for line in std::fs::read_to_string(directory.join("edge.toml")).unwrap().lines() {
+            let bare = line.strip_prefix("# ").unwrap_or(line);
+            let name = bare.split(" = ").next().unwrap();
+            let is_section = bare.starts_with('[');
+            let is_word = |name: &str| name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+            let is_setting = bare.contains(" = ") && is_word(name);
+            if !is_section && !is_setting {
+                continue;
+            }
+            left_out = if is_section { but.iter().any(|it| bare.starts_with(it)) } else { left_out };
+            if !left_out && !but.iter().any(|it| bare.starts_with(it)) {
+                text += &format!("{bare}\n");
+            }
+        }
+        // Beside the example's keys.
+        let file = tempfile::Builder::new().prefix(".edge").suffix(".toml").tempfile().unwrap();
+        let keys = directory.join("keys.example.toml");
+        // [upstream.tls] is for servers that have TLS.
+        let text = text.replace("http://127.0.0.1:9000", "https://127.0.0.1:9000");
+        std::fs::write(file.path(), text.replace("\"keys.example.toml\"", &format!("{:?}", keys.to_str().unwrap())))
+            .unwrap();
+        let environment =
+            |name: &str| environment(name).or_else(|| (name == "REDIS_PASSWORD").then(|| "secret".into()));
+        Config::load_with(file.path(), &environment).unwrap_or_else(|faults| {
+            panic!("{}\n{text}", faults.iter().map(|fault| format!("{fault}\n")).collect::<String>())
+        })
+    }
+
+    #[test]
+    fn the_edge_example_has_every_setting_with_its_default() {
+        let other = ["mode = \"0660\"", "client_ca", "automations_path", "danger_no_record"];
+        let journal = edge_uncommented(&[&other[..], &["[replay.redis]"]].concat());
+        let redis = edge_uncommented(&[&other[..], &["[replay.journal]"]].concat());
+        let example = include_str!("../../config/edge.toml");
+        for setting in journal.settings.iter().chain(&redis.settings) {
+            let Some(default) = &setting.default else { continue };
+            assert_eq!(&setting.value, default, "{} is not at its default in the example", setting.key);
+            let name = setting.key.rsplit('.').next().unwrap();
+            let said = example.lines().any(|line| {
+                line.strip_prefix("# ").unwrap_or(line).strip_prefix(name).is_some_and(|rest| rest.starts_with(" = "))
+            });
+            assert!(said, "{} is missing in the example", setting.key);
+        }
+        let count =
+            |config: &Config, section: &str| config.settings.iter().filter(|s| s.key.starts_with(section)).count();
+        for (section, least) in [("limits.", 14), ("upstream.health.", 5), ("listener.tls.", 2), ("route", 4)] {
+            assert!(count(&journal, section) >= least, "{section}: {}", journal.describe(true));
+        }
+        assert!(count(&redis, "replay.redis.") >= 8, "{}", redis.describe(true));
+    }
+
     #[test]
     fn the_examples_load() {
         for name in ["sidecar", "edge"] {

@@ -113,7 +113,7 @@ pub use rehearse::{Ending, Foretell, Foretold, Fork, Forked, Forking};
 pub use release::{Release, Released};
 pub use respond::{Body, Respond, own as own_answer};
 pub use route::{Deletion, Directed, Purpose, Rehearsal, RouteGate, Routed};
-pub use safeguard::{Cleared, Safeguard};
+pub use safeguard::{Cleared, Foresee, Safeguard};
 pub use send::{Concluded, Send};
 pub use spend::{Fresh, Spend};
 pub use state::{Generation, Limits, Process};

@@ -18,6 +18,7 @@ use crate::audit;
 use crate::directory::Caller;
 use crate::policy::SegmentId;
 use crate::refusal::{Reason, Refusal};
+use crate::safeguard::Departure;
 use crate::telemetry::{Ended, Stage};
 
 /// The id under which the log, the record and the upstream know a request.
@@ -185,6 +186,11 @@ impl Observation {
     /// Whatever is found of this request, it passes.
     pub(super) fn only_watches(&mut self) {
         self.only_watches = true;
+    }
+
+    /// Leave to send that no freeze can refuse; one can wait for its end.
+    pub(super) fn held_by_no_freeze(&self) -> Departure {
+        self.process.freeze.depart_regardless()
     }
 
     /// The record tells of this request, or will by itself.

@@ -40,6 +40,7 @@ impl Gate<Cleared> for Record {
             takings.give_back(key, account, &taken);
             RefusedAfterSpend::RecordUnavailable
         })?;
+        drop(taken);
         seen.on_record();
         seen.passed(Stage::Record);
         Ok(Recorded { cleared, intent })

@@ -8,6 +8,9 @@ use crate::refusal::Reason;
 
 /// How many are kept.
 const KEPT: u64 = 10_000;
+/// After so many, another worker's queue is looked at: one that refuses nothing more would hold
+/// what it has for ever.
+const LOOK: u64 = 64;
 
 /// A request that was refused or failed, as it is told to operators.
 #[derive(Clone, Debug)]
@@ -31,11 +34,13 @@ pub struct RefusedRequest {
 }
 
 /// The last 10 000 of them. Each worker has a queue of its own, and takes its lock for nothing but
-/// what it refuses.
+/// what it refuses; now and then it looks whether another's can let go of what is old.
 pub struct Refusals {
     next: AtomicU64,
-    queues: Box<[Mutex<VecDeque<(u64, RefusedRequest)>>]>,
+    queues: Box<[Mutex<Queue>]>,
 }
+
+type Queue = VecDeque<(u64, RefusedRequest)>;
 
 impl Refusals {
     /// For so many workers.
@@ -47,10 +52,16 @@ impl Refusals {
         let mut queue = self.queues[worker % self.queues.len()].lock().unwrap_or_else(PoisonError::into_inner);
         // Numbered within the lock, so that a queue is in the order of its numbers.
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        while queue.front().is_some_and(|(first, _)| first + KEPT <= number) {
-            queue.pop_front();
-        }
+        let_go(&mut queue, number);
         queue.push_back((number, refused));
+        drop(queue);
+        if number.is_multiple_of(LOOK) {
+            let another = (number / LOOK) as usize % self.queues.len();
+            // Whoever has it sees to it.
+            if let Ok(mut queue) = self.queues[another].try_lock() {
+                let_go(&mut queue, number);
+            }
+        }
     }
 
     /// The last 10 000, oldest first.
@@ -60,6 +71,16 @@ impl Refusals {
         all.sort_by_key(|(number, _)| *number);
         let old = all.len().saturating_sub(KEPT as usize);
         all.drain(old..).map(|(_, refused)| refused).collect()
+    }
+}
+
+/// What is older than the last so many.
+fn let_go(queue: &mut Queue, newest: u64) {
+    let old = queue.partition_point(|(number, _)| number + KEPT <= newest);
+    queue.drain(..old);
+    // A burst may have been all there was.
+    if queue.capacity() > 1024 && queue.len() < queue.capacity() / 4 {
+        queue.shrink_to_fit();
     }
 }
 
@@ -89,5 +110,26 @@ mod tests {
         assert!(last.iter().zip(15_000..).all(|(refused, n)| *refused.request_id == *n.to_string()));
         let held: usize = refusals.queues.iter().map(|queue| queue.lock().unwrap().len()).sum();
         assert!(held <= 10_200, "{held}: what is old is let go of");
+    }
+
+    #[test]
+    fn what_a_worker_refused_long_ago_is_let_go_of_though_it_refuses_nothing_more() {
+        let refusals = Refusals::new(16);
+        let refused = RefusedRequest {
+            time: std::time::UNIX_EPOCH,
+            request_id: "1".into(),
+            reason: Reason::UnknownKey,
+            api_key: None,
+            skew_seconds: None,
+            client: Client { address: Some([127, 0, 0, 1].into()), https: false },
+            method: http::Method::DELETE,
+            path: "/".into(),
+        };
+        for worker in 0..16 {
+            (0..10_000).for_each(|_| refusals.push(worker, refused.clone()));
+        }
+        let held: usize = refusals.queues.iter().map(|queue| queue.lock().unwrap().len()).sum();
+        assert!(held <= 21_000, "{held}");
+        assert_eq!(refusals.last().len(), 10_000);
     }
 }

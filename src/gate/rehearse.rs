@@ -138,7 +138,7 @@ async fn foretell(
     authorized: &Authorized<Rehearsal>,
     seen: &mut Observation,
 ) -> Result<Foretold, RefusedAfterSpend> {
-    let would = match judge(process, authorized, seen).await {
+    let would = match judge(process, &process.takings, authorized, seen).await {
         Ok(()) => None,
         Err(
             refused @ (RefusedAfterSpend::Frozen

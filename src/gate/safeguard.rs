@@ -6,7 +6,7 @@ use http::header::HeaderName;
 use super::authorize::question;
 use super::{Authorized, Gate, Observation, Process, Purpose};
 use crate::refusal::{self, RefusedAfterSpend};
-use crate::safeguard::{NotLearned, Spent};
+use crate::safeguard::{NotLearned, Spent, Takings};
 use crate::throttle::Slot;
 
 /// The digest by which a caller confirms which automations may stop.
@@ -18,6 +18,10 @@ const X_SALTGATE_CONFIRM: HeaderName = HeaderName::from_static("x-saltgate-confi
 /// Freeze and budget are judged again where it counts: the budget when it is taken
 /// ([`super::Record`]), the freeze when the deletion is released ([`super::Release`]).
 pub struct Safeguard(Arc<Process>);
+
+/// The same look where nothing is held back (`mode = "observe"`). What passes is counted apart: it
+/// is not on record, and takes nothing of what is.
+pub struct Foresee(Arc<Process>);
 
 /// A request that no safety catch holds back.
 pub struct Cleared {
@@ -36,14 +40,36 @@ impl Gate<Authorized> for Safeguard {
     type Refusal = RefusedAfterSpend;
 
     async fn decide(&self, authorized: Authorized, seen: &mut Observation) -> Result<Cleared, RefusedAfterSpend> {
-        judge(&self.0, &authorized, seen).await?;
+        judge(&self.0, &self.0.takings, &authorized, seen).await?;
         Ok(Cleared { authorized })
+    }
+}
+
+impl Foresee {
+    /// Judges by what the process has frozen, and by what it let pass without holding back.
+    pub fn new(process: Arc<Process>) -> Self {
+        Self(process)
+    }
+}
+
+impl Gate<Authorized> for Foresee {
+    type Out = ();
+    type Refusal = RefusedAfterSpend;
+
+    async fn decide(&self, authorized: Authorized, seen: &mut Observation) -> Result<(), RefusedAfterSpend> {
+        let Process { watched, clock, .. } = &*self.0;
+        judge(&self.0, watched, &authorized, seen).await?;
+        let caller = authorized.caller();
+        let budgets = authorized.generation().budgets;
+        let taken = watched.take(&caller.api_key, &caller.owner.account, budgets, clock.elapsed());
+        taken.map(drop).map_err(|Spent(left)| RefusedAfterSpend::BudgetSpent(left))
     }
 }
 
 /// The verdict alone: nothing is taken, nothing is changed.
 pub(super) async fn judge<P: Purpose>(
     process: &Process,
+    takings: &Takings,
     authorized: &Authorized<P>,
     seen: &mut Observation,
 ) -> Result<(), RefusedAfterSpend> {
@@ -53,7 +79,7 @@ pub(super) async fn judge<P: Purpose>(
         return Err(RefusedAfterSpend::Frozen);
     }
     let budgets = authorized.generation().budgets;
-    let left = process.takings.judge(key, account, budgets, process.clock.elapsed());
+    let left = takings.judge(key, account, budgets, process.clock.elapsed());
     left.map_err(|Spent(left)| RefusedAfterSpend::BudgetSpent(left))?;
     match authorized.route().automations_path(authorized.segment()) {
         None => Ok(()),

@@ -28,6 +28,8 @@ pub struct Process {
     pub freeze: Freeze,
     /// What keys and accounts took of their budgets.
     pub takings: Takings,
+    /// What it would have counted of what was only observed.
+    pub watched: Takings,
     /// The last requests that were refused.
     pub refusals: Refusals,
     /// One per request between admission and the end of its answer.

@@ -64,7 +64,12 @@ where
     fn call(&mut self, request: Observed<Received<B>>) -> Self::Future {
         let gates = self.gates.clone();
         let mut inner = self.inner.clone();
+        // Before anything is waited for. A reload may end the observing, and a freeze must know of
+        // what was let through by it.
+        let deletes = request.request.request.method().as_str().eq_ignore_ascii_case("DELETE");
+        let held = deletes.then(|| request.observation.held_by_no_freeze());
         Box::pin(async move {
+            let _until_answered = held;
             let Observed { mut observation, request: received } = request;
             observation.only_watches();
             let (parts, body) = received.request.into_parts();
@@ -98,19 +103,24 @@ where
     }
 }
 
-/// The same gate for deletions and for rehearsals, whose proof ends here.
-pub struct Either<G>(pub G);
+/// The same gate for deletions and for rehearsals, and another for deletions after it; the proof
+/// of both ends here.
+pub struct Either<G, D>(pub G, pub D);
 
-impl<G> Gate<Directed> for Either<G>
+impl<G, D> Gate<Directed> for Either<G, D>
 where
     G: Gate<Routed<Deletion>, Refusal = RefusedAfterSpend> + Gate<Routed<Rehearsal>, Refusal = RefusedAfterSpend>,
+    D: Gate<<G as Gate<Routed<Deletion>>>::Out, Out = (), Refusal = RefusedAfterSpend>,
 {
     type Out = ();
     type Refusal = RefusedAfterSpend;
 
     async fn decide(&self, directed: Directed, seen: &mut Observation) -> Result<(), RefusedAfterSpend> {
         match directed {
-            Directed::Deletion(routed) => self.0.decide(routed, seen).await.map(drop),
+            Directed::Deletion(routed) => {
+                let permitted = self.0.decide(routed, seen).await?;
+                self.1.decide(permitted, seen).await
+            }
             Directed::Rehearsal(routed) => self.0.decide(routed, seen).await.map(drop),
         }
     }

@@ -1,7 +1,8 @@
 //! Which automations would stop with a segment: asked of the service, and never remembered.
 //!
-//! 1. What the service says beyond doubt is a list, each with its id. Anything else is not known,
-//!    and what is not known deletes nothing.
+//! 1. What the service says beyond doubt is one list of all of them, each with an id of its own.
+//!    Anything else, a page of a longer list above all, is not known, and what is not known
+//!    deletes nothing.
 //! 2. The digest is of the whole set of ids, of one segment in one account. A set that changed by
 //!    one automation has another, so a caller confirms what they were shown and nothing else.
 //! 3. Between the question and the deletion the set may change still: only the service could
@@ -10,9 +11,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use http::StatusCode;
+use http::header::LINK;
+use http::{HeaderMap, StatusCode};
 use http_body_util::Full;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::policy::SegmentId;
@@ -66,6 +68,9 @@ impl Guard {
             error => NotLearned::Unclear(format!("the linked automations cannot be asked for: {error:?}")),
         })?;
         match answer.status() {
+            StatusCode::OK if has_next(answer.headers()) => Err(NotLearned::Unclear(
+                "the answer about linked automations is a page of several: its Link field names a next one".into(),
+            )),
             StatusCode::OK => self.read(segment, answer.body()).map_err(NotLearned::Unclear),
             StatusCode::NOT_FOUND => Err(NotLearned::NotFound),
             status => Err(NotLearned::Unclear(format!(
@@ -84,6 +89,10 @@ impl Guard {
         if answer.pointer(&format!("{parent}/segmentId")).is_some_and(|id| id.as_str() != Some(segment.as_str())) {
             return Err("the answer about linked automations is about another segment".into());
         }
+        let beside = [answer.pointer(parent), Some(&answer)].into_iter().flatten();
+        if let Some(why) = beside.filter_map(Value::as_object).find_map(|beside| partial(beside, list.len())) {
+            return Err(format!("the answer about linked automations is a part of them: {why}"));
+        }
         let one = |automation: &Value| -> Result<(String, Option<String>), String> {
             let id = match automation.pointer(&self.id) {
                 Some(Value::String(id)) if !id.is_empty() => id.clone(),
@@ -92,8 +101,46 @@ impl Guard {
             };
             Ok((id, automation.pointer(&self.name).and_then(Value::as_str).map(str::to_owned)))
         };
-        list.iter().map(one).collect::<Result<_, _>>().map(Linked)
+        let mut linked = BTreeMap::new();
+        for automation in list {
+            let (id, name) = one(automation)?;
+            if linked.insert(id, name).is_some() {
+                return Err("two linked automations have the same id".into());
+            }
+        }
+        Ok(Linked(linked))
     }
+}
+
+/// Whether a `Link` field names a next page.
+fn has_next(headers: &HeaderMap) -> bool {
+    headers.get_all(LINK).iter().any(|link| {
+        let link = String::from_utf8_lossy(link.as_bytes()).to_ascii_lowercase();
+        let mut relations = link.split(';').filter_map(|part| part.trim().strip_prefix("rel"));
+        relations.any(|relation| relation.contains("next"))
+    })
+}
+
+/// Why a list of so many is not all there is, going by what stands beside it: the names services
+/// give to totals and to next pages, at the list's own level or in an object of paging.
+fn partial(beside: &Map<String, Value>, count: usize) -> Option<String> {
+    let paging = ["page", "paging", "pagination", "pageable", "meta", "pageInfo", "page_info"];
+    let nested = paging.iter().filter_map(|name| beside.get(*name)?.as_object());
+    [beside].into_iter().chain(nested).flatten().find_map(|(name, value)| {
+        let plain: String = name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
+        let more = match plain.as_str() {
+            "total" | "totalcount" | "totalelements" | "totalitems" | "totalresults" => {
+                value.as_u64().is_some_and(|total| total != count as u64)
+            }
+            "next" | "nextpage" | "nextcursor" | "nexttoken" | "nextpagetoken" | "nexturl" | "nextlink" => {
+                !matches!(value, Value::Null | Value::Bool(false)) && value.as_str() != Some("")
+            }
+            "hasnext" | "hasmore" | "hasnextpage" | "truncated" | "istruncated" => value == true,
+            "last" | "islast" => value == false,
+            _ => false,
+        };
+        more.then(|| format!("{name} is {value}"))
+    })
 }
 
 impl Linked {
@@ -145,6 +192,14 @@ mod tests {
             ("an id that is none", r#"{"automations":[{"automationId":null}]}"#, None),
             ("not objects", r#"{"automations":["A"]}"#, None),
             ("not JSON", "<html>", None),
+            ("the same twice", r#"{"automations":[{"automationId":"A"},{"automationId":"A"}]}"#, None),
+            ("the same by number", r#"{"automations":[{"automationId":"7"},{"automationId":7}]}"#, None),
+            ("a page of them", r#"{"automations":[{"automationId":"A"}],"totalCount":2}"#, None),
+            ("all of them", r#"{"automations":[{"automationId":"A"}],"totalCount":1,"next":null}"#, Some(1)),
+            ("none on this page", r#"{"automations":[],"nextCursor":"x"}"#, None),
+            ("more elsewhere", r#"{"automations":[],"page":{"hasNext":true}}"#, None),
+            ("the last page", r#"{"automations":[],"hasMore":false,"nextPageToken":"","last":true}"#, Some(0)),
+            ("not the last page", r#"{"automations":[],"last":false}"#, None),
         ];
         for (name, answer, count) in rows {
             assert_eq!(read(answer).ok().map(|linked| linked.0.len()), count, "{name}");

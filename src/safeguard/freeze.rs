@@ -213,6 +213,11 @@ impl Freeze {
         (!state.holds_back(account, key)).then_some(Departure(state))
     }
 
+    /// Leave to send what nothing is refused of: whoever freezes waits for it all the same.
+    pub fn depart_regardless(&self) -> Departure {
+        Departure(self.current.load_full())
+    }
+
     /// All that is frozen.
     pub fn list(&self) -> Vec<(Target, Note)> {
         let state = self.current.load();

@@ -12,5 +12,5 @@ pub mod budget;
 pub mod freeze;
 
 pub use automations::{Guard, Linked, NotLearned};
-pub use budget::{Budgets, Spent, Taken, Takings};
+pub use budget::{Budgets, Recount, Spent, Taken, Takings};
 pub use freeze::{Departure, Freeze, Note, Target};

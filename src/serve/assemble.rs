@@ -17,7 +17,7 @@ use crate::replay::{
     self, Journal, JournalSettings, JournalSync, Memory, MemorySettings, OnFailover, Redis, RedisSettings, Room,
     SpentSalts, WhenNew,
 };
-use crate::safeguard::{Budgets, Freeze, Guard, Takings};
+use crate::safeguard::{Budgets, Freeze, Guard, Recount, Takings};
 use crate::telemetry::Metrics;
 use crate::throttle::{FailedSignatures, Slots};
 use crate::upstream::hygiene::Authorization;
@@ -143,20 +143,43 @@ fn freeze(safeguards: &config::Safeguards) -> Result<Freeze, StartError> {
 /// What was taken of the budgets by whoever wrote the record.
 fn takings(config: &Config, clock: &Clock) -> Result<Takings, StartError> {
     let (takings, budgets) = (Takings::default(), budgets(&config.safeguards));
-    let (Some(span), config::Audit::Record { path, .. }) = (budgets.span(), &config.audit) else { return Ok(takings) };
-    let (now, elapsed) = (clock.now(), clock.elapsed());
-    let since = now.checked_sub(span).unwrap_or(std::time::UNIX_EPOCH);
-    let unreadable = audit::intents_since(path, since, |key, account, at| {
-        // What is dated ahead was written by another clock, and is counted as of now.
-        takings.recall(key, account, budgets, now.duration_since(at).unwrap_or_default(), elapsed);
-    })
-    .map_err(|error| {
-        StartError::Other(format!("budget: what was deleted within the last span cannot be counted: {error}"))
-    })?;
-    if unreadable > 0 {
-        tracing::warn!(unreadable, "budget: lines of the record cannot be read, and are not counted");
+    if let Some(recount) = takings.widen(budgets, clock.elapsed()) {
+        count(recount, &config.audit, clock).map_err(|error| {
+            StartError::Other(format!("budget: what was deleted within the last span cannot be counted: {error}"))
+        })?;
     }
     Ok(takings)
+}
+
+fn count(mut recount: Recount<'_>, record: &config::Audit, clock: &Clock) -> Result<(), audit::ReadError> {
+    let now = clock.now();
+    let since = now.checked_sub(recount.span()).unwrap_or(std::time::UNIX_EPOCH);
+    if let config::Audit::Record { path, .. } = record {
+        let unreadable = audit::intents_since(path, since, |key, account, at| {
+            // What is dated ahead was written by another clock, and is counted as of now.
+            recount.found(key, account, now.duration_since(at).unwrap_or_default());
+        })?;
+        if unreadable > 0 {
+            tracing::warn!(unreadable, "budget: lines of the record cannot be read, and are not counted");
+        }
+    }
+    recount.finish();
+    Ok(())
+}
+
+/// How long a reload waits for intents that are being written.
+const WRITTEN_MS: u32 = 5_000;
+
+/// Counts anew, from the record of the process, for budgets that are wider than any before.
+pub(super) fn recount(running: &Config, new: &Config, budgets: Budgets, process: &Process) -> Result<(), Vec<Fault>> {
+    let Some(recount) = process.takings.widen(budgets, process.clock.elapsed()) else { return Ok(()) };
+    let failed = |why: String| {
+        vec![Fault::new(&new.file, None, "budget", format!("what was deleted so far cannot be counted: {why}"))]
+    };
+    if !recount.all_written(WRITTEN_MS) {
+        return Err(failed("the record does not take what is being written".into()));
+    }
+    count(recount, &running.audit, &process.clock).map_err(|error| failed(error.to_string()))
 }
 
 /// The directory of a configuration's keys, which are taken out of it.
@@ -247,6 +270,7 @@ pub(super) fn process(config: &Config, metrics: &Arc<Metrics>, clock: Clock) -> 
         failed_signatures: FailedSignatures::new(config.limits.failed_signatures_per_client),
         freeze,
         takings,
+        watched: Takings::default(),
         refusals: Refusals::new(super::workers::count(config.workers)),
         metrics: metrics.clone(),
         request_ids: RequestIds::default(),

@@ -146,6 +146,7 @@ impl Gateway {
             let mut generation = assemble::generation(&mut config, workers, clock, Some(&old.servers))?;
             generation.directory = generation.directory.after(&old.directory);
             let names: Vec<String> = generation.servers.healthy().map(|(name, _)| name.to_owned()).collect();
+            assemble::recount(&self.config, &config, generation.budgets, &self.process)?;
             // The last that can go wrong: from here on all of it is taken.
             let listeners = self.entries.plan(&config).map_err(|error| match error {
                 StartError::Config(faults) => faults,
@@ -218,7 +219,8 @@ async fn housekeeping(process: Arc<Process>, current: Arc<ArcSwap<Generation>>, 
         servers.refresh_names();
         look_at_clock(&process, &mut clock);
         process.salts.forget();
-        process.takings.forget(generation.budgets, process.clock.elapsed());
+        process.takings.forget(process.clock.elapsed());
+        process.watched.forget(process.clock.elapsed());
         refresh(&process, &generation);
         if entries.have_tls() {
             // Files may be slow, and this is a worker.

@@ -214,11 +214,12 @@ impl Server {
 
     /// A connection was made, or an answer came: whatever was wrong is over.
     pub(super) fn worked(&self) {
-        // Read first: all workers read, and hardly ever does one write.
-        if !self.is_in_trouble() {
+        let state = &self.state;
+        // Read first: all workers read, and hardly ever does one write. Both: one that works while
+        // another finds it failing may be set aside and have no failures.
+        if !self.is_in_trouble() && state.aside_until.load(Ordering::Relaxed) == 0 {
             return;
         }
-        let state = &self.state;
         state.failures.store(0, Ordering::Relaxed);
         state.trials.store(0, Ordering::Relaxed);
         if state.aside_until.swap(0, Ordering::Relaxed) != 0 {
@@ -301,6 +302,19 @@ mod tests {
         time.advance(Duration::from_millis(1400));
         assert_eq!(servers.standing(server), Standing::Out, "twice as long");
         time.advance(Duration::from_millis(1200));
+        assert_eq!(servers.standing(server), Standing::Trial);
+        server.worked();
+        assert_eq!(servers.standing(server), Standing::Usable);
+    }
+
+    #[test]
+    fn a_server_that_works_again_while_it_is_set_aside_is_used_again_after_its_trial() {
+        let (servers, time) = two();
+        let server = &servers.list[0];
+        (0..3).for_each(|_| servers.failed(server, false, &AskError::Unreachable("refused".into())));
+        // Another worker's connection was made between the third failure and its consequence.
+        server.state.failures.store(0, Ordering::Relaxed);
+        time.advance(Duration::from_millis(1300));
         assert_eq!(servers.standing(server), Standing::Trial);
         server.worked();
         assert_eq!(servers.standing(server), Standing::Usable);

@@ -48,7 +48,8 @@ fn what_is_frozen_is_held_back_through_kill_and_restart_until_it_is_thawed() {
     let mut gate = Process::serve(&files);
     assert_eq!(delete(gate.address(), &signed("OWNER")).status, 200);
     assert!(
-        done(&files, &["freeze", "key", "NCSOWNER", "--reason", "a leaked key"]).contains("key NCSOWNER is frozen")
+        done(&files, &["freeze", "key", "NCSOWNER", "--reason", "a leaked key\u{1b}[2J"])
+            .contains("key NCSOWNER is frozen")
     );
     let held = delete(gate.address(), &signed("OWNER"));
     assert_eq!((held.status, held.error_code().as_str()), (423, "Frozen"), "{held:?}");
@@ -60,6 +61,7 @@ fn what_is_frozen_is_held_back_through_kill_and_restart_until_it_is_thawed() {
     assert_eq!(delete(gate.address(), &signed("OWNER")).status, 423, "after kill -9");
     let list = done(&files, &["freeze", "--list"]);
     assert!(list.contains("key NCSOWNER") && list.contains("a leaked key") && list.contains("uid"), "{list}");
+    assert!(!list.contains('\u{1b}'), "whoever froze does not write to a terminal: {list:?}");
     done(&files, &["freeze", "account", "account-1"]);
     assert_eq!(delete(gate.address(), &signed("DEVELOPER")).status, 423, "the account");
     done(&files, &["freeze", "all"]);
@@ -187,6 +189,77 @@ fn what_is_frozen_while_a_request_is_on_its_way_is_judged_last_and_not_sent() {
     let outcomes = of_it("outcome");
     assert_eq!((&outcomes[0]["outcome"], &outcomes[0]["reason"]), (&"not_sent".into(), &"frozen".into()));
     assert_eq!(of_it("refused").len(), 0, "told once");
+}
+
+fn observing(upstream: &Upstream, more: &str) -> Files {
+    let files = Files::new(upstream.address, more);
+    let config = std::fs::read_to_string(files.path()).unwrap();
+    std::fs::write(files.path(), format!("mode = \"observe\"\n{config}")).unwrap();
+    files
+}
+
+#[test]
+fn a_freeze_does_not_claim_to_hold_back_what_is_only_observed() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let files = observing(&upstream, CONTROL);
+    let gate = Process::serve(&files);
+    let output = command(&files, &["freeze", "all"], "");
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
+    let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+    assert!(said.contains("only observes") && !said.contains("can still leave"), "{said}");
+    assert_eq!(delete(gate.address(), &signed("OWNER")).status, 200);
+    files.configure(upstream.address, CONTROL);
+    gate.signal("-HUP");
+    until("it is enforced", || delete(gate.address(), &signed("OWNER")).status == 423);
+    assert!(done(&files, &["freeze", "all"]).contains("no earlier deletion can still leave"));
+}
+
+#[test]
+fn a_freeze_waits_for_deletions_that_were_only_observed_before_a_reload() {
+    let (asked, go) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (told_asked, may_go, ordinary) = (asked.clone(), go.clone(), service("account-1", "member-1"));
+    let upstream = Upstream::start(Arc::new(move |seen, stream| {
+        if seen.method == "GET" {
+            told_asked.store(true, Ordering::SeqCst);
+            while !may_go.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
+        ordinary(seen, stream);
+    }));
+    let files = observing(&upstream, CONTROL);
+    let config = std::fs::read_to_string(files.path()).unwrap();
+    let patient = config.replace("response_timeout = \"700ms\"", "response_timeout = \"20s\"");
+    std::fs::write(files.path(), &patient).unwrap();
+    let mut gate = Gate::from_files(files, Clock::system());
+    let address = gate.address();
+    let client = std::thread::spawn(move || delete(address, &signed("OWNER")).status);
+    until("it is judged", || asked.load(Ordering::SeqCst));
+    std::fs::write(gate.files.path(), patient.replace("mode = \"observe\"", "")).unwrap();
+    gate.reload().unwrap();
+    let mut left = None;
+    let path = socket(&gate.files);
+    ask(&path, &freeze_all(Duration::ZERO), PATIENCE, |line| left = line["still_leaving"].as_u64()).unwrap();
+    assert_eq!((left, upstream.deletes()), (Some(1), 0), "it has not been sent yet");
+    go.store(true, Ordering::SeqCst);
+    ask(&path, &freeze_all(PATIENCE), PATIENCE, |line| left = line["still_leaving"].as_u64()).unwrap();
+    assert_eq!((left, upstream.deletes()), (Some(0), 1));
+    assert_eq!(client.join().unwrap(), 200);
+}
+
+#[test]
+fn nobody_at_the_control_socket_keeps_a_freeze_or_the_end_of_a_gateway_waiting() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let mut gate = Gate::with(upstream.address, CONTROL, Clock::system());
+    let path = socket(&gate.files);
+    let mut idle: Vec<_> = (0..60).map(|_| UnixStream::connect(&path).unwrap()).collect();
+    ask(&path, &freeze_all(PATIENCE), PATIENCE, drop).expect("a freeze gets through between them");
+    gate.drain();
+    for stream in &mut idle {
+        let mut said = Vec::new();
+        let _ = stream.read_to_end(&mut said);
+        assert_eq!(text(&said), "", "its patience ended before the gateway did");
+    }
 }
 
 #[test]

@@ -212,6 +212,32 @@ fn observing_learns_whose_segment_it_is_before_it_passes_the_deletion_on() {
 }
 
 #[test]
+fn observing_tells_what_the_safety_catches_would_refuse() {
+    let ordinary = service("account-1", "member-1");
+    let upstream = Upstream::start(std::sync::Arc::new(move |seen, stream| {
+        if seen.target.ends_with("/automations") {
+            let linked = if seen.head.contains("NCSMEMBER") { r#"{"automationId":"A"}"# } else { "" };
+            return crate::harness::answer(stream, "200 OK", "", &format!(r#"{{"automations":[{linked}]}}"#));
+        }
+        ordinary(seen, stream);
+    }));
+    let more = "[budget]\nper_key = \"2/hour\"\n[[route]]\npath = \"/crm-core/v1/segments/{segmentId}\"\nlinked_automations = \"refuse\"\n";
+    let mut gate = observing(&upstream, more);
+    for role in ["OWNER", "OWNER", "OWNER", "MEMBER"] {
+        assert_eq!(gate.delete(&signed(role)).status, 200);
+    }
+    let note = saltgate::safeguard::Note { since: String::new(), uid: 0, reason: None };
+    gate.gateway().process().freeze.freeze(&saltgate::safeguard::Target::All, note).unwrap();
+    assert_eq!(gate.delete(&signed("DEVELOPER")).status, 200);
+    let metrics = gate.metrics();
+    for (reason, count) in [("ok", 2), ("budget_spent", 1), ("automations_linked", 1), ("frozen", 1)] {
+        let told = format!(r#"saltgate_requests_total{{outcome="passed",reason="{reason}"}} {count}"#);
+        assert!(metrics.contains(&told), "{told} is not in {metrics}");
+    }
+    assert_eq!(upstream.deletes(), 5);
+}
+
+#[test]
 fn a_reload_turns_observing_into_enforcing_and_spent_salts_stay_spent() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let mut gate = observing(&upstream, "");

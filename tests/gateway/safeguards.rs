@@ -108,6 +108,26 @@ fn a_budget_is_kept_through_kill_restart_and_reload() {
     assert!(text(&refused.stderr).contains("budget: what was deleted"), "{}", text(&refused.stderr));
 }
 
+#[test]
+fn a_budget_that_a_reload_brings_counts_what_was_deleted_before_it() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let mut gate = Gate::before(&upstream);
+    let attempt = |gate: &Gate, role: &str| gate.delete(&signed(role)).status;
+    let budget = |gate: &mut Gate, text: &str| {
+        gate.files.configure(upstream.address, text);
+        gate.reload().unwrap();
+    };
+    assert_eq!([attempt(&gate, "OWNER"), attempt(&gate, "OWNER"), attempt(&gate, "MEMBER")], [200; 3]);
+    budget(&mut gate, "[budget]\nper_key = \"3/hour\"\n");
+    assert_eq!([attempt(&gate, "OWNER"), attempt(&gate, "OWNER")], [200, 429], "two before it and one after");
+    budget(&mut gate, "");
+    assert_eq!(attempt(&gate, "OWNER"), 200, "there is none");
+    budget(&mut gate, "[budget]\nper_key = \"5/day\"\nper_account = \"6/hour\"\n");
+    assert_eq!([attempt(&gate, "OWNER"), attempt(&gate, "OWNER")], [200, 429], "four, and the fifth");
+    assert_eq!(attempt(&gate, "MEMBER"), 429, "six of the account");
+    assert_eq!(upstream.deletes(), 6);
+}
+
 /// The ordinary service; what is linked is what the test says.
 fn with_automations(linked: &Arc<Mutex<String>>) -> Play {
     let (linked, ordinary) = (linked.clone(), service("account-1", "member-1"));

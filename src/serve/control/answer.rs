@@ -6,7 +6,7 @@ use super::{Peer, Subject};
 use crate::clock;
 use crate::control::Question;
 use crate::explain::{Bench, Explanation, Language, Live, Salt, words};
-use crate::gate::{Generation, RefusedRequest};
+use crate::gate::{Generation, Mode, RefusedRequest};
 use crate::replay::Floor;
 use crate::safeguard::{Note, Spent, Target};
 
@@ -74,6 +74,7 @@ async fn freeze(target: &Target, reason: Option<String>, wait: Duration, peer: P
             "frozen": target.to_string(),
             "new": is_new,
             "known": is_known(target, &subject.current.load()),
+            "enforced": subject.current.load().mode == Mode::Enforce,
             "still_leaving": left,
         })]),
     }
@@ -116,7 +117,7 @@ fn refusal(refused: &RefusedRequest) -> Value {
 }
 
 async fn explain(header: &str, subject: &Subject) -> String {
-    let Subject { process, current, keys_file } = subject;
+    let Subject { process, current, keys_file, .. } = subject;
     let current = current.load_full();
     let keys = keys_file.display().to_string();
     let bench = Bench {

@@ -23,8 +23,10 @@ use crate::gate::{Generation, Process};
 
 pub(super) use door::ControlDoor;
 
-/// Connections that are answered at once.
-const MAX_CONNECTIONS: usize = 16;
+/// Connections there may be at once; most are waited for, and whoever freezes must get through.
+const MAX_CONNECTIONS: usize = 256;
+/// Questions that are answered at once, freezing aside: an answer may be megabytes.
+const MAX_ANSWERS: usize = 8;
 /// For a question to come, and for an answer to be taken.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -49,6 +51,7 @@ struct Subject {
     process: Arc<Process>,
     current: Arc<ArcSwap<Generation>>,
     keys_file: Arc<PathBuf>,
+    answers: Arc<Semaphore>,
 }
 
 /// Who asks.
@@ -65,7 +68,12 @@ pub(super) fn start(
     keys_file: PathBuf,
 ) -> io::Result<Control> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let subject = Subject { process: process.clone(), current: current.clone(), keys_file: Arc::new(keys_file) };
+    let subject = Subject {
+        process: process.clone(),
+        current: current.clone(),
+        keys_file: Arc::new(keys_file),
+        answers: Arc::new(Semaphore::new(MAX_ANSWERS)),
+    };
     let (stop, mut stopped) = oneshot::channel::<()>();
     let thread = thread::Builder::new().name("control".into()).spawn(move || {
         runtime.block_on(async move {
@@ -75,7 +83,11 @@ pub(super) fn start(
             };
             let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
             loop {
-                let Ok(place) = room.clone().acquire_owned().await else { return };
+                let place = tokio::select! {
+                    _ = &mut stopped => return,
+                    place = room.clone().acquire_owned() => place,
+                };
+                let Ok(place) = place else { return };
                 tokio::select! {
                     _ = &mut stopped => return,
                     accepted = listener.accept() => match accepted {
@@ -102,6 +114,7 @@ async fn serve(mut stream: UnixStream, subject: &Subject) -> io::Result<()> {
     let credentials = stream.peer_cred()?;
     let peer = Peer { uid: credentials.uid(), pid: credentials.pid() };
     let ours = rustix::process::geteuid().as_raw();
+    let mut _place = None;
     let answer = if peer.uid != ours && peer.uid != 0 {
         tracing::warn!(uid = peer.uid, pid = peer.pid, "control: another user was refused");
         answer::error("this socket is for the gateway's own user and root")
@@ -109,7 +122,12 @@ async fn serve(mut stream: UnixStream, subject: &Subject) -> io::Result<()> {
         match timeout(PATIENCE, question(&mut stream)).await {
             Err(_) => answer::error("the question did not come in time"),
             Ok(line) => match line.and_then(|line| Question::parse(&line)) {
-                Ok(question) => answer::to(question, peer, subject).await,
+                Ok(question) => {
+                    if !matches!(question, Question::Freeze { .. } | Question::Unfreeze(_)) {
+                        _place = subject.answers.acquire().await.ok();
+                    }
+                    answer::to(question, peer, subject).await
+                }
                 Err(wrong) => answer::error(&wrong),
             },
         }
