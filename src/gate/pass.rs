@@ -93,7 +93,13 @@ where
     let (head, body) = head.take_body();
     let upstream = head.upstream();
     let fault = Arc::default();
-    let body = Arriving { body, fault: Arc::clone(&fault), within: head.generation().limits.body_timeout, late: None };
+    let body = Arriving {
+        body,
+        fault: Arc::clone(&fault),
+        within: head.generation().limits.body_timeout,
+        late: None,
+        came: 0,
+    };
     let message = message(head.parts().clone(), body);
     Passed(match upstream.forward(message).await {
         Ok(answer) => {
@@ -145,14 +151,19 @@ where
     message
 }
 
-/// The body of a message that passes, as it arrives. What breaks it off is noted; and it must be
-/// whole in time, by whichever HTTP it comes: who sends a bit now and then would else hold a
-/// connection to the service for ever.
+/// So many bytes give what is left of a body its time anew, as on the wire.
+const WORTH_WAITING: usize = 1024;
+
+/// The body of a message that passes, as it arrives. What breaks it off is noted; and it must keep
+/// coming, by whichever HTTP it comes: who sends a bit now and then would else hold a connection to
+/// the service for ever.
 struct Arriving<B> {
     body: B,
     fault: Arc<OnceLock<Refused>>,
     within: Duration,
     late: Option<Pin<Box<Sleep>>>,
+    /// Bytes since its time began anew.
+    came: usize,
 }
 
 impl<B> http_body::Body for Arriving<B>
@@ -165,6 +176,12 @@ where
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<http_body::Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
+            let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()).and_then(|frame| frame.data_ref());
+            this.came += data.map_or(0, Bytes::len);
+            if this.came >= WORTH_WAITING {
+                this.came = 0;
+                this.late = None;
+            }
             return Poll::Ready(frame.map(|frame| {
                 frame.map_err(|error| {
                     let error = error.into();

@@ -145,6 +145,7 @@ mod tests {
             "/crm-core/v1/segments",
             "/crm-core/v1/segments/",
             "/crm-core/v1/segments/CRMSG",
+            "/CRM-Core/V1",
         ] {
             assert!(matches!(passthrough(&["DELETE"], &[prefix]), Err(PassthroughError::Overlaps(..))), "{prefix}");
             assert!(matches!(passthrough(&["delete"], &[prefix]), Err(PassthroughError::Overlaps(..))), "{prefix}");

@@ -112,17 +112,18 @@ impl Route {
     }
 
     /// Whether the path of some segment on this route lies under a prefix that ends where a part
-    /// of the path ends.
+    /// of the path ends. Case does not count: to a service it may not.
     pub(super) fn reaches_under(&self, prefix: &str) -> bool {
-        let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
-        let Some(below) = prefix.strip_prefix(&*self.prefix) else {
+        let [ours, suffix, prefix] = [&*self.prefix, &*self.suffix, prefix].map(str::to_ascii_lowercase);
+        let prefix = prefix.strip_suffix('/').unwrap_or(&prefix);
+        let Some(below) = prefix.strip_prefix(&*ours) else {
             // The prefix ends before the segment does: it is a part of the way, or another way.
-            return self.prefix.starts_with(&format!("{prefix}/"));
+            return ours.starts_with(&format!("{prefix}/"));
         };
         // The segment may be any: of its part only the length is known, that of the rest is fixed.
         let (segment, rest) = below.split_at(below.find('/').unwrap_or(below.len()));
         let rest = rest.strip_suffix('/').unwrap_or(rest);
-        SegmentId::parse(segment).is_some() && (rest == &*self.suffix || self.suffix.starts_with(&format!("{rest}/")))
+        SegmentId::parse(segment).is_some() && (rest == suffix || suffix.starts_with(&format!("{rest}/")))
     }
 
     fn segment(&self, raw_path: &str) -> Option<SegmentId> {

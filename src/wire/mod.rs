@@ -47,7 +47,7 @@ pub struct Sizes {
 pub struct Times {
     /// For a whole head, from its first byte.
     pub head: Duration,
-    /// For a whole body.
+    /// For a whole body, and anew for each kibibyte of it that has come.
     pub body: Duration,
     /// For the peer to take something of what is written.
     pub write: Duration,

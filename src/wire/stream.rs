@@ -11,6 +11,9 @@ use super::{Fault, Keeper, Part, Reader, Sizes, Times};
 
 /// What is read at once where it cannot be judged in the buffer of who reads.
 const PIECE: usize = 4 << 10;
+/// So many bytes of a body give what is left of it its time anew: what streams takes as long as it is
+/// long, and what trickles does not. Whoever needs a whole body has a deadline of his own.
+const WORTH_WAITING: usize = 1024;
 /// A close with bytes unread makes the kernel send a reset, which can overtake the answer: so for
 /// this long, and this many bytes, what still comes is read and thrown away.
 const LINGER: Duration = Duration::from_secs(2);
@@ -33,6 +36,8 @@ pub struct Wire<S, K> {
     accepted: usize,
     /// More of it may be accepted: it was not looked at since the last message ended.
     unseen: bool,
+    /// Bytes of the body since its time began anew.
+    came: usize,
     deadlines: Deadlines,
     end: End,
     /// The peer has said its last.
@@ -64,6 +69,7 @@ impl<S, K: Keeper> Wire<S, K> {
             held: Vec::new(),
             accepted: 0,
             unseen: false,
+            came: 0,
             deadlines: Deadlines::default(),
             end: End::Not,
             peer_ended: false,
@@ -82,7 +88,9 @@ impl<S, K: Keeper> Wire<S, K> {
                 Ok(None) => return accepted,
                 Ok(Some(part)) => {
                     accepted += part.bytes;
-                    if part.ends || part.part == Part::Head {
+                    self.came += part.bytes;
+                    if part.ends || part.part == Part::Head || self.came >= WORTH_WAITING {
+                        self.came = 0;
                         self.deadlines.read();
                     }
                     if part.ends {

@@ -250,3 +250,33 @@ fn a_reload_turns_observing_into_enforcing_and_spent_salts_stay_spent() {
     assert_eq!(gate.delete(&signed("OWNER")).status, 200);
     assert_eq!(upstream.deletes(), 2);
 }
+
+#[test]
+fn an_upload_takes_as_long_as_it_is_long_and_a_trickle_does_not() {
+    use std::io::Write;
+    let upstream = anything();
+    let more = format!("{DEMANDS}[limits]\nbody_timeout = \"500ms\"\n");
+    let gate = Gate::with(upstream.address, &more, Clock::system());
+    let send = |piece: usize, pieces: usize| {
+        let mut stream = std::net::TcpStream::connect(gate.address()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let head = format!(
+            "POST /crm-core/import HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            piece * pieces
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        for _ in 0..pieces {
+            if stream.write_all(&vec![b'x'; piece]).is_err() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(150));
+        }
+        read_answer(&mut stream).status
+    };
+    assert_eq!(send(8192, 8), 201, "more than twice body_timeout, and never a pause of as much");
+    assert_eq!(last(&upstream).body.len(), 8 * 8192);
+    let trickled = send(1, 8);
+    // Who goes on writing after the end may lose the answer to a reset.
+    assert!([0, 408].contains(&trickled), "{trickled}");
+    assert_eq!(upstream.gets(), 1, "what trickled never was a whole message");
+}
