@@ -300,3 +300,65 @@ fn what_is_wrong_with_the_files_is_told_with_the_line_that_names_them() {
         }
     }
 }
+
+#[test]
+fn a_reload_that_changes_everything_at_once_loses_nothing() {
+    let upstreams = [0, 1].map(|_| Upstream::start(service("account-1", "member-1")));
+    let authority = Authority::new();
+    let files = Files::new(upstreams[0].address, "");
+    let dir = files.dir.path().to_owned();
+    authority.write(&dir, "tls", &["a.example"]);
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (stays, other) = (free(), free());
+    let secure = format!(
+        "[[listener]]\naddress = \"{stays}\"\n[listener.tls]\ncertificates = [{{ chain = \"tls.pem\", key = \"tls.key\" }}]\n"
+    );
+    let and_another = format!("{secure}[[listener]]\naddress = \"{other}\"\n");
+    files.listen(&secure);
+    let mut process = crate::operations::Process::serve(&files);
+    let ending = Arc::new(AtomicBool::new(false));
+    let load: Vec<_> = (0..4)
+        .map(|n| {
+            let (client, ending) = (authority.client(None, BOTH), ending.clone());
+            std::thread::spawn(move || {
+                let mut served = 0;
+                while !ending.load(Ordering::Relaxed) {
+                    // Some stay on a connection, some come anew each time.
+                    let mut tls = connect(stays, client.clone(), "a.example").unwrap();
+                    for _ in 0..if n % 2 == 0 { 20 } else { 1 } {
+                        assert!(delete(&mut tls).unwrap().starts_with("HTTP/1.1 200"));
+                        served += 1;
+                    }
+                }
+                served
+            })
+        })
+        .collect();
+    let (keys, config) = (dir.join("keys.toml"), files.path());
+    let known = std::fs::read_to_string(&keys).unwrap();
+    for round in 1..=6 {
+        let is_odd = round % 2 == 1;
+        // Listeners, certificates, upstreams, routes and keys, all in one.
+        authority.write(&dir, "tls", &["a.example"]);
+        files.listen(if is_odd { &and_another } else { &secure });
+        let [from, to] = if is_odd { [0, 1] } else { [1, 0] }.map(|n: usize| upstreams[n].address.to_string());
+        let mut text = std::fs::read_to_string(&config).unwrap().replace(&from, &to);
+        let route =
+            "[[route]]\npath = \"/crm-core/v1/segments/{segmentId}\"\n[[route]]\npath = \"/v2/lists/{listId}\"\n";
+        text = if is_odd { text + route } else { text.replace(route, "") };
+        std::fs::write(&config, text).unwrap();
+        let another =
+            "[[key]]\napi_key = \"ANOTHER\"\nsecret = \"another-secret-0123\"\naccount = \"a\"\nmember = \"m\"\n";
+        std::fs::write(&keys, if is_odd { format!("{known}{another}") } else { known.clone() }).unwrap();
+        process.signal("-HUP");
+        until("it is taken", || process.log().matches("\"reloaded\"").count() == round);
+        assert_eq!(TcpStream::connect(other).is_ok(), is_odd, "the other listener comes and goes");
+        let served = upstreams[usize::from(is_odd)].deletes();
+        until("the new upstream serves", || upstreams[usize::from(is_odd)].deletes() > served + 20);
+    }
+    ending.store(true, Ordering::Relaxed);
+    let served: usize = load.into_iter().map(|thread| thread.join().unwrap()).sum();
+    assert_eq!(upstreams.iter().map(Upstream::deletes).sum::<usize>(), served, "each once, none lost");
+    process.signal("-TERM");
+    process.wait();
+}
