@@ -63,7 +63,7 @@ async fn freeze(target: &Target, reason: Option<String>, wait: Duration, peer: P
     let since = clock::rfc3339(process.clock.now());
     let note = Note { since, uid: peer.uid, reason: reason.clone() };
     let frozen = process.freeze.freeze(target, note);
-    tracing::warn!(%target, uid = peer.uid, pid = peer.pid, reason, "frozen by command");
+    tracing::warn!(what = %target, uid = peer.uid, pid = peer.pid, reason, "frozen by command");
     let left = process.freeze.settled(wait).await;
     match frozen {
         Err(error) => {
@@ -94,7 +94,7 @@ fn unfreeze(target: &Target, peer: Peer, subject: &Subject) -> String {
         Err(error) => self::error(&format!("{target} stays frozen: {error}")),
         Ok(was) => {
             if was {
-                tracing::warn!(%target, uid = peer.uid, pid = peer.pid, "thawed by command");
+                tracing::warn!(what = %target, uid = peer.uid, pid = peer.pid, "thawed by command");
             }
             let rest: Vec<String> =
                 subject.process.freeze.list().iter().map(|(target, _)| target.to_string()).collect();
