@@ -207,6 +207,11 @@ impl Record {
         Ok(OpenIntent { entry: Some(entry), record: self.clone() })
     }
 
+    /// The intent that is on no record, where none is kept (`danger_no_record`), and only there.
+    pub fn open_on_none(&self) -> Option<OpenIntent> {
+        self.writer.is_none().then(|| OpenIntent { entry: None, record: self.clone() })
+    }
+
     /// Puts a request on record that spent its salt and was refused. Not waited for.
     pub fn refused(&self, entry: &Entry, reason: &'static str) {
         let more = json!({ "decision": "refuse", "reason": reason });

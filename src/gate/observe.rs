@@ -1,6 +1,5 @@
 use std::collections::hash_map::RandomState;
 use std::convert::Infallible;
-use std::fmt::Write;
 use std::future::Future;
 use std::hash::BuildHasher;
 use std::pin::Pin;
@@ -89,7 +88,7 @@ impl Observation {
     pub(super) fn new(process: Arc<Process>, worker: usize, client: Client, method: http::Method, path: &str) -> Self {
         let started = process.clock.elapsed();
         // A path is long enough for the log long before it is too long for the limits.
-        let path: String = path.chars().take(256).collect();
+        let path = &path[..path.floor_char_boundary(256)];
         Self {
             worker,
             id: process.request_ids.next(),
@@ -307,11 +306,16 @@ pub struct RequestIds {
 
 impl RequestIds {
     fn next(&self) -> HeaderValue {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let n = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut id = String::with_capacity(32);
-        // Writing to a String cannot fail, and hexadecimal digits are a header value.
-        let _ = write!(id, "{:016x}{:016x}", self.keyed.hash_one((n, 0_u8)), self.keyed.hash_one((n, 1_u8)));
-        HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("unknown"))
+        let [high, low] = [0_u8, 1].map(|half| self.keyed.hash_one((n, half)));
+        let id = (u128::from(high) << 64 | u128::from(low)).to_be_bytes();
+        let mut text = [0; 32];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(id) {
+            pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        }
+        // Hexadecimal digits are a header value.
+        HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("unknown"))
     }
 }
 

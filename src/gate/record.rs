@@ -29,17 +29,20 @@ impl Gate<Cleared> for Record {
     type Refusal = RefusedAfterSpend;
 
     async fn decide(&self, cleared: Cleared, seen: &mut Observation) -> Result<Recorded, RefusedAfterSpend> {
-        let entry = seen.entry().ok_or(RefusedAfterSpend::Internal)?;
         let Process { takings, clock, record, .. } = &*self.0;
         let caller = cleared.caller();
         let (key, account) = (&*caller.api_key, &*caller.owner.account);
         let taken = takings
             .take(key, account, cleared.generation().budgets, clock.elapsed())
             .map_err(|Spent(left)| RefusedAfterSpend::BudgetSpent(left))?;
-        let intent = record.open(entry).await.map_err(|_| {
-            takings.give_back(key, account, &taken);
-            RefusedAfterSpend::RecordUnavailable
-        })?;
+        let written = match record.open_on_none() {
+            Some(intent) => Ok(intent),
+            None => match seen.entry() {
+                Some(entry) => record.open(entry).await.map_err(|_| RefusedAfterSpend::RecordUnavailable),
+                None => Err(RefusedAfterSpend::Internal),
+            },
+        };
+        let intent = written.inspect_err(|_| takings.give_back(key, account, &taken))?;
         drop(taken);
         seen.on_record();
         seen.passed(Stage::Record);

@@ -168,29 +168,39 @@ pub fn relay_response(headers: &mut HeaderMap) {
 /// # Errors
 /// If something is no header value; a creator comes from the service and may be anything.
 pub fn set_identity(headers: &mut HeaderMap, identity: &Identity<'_>) -> Result<(), InvalidHeaderValue> {
-    let mut set = |name: &'static str, value: &str| {
-        headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value)?);
+    // Made when this is compiled: a name that is made anew is checked and hashed anew.
+    const ACCOUNT: HeaderName = HeaderName::from_static("x-saltgate-account");
+    const MEMBER: HeaderName = HeaderName::from_static("x-saltgate-member");
+    const API_KEY: HeaderName = HeaderName::from_static("x-saltgate-api-key");
+    const ROLE: HeaderName = HeaderName::from_static("x-saltgate-role");
+    const CREATOR: HeaderName = HeaderName::from_static("x-saltgate-creator");
+    const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+    let mut set = |name: HeaderName, value: &str| {
+        headers.insert(name, HeaderValue::from_str(value)?);
         Ok(())
     };
-    set("x-saltgate-account", identity.account)?;
-    set("x-saltgate-member", identity.member)?;
-    set("x-saltgate-api-key", identity.api_key)?;
-    set("x-request-id", identity.request_id)?;
+    set(ACCOUNT, identity.account)?;
+    set(MEMBER, identity.member)?;
+    set(API_KEY, identity.api_key)?;
+    set(REQUEST_ID, identity.request_id)?;
     if let Some(role) = identity.role {
-        set("x-saltgate-role", role)?;
+        set(ROLE, role)?;
     }
-    identity.creator.map_or(Ok(()), |creator| set("x-saltgate-creator", creator))
+    identity.creator.map_or(Ok(()), |creator| set(CREATOR, creator))
 }
 
 /// Says where the request came from. A client without an address, as one on a Unix socket is, has
 /// no `X-Forwarded-For`: none is truer than one made up.
 pub fn set_forwarded(headers: &mut HeaderMap, client: Option<IpAddr>, proto: &'static str, host: Option<&HeaderValue>) {
+    const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+    const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+    const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
     if let Some(Ok(client)) = client.map(|client| HeaderValue::try_from(client.to_string())) {
-        headers.insert(HeaderName::from_static("x-forwarded-for"), client);
+        headers.insert(FOR, client);
     }
-    headers.insert(HeaderName::from_static("x-forwarded-proto"), HeaderValue::from_static(proto));
+    headers.insert(PROTO, HeaderValue::from_static(proto));
     if let Some(host) = host {
-        headers.insert(HeaderName::from_static("x-forwarded-host"), host.clone());
+        headers.insert(FORWARDED_HOST, host.clone());
     }
     headers.append(VIA, HeaderValue::from_static("1.1 saltgate"));
 }
