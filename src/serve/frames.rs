@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::connection::Limits;
-use super::http2::Streams;
+use super::streams::Streams;
 
 /// The most there is to take from, and what there is at first.
 const BUDGET: u64 = 1000;

@@ -7,10 +7,8 @@
 //! 3. hyper and h2 do the rest: streams at a time, the size of headers, resets, and a PING now and
 //!    then to see whether the other side lives.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -24,9 +22,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::Instant;
 
-use super::connection::{Connection, LAST_CALL, Limits, Stack, closing};
+use super::connection::{Connection, Limits, Stack, closing};
 use super::entries::Phase;
 use super::frames::Counted;
+use super::streams::{Stream, Streams, Verdict};
 use crate::gate::{Arrival, Body};
 use crate::listen::Io;
 
@@ -140,104 +139,6 @@ fn is_flood(error: &hyper::Error) -> bool {
 fn tick(limits: &Limits) -> Duration {
     let shortest = limits.header_timeout.min(limits.write_timeout).min(limits.idle_timeout);
     (shortest / 4).clamp(Duration::from_millis(5), Duration::from_secs(1))
-}
-
-/// What is under way on a connection.
-#[derive(Clone)]
-pub(super) struct Streams(Arc<Mutex<State>>);
-
-pub(super) struct State {
-    /// The requests that are being answered, and, where an answer has begun, when its client last
-    /// took some of it.
-    open: HashMap<u64, Option<Instant>>,
-    next: u64,
-    /// Since when there are none.
-    quiet: Instant,
-    /// How many were answered to the end.
-    pub(super) answered: u64,
-    /// When the frame or header block that has begun must have ended.
-    pub(super) due: Option<Instant>,
-    /// Whether more came than a client has a use for.
-    pub(super) flooded: bool,
-}
-
-enum Verdict {
-    Fine,
-    /// Nothing was under way for long.
-    Idle,
-    /// The other side does not keep up its part.
-    Broken(&'static str),
-}
-
-impl Streams {
-    pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(State {
-            open: HashMap::new(),
-            next: 0,
-            quiet: Instant::now(),
-            answered: 0,
-            due: None,
-            flooded: false,
-        })))
-    }
-
-    /// Nobody but the tasks of one connection holds it, and those only for moments.
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn begin(&self) -> Stream {
-        let mut state = self.lock();
-        let number = state.next;
-        state.next += 1;
-        state.open.insert(number, None);
-        Stream { streams: self.clone(), number, whole: false }
-    }
-
-    fn judge(&self, now: Instant, leaving: Option<Instant>, limits: &Limits) -> Verdict {
-        let state = self.lock();
-        let longer = |since: Instant, limit| now.saturating_duration_since(since) > limit;
-        if state.due.is_some_and(|due| now > due) {
-            return Verdict::Broken("a frame or header block did not end in time");
-        }
-        if state.open.values().flatten().any(|moved| longer(*moved, limits.write_timeout)) {
-            return Verdict::Broken("an answer was not taken in time");
-        }
-        match leaving {
-            _ if !state.open.is_empty() => Verdict::Fine,
-            Some(since) if longer(since.max(state.quiet), LAST_CALL.min(limits.write_timeout)) => {
-                Verdict::Broken("it was told to end and does not")
-            }
-            None if longer(state.quiet, limits.idle_timeout) => Verdict::Idle,
-            _ => Verdict::Fine,
-        }
-    }
-}
-
-/// A request that is being answered. Dropped when all of its answer is on its way, or nobody wants
-/// it any more.
-struct Stream {
-    streams: Streams,
-    number: u64,
-    whole: bool,
-}
-
-impl Stream {
-    /// Some of its answer is on its way.
-    fn moved(&self) {
-        self.streams.lock().open.insert(self.number, Some(Instant::now()));
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        let mut state = self.streams.lock();
-        state.open.remove(&self.number);
-        state.answered += u64::from(self.whole);
-        if state.open.is_empty() {
-            state.quiet = Instant::now();
-        }
-    }
 }
 
 /// The body of an answer, which tells when it moves.

@@ -9,6 +9,7 @@ mod entries;
 mod frames;
 mod http1;
 mod http2;
+mod streams;
 mod workers;
 
 pub use assemble::{directory, ownership, record_settings, redis_settings, servers, upstream_settings};

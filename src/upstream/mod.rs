@@ -13,6 +13,7 @@
 mod checks;
 mod choice;
 mod connect;
+mod dice;
 pub mod hygiene;
 mod outgoing;
 mod pool;
@@ -36,7 +37,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use tokio::time::{Instant, timeout_at};
 
 use crate::audit::OpenIntent;
-use choice::Dice;
+use dice::Dice;
 use pool::{Connection, Pool};
 
 pub use checks::Checks;

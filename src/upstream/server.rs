@@ -265,7 +265,7 @@ fn nanos(time: Duration) -> u64 {
 /// that gateways do not come back all at once.
 fn pause(trials: u32, seed: u64) -> Duration {
     let pause = ASIDE.saturating_mul(1_u32.checked_shl(trials.min(16)).unwrap_or(u32::MAX)).min(ASIDE_AT_MOST);
-    let jitter = u32::try_from(super::choice::mixed(seed) % 512).unwrap_or(0);
+    let jitter = u32::try_from(super::dice::mixed(seed) % 512).unwrap_or(0);
     (pause * (768 + jitter) / 1024).min(ASIDE_AT_MOST)
 }
 
