@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
 
 use super::{fail, load, report};
@@ -32,6 +32,15 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(error),
+    };
+    // Before anything serves: a signal that nobody has asked for yet would end the process at once.
+    let signals = match runtime.block_on(async { Signals::new() }) {
+        Ok(signals) => signals,
+        Err(error) => return fail(format!("signals cannot be received: {error}")),
+    };
     let gateway = match Gateway::start(config, Clock::system()) {
         Ok(gateway) => gateway,
         Err(StartError::Config(faults)) => return report(&faults),
@@ -41,13 +50,23 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         }
     };
     announce(&gateway);
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(error),
-    };
-    match runtime.block_on(until_told(gateway, &logs)) {
-        Ok(code) => code,
-        Err(error) => fail(format!("signals cannot be received: {error}")),
+    runtime.block_on(until_told(gateway, signals, &logs))
+}
+
+/// What the process is told to do.
+struct Signals {
+    reload: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            reload: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 }
 
@@ -75,10 +94,8 @@ fn announce(gateway: &Gateway) {
 }
 
 /// Reloads on SIGHUP, drains on SIGTERM and SIGINT, and ends at once on the second of those.
-async fn until_told(mut gateway: Gateway, logs: &telemetry::Logs) -> std::io::Result<ExitCode> {
-    let mut reload = signal(SignalKind::hangup())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+async fn until_told(mut gateway: Gateway, signals: Signals, logs: &telemetry::Logs) -> ExitCode {
+    let Signals { mut reload, mut terminate, mut interrupt } = signals;
     let mut ticks = tokio::time::interval(std::time::Duration::from_secs(1));
     loop {
         tokio::select! {
@@ -97,10 +114,10 @@ async fn until_told(mut gateway: Gateway, logs: &telemetry::Logs) -> std::io::Re
             } else {
                 tracing::warn!("drain_timeout is over: what was still in flight is cut off");
             }
-            Ok(ExitCode::SUCCESS)
+            ExitCode::SUCCESS
         }
-        _ = terminate.recv() => Ok(ExitCode::FAILURE),
-        _ = interrupt.recv() => Ok(ExitCode::FAILURE),
+        _ = terminate.recv() => ExitCode::FAILURE,
+        _ = interrupt.recv() => ExitCode::FAILURE,
     }
 }
 
