@@ -215,9 +215,10 @@ impl<B> Head<B> {
         Self { told: Box::new(Told { parts, client, generation, worker }), body }
     }
 
-    /// The head as it was read.
-    pub(super) fn parts(&self) -> &Parts {
-        &self.told.parts
+    /// The head as it was read, and what leads on from it.
+    pub(super) fn into_parts(self) -> (Parts, Arc<Generation>, usize) {
+        let Told { parts, generation, worker, .. } = *self.told;
+        (parts, generation, worker)
     }
 
     /// The fields of the header section, to take some away.

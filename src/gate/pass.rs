@@ -91,16 +91,12 @@ where
 {
     let Passing { head, verdict } = passing;
     let (head, body) = head.take_body();
-    let upstream = head.upstream();
+    let (parts, generation, worker) = head.into_parts();
+    let upstream = &generation.upstreams[worker];
     let fault = Arc::default();
-    let body = Arriving {
-        body,
-        fault: Arc::clone(&fault),
-        within: head.generation().limits.body_timeout,
-        late: None,
-        came: 0,
-    };
-    let message = message(head.parts().clone(), body);
+    let body =
+        Arriving { body, fault: Arc::clone(&fault), within: generation.limits.body_timeout, late: None, came: 0 };
+    let message = message(parts, body);
     Passed(match upstream.forward(message).await {
         Ok(answer) => {
             seen.upstream_status = Some(answer.status().as_u16());

@@ -88,10 +88,8 @@ fn let_go(queue: &mut Queue, newest: u64) {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_last_ten_thousand_are_kept_whoever_refused_them() {
-        let refusals = Refusals::new(3);
-        let refused = |n: usize| RefusedRequest {
+    fn refused(n: usize) -> RefusedRequest {
+        RefusedRequest {
             time: std::time::UNIX_EPOCH,
             request_id: n.to_string().into(),
             reason: Reason::UnknownKey,
@@ -100,7 +98,12 @@ mod tests {
             client: Client { address: Some([127, 0, 0, 1].into()), https: false },
             method: http::Method::DELETE,
             path: "/".into(),
-        };
+        }
+    }
+
+    #[test]
+    fn the_last_ten_thousand_are_kept_whoever_refused_them() {
+        let refusals = Refusals::new(3);
         // One worker has nearly all; another refuses now and then.
         for n in 0..25_000 {
             refusals.push(usize::from(n % 100 == 0), refused(n));
@@ -115,18 +118,8 @@ mod tests {
     #[test]
     fn what_a_worker_refused_long_ago_is_let_go_of_though_it_refuses_nothing_more() {
         let refusals = Refusals::new(16);
-        let refused = RefusedRequest {
-            time: std::time::UNIX_EPOCH,
-            request_id: "1".into(),
-            reason: Reason::UnknownKey,
-            api_key: None,
-            skew_seconds: None,
-            client: Client { address: Some([127, 0, 0, 1].into()), https: false },
-            method: http::Method::DELETE,
-            path: "/".into(),
-        };
         for worker in 0..16 {
-            (0..10_000).for_each(|_| refusals.push(worker, refused.clone()));
+            (0..10_000).for_each(|_| refusals.push(worker, refused(1)));
         }
         let held: usize = refusals.queues.iter().map(|queue| queue.lock().unwrap().len()).sum();
         assert!(held <= 21_000, "{held}");
