@@ -6,12 +6,12 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::Response;
-use tower::{Layer, Service, ServiceBuilder};
+use tower::{Service, ServiceBuilder};
 
 use crate::gate::{
     Admit, Arrival, Authenticate, Authorize, Body, Broken, Commit, Either, Foresee, Foretell, Fork, Gate, Generation,
     Inspect, Letting, Observe, Pass, Process, Read, Record, Release, Respond, RouteGate, Safeguard, Send, Spend, Watch,
-    Ways, gates,
+    Ways, gates, to_the_end,
 };
 
 /// The stack of one worker. Cloning it is cheap; each request has its own.
@@ -36,19 +36,19 @@ where
                 .then(Admit::new(process.clone())) // a slot, or 503: while nothing is spent
                 .then(Read), // the body, whole and small
         ))
-        .layer(Commit::new(process.clone())) // from here on its own task: it runs to its end
-        .layer(gates(
+        .layer(Commit::new(process.clone())) // from here on it runs to its end, whoever leaves
+        .service(to_the_end(
             Spend::new(process.clone()) // this salt, once
-                .then(RouteGate), // only what is a route, byte for byte
-        ))
-        .layer(Fork::new(gates(Authorize).layer(Foretell::new(process.clone())))) // a rehearsal turns off here: it can ask, and has no way to send
-        .layer(gates(
-            Authorize // role and ownership
-                .then(Safeguard::new(process.clone())) // what holds back the authorized
-                .then(Record::new(process.clone())) // the intent, before anything irreversible
-                .then(Release::new(process.clone())), // frozen by now? Nothing is waited for after this
-        ))
-        .service(Send); // at most once
+                .then(RouteGate) // only what is a route, byte for byte
+                .then(Fork::new(
+                    Authorize // role and ownership
+                        .then(Safeguard::new(process.clone())) // what holds back the authorized
+                        .then(Record::new(process.clone())) // the intent, before anything irreversible
+                        .then(Release::new(process.clone())) // frozen by now? Nothing is waited for after this
+                        .then(Send), // at most once
+                    Authorize.then(Foretell::new(process.clone())), // a rehearsal: it can ask, and has no way to send
+                )),
+        ));
 
     // What is not to be judged has a way of its own, and on it nobody who could delete.
     let passing = ServiceBuilder::new()

@@ -204,7 +204,7 @@ impl Record {
         if let Some(writer) = &self.writer {
             writer.write_durably(self.line("intent", &entry, json!({ "decision": "forward" }))).await?;
         }
-        Ok(OpenIntent { entry: Some(entry), record: self.clone() })
+        Ok(OpenIntent { entry: Some(Box::new(entry)), record: self.clone() })
     }
 
     /// The intent that is on no record, where none is kept (`danger_no_record`), and only there.
@@ -293,7 +293,8 @@ impl Record {
 /// Dropped without [`OpenIntent::close`], it records that the outcome is unknown.
 #[must_use = "an intent without an outcome is recorded as unknown"]
 pub struct OpenIntent {
-    entry: Option<Entry>,
+    /// In a box: what sends a deletion carries it about.
+    entry: Option<Box<Entry>>,
     record: Record,
 }
 
@@ -312,7 +313,7 @@ impl OpenIntent {
     }
 
     fn conclude(&mut self, outcome: Outcome, reason: &'static str) -> Option<oneshot::Receiver<()>> {
-        let entry = Entry { upstream_status: outcome.status(), ..self.entry.take()? };
+        let entry = Entry { upstream_status: outcome.status(), ..*self.entry.take()? };
         let more = json!({ "decision": "forward", "outcome": outcome.as_str(), "reason": reason });
         self.record.write("outcome", &entry, self.record.ended(&entry, more))
     }

@@ -18,7 +18,8 @@ pub struct Authorize;
 /// A request that the decision table permits.
 pub struct Authorized<P = Deletion> {
     routed: Routed<P>,
-    learned: Option<Learned>,
+    /// In a box: where the service is not asked there is none, and its room would be carried about.
+    learned: Option<Box<Learned>>,
     _permit: Permit,
 }
 
@@ -37,7 +38,7 @@ impl<P: Purpose> Gate<Routed<P>> for Authorize {
 async fn judge<P: Purpose>(
     routed: &Routed<P>,
     seen: &mut Observation,
-) -> Result<(Permit, Option<Learned>), RefusedAfterSpend> {
+) -> Result<(Permit, Option<Box<Learned>>), RefusedAfterSpend> {
     let caller = routed.caller();
     if routed.route().reach(caller.role) == Reach::Nothing {
         return Err(RefusedAfterSpend::RoleInsufficient);
@@ -49,7 +50,7 @@ async fn judge<P: Purpose>(
         }
         Ownership::Upstream(pointers) => pointers,
     };
-    let learned = look_up(pointers, routed, seen).await?;
+    let learned = Box::new(Box::pin(look_up(pointers, routed, seen)).await?);
     seen.creator = Some(learned.owner.member.clone());
     seen.name.clone_from(&learned.name);
     let permit = routed.route().judge(caller.role, &caller.owner, &learned.owner).map_err(refusal)?;
@@ -108,7 +109,7 @@ pub(super) fn question<P>(routed: &Routed<P>, path: String, id: &HeaderValue) ->
 impl<P> Authorized<P> {
     /// What the service said of the segment; `None` where that is left to the service.
     pub fn learned(&self) -> Option<&Learned> {
-        self.learned.as_ref()
+        self.learned.as_deref()
     }
 
     pub(super) fn into_routed(self) -> Routed<P> {

@@ -1,17 +1,18 @@
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tower::{Layer, Service};
 
 use super::{Ending, Observed, Process, Rejection, Whole};
 use crate::refusal::Answer;
 
-/// From here on a request is a task of its own: it runs to its end, whether its client stays or
-/// not, and drain waits for it.
+/// From here on a request runs to its end, whether its client stays or not, and drain waits for it.
 #[derive(Clone)]
 pub struct Commit(Arc<Process>);
 
@@ -23,8 +24,7 @@ pub struct Committing<S> {
 }
 
 impl Commit {
-    /// Counts tasks in `process`, and puts on its record what is refused after the salt was
-    /// spent.
+    /// Counts them in `process`, and puts on its record what is refused after the salt was spent.
     pub fn new(process: Arc<Process>) -> Self {
         Self(process)
     }
@@ -41,11 +41,11 @@ impl<S> Layer<S> for Commit {
 impl<S> Service<Observed<Whole>> for Committing<S>
 where
     S: Service<Observed<Whole>, Response = Observed<Ending>, Error = Rejection>,
-    S::Future: Send + 'static,
+    S::Future: Send + Unpin + 'static,
 {
     type Response = Observed<Ending>;
     type Error = Rejection;
-    type Future = Pin<Box<dyn Future<Output = Result<Observed<Ending>, Rejection>> + Send>>;
+    type Future = Committed<S::Future>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
         Poll::Ready(Ok(()))
@@ -53,37 +53,84 @@ where
 
     fn call(&mut self, request: Observed<Whole>) -> Self::Future {
         let task = self.process.tasks.enter();
-        let work = self.inner.call(request);
-        let running = tokio::spawn(async move {
-            let _until_the_end = task;
-            let ended = work.await;
-            ended.map_err(|mut rejection| {
-                if let Rejection { observation: Some(seen), spent: true, .. } = &mut rejection {
-                    seen.refused_on_record();
-                }
-                rejection
-            })
-        });
-        Box::pin(async move {
-            // A task that does not come back panicked, perhaps after it had sent; its observation
-            // and its intent have told so while they were dropped.
-            running.await.unwrap_or_else(|_| Err(Rejection::lost(Answer::OUTCOME_LOST)))
+        Committed(Some(Running { work: self.inner.call(request), _until_the_end: task }))
+    }
+}
+
+/// A request that runs to its end.
+///
+/// As long as its client stays, it runs where its connection does. Dropped before its end, it goes
+/// on as a task of its own: most requests are spared a task, and none is lost.
+pub struct Committed<F: Future<Output = Result<Observed<Ending>, Rejection>> + Send + Unpin + 'static>(
+    Option<Running<F>>,
+);
+
+struct Running<F> {
+    work: F,
+    _until_the_end: Task,
+}
+
+impl<F> Future for Running<F>
+where
+    F: Future<Output = Result<Observed<Ending>, Rejection>> + Unpin,
+{
+    type Output = Result<Observed<Ending>, Rejection>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.work).poll(cx).map_err(|mut rejection| {
+            if let Rejection { observation: Some(seen), spent: true, .. } = &mut rejection {
+                seen.refused_on_record();
+            }
+            rejection
         })
+    }
+}
+
+impl<F> Future for Committed<F>
+where
+    F: Future<Output = Result<Observed<Ending>, Rejection>> + Send + Unpin + 'static,
+{
+    type Output = Result<Observed<Ending>, Rejection>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(running) = &mut self.0 else { return Poll::Pending };
+        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(running).poll(cx)));
+        // What panicked did so perhaps after it had sent; its observation and its intent have told
+        // so while they were dropped, and nothing of it is used again.
+        let ended = match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(ended)) => ended,
+            Err(_) => Err(Rejection::lost(Answer::OUTCOME_LOST)),
+        };
+        self.0 = None;
+        Poll::Ready(ended)
+    }
+}
+
+impl<F> Drop for Committed<F>
+where
+    F: Future<Output = Result<Observed<Ending>, Rejection>> + Send + Unpin + 'static,
+{
+    fn drop(&mut self) {
+        // Without a runtime the process is at its end; what is dropped then tells so by itself.
+        if let (Some(running), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+            runtime.spawn(running);
+        }
     }
 }
 
 /// Counts the requests that run to their end.
 #[derive(Clone, Default)]
-pub struct Tasks(Arc<Running>);
+pub struct Tasks(Arc<Count>);
 
 #[derive(Default)]
-struct Running {
+struct Count {
     count: AtomicUsize,
     none_left: Notify,
 }
 
 /// One of them. Dropped at its end.
-pub struct Task(Arc<Running>);
+pub struct Task(Arc<Count>);
 
 impl Tasks {
     /// One more.

@@ -15,10 +15,10 @@
 //! The whole chain, in order, compiles:
 //!
 //! ```
-//! use saltgate::gate::{Authorize, Gate, Record, Released, Release, Routed, Safeguard};
+//! use saltgate::gate::{Authorize, Concluded, Gate, Record, Release, Routed, Safeguard, Send};
 //! fn leads<In, G: Gate<In, Out = Out>, Out>(_: impl FnOnce() -> G) {}
 //! fn chain(safeguard: Safeguard, record: Record, release: Release) {
-//!     leads::<Routed, _, Released>(|| Authorize.then(safeguard).then(record).then(release));
+//!     leads::<Routed, _, Concluded>(|| Authorize.then(safeguard).then(record).then(release).then(Send));
 //! }
 //! ```
 //!
@@ -55,9 +55,11 @@
 //! Nor sending what is recorded and not released, which is where the freeze is judged:
 //!
 //! ```compile_fail,E0277
-//! use saltgate::gate::{Observed, Recorded, Send};
-//! fn sends<S: tower::Service<Observed<In>>, In>(_: S) {}
-//! sends::<_, Recorded>(Send);
+//! use saltgate::gate::{Concluded, Gate, Record, Routed, Authorize, Safeguard, Send};
+//! fn leads<In, G: Gate<In, Out = Out>, Out>(_: impl FnOnce() -> G) {}
+//! fn chain(safeguard: Safeguard, record: Record) {
+//!     leads::<Routed, _, Concluded>(|| Authorize.then(safeguard).then(record).then(Send));
+//! }
 //! ```
 //!
 //! Nor making a proof by hand:
@@ -109,7 +111,7 @@ pub use pass::{Broken, Declared, Letting, Pass, Passed, Passing};
 pub use read::{Read, Whole};
 pub use record::{Record, Recorded};
 pub use refusals::{Refusals, RefusedRequest};
-pub use rehearse::{Ending, Foretell, Foretold, Fork, Forked, Forking};
+pub use rehearse::{Ending, Foretell, Foretold, Fork};
 pub use release::{Release, Released};
 pub use respond::{Body, Respond, own as own_answer};
 pub use route::{Deletion, Directed, Purpose, Rehearsal, RouteGate, Routed};
@@ -182,6 +184,9 @@ where
     }
 }
 
+/// What a request on its way through gates is: in one box, however many gates there are.
+type Judging<Out> = Pin<Box<dyn Future<Output = Result<Out, Rejection>> + marker::Send>>;
+
 /// The one [`Layer`] that puts a chain of gates in front of a service.
 pub fn gates<G>(chain: G) -> Gates<G> {
     Gates(Arc::new(chain))
@@ -195,6 +200,14 @@ pub struct Gated<G, S> {
     gates: Arc<G>,
     inner: S,
 }
+
+/// A service that is a chain of gates to the last of them.
+pub fn to_the_end<G>(chain: G) -> ToTheEnd<G> {
+    ToTheEnd(Arc::new(chain))
+}
+
+/// See [`to_the_end`].
+pub struct ToTheEnd<G>(Arc<G>);
 
 /// A request that was refused: what was seen of it, and what its caller gets.
 pub struct Rejection {
@@ -232,6 +245,36 @@ impl<G, S: Clone> Clone for Gated<G, S> {
     }
 }
 
+impl<G> Clone for ToTheEnd<G> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<In, G> Service<Observed<In>> for ToTheEnd<G>
+where
+    In: marker::Send + 'static,
+    G: Gate<In> + 'static,
+{
+    type Response = Observed<G::Out>;
+    type Error = Rejection;
+    type Future = Judging<Observed<G::Out>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, Observed { mut observation, request }: Observed<In>) -> Self::Future {
+        let gates = self.0.clone();
+        Box::pin(async move {
+            match gates.decide(request, &mut observation).await {
+                Ok(request) => Ok(Observed { observation, request }),
+                Err(refused) => Err(Rejection::of(&refused, observation)),
+            }
+        })
+    }
+}
+
 impl<In, G, S> Service<Observed<In>> for Gated<G, S>
 where
     In: marker::Send + 'static,
@@ -241,18 +284,17 @@ where
 {
     type Response = S::Response;
     type Error = Rejection;
-    type Future = Pin<Box<dyn Future<Output = Result<S::Response, Rejection>> + marker::Send>>;
+    type Future = Judging<S::Response>;
 
     /// Always ready: overload is a verdict, not a queue.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Observed<In>) -> Self::Future {
+    fn call(&mut self, Observed { mut observation, request }: Observed<In>) -> Self::Future {
         let gates = self.gates.clone();
         let mut inner = self.inner.clone();
         Box::pin(async move {
-            let Observed { mut observation, request } = request;
             match gates.decide(request, &mut observation).await {
                 Ok(proven) => inner.call(Observed { observation, request: proven }).await,
                 Err(refused) => Err(Rejection::of(&refused, observation)),

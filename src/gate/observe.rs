@@ -5,7 +5,7 @@ use std::hash::BuildHasher;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use http::header::{HeaderName, HeaderValue};
@@ -45,12 +45,6 @@ pub struct Observed<T> {
     pub observation: Box<Observation>,
     /// The request.
     pub request: T,
-}
-
-impl<T> Observed<T> {
-    pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> Observed<U> {
-        Observed { observation: self.observation, request: change(self.request) }
-    }
 }
 
 /// What is seen of one request, from its head to its end.
@@ -348,14 +342,14 @@ pub struct Observing<S> {
     inner: S,
 }
 
-impl<B, R, S> Service<Entering<B>> for Observing<S>
+impl<B, R, S> Service<Entering<B>> for &Observing<S>
 where
-    S: Service<Observed<Received<B>>, Response = Response<R>, Error = Infallible>,
-    S::Future: Send + 'static,
+    S: Service<Observed<Received<B>>, Response = Response<R>, Error = Infallible> + Clone,
+    S::Future: Unpin,
 {
     type Response = Response<R>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<R>, Infallible>> + Send>>;
+    type Future = Identified<S::Future>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -366,13 +360,29 @@ where
         let (method, path) = (request.method().clone(), request.uri().path());
         let Observe { process, worker } = &self.observe;
         let observation = Box::new(Observation::new(process.clone(), *worker, client, method, path));
-        let id = observation.id.clone();
-        let received = Received { request, client, generation, worker: self.observe.worker };
-        let answer = self.inner.call(Observed { observation, request: received });
-        Box::pin(async move {
-            let mut answer = answer.await?;
+        let id = Some(observation.id.clone());
+        let received = Received { request, client, generation, worker: *worker };
+        Identified { answer: self.inner.clone().call(Observed { observation, request: received }), id }
+    }
+}
+
+/// An answer that is to have its request's id.
+pub struct Identified<F> {
+    answer: F,
+    id: Option<HeaderValue>,
+}
+
+impl<R, F> Future for Identified<F>
+where
+    F: Future<Output = Result<Response<R>, Infallible>> + Unpin,
+{
+    type Output = Result<Response<R>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut answer = ready!(Pin::new(&mut self.answer).poll(cx))?;
+        if let Some(id) = self.id.take() {
             answer.headers_mut().insert(X_REQUEST_ID, id);
-            Ok(answer)
-        })
+        }
+        Poll::Ready(Ok(answer))
     }
 }

@@ -38,7 +38,7 @@ impl Gate<Cleared> for Record {
         let written = match record.open_on_none() {
             Some(intent) => Ok(intent),
             None => match seen.entry() {
-                Some(entry) => record.open(entry).await.map_err(|_| RefusedAfterSpend::RecordUnavailable),
+                Some(entry) => Box::pin(record.open(entry)).await.map_err(|_| RefusedAfterSpend::RecordUnavailable),
                 None => Err(RefusedAfterSpend::Internal),
             },
         };

@@ -5,27 +5,18 @@
 //! intent the upstream sends nothing: it can ask, and that is all it can. What is refused before
 //! the safety catches is refused as the deletion would be, so a rehearsal tells nobody more.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use serde_json::{Value, json};
-use tower::{Layer, Service};
 
 use super::safeguard::judge;
-use super::{Authorized, Concluded, Directed, Observation, Observed, Process, Rehearsal, Rejection, Routed};
+use super::{Authorized, Concluded, Directed, Gate, Observation, Process, Rehearsal, Routed};
 use crate::refusal::{Linked, Reason, Refusal, RefusedAfterSpend};
 
-/// Sends rehearsals to a service of their own, and deletions on.
-#[derive(Clone)]
-pub struct Fork<R>(R);
-
-/// See [`Fork`].
-#[derive(Clone)]
-pub struct Forked<R, S> {
+/// The way of deletions, and that of rehearsals beside it.
+pub struct Fork<D, R> {
+    deletions: D,
     rehearsals: R,
-    deletions: S,
 }
 
 /// How a request ended that was let through.
@@ -39,68 +30,31 @@ pub enum Ending {
 /// What a deletion would meet. Only [`Foretell`] makes one.
 pub struct Foretold(Value);
 
-/// The innermost service of rehearsals.
-#[derive(Clone)]
+/// The last of the gates of rehearsals.
 pub struct Foretell(Arc<Process>);
 
-impl<R> Fork<R> {
-    /// `rehearsals` is where those end.
-    pub fn new(rehearsals: R) -> Self {
-        Self(rehearsals)
+impl<D, R> Fork<D, R> {
+    /// Deletions end with `deletions`, rehearsals with `rehearsals`.
+    pub fn new(deletions: D, rehearsals: R) -> Self {
+        Self { deletions, rehearsals }
     }
 }
 
-impl<R: Clone, S> Layer<S> for Fork<R> {
-    type Service = Forked<R, S>;
-
-    fn layer(&self, deletions: S) -> Self::Service {
-        Forked { rehearsals: self.0.clone(), deletions }
-    }
-}
-
-impl<R, S> Service<Observed<Directed>> for Forked<R, S>
+impl<D, R> Gate<Directed> for Fork<D, R>
 where
-    R: Service<Observed<Routed<Rehearsal>>, Response = Observed<Foretold>, Error = Rejection>,
-    R::Future: Unpin,
-    S: Service<Observed<Routed>, Response = Observed<Concluded>, Error = Rejection>,
-    S::Future: Unpin,
+    D: Gate<Routed, Out = Concluded, Refusal = RefusedAfterSpend>,
+    R: Gate<Routed<Rehearsal>, Out = Foretold, Refusal = RefusedAfterSpend>,
 {
-    type Response = Observed<Ending>;
-    type Error = Rejection;
-    type Future = Forking<R::Future, S::Future>;
+    type Out = Ending;
+    type Refusal = RefusedAfterSpend;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Observed<Directed>) -> Self::Future {
-        let Observed { observation, request } = request;
-        match request {
-            Directed::Deletion(request) => Forking::Deletion(self.deletions.call(Observed { observation, request })),
-            Directed::Rehearsal(request) => Forking::Rehearsal(self.rehearsals.call(Observed { observation, request })),
-        }
-    }
-}
-
-/// See [`Forked`]; no box of its own.
-pub enum Forking<R, S> {
-    /// On its way to be sent.
-    Deletion(S),
-    /// On its way to be told.
-    Rehearsal(R),
-}
-
-impl<R, S> Future for Forking<R, S>
-where
-    R: Future<Output = Result<Observed<Foretold>, Rejection>> + Unpin,
-    S: Future<Output = Result<Observed<Concluded>, Rejection>> + Unpin,
-{
-    type Output = Result<Observed<Ending>, Rejection>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.get_mut() {
-            Self::Deletion(deletion) => Pin::new(deletion).poll(cx).map_ok(|it| it.map(Ending::Deletion)),
-            Self::Rehearsal(rehearsal) => Pin::new(rehearsal).poll(cx).map_ok(|it| it.map(Ending::Rehearsal)),
+    async fn decide(&self, directed: Directed, seen: &mut Observation) -> Result<Ending, RefusedAfterSpend> {
+        match directed {
+            Directed::Deletion(routed) => self.deletions.decide(routed, seen).await.map(Ending::Deletion),
+            // In a box of its own: a deletion would have to carry its room about.
+            Directed::Rehearsal(routed) => {
+                Box::pin(self.rehearsals.decide(routed, seen)).await.map(Ending::Rehearsal)
+            }
         }
     }
 }
@@ -112,24 +66,16 @@ impl Foretell {
     }
 }
 
-impl Service<Observed<Authorized<Rehearsal>>> for Foretell {
-    type Response = Observed<Foretold>;
-    type Error = Rejection;
-    type Future = Pin<Box<dyn Future<Output = Result<Observed<Foretold>, Rejection>> + Send>>;
+impl Gate<Authorized<Rehearsal>> for Foretell {
+    type Out = Foretold;
+    type Refusal = RefusedAfterSpend;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Observed<Authorized<Rehearsal>>) -> Self::Future {
-        let process = self.0.clone();
-        Box::pin(async move {
-            let Observed { mut observation, request } = request;
-            match foretell(&process, &request, &mut observation).await {
-                Ok(foretold) => Ok(Observed { observation, request: foretold }),
-                Err(refused) => Err(Rejection::of(&refused, observation)),
-            }
-        })
+    async fn decide(
+        &self,
+        authorized: Authorized<Rehearsal>,
+        seen: &mut Observation,
+    ) -> Result<Foretold, RefusedAfterSpend> {
+        foretell(&self.0, &authorized, seen).await
     }
 }
 

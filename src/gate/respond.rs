@@ -1,7 +1,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -56,24 +56,36 @@ impl<In, E, S> Service<Observed<In>> for Responding<S>
 where
     E: Answered,
     S: Service<Observed<In>, Response = Observed<E>, Error = Rejection>,
-    S::Future: Send + 'static,
+    S::Future: Unpin,
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+    type Future = Answering<S::Future>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Observed<In>) -> Self::Future {
-        let answer = self.0.call(request);
-        Box::pin(async move {
-            Ok(match answer.await {
-                Ok(Observed { request: ended, .. }) => ended.into_response(),
-                Err(rejection) => own_with(rejection.answer, rejection.linked.as_deref()),
-            })
-        })
+        Answering(self.0.call(request))
+    }
+}
+
+/// What will be answered.
+pub struct Answering<F>(F);
+
+impl<E, F> Future for Answering<F>
+where
+    E: Answered,
+    F: Future<Output = Result<Observed<E>, Rejection>> + Unpin,
+{
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(Ok(match ready!(Pin::new(&mut self.0).poll(cx)) {
+            Ok(Observed { request: ended, .. }) => ended.into_response(),
+            Err(rejection) => own_with(rejection.answer, rejection.linked.as_deref()),
+        }))
     }
 }
 

@@ -83,7 +83,7 @@ pub(super) async fn judge<P: Purpose>(
     left.map_err(|Spent(left)| RefusedAfterSpend::BudgetSpent(left))?;
     match authorized.route().automations_path(authorized.segment()) {
         None => Ok(()),
-        Some(path) => judge_automations(path, authorized, seen).await,
+        Some(path) => Box::pin(judge_automations(path, authorized, seen)).await,
     }
 }
 

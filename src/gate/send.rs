@@ -1,23 +1,17 @@
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderValue, IF_MATCH};
 use http::{Method, Request, Response};
 use http_body_util::Full;
-use tower::Service;
 
 use super::respond::Answered;
-use super::{Body, Cleared, Observation, Observed, Rejection, Released};
+use super::{Body, Cleared, Gate, Observation, Released};
 use crate::audit::{ClosedIntent, Outcome};
 use crate::policy::Role;
-use crate::refusal::{Answer, Reason};
+use crate::refusal::{Answer, Reason, RefusedAfterSpend};
 use crate::telemetry::{Ended, Stage};
 use crate::upstream::{Identity, Relay, SendError, hygiene};
 
-/// The innermost service: sends a released deletion, at most once, and closes its intent.
-#[derive(Clone)]
+/// The last of the gates of deletions: sends what is released, at most once, and closes its intent.
 pub struct Send;
 
 /// A request whose outcome is on record. Only [`Send`] makes one, and what answers takes nothing
@@ -27,21 +21,13 @@ pub struct Concluded {
     _intent: ClosedIntent,
 }
 
-impl Service<Observed<Released>> for Send {
-    type Response = Observed<Concluded>;
-    type Error = Rejection;
-    type Future = Pin<Box<dyn Future<Output = Result<Observed<Concluded>, Rejection>> + std::marker::Send>>;
+impl Gate<Released> for Send {
+    type Out = Concluded;
+    type Refusal = RefusedAfterSpend;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Observed<Released>) -> Self::Future {
-        Box::pin(async move {
-            let Observed { mut observation, request } = request;
-            let concluded = send(request, &mut observation).await;
-            Ok(Observed { observation, request: concluded })
-        })
+    /// Refuses nothing: what fails from here on has an outcome.
+    async fn decide(&self, released: Released, seen: &mut Observation) -> Result<Concluded, RefusedAfterSpend> {
+        Ok(send(released, seen).await)
     }
 }
 

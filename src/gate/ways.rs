@@ -1,4 +1,6 @@
 use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -9,12 +11,21 @@ use tower::Service;
 use super::{Arrival, Body, Generation};
 
 /// Which of the three ways a message goes. Only the first has a sender of deletions.
-#[derive(Clone)]
-pub struct Ways<G, P, W> {
+///
+/// Every request has a clone, so there is one count to it.
+pub struct Ways<G, P, W>(Arc<Three<G, P, W>>);
+
+struct Three<G, P, W> {
     current: Arc<ArcSwap<Generation>>,
     gated: G,
     passing: P,
     watched: W,
+}
+
+impl<G, P, W> Clone for Ways<G, P, W> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
 }
 
 /// A message at the door, with the generation it will be judged by to its end.
@@ -35,35 +46,64 @@ pub enum Mode {
 impl<G, P, W> Ways<G, P, W> {
     /// Each message by the generation that is current when it arrives.
     pub fn new(current: Arc<ArcSwap<Generation>>, gated: G, passing: P, watched: W) -> Self {
-        Self { current, gated, passing, watched }
+        Self(Arc::new(Three { current, gated, passing, watched }))
     }
 }
 
-impl<B, F, G, P, W> Service<Arrival<B>> for Ways<G, P, W>
+impl<B, G, P, W, FG, FP, FW> Service<Arrival<B>> for Ways<G, P, W>
 where
-    G: Service<Entering<B>, Response = Response<Body>, Error = Infallible, Future = F>,
-    P: Service<Entering<B>, Response = Response<Body>, Error = Infallible, Future = F>,
-    W: Service<Entering<B>, Response = Response<Body>, Error = Infallible, Future = F>,
-    F: Future<Output = Result<Response<Body>, Infallible>>,
+    for<'w> &'w G: Service<Entering<B>, Response = Response<Body>, Error = Infallible, Future = FG>,
+    for<'w> &'w P: Service<Entering<B>, Response = Response<Body>, Error = Infallible, Future = FP>,
+    for<'w> &'w W: Service<Entering<B>, Response = Response<Body>, Error = Infallible, Future = FW>,
+    FG: Future<Output = Result<Response<Body>, Infallible>> + Unpin,
+    FP: Future<Output = Result<Response<Body>, Infallible>> + Unpin,
+    FW: Future<Output = Result<Response<Body>, Infallible>> + Unpin,
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = F;
+    type Future = OnItsWay<FG, FP, FW>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, arrival: Arrival<B>) -> F {
-        let generation = self.current.load_full();
+    fn call(&mut self, arrival: Arrival<B>) -> Self::Future {
+        let generation = self.0.current.load_full();
         let uri = arrival.request.uri();
         let passes = generation.passes(arrival.request.method().as_str(), uri.path());
         let mode = generation.mode;
         let entering = Entering { arrival, generation };
         match mode {
-            Mode::Observe => self.watched.call(entering),
-            Mode::Enforce if passes => self.passing.call(entering),
-            Mode::Enforce => self.gated.call(entering),
+            Mode::Observe => OnItsWay::Watched((&self.0.watched).call(entering)),
+            Mode::Enforce if passes => OnItsWay::Passing((&self.0.passing).call(entering)),
+            Mode::Enforce => OnItsWay::Gated((&self.0.gated).call(entering)),
+        }
+    }
+}
+
+/// A message on one of the ways.
+pub enum OnItsWay<G, P, W> {
+    /// Between gates.
+    Gated(G),
+    /// Without a gate.
+    Passing(P),
+    /// Whatever the gates say.
+    Watched(W),
+}
+
+impl<T, G, P, W> Future for OnItsWay<G, P, W>
+where
+    G: Future<Output = T> + Unpin,
+    P: Future<Output = T> + Unpin,
+    W: Future<Output = T> + Unpin,
+{
+    type Output = T;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        match self.get_mut() {
+            Self::Gated(way) => Pin::new(way).poll(cx),
+            Self::Passing(way) => Pin::new(way).poll(cx),
+            Self::Watched(way) => Pin::new(way).poll(cx),
         }
     }
 }

@@ -14,6 +14,7 @@ mod checks;
 mod choice;
 mod connect;
 mod dice;
+mod exchange;
 pub mod hygiene;
 mod outgoing;
 mod pool;
@@ -26,7 +27,7 @@ mod stream;
 mod tls;
 
 use std::fmt;
-use std::pin::pin;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,11 +35,13 @@ use bytes::Bytes;
 use http::header::HOST;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 
 use crate::audit::OpenIntent;
+use choice::Choice;
 use dice::Dice;
-use pool::{Connection, Pool};
+use exchange::{Answered, Sending};
+use pool::Pool;
 
 pub use checks::Checks;
 pub use hygiene::Identity;
@@ -127,14 +130,6 @@ impl From<AskError> for SendError {
     }
 }
 
-/// An answer whose head has come.
-struct Answered {
-    answer: Response<hyper::body::Incoming>,
-    connection: Connection,
-    /// When the rest of a question's answer must have come.
-    deadline: Instant,
-}
-
 /// Whose `Host` a message has.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Host {
@@ -217,9 +212,49 @@ impl Upstream {
 
     /// One exchange on some connection to some server. The error says whether the connection had
     /// been used before.
-    async fn exchange(&self, mut request: Request<Outgoing>, host: Host) -> Result<Answered, (AskError, bool)> {
-        let (mut tried, mut unmade) = (0_u64, None);
-        while let Some(choice) = self.servers.choose(&self.dice, tried) {
+    ///
+    /// Most often a connection waits, and the request leaves at once. What is needed where none
+    /// does is in a box: nobody else carries its room about.
+    fn exchange(
+        &self,
+        mut request: Request<Outgoing>,
+        host: Host,
+    ) -> impl Future<Output = Result<Answered, (AskError, bool)>> + Send {
+        let first = self.servers.choose(&self.dice, 0);
+        let sending = match &first {
+            Some(choice) => {
+                let pool = &self.pools[choice.at];
+                if host == Host::Server {
+                    request.headers_mut().insert(HOST, pool.host());
+                }
+                match pool.take(pool.busy()) {
+                    Ok(connection) => Ok(Sending::new(connection, request, self.response_timeout)),
+                    Err(_) => Err(request),
+                }
+            }
+            None => Err(request),
+        };
+        async move {
+            let unsent = match sending {
+                Ok(sending) => match sending.await {
+                    Ok(answered) => return Ok(answered),
+                    Err((_, Some(unsent))) => unsent,
+                    Err((error, None)) => return Err((error, true)),
+                },
+                Err(request) => request,
+            };
+            Box::pin(self.exchange_at_length(first, unsent, host)).await
+        }
+    }
+
+    async fn exchange_at_length(
+        &self,
+        first: Option<Choice>,
+        mut request: Request<Outgoing>,
+        host: Host,
+    ) -> Result<Answered, (AskError, bool)> {
+        let (mut next, mut tried, mut unmade) = (first, 0_u64, None);
+        while let Some(choice) = next {
             tried |= 1 << choice.at;
             let pool = &self.pools[choice.at];
             if host == Host::Server {
@@ -234,7 +269,7 @@ impl Upstream {
                         break;
                     }
                 };
-                match self.answered(connection, request).await {
+                match Sending::new(connection, request, self.response_timeout).await {
                     Ok(answered) => return Ok(answered),
                     Err((_, Some(unsent))) => request = unsent,
                     Err((error, None)) => return Err((error, true)),
@@ -243,7 +278,8 @@ impl Upstream {
             }
             match pool.connect(busy, choice.trial).await {
                 Ok(connection) => {
-                    return self.answered(connection, request).await.map_err(|(error, unsent)| match unsent {
+                    let sending = Sending::new(connection, request, self.response_timeout);
+                    return sending.await.map_err(|(error, unsent)| match unsent {
                         // Handed back by a connection that was just made: it is gone, and nothing
                         // left.
                         Some(_) => (AskError::Unreachable("a fresh connection was closed at once".into()), false),
@@ -253,44 +289,9 @@ impl Upstream {
                 // Never established: the next server may have it.
                 Err(error) => unmade = Some(error),
             }
+            next = self.servers.choose(&self.dice, tried);
         }
         Err((unmade.unwrap_or_else(|| AskError::Unreachable("no server of the upstream is healthy".into())), false))
-    }
-
-    async fn answered(
-        &self,
-        mut connection: Connection,
-        request: Request<Outgoing>,
-    ) -> Result<Answered, (AskError, Option<Request<Outgoing>>)> {
-        let mut deadline = Instant::now() + self.response_timeout;
-        let progress = request.body().progress();
-        let sent = {
-            let mut sending = pin!(connection.sender.try_send_request(request));
-            loop {
-                if let Ok(sent) = timeout_at(deadline, sending.as_mut()).await {
-                    break sent;
-                }
-                // As long as a body is on its way there can be no answer to it.
-                match progress.as_ref().map(|progress| progress.last() + self.response_timeout) {
-                    Some(later) if later > deadline => deadline = later,
-                    _ => return Err((AskError::Timeout, None)),
-                }
-            }
-        };
-        match sent {
-            Ok(answer) => {
-                connection.worked();
-                Ok(Answered { answer, connection, deadline })
-            }
-            Err(mut error) => {
-                let unsent = error.take_message();
-                if unsent.is_none() && connection.is_reused() {
-                    // It may have died of old age, and so may the others.
-                    connection.clear_pool();
-                }
-                Err((AskError::Broken, unsent))
-            }
-        }
     }
 
     /// Drops connections that have waited too long, and those to servers that are not used.

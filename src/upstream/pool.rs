@@ -8,6 +8,7 @@ use hyper_util::rt::TokioIo;
 
 use super::server::{Server, Servers};
 use super::{AskError, Outgoing};
+use crate::clock::Alarm;
 
 /// Connections that are kept for the next request, at most.
 const MAX_IDLE: usize = 256;
@@ -30,6 +31,7 @@ struct Inner {
 
 struct Idle {
     sender: SendRequest<Outgoing>,
+    alarm: Alarm,
     epoch: u64,
     since: Duration,
 }
@@ -51,6 +53,8 @@ impl Drop for Busy {
 /// A connection that somebody uses.
 pub(super) struct Connection {
     pub(super) sender: SendRequest<Outgoing>,
+    /// For whoever waits for an answer.
+    pub(super) alarm: Alarm,
     reused: bool,
     epoch: u64,
     busy: Busy,
@@ -69,7 +73,7 @@ impl Connection {
 
     /// Keeps it for the next request: its answer was read to its end.
     pub(super) fn put(self) {
-        let Self { sender, epoch, busy, .. } = self;
+        let Self { sender, alarm, epoch, busy, .. } = self;
         let pool = &busy.pool;
         if sender.is_closed() || !pool.keeps(epoch) {
             return;
@@ -78,7 +82,7 @@ impl Connection {
         if idle.len() == MAX_IDLE {
             idle.pop_front();
         }
-        idle.push_back(Idle { sender, epoch, since: pool.0.servers.clock.elapsed() });
+        idle.push_back(Idle { sender, alarm, epoch, since: pool.0.servers.clock.elapsed() });
     }
 
     /// Drops all idle connections to the same server.
@@ -115,29 +119,25 @@ impl Pool {
 
     /// The connection used last, if it is alive: the older ones may go.
     pub(super) fn take(&self, busy: Busy) -> Result<Connection, Busy> {
-        let mut idle = self.idle();
-        self.drop_old(&mut idle);
-        let ready = idle.iter().rposition(|idle| idle.sender.is_ready());
-        match ready.and_then(|ready| idle.remove(ready)) {
-            Some(Idle { sender, epoch, .. }) => Ok(Connection { sender, reused: true, epoch, busy }),
-            None => Err(busy),
+        let mut waiting = self.idle();
+        while let Some(ready) = waiting.iter().rposition(|idle| idle.sender.is_ready()) {
+            let Some(idle) = waiting.remove(ready) else { break };
+            if self.is_fresh(&idle, self.0.servers.clock.elapsed()) {
+                let Idle { sender, alarm, epoch, .. } = idle;
+                return Ok(Connection { sender, alarm, reused: true, epoch, busy });
+            }
         }
+        Err(busy)
+    }
+
+    fn is_fresh(&self, idle: &Idle, now: Duration) -> bool {
+        let young = now.saturating_sub(idle.since) < self.0.servers.settings.idle_timeout;
+        young && !idle.sender.is_closed() && self.keeps(idle.epoch)
     }
 
     pub(super) fn sweep(&self) {
-        self.drop_old(&mut self.idle());
-    }
-
-    fn drop_old(&self, idle: &mut VecDeque<Idle>) {
-        if idle.is_empty() {
-            return;
-        }
-        let Servers { settings, clock, .. } = &*self.0.servers;
-        let (now, used, epoch) = (clock.elapsed(), self.server().is_used(), self.server().epoch());
-        idle.retain(|idle| {
-            let fresh = now.saturating_sub(idle.since) < settings.idle_timeout && !idle.sender.is_closed();
-            fresh && used && idle.epoch == epoch
-        });
+        let now = self.0.servers.clock.elapsed();
+        self.idle().retain(|idle| self.is_fresh(idle, now));
     }
 
     fn idle(&self) -> MutexGuard<'_, VecDeque<Idle>> {
@@ -156,7 +156,7 @@ impl Pool {
         match made {
             Ok((sender, epoch)) => {
                 server.worked();
-                Ok(Connection { sender, reused: false, epoch, busy })
+                Ok(Connection { sender, alarm: Alarm::default(), reused: false, epoch, busy })
             }
             Err(error) => {
                 servers.failed(server, trial, &error);

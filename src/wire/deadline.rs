@@ -1,8 +1,9 @@
-use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
+
+use crate::clock::Alarm;
 
 /// What a connection waits for its peer to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,14 +18,12 @@ pub(super) enum Awaited {
 
 /// The deadlines of one connection.
 ///
-/// There is one timer for both directions, and it is not set anew for every request: it may go
-/// off too early, and is then set to what is due. A connection on which requests follow each
-/// other touches the runtime's timers once in a timeout.
+/// There is one timer for both directions, and it is not set anew for every request.
 #[derive(Default)]
 pub(super) struct Deadlines {
     reading: Option<(Awaited, Instant)>,
     writing: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Alarm,
 }
 
 impl Deadlines {
@@ -54,28 +53,15 @@ impl Deadlines {
         self.writing = None;
     }
 
+    /// The timer serves both directions: it is set to what is due first.
     fn poll(&mut self, cx: &mut Context<'_>, due: Instant) -> Poll<()> {
-        loop {
-            let earliest =
-                [self.reading.map(|(_, due)| due), self.writing].into_iter().flatten().fold(due, Instant::min);
-            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(earliest)));
-            if timer.deadline() > earliest {
-                timer.as_mut().reset(earliest);
-            }
-            if timer.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            let now = Instant::now();
-            if due <= now {
-                return Poll::Ready(());
-            }
-            // Too early for this one. If the other direction is overdue, it says so when it is
-            // asked, which is in the same turn.
-            timer.as_mut().reset(if earliest <= now { due } else { earliest });
-            if earliest <= now {
-                return timer.as_mut().poll(cx);
-            }
+        let ends = [self.reading.map(|(_, due)| due), self.writing];
+        let earliest = ends.into_iter().flatten().fold(due, Instant::min);
+        if self.timer.poll(cx, earliest).is_pending() {
+            return Poll::Pending;
         }
+        // If the other direction is overdue, it says so when it is asked, which is in the same turn.
+        self.timer.poll(cx, due)
     }
 }
 
