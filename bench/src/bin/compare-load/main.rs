@@ -18,7 +18,7 @@ use saltgate_compare::sign::{Kind, Signer};
 use tally::Tally;
 
 const USAGE: &str = "\
-compare-load --target HOST:PORT --keys FILE [option…]
+compare-load --target HOST:PORT --keys FILE [option…]     of an option given twice the last counts
   --keys FILE        lines of apiKey,secret,…
   --kind KIND        good, bad-signature, unknown-key, stale-date, replayed (good)
   --expect STATUS    what every answer must have (200)
@@ -116,7 +116,7 @@ struct Given(Vec<String>);
 
 impl Given {
     fn text(&self, name: &str) -> Option<&str> {
-        let at = self.0.iter().position(|word| word == name)?;
+        let at = self.0.iter().rposition(|word| word == name)?;
         self.0.get(at + 1).map(String::as_str)
     }
 
