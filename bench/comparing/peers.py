@@ -235,12 +235,13 @@ failed_signatures_per_client = "100000/second"
     def verify(self, series, cpus):
         """A peer that checks passes what is right and refuses what is not; one that does not passes everything."""
         with self.peer(series, cpus) as peer:
-            good = self._header()
+            sign = lambda *words, **wrong: self._header(self.keys[series.keys], *words, **wrong)
+            good = sign()
             asked = [("a good request", good, 200)]
             if series.checks:
-                asked += [("the same header again", good, 401), ("a wrong signature", self._header(bad=True), 401),
-                          ("an unknown key", self._header(unknown=True), 401), ("a date of 20 minutes ago", self._header(-1200), 401),
-                          ("a date of 20 minutes ahead", self._header(1200), 401), ("no header", None, 401)]
+                asked += [("the same header again", good, 401), ("a wrong signature", sign(bad=True), 401),
+                          ("an unknown key", sign(unknown=True), 401), ("a date of 20 minutes ago", sign(-1200), 401),
+                          ("a date of 20 minutes ahead", sign(1200), 401), ("no header", None, 401)]
             else:
                 asked += [("no header", None, 200)]
             for what, header, expected in asked:
@@ -250,8 +251,9 @@ failed_signatures_per_client = "100000/second"
                     raise Fault(f"{series.name} answered {what} with {status} {body!r}; expected {expected} {right!r}\n{peer.log_end()}")
         say(f"  {series.name}: {len(asked)} answers are as they must be")
 
-    def _header(self, seconds=0, bad=False, unknown=False):
-        key, secret = self.keys[1000]
+    @staticmethod
+    def _header(holder, seconds=0, bad=False, unknown=False):
+        key, secret = holder
         date = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=seconds)
         date, salt = date.strftime("%Y-%m-%dT%H:%M:%S.") + f"{date.microsecond // 1000:03d}Z", secrets.token_hex(16)
         signature = hmac.new(secret.encode(), (date + salt).encode(), hashlib.sha256).hexdigest()

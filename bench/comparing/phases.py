@@ -1,6 +1,7 @@
 """What is measured. Each phase gives {series: [a measurement for each round]}."""
 import json
 import signal
+import statistics
 import subprocess
 import threading
 import time
@@ -51,6 +52,7 @@ class Bench:
         # The workers phase takes the first two CPUs for the gateway; its load has the last.
         self.cpus = cpus
         self.noisy = self.runs = 0
+        self.patience = options.patience
         self.found = {}
 
     def chosen(self, series):
@@ -91,13 +93,13 @@ class Bench:
         rates = {}
         for one in series:
             if not one.reload:
-                known = [found["rate"] for found in most.get(one.name, [])] or [self.measure(one, note="saturation")["rate"]]
-                rates[one.name] = sorted(known)[len(known) // 2]
+                known = most.get(one.name) or [self.measure(one, note="saturation")]
+                rates[one.name] = 1e6 / statistics.median(found["cpu_us"] for found in known)
         if not rates:
             return None
         slowest = min(rates, key=rates.get)
         rate = self.options.rate or round(rates[slowest] / 2, -2)
-        say(f"  {rate:.0f} requests a second, half of what {slowest} can")
+        say(f"  {rate:.0f} requests a second, half of what a core can with {slowest}")
         found = self.rounds(series, "--rate", rate, seconds=2 * self.options.secs)
         return {"rate": rate, "slowest": slowest, "series": found}
 
@@ -173,9 +175,19 @@ class Bench:
                 quietest = found
             if quietest["others"] <= NOISE:
                 break
+            self.await_quiet()
         self.runs += 1
         self.noisy += quietest["others"] > NOISE
         return quietest
+
+    def await_quiet(self):
+        """Waits for others to leave the CPUs; of --patience no more than is left."""
+        while self.patience > 0:
+            others, begin = Others([self.field.upstream.pid]), time.monotonic()
+            time.sleep(0.5)
+            if others.cpus() <= NOISE / 2:
+                return
+            self.patience -= time.monotonic() - begin
 
     def load(self, peer, cpus, *arguments):
         command = [self.field.load, "--target", f"{HOST}:{peer.port}", "--keys", peer.keys, "--connections", 32,

@@ -79,7 +79,7 @@ def latency(found):
     rows = [[LABELS[name], *(spread(of(runs, key), 0) for key in ("p50_us", "p99_us", "p999_us")),
              spread(against_plain(series, runs, "p99_us") or [0], 2) if against_plain(series, runs, "p99_us") else "–"]
             for name, runs in series.items()]
-    note = (f"Open loop: {found['rate']:,.0f} requests a second for all, half of what {found['slowest']} can; Poisson "
+    note = (f"Open loop: {found['rate']:,.0f} requests a second for all, half of what a core can do with {found['slowest']}; Poisson "
             "arrivals, counted from when a request was due. Microseconds.").replace(",", " ", 1)
     text = f"### Latency\n\n{note}\n\n" + table(
         ["", "p50", "p99", "p99.9", "p99 × the better of HAProxy and nginx, plain"], rows)
@@ -114,7 +114,7 @@ def memory(found):
              spread([run["seconds"] * 1e3 for run in runs], 0), spread(of(runs, "idle_mib"))]
             for name, runs in found["starts"].items()]
     text += "\n\n" + table(["", "from exec to 200 on /ready: ms", "resident then: MiB"], rows)
-    return text + f"\n\nThe program is {found['program_bytes'] / 2**20:.1f} MiB, stripped, without the demo."
+    return text + f"\n\nThe program is {found['program_bytes'] / 2**20:.1f} MiB."
 
 
 def runs_in(found):
