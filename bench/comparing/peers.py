@@ -1,6 +1,7 @@
 """Who is compared: their configurations, starting, checking and stopping them."""
 import base64
 import contextlib
+import ctypes
 import dataclasses
 import datetime
 import hashlib
@@ -22,6 +23,7 @@ from .machine import BENCH, Fault, family, say
 ROUTE = "/crm-core/v1/segments/"
 REFUSED = '{"errorCode":"Unauthorized","errorMessage":"권한이 없습니다."}'
 HOST = "127.0.0.1"
+PRCTL = ctypes.CDLL(None).prctl
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,11 +88,20 @@ def listens(port):
     return False
 
 
-def spawn(command, cpus, log):
-    """A process on `cpus` alone, in a session of its own: Ctrl-C is this script's to handle."""
+def spawn(command, cpus, **options):
+    """A process on `cpus` alone, in a session of its own (Ctrl-C is this script's to handle), that ends when this
+    script does, however that may end."""
+    def bind():
+        os.sched_setaffinity(0, cpus)
+        PRCTL(1, signal.SIGTERM)    # PR_SET_PDEATHSIG
+
+    return subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, start_new_session=True,
+                            preexec_fn=bind, **options)
+
+
+def spawn_logged(command, cpus, log):
     with open(log, "wb") as file:
-        return subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=file, stderr=file,
-                                start_new_session=True, preexec_fn=lambda: os.sched_setaffinity(0, cpus))
+        return spawn(command, cpus, stdout=file, stderr=file)
 
 
 def end(process):
@@ -120,7 +131,7 @@ class Field:
                 self.keys[count] = self._write_keys(count, dict(keys))
             self._certificate()
             self.upstream_port = free_port()
-            self.upstream = spawn([upstream, self.upstream_port], load_cpus, self.directory / "upstream.log")
+            self.upstream = spawn_logged([upstream, self.upstream_port], load_cpus, self.directory / "upstream.log")
             wait(lambda: listens(self.upstream_port), self.upstream, "the upstream")
         except BaseException:
             self.close()
@@ -216,7 +227,7 @@ failed_signatures_per_client = "100000/second"
         directory = pathlib.Path(tempfile.mkdtemp(prefix=f"{series.name}-", dir=self.directory))
         directory.chmod(0o755)
         port, admin = free_port(), free_port()
-        process = spawn(self._configure(series, directory, port, admin), cpus, directory / "log")
+        process = spawn_logged(self._configure(series, directory, port, admin), cpus, directory / "log")
         peer = Peer(series, directory, process, port, admin, self.directory / str(series.keys) / "keys.csv")
         try:
             if ready:
@@ -226,11 +237,6 @@ failed_signatures_per_client = "100000/second"
         finally:
             end(process)
             shutil.rmtree(directory, ignore_errors=True)
-
-    def spawn_load(self, command, cpus):
-        return subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE, text=True, start_new_session=True,
-                                preexec_fn=lambda: os.sched_setaffinity(0, cpus))
 
     def verify(self, series, cpus):
         """A peer that checks passes what is right and refuses what is not; one that does not passes everything."""

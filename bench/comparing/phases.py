@@ -7,7 +7,7 @@ import threading
 import time
 
 from .machine import Fault, Others, resident, say
-from .peers import HOST, Series, wait
+from .peers import HOST, Series, spawn, wait
 
 NOISE = 0.15       # more CPUs than that taken by others, and a measurement is made again
 ATTEMPTS = 3
@@ -193,7 +193,7 @@ class Bench:
         command = [self.field.load, "--target", f"{HOST}:{peer.port}", "--keys", peer.keys, "--connections", 32,
                    "--pids", ",".join(map(str, peer.pids()))]
         # A later option takes the place of an earlier one.
-        process = self.field.spawn_load([*command, *arguments], cpus)
+        process = spawn([*command, *arguments], cpus, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
             told, fault = process.communicate(timeout=900)
         finally:
