@@ -73,16 +73,20 @@ def build(saltgate):
 def describe(saltgate, given):
     """What README has to say beside a figure."""
     def told(*command):
-        run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+        try:
+            run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return "of an unknown commit" if command[0] == "git" else "unknown"
         return (run.stdout + run.stderr).strip()
 
     model = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")),
                  os.uname().machine)
+    version = told(saltgate, "--version").removeprefix("saltgate ")
     if given:
-        built = f"{told(saltgate, '--version').removeprefix('saltgate ')}, binary given by --saltgate"
+        version += " (a binary given by --saltgate)"
     else:
-        changed = "+changes" if told("git", "status", "--porcelain", "--", "src", "Cargo.toml", "Cargo.lock") else ""
-        built = f"{told(saltgate, '--version').removeprefix('saltgate ')}, {told('git', 'rev-parse', '--short', 'HEAD')}{changed}"
+        changed = told("git", "status", "--porcelain", "--", "src", "Cargo.toml", "Cargo.lock")
+        version += f" ({told('git', 'rev-parse', '--short', 'HEAD')}{' and changes' if changed else ''})"
     system = dict(line.strip().split("=", 1) for line in open("/etc/os-release") if "=" in line)
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
@@ -90,9 +94,9 @@ def describe(saltgate, given):
         "cores": os.cpu_count(),
         "system": system.get("PRETTY_NAME", "").strip('"'),
         "kernel": os.uname().release,
-        "haproxy": told("haproxy", "-v").split()[2],
+        "haproxy": told("haproxy", "-v").removeprefix("HAProxy version ").split()[0],
         "nginx": told("nginx", "-v").rsplit("/", 1)[-1],
-        "saltgate": built,
+        "saltgate": version,
     }
 
 

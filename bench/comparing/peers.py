@@ -9,6 +9,7 @@ import hmac
 import http.client
 import os
 import pathlib
+import random
 import secrets
 import shutil
 import signal
@@ -77,9 +78,14 @@ class Peer:
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]
+    """One below those the kernel gives to connections, so that none takes it before the peer does."""
+    for _ in range(100):
+        port = random.randrange(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((HOST, port))
+            return port
+    raise Fault("no port is free between 20000 and 32000")
 
 
 def listens(port):

@@ -143,7 +143,8 @@ class Bench:
                     took = time.perf_counter() - begin
                     starts.setdefault(series.name, []).append({"seconds": took, "idle_mib": resident(peer.process.pid)})
                     say(f"  {series.name}: ready after {took * 1e3:.0f} ms")
-        return {"stores": stores, "starts": starts, "program_bytes": self.field.saltgate.stat().st_size}
+        return {"stores": stores, "starts": starts, "program_bytes": self.field.saltgate.stat().st_size,
+                "built_here": not self.options.saltgate}
 
     def rounds(self, series, *arguments, seconds=None):
         """Every series once a round, in the other order every other round."""

@@ -21,7 +21,7 @@ def markdown(about, found):
 def head(about):
     text = (f"Measured {about['date']} on {about['cpu']}, {about['cores']} cores, {about['system']}, Linux {about['kernel']}: "
             f"HAProxy {about['haproxy']}, nginx {about['nginx']}, Saltgate {about['saltgate']}. "
-            f"{about['rounds']} rounds of {about['seconds']:g} s, in turns; median (least–most). "
+            f"{about['rounds']} round{'s' * (about['rounds'] > 1)} of {about['seconds']:g} s, in turns; median (least–most). "
             "Gateway on one core with one worker, load and upstream on another.")
     if about["noisy"]:
         text += (f" In {about['noisy']} of {about['runs']} runs others took more than {phases.NOISE} of a CPU, "
@@ -29,8 +29,12 @@ def head(about):
     return text
 
 
+def number(value, digits=0):
+    return f"{value:,.{digits}f}".replace(",", " ")
+
+
 def spread(values, digits=1):
-    shown = [f"{value:,.{digits}f}".replace(",", " ") for value in (median(values), min(values), max(values))]
+    shown = [number(value, digits) for value in (median(values), min(values), max(values))]
     return shown[0] if len(values) == 1 else f"{shown[0]} ({shown[1]}–{shown[2]})"
 
 
@@ -43,22 +47,20 @@ def of(runs, key):
     return [run[key] for run in runs]
 
 
-def against_plain(found, runs, key):
-    """By round: how many times what the better of the plain proxies takes."""
+def ratio_to_plain(found, runs, key):
+    """How many times what the better of the plain proxies takes, by round."""
     plain = [of(other, key) for name, other in found.items() if name.removesuffix("-tls") in phases.PLAIN]
     if not plain:
-        return None
+        return "–"
     better = [min(values) for values in zip(*plain)]
-    return [mine / best for mine, best in zip(of(runs, key), better)]
+    return spread([mine / best for mine, best in zip(of(runs, key), better)], 2)
 
 
 def costs(title, note):
     def write(found):
         rows = []
         for name, runs in found.items():
-            ratio = against_plain(found, runs, "cpu_us")
-            rows.append([LABELS[name], spread(of(runs, "cpu_us")), spread(ratio, 2) if ratio else "–",
-                         spread(of(runs, "rate"), 0), spread(of(runs, "cpu_share"), 2)])
+            rows.append([LABELS[name], spread(of(runs, "cpu_us")), ratio_to_plain(found, runs, "cpu_us"), spread(of(runs, "rate"), 0), spread(of(runs, "cpu_share"), 2)])
         columns = ["", "CPU µs a request", "× the better of HAProxy and nginx, plain", "requests/s", "CPUs used"]
         return f"### {title}\n\n{note}\n\n" + table(columns, rows)
     return write
@@ -77,10 +79,9 @@ def refused(found):
 def latency(found):
     series = found["series"]
     rows = [[LABELS[name], *(spread(of(runs, key), 0) for key in ("p50_us", "p99_us", "p999_us")),
-             spread(against_plain(series, runs, "p99_us") or [0], 2) if against_plain(series, runs, "p99_us") else "–"]
-            for name, runs in series.items()]
-    note = (f"Open loop: {found['rate']:,.0f} requests a second for all, half of what a core can do with {found['slowest']}; Poisson "
-            "arrivals, counted from when a request was due. Microseconds.").replace(",", " ", 1)
+             ratio_to_plain(series, runs, "p99_us")] for name, runs in series.items()]
+    note = (f"Open loop: {number(found['rate'])} requests a second for all, half of what a core can do with {found['slowest']}; Poisson "
+            "arrivals, counted from when a request was due. Microseconds.")
     text = f"### Latency\n\n{note}\n\n" + table(
         ["", "p50", "p99", "p99.9", "p99 × the better of HAProxy and nginx, plain"], rows)
     if {"saltgate", "saltgate-reload"} <= series.keys():
@@ -91,7 +92,8 @@ def latency(found):
 
 def workers(found):
     per_second = {name: [1e6 / cost for cost in of(runs, "cpu_us")] for name, runs in found.items()}
-    rows = [[LABELS[name], spread(per_second[name], 0), spread(of(runs, "rate"), 0), spread(of(runs, "cpu_share"), 2)]
+    labels = {one.name: f"Saltgate, {one.workers} worker{'s' * (one.workers > 1)}" for one in phases.WORKERS}
+    rows = [[labels[name], spread(per_second[name], 0), spread(of(runs, "rate"), 0), spread(of(runs, "cpu_share"), 2)]
             for name, runs in found.items()]
     text = "### Workers\n\n" + table(["", "requests for a CPU-second of the gateway", "requests/s", "CPUs used"], rows)
     if len(per_second) == 2:
@@ -106,7 +108,7 @@ def workers(found):
 def memory(found):
     labels = {one.name: one.label for one in phases.MEMORY}
     rows = [[labels[name], f"{one['idle_mib']:.1f}", f"{one['full_mib']:.1f}",
-             f"{(one['full_mib'] - one['idle_mib']) * 2**20 / one['salts']:.0f}", f"{one['salts']:,.0f}".replace(",", " ")]
+             f"{(one['full_mib'] - one['idle_mib']) * 2**20 / one['salts']:.0f}", number(one["salts"])]
             for name, one in found["stores"].items()]
     text = "### Memory, start, size\n\n" + table(
         ["Saltgate, 1000 keys", "resident, idle: MiB", "with the salts: MiB", "bytes a salt", "salts"], rows)
@@ -114,7 +116,8 @@ def memory(found):
              spread([run["seconds"] * 1e3 for run in runs], 0), spread(of(runs, "idle_mib"))]
             for name, runs in found["starts"].items()]
     text += "\n\n" + table(["", "from exec to 200 on /ready: ms", "resident then: MiB"], rows)
-    return text + f"\n\nThe program is {found['program_bytes'] / 2**20:.1f} MiB."
+    return text + f"\n\nThe program is {found['program_bytes'] / 2**20:.1f} MiB" + (
+        ", stripped, without the demo." if found["built_here"] else ".")
 
 
 def runs_in(found):

@@ -85,8 +85,8 @@ fn run() -> Result<String, Box<dyn std::error::Error>> {
     let warmup = if requests.is_some() { 0.0 } else { given.number("--warmup")?.unwrap_or(1.0) };
     let tally = Tally::new(warmup, given.number("--seconds")?.unwrap_or(4.0), requests, pids);
     let tally = if transport == "h2" {
-        if options.rate.is_some() || options.kind == Kind::Replayed {
-            return Err("neither --rate nor --kind replayed is made for --transport h2".into());
+        if options.rate.is_some() || requests.is_some() || options.kind == Kind::Replayed {
+            return Err("none of --rate, --requests and --kind replayed is made for --transport h2".into());
         }
         http2::drive(options, signer, tally)?
     } else {
