@@ -47,9 +47,19 @@ def of(runs, key):
     return [run[key] for run in runs]
 
 
+def plain_in(found):
+    return [name for name in found if name.removesuffix("-tls") in phases.PLAIN]
+
+
+def plain_heading(found):
+    names = {"haproxy": "HAProxy", "nginx": "nginx"}
+    shown = [names[name.removesuffix("-tls")] for name in plain_in(found)] or list(names.values())
+    return f"× {'the better of ' * (len(shown) > 1)}{' and '.join(shown)}, plain"
+
+
 def ratio_to_plain(found, runs, key):
     """How many times what the better of the plain proxies takes, by round."""
-    plain = [of(other, key) for name, other in found.items() if name.removesuffix("-tls") in phases.PLAIN]
+    plain = [of(found[name], key) for name in plain_in(found)]
     if not plain:
         return "–"
     better = [min(values) for values in zip(*plain)]
@@ -61,7 +71,7 @@ def costs(title, note):
         rows = []
         for name, runs in found.items():
             rows.append([LABELS[name], spread(of(runs, "cpu_us")), ratio_to_plain(found, runs, "cpu_us"), spread(of(runs, "rate"), 0), spread(of(runs, "cpu_share"), 2)])
-        columns = ["", "CPU µs a request", "× the better of HAProxy and nginx, plain", "requests/s", "CPUs used"]
+        columns = ["", "CPU µs a request", plain_heading(found), "requests/s", "CPUs used"]
         return f"### {title}\n\n{note}\n\n" + table(columns, rows)
     return write
 
@@ -83,7 +93,7 @@ def latency(found):
     note = (f"Open loop: {number(found['rate'])} requests a second for all, half of what a core can do with {found['slowest']}; Poisson "
             "arrivals, counted from when a request was due. Microseconds.")
     text = f"### Latency\n\n{note}\n\n" + table(
-        ["", "p50", "p99", "p99.9", "p99 × the better of HAProxy and nginx, plain"], rows)
+        ["", "p50", "p99", "p99.9", "p99 " + plain_heading(series)], rows)
     if {"saltgate", "saltgate-reload"} <= series.keys():
         ratio = [a / b for a, b in zip(of(series["saltgate-reload"], "p99_us"), of(series["saltgate"], "p99_us"))]
         text += f"\n\nA SIGHUP every second, each of them taken: p99 × {spread(ratio, 2)} of that without."
