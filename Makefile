@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: demo test check bench fuzz
+.PHONY: demo test check bench bench-parts fuzz
 
 # The main job with nothing to set up: the gateway in front of an embedded CRM.
 demo:
@@ -16,7 +16,12 @@ test:
 check:
 	.ci/run
 
+# Beside the HAProxy and nginx that Debian ships: bench/README.md. One table: make bench ARGS="--phases delete"
 bench:
+	bench/compare $(ARGS)
+
+# The parts of a request by themselves.
+bench-parts:
 	$(CARGO) bench --locked
 
 # Needs a nightly toolchain and cargo-fuzz.

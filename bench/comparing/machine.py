@@ -1,0 +1,150 @@
+"""The machine: what it needs, what is built on it, what it is, what else runs on it."""
+import datetime
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+BENCH = pathlib.Path(__file__).resolve().parent.parent
+REPOSITORY = BENCH.parent
+PACKAGES = {"haproxy": "haproxy", "nginx": "nginx-light", "jq": "jq", "openssl": "openssl"}
+LUA = {"/usr/lib/nginx/modules/ngx_http_lua_module.so": "libnginx-mod-http-lua",
+       "/usr/share/lua/5.1/resty/core.lua": "lua-resty-core"}
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+class Fault(Exception):
+    """Why nothing can be measured, or what was measured counts for nothing."""
+
+
+def say(*words):
+    print(*words, file=sys.stderr, flush=True)
+
+
+def require():
+    """Installs what is missing, where that is possible; else names the command."""
+    os.environ["PATH"] += ":/usr/sbin:/sbin"
+    missing = [package for program, package in PACKAGES.items() if not shutil.which(program)]
+    missing += [package for file, package in LUA.items() if not os.path.exists(file)]
+    if not missing:
+        return
+    command = ["apt-get", "install", "-y", "--no-install-recommends", *missing]
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        raise Fault(f"missing: {' '.join(missing)}; install them, on Debian with: sudo {' '.join(command)}")
+    say("installing", *missing)
+    # A policy that denies: installing must not start a haproxy or nginx of the system's.
+    policy = pathlib.Path("/usr/sbin/policy-rc.d")
+    ours = not policy.exists()
+    if ours:
+        policy.write_text("#!/bin/sh\nexit 101\n")
+        policy.chmod(0o755)
+    try:
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        subprocess.run(["apt-get", "update", "-qq"], env=environment, stdout=sys.stderr, check=True, timeout=600)
+        subprocess.run(command, env=environment, stdout=sys.stderr, check=True, timeout=900)
+    except subprocess.SubprocessError as error:
+        raise Fault(f"could not install them: {error}") from error
+    finally:
+        if ours:
+            policy.unlink()
+
+
+def build(saltgate):
+    """The binaries: (saltgate, load generator, upstream)."""
+    def cargo(directory, *arguments):
+        say("building in", directory)
+        command = ["cargo", "build", "--release", "--locked", *arguments]
+        if subprocess.run(command, cwd=directory, stdout=sys.stderr).returncode != 0:
+            raise Fault(f"{' '.join(command)} failed in {directory}")
+        told = subprocess.run(["cargo", "metadata", "--format-version=1", "--no-deps", "--locked"], cwd=directory,
+                              capture_output=True, text=True, check=True).stdout
+        return pathlib.Path(json.loads(told)["target_directory"]) / "release"
+
+    tools = cargo(BENCH)
+    if not saltgate:
+        saltgate = cargo(REPOSITORY, "--no-default-features") / "saltgate"
+    if not os.access(saltgate, os.X_OK):
+        raise Fault(f"there is no program at {saltgate}")
+    return pathlib.Path(saltgate).resolve(), tools / "compare-load", tools / "compare-upstream"
+
+
+def describe(saltgate, given):
+    """What README has to say beside a figure."""
+    def told(*command):
+        try:
+            run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return "of an unknown commit" if command[0] == "git" else "unknown"
+        return (run.stdout + run.stderr).strip()
+
+    model = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")),
+                 os.uname().machine)
+    version = told(saltgate, "--version").removeprefix("saltgate ")
+    if given:
+        version += " (a binary given by --saltgate)"
+    else:
+        changed = told("git", "status", "--porcelain", "--", "src", "Cargo.toml", "Cargo.lock")
+        version += f" ({told('git', 'rev-parse', '--short', 'HEAD')}{' and changes' if changed else ''})"
+    system = dict(line.strip().split("=", 1) for line in open("/etc/os-release") if "=" in line)
+    return {
+        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "system": system.get("PRETTY_NAME", "").strip('"'),
+        "kernel": os.uname().release,
+        "haproxy": told("haproxy", "-v").removeprefix("HAProxy version ").split()[0],
+        "nginx": told("nginx", "-v").rsplit("/", 1)[-1],
+        "saltgate": version,
+    }
+
+
+def stat(pid):
+    """The fields of /proc/PID/stat behind the name."""
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rsplit(")", 1)[1].split()
+
+
+def family(pid):
+    """A process and all that came of it."""
+    children = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                children.setdefault(int(stat(entry)[1]), []).append(int(entry))
+            except OSError:
+                pass
+    found = [pid]
+    for parent in found:
+        found += children.get(parent, [])
+    return found
+
+
+def cpu_seconds(pids):
+    return sum(int(field) for pid in pids for field in stat(pid)[11:13]) / TICK
+
+
+def resident(pid):
+    """Resident memory, MiB."""
+    with open(f"/proc/{pid}/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS:")) / 1024
+
+
+class Others:
+    """How many CPUs others take, from when this is made: not `pids`, not our children, not what is stolen."""
+
+    def __init__(self, pids):
+        self.pids = pids
+        self.begin, self.busy, self.own = self._now()
+
+    def _now(self):
+        with open("/proc/stat") as file:
+            user, nice, system, _, _, irq, soft, *_ = (int(field) for field in file.readline().split()[1:])
+        times = os.times()
+        own = cpu_seconds(self.pids) + times.user + times.system + times.children_user + times.children_system
+        return times.elapsed, (user + nice + system + irq + soft) / TICK, own
+
+    def cpus(self):
+        now, busy, own = self._now()
+        return max(0.0, (busy - self.busy - own + self.own) / (now - self.begin))
