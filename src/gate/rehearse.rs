@@ -52,9 +52,7 @@ where
         match directed {
             Directed::Deletion(routed) => self.deletions.decide(routed, seen).await.map(Ending::Deletion),
             // In a box of its own: a deletion would have to carry its room about.
-            Directed::Rehearsal(routed) => {
-                Box::pin(self.rehearsals.decide(routed, seen)).await.map(Ending::Rehearsal)
-            }
+            Directed::Rehearsal(routed) => Box::pin(self.rehearsals.decide(routed, seen)).await.map(Ending::Rehearsal),
         }
     }
 }

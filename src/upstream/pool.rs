@@ -8,7 +8,7 @@ use hyper_util::rt::TokioIo;
 
 use super::server::{Server, Servers};
 use super::{AskError, Outgoing};
-use crate::clock::Alarm;
+use crate::wire::Alarm;
 
 /// Connections that are kept for the next request, at most.
 const MAX_IDLE: usize = 256;

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::clock::Alarm;
+use super::alarm::Alarm;
 
 /// What a connection waits for its peer to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

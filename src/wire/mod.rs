@@ -15,6 +15,7 @@
 //! Stricter than a recipient must be, on purpose: a bare LF, chunk extensions, white space around
 //! the values of framing fields, `CONNECT`, `user@` in a Host, bytes beyond ASCII in a target.
 
+mod alarm;
 mod bytes;
 mod deadline;
 mod fault;
@@ -29,6 +30,7 @@ mod tests;
 
 use std::time::Duration;
 
+pub use alarm::Alarm;
 pub use fault::{Fault, Kind};
 pub use reader::{Accepted, Part, Reader};
 pub use stream::Wire;

@@ -15,7 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("telemetry", &["clock", "refusal"]),
     ("audit", &["clock"]),
-    ("upstream", &["audit", "clock", "throttle"]),
+    ("upstream", &["audit", "clock", "throttle", "wire"]),
     ("ownership", &["policy", "upstream"]),
     ("safeguard", &["policy", "upstream"]),
     ("control", &["safeguard"]),
