@@ -188,16 +188,39 @@ pub fn rfc3339(at: SystemTime) -> String {
     humantime::format_rfc3339_millis(at.max(UNIX_EPOCH)).to_string()
 }
 
-/// The time of a line in the log, to the microsecond.
-///
-/// # Errors
-/// If `line` takes no more.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "a line of the log tells when it was written, whatever the clock of the gates says"
-)]
-pub fn stamp(line: &mut impl fmt::Write) -> fmt::Result {
-    write!(line, "{}", humantime::format_rfc3339_micros(SystemTime::now()))
+/// The time of lines in the log, to the microsecond; what stays the same within a second is kept
+/// from one line to the next.
+#[derive(Debug, Default)]
+pub struct Stamp {
+    second: u64,
+    /// `2026-11-24T00:00:00`.
+    text: String,
+}
+
+impl Stamp {
+    /// Adds the time to a line.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "a line of the log tells when it was written, whatever the clock of the gates says"
+    )]
+    pub fn write(&mut self, line: &mut Vec<u8>) {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        if self.text.is_empty() || self.second != since.as_secs() {
+            self.second = since.as_secs();
+            let second = UNIX_EPOCH + Duration::from_secs(self.second);
+            self.text = humantime::format_rfc3339_seconds(second).to_string();
+            // The zone comes behind what is less than a second.
+            self.text.pop();
+        }
+        line.extend_from_slice(self.text.as_bytes());
+        let mut less = *b".000000Z";
+        let mut micros = since.subsec_micros();
+        for digit in less[1..7].iter_mut().rev() {
+            *digit += (micros % 10) as u8;
+            micros /= 10;
+        }
+        line.extend_from_slice(&less);
+    }
 }
 
 /// A time as people write it: RFC 3339, a day (`2026-11-24`, from its beginning, UTC), or how long

@@ -20,7 +20,10 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     // The walk speaks for itself; what is worth a warning still shows.
-    let _logs = telemetry::start_logs(LevelFilter::ERROR);
+    let _logs = match telemetry::start_logs(LevelFilter::ERROR) {
+        Ok(logs) => logs,
+        Err(error) => return fail(error),
+    };
     let demo = match Demo::start(arguments.data.as_deref()) {
         Ok(demo) => demo,
         Err(error) => return fail(error),

@@ -28,7 +28,10 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Err(code) => return code,
     };
     config.discard_replay_journal = arguments.discard_replay_journal;
-    let logs = telemetry::start_logs(LevelFilter::INFO);
+    let logs = match telemetry::start_logs(LevelFilter::INFO) {
+        Ok(logs) => logs,
+        Err(error) => return fail(error),
+    };
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -99,7 +102,7 @@ async fn until_told(mut gateway: Gateway, signals: Signals, logs: &telemetry::Lo
     let mut ticks = tokio::time::interval(std::time::Duration::from_secs(1));
     loop {
         tokio::select! {
-            _ = ticks.tick() => gateway.process().metrics.log_dropped(logs.dropped().dropped_lines()),
+            _ = ticks.tick() => gateway.process().metrics.log_dropped(logs.dropped()),
             _ = reload.recv() => take(&mut gateway),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,

@@ -18,7 +18,7 @@ use crate::directory::Caller;
 use crate::policy::SegmentId;
 use crate::refusal::{Reason, Refusal};
 use crate::safeguard::Departure;
-use crate::telemetry::{Ended, Stage};
+use crate::telemetry::{Ended, PerThread, Stage};
 
 /// The id under which the log, the record and the upstream know a request.
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -291,17 +291,23 @@ impl Drop for Observation {
 
 /// Where request ids come from: 32 hexadecimal digits, unlike any other's, telling nobody how
 /// many requests there were.
-#[derive(Default)]
 pub struct RequestIds {
     /// Keyed at random per process.
     keyed: RandomState,
-    next: AtomicU64,
+    /// Each thread counts from a place of its own.
+    next: PerThread<AtomicU64>,
+}
+
+impl Default for RequestIds {
+    fn default() -> Self {
+        Self { keyed: RandomState::new(), next: PerThread::new(|place| AtomicU64::new((place as u64) << 56)) }
+    }
 }
 
 impl RequestIds {
     fn next(&self) -> HeaderValue {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let n = self.next.fetch_add(1, Ordering::Relaxed);
+        let n = self.next.mine().fetch_add(1, Ordering::Relaxed);
         let [high, low] = [0_u8, 1].map(|half| self.keyed.hash_one((n, half)));
         let id = (u128::from(high) << 64 | u128::from(low)).to_be_bytes();
         let mut text = [0; 32];

@@ -1,139 +1,147 @@
+use std::cell::RefCell;
 use std::fmt::{self, Write};
+use std::sync::Arc;
 
+use serde_json::to_writer;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
 
-use crate::clock;
+use super::lines::Lines;
+use crate::clock::Stamp;
 
-/// An event as one line of JSON, written straight into the line: a decision is logged for every
-/// request, and by way of a serializer it cost as much as verifying it.
-pub(super) struct Json;
+/// Events as lines of JSON, written straight into the line: a decision is logged for every
+/// request, and by way of a tree it cost as much as verifying it.
+pub(super) struct Json(pub(super) Arc<Lines>);
 
-impl<S, N> FormatEvent<S, N> for Json
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(&self, _: &FmtContext<'_, S, N>, mut line: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        line.write_str("{\"timestamp\":\"")?;
-        clock::stamp(&mut line)?;
-        line.write_str("\",\"level\":\"")?;
-        line.write_str(event.metadata().level().as_str())?;
-        line.write_char('"')?;
-        let mut fields = Fields { line: &mut line, result: Ok(()) };
-        event.record(&mut fields);
-        fields.result?;
-        line.write_str(",\"target\":\"")?;
-        line.write_str(event.metadata().target())?;
-        line.write_str("\"}\n")
+thread_local! {
+    static LINE: RefCell<Line> = RefCell::default();
+}
+
+/// What a thread writes lines with.
+#[derive(Default)]
+struct Line {
+    text: Vec<u8>,
+    stamp: Stamp,
+}
+
+impl<S: Subscriber> Layer<S> for Json {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        LINE.with(|line| match line.try_borrow_mut() {
+            Ok(mut line) => self.write(event, &mut line),
+            // A value that logs while it is shown.
+            Err(_) => self.write(event, &mut Line::default()),
+        });
+    }
+}
+
+impl Json {
+    fn write(&self, event: &Event<'_>, Line { text, stamp }: &mut Line) {
+        text.clear();
+        text.extend_from_slice(b"{\"timestamp\":\"");
+        stamp.write(text);
+        text.extend_from_slice(b"\",\"level\":\"");
+        text.extend_from_slice(event.metadata().level().as_str().as_bytes());
+        text.push(b'"');
+        event.record(&mut Fields(text));
+        text.extend_from_slice(b",\"target\":\"");
+        text.extend_from_slice(event.metadata().target().as_bytes());
+        text.extend_from_slice(b"\"}\n");
+        self.0.leave(text);
     }
 }
 
 /// Each field as a member of the object.
-struct Fields<'l, W> {
-    line: &'l mut W,
-    result: fmt::Result,
-}
+struct Fields<'l>(&'l mut Vec<u8>);
 
-impl<W: Write> Fields<'_, W> {
-    fn member(&mut self, field: &Field, value: impl FnOnce(&mut W) -> fmt::Result) {
-        if self.result.is_ok() {
-            self.result = name(self.line, field.name()).and_then(|()| value(self.line));
-        }
+impl Fields<'_> {
+    fn name(&mut self, field: &Field) -> &mut Vec<u8> {
+        self.0.extend_from_slice(b",\"");
+        self.0.extend_from_slice(field.name().as_bytes());
+        self.0.extend_from_slice(b"\":");
+        self.0
     }
 }
 
-fn name(line: &mut impl Write, name: &str) -> fmt::Result {
-    line.write_str(",\"")?;
-    line.write_str(name)?;
-    line.write_str("\":")
-}
-
-impl<W: Write> Visit for Fields<'_, W> {
+impl Visit for Fields<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.member(field, |line| {
-            line.write_char('"')?;
-            Escaped(line).write_str(value)?;
-            line.write_char('"')
-        });
+        let line = self.name(field);
+        line.push(b'"');
+        escape(value, line);
+        line.push(b'"');
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.member(field, |line| {
-            line.write_char('"')?;
-            write!(Escaped(line), "{value:?}")?;
-            line.write_char('"')
-        });
+        let line = self.name(field);
+        line.push(b'"');
+        // What a value fails to show of itself is missing from its line.
+        let _ = write!(Escaped(line), "{value:?}");
+        line.push(b'"');
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        // JSON has no word for what is no number.
-        self.member(field, |line| if value.is_finite() { write!(line, "{value}") } else { line.write_str("null") });
+        // A vector takes every number; one that is none is `null`.
+        let _ = to_writer(self.name(field), &value);
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.member(field, |line| write!(line, "{value}"));
+        let _ = to_writer(self.name(field), &value);
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.member(field, |line| write!(line, "{value}"));
+        let _ = to_writer(self.name(field), &value);
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.member(field, |line| line.write_str(if value { "true" } else { "false" }));
+        let _ = to_writer(self.name(field), &value);
     }
 }
 
 /// Text within a string of JSON. What is written here writes no line of its own.
-struct Escaped<'l, W>(&'l mut W);
-
-impl<W: Write> Write for Escaped<'_, W> {
-    fn write_str(&mut self, mut text: &str) -> fmt::Result {
-        let special = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\' || byte == 0x7f;
-        while let Some(at) = text.bytes().position(special) {
-            self.0.write_str(&text[..at])?;
-            match text.as_bytes()[at] {
-                b'"' => self.0.write_str("\\\"")?,
-                b'\\' => self.0.write_str("\\\\")?,
-                b'\n' => self.0.write_str("\\n")?,
-                control => write!(self.0, "\\u{control:04x}")?,
-            }
-            text = &text[at + 1..];
+fn escape(mut text: &str, line: &mut Vec<u8>) {
+    let special = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\' || byte == 0x7f;
+    // As a rule nothing is; told without a branch for each byte.
+    if !text.bytes().fold(false, |any, byte| any | special(byte)) {
+        return line.extend_from_slice(text.as_bytes());
+    }
+    while let Some(at) = text.bytes().position(special) {
+        line.extend_from_slice(&text.as_bytes()[..at]);
+        match text.as_bytes()[at] {
+            b'"' => line.extend_from_slice(b"\\\""),
+            b'\\' => line.extend_from_slice(b"\\\\"),
+            b'\n' => line.extend_from_slice(b"\\n"),
+            control => line.extend_from_slice(format!("\\u{control:04x}").as_bytes()),
         }
-        self.0.write_str(text)
+        text = &text[at + 1..];
+    }
+    line.extend_from_slice(text.as_bytes());
+}
+
+/// What is shown of a value, escaped.
+struct Escaped<'l>(&'l mut Vec<u8>);
+
+impl Write for Escaped<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        escape(text, self.0);
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-    use std::sync::{Arc, Mutex};
+    use std::io::{Read, pipe};
 
     use tracing_subscriber::prelude::*;
 
+    use super::super::lines::Writing;
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
 
     #[test]
     fn whatever_is_in_an_event_it_is_one_line_of_json() {
-        let lines = Lines::default();
-        let writer = lines.clone();
-        let layer = tracing_subscriber::fmt::layer().event_format(Json).with_writer(move || writer.clone());
+        let (mut log, writer) = pipe().unwrap();
+        let writing = Writing::to(writer).unwrap();
+        let layer = Json(writing.lines.clone());
         let odd = "a \"b\" \\ \n\r\t\u{0} \u{1b}[31m \u{7f} 세그먼트 \u{2028}";
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             tracing::warn!(
@@ -150,7 +158,9 @@ mod tests {
             );
             tracing::info!("again");
         });
-        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        drop(writing);
+        let mut text = String::new();
+        log.read_to_string(&mut text).unwrap();
         let parsed: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(parsed.len(), 2, "{text}");
         let first = &parsed[0];

@@ -1,11 +1,14 @@
-use std::sync::OnceLock;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
+use super::counts::{Requests, Seconds};
 use crate::refusal::Reason;
 
 /// How a request ended, as `saltgate_requests_total` tells it.
@@ -22,7 +25,7 @@ pub enum Ended {
 }
 
 impl Ended {
-    const COUNT: usize = 4;
+    pub(super) const ALL: [Self; 4] = [Self::Forwarded, Self::Refused, Self::Failed, Self::Passed];
 
     /// The name in logs and in the `outcome` label.
     pub fn as_str(self) -> &'static str {
@@ -40,39 +43,30 @@ impl Ended {
 pub enum Stage {
     /// From the head to a known signer, a slot and a whole body.
     Admit,
-    /// Spending the salt.
-    Spend,
     /// Route, ownership, permission.
     Authorize,
     /// The intent on record.
     Record,
     /// The upstream's answer.
     Send,
+    /// Spending the salt.
+    Spend,
 }
 
 impl Stage {
-    const ALL: [Self; 5] = [Self::Admit, Self::Spend, Self::Authorize, Self::Record, Self::Send];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Admit => "admit",
-            Self::Spend => "spend",
-            Self::Authorize => "authorize",
-            Self::Record => "record",
-            Self::Send => "send",
-        }
-    }
+    /// Those of `saltgate_gate_seconds`, by the value of their label. The time of the Spend gate is the
+    /// time of the store it asks, and has a metric of its own.
+    const GATES: [&str; 4] = ["admit", "authorize", "record", "send"];
 }
 
 /// Every metric of the process. Names and labels are contract §10's.
 pub struct Metrics {
     registry: Registry,
-    requests: IntCounterVec,
-    /// The counters in use, so that counting a request looks nothing up.
-    counted: Vec<OnceLock<IntCounter>>,
-    request_seconds: Histogram,
-    stage_seconds: [Histogram; Stage::ALL.len()],
-    client_skew_seconds: Histogram,
+    requests: Arc<Requests>,
+    request_seconds: Arc<Seconds<1>>,
+    gate_seconds: Arc<Seconds<4>>,
+    replay_store_seconds: Arc<Seconds<1>>,
+    client_skew_seconds: Arc<Seconds<1>>,
     audit_sync_seconds: Histogram,
     replay_salts: IntGauge,
     replay_max_salts: IntGauge,
@@ -95,6 +89,25 @@ impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.dec();
     }
+}
+
+/// What the registry collects from and requests add to.
+struct Shared<C>(Arc<C>);
+
+impl<C: Collector> Collector for Shared<C> {
+    fn desc(&self) -> Vec<&Desc> {
+        self.0.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.0.collect()
+    }
+}
+
+fn shared<C: Collector + 'static>(registry: &Registry, made: C) -> Result<Arc<C>, prometheus::Error> {
+    let made = Arc::new(made);
+    registry.register(Box::new(Shared(made.clone())))?;
+    Ok(made)
 }
 
 impl Metrics {
@@ -127,19 +140,26 @@ impl Metrics {
         const SKEWS: &[f64] =
             &[-32400.0, -3600.0, -900.0, -300.0, -60.0, -5.0, -1.0, 0.0, 1.0, 5.0, 60.0, 300.0, 900.0, 3600.0, 32400.0];
 
-        let requests = IntCounterVec::new(
-            Opts::new("saltgate_requests_total", "Requests by how they ended, and why."),
-            &["outcome", "reason"],
+        const NANOSECONDS: u32 = 1_000_000_000;
+        // Days that are off by hours for years do not overflow.
+        const MICROSECONDS: u32 = 1_000_000;
+        let requests = Requests::new("saltgate_requests_total", "Requests by how they ended, and why.")?;
+        let timed =
+            |name: &str, help: &str| shared(&registry, Seconds::<1>::new(name, help, None, TIMES, NANOSECONDS)?);
+        let gates = Seconds::<4>::new(
+            "saltgate_gate_seconds",
+            "Time in each part of the chain of gates.",
+            Some(("gate", Stage::GATES)),
+            TIMES,
+            NANOSECONDS,
         )?;
-        registry.register(Box::new(requests.clone()))?;
-        let stages = HistogramVec::new(
-            HistogramOpts::new("saltgate_gate_seconds", "Time in each part of the chain of gates.")
-                .buckets(TIMES.to_vec()),
-            &["gate"],
+        let skew = Seconds::<1>::new(
+            "saltgate_client_skew_seconds",
+            "How far ahead of us the dates of validly signed requests are.",
+            None,
+            SKEWS,
+            MICROSECONDS,
         )?;
-        registry.register(Box::new(stages.clone()))?;
-        // The time of the Spend gate is the time of the store it asks.
-        let store = histogram("saltgate_replay_store_seconds", "Time to spend a salt.", TIMES)?;
         let fence_seconds = Gauge::new("saltgate_fence_seconds", "How long the fence still stands; 0 without one.")?;
         registry.register(Box::new(fence_seconds.clone()))?;
         let log_dropped =
@@ -159,18 +179,11 @@ impl Metrics {
         let build = labelled("saltgate_build_info", "The version of this build.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Ok(Self {
-            requests,
-            counted: (0..Ended::COUNT * Reason::ALL.len()).map(|_| OnceLock::new()).collect(),
-            request_seconds: histogram("saltgate_request_seconds", "Time from the head to the answer.", TIMES)?,
-            stage_seconds: Stage::ALL.map(|stage| match stage {
-                Stage::Spend => store.clone(),
-                _ => stages.with_label_values(&[stage.as_str()]),
-            }),
-            client_skew_seconds: histogram(
-                "saltgate_client_skew_seconds",
-                "How far ahead of us the dates of validly signed requests are.",
-                SKEWS,
-            )?,
+            requests: shared(&registry, requests)?,
+            request_seconds: timed("saltgate_request_seconds", "Time from the head to the answer.")?,
+            gate_seconds: shared(&registry, gates)?,
+            replay_store_seconds: timed("saltgate_replay_store_seconds", "Time to spend a salt.")?,
+            client_skew_seconds: shared(&registry, skew)?,
             audit_sync_seconds: histogram("saltgate_audit_sync_seconds", "Time of each sync of the record.", TIMES)?,
             replay_salts: gauge("saltgate_replay_salts", "Salts remembered.")?,
             replay_max_salts: gauge("saltgate_replay_max_salts", "Salts there is room for.")?,
@@ -198,20 +211,21 @@ impl Metrics {
 
     /// One request has ended.
     pub fn request(&self, ended: Ended, reason: Reason, took: Duration) {
-        let counter = self.counted[ended as usize * Reason::ALL.len() + reason as usize]
-            .get_or_init(|| self.requests.with_label_values(&[ended.as_str(), reason.as_str()]));
-        counter.inc();
-        self.request_seconds.observe(took.as_secs_f64());
+        self.requests.add(ended, reason);
+        self.request_seconds.took(0, took);
     }
 
     /// One part of a request took so long.
     pub fn stage(&self, stage: Stage, took: Duration) {
-        self.stage_seconds[stage as usize].observe(took.as_secs_f64());
+        match stage {
+            Stage::Spend => self.replay_store_seconds.took(0, took),
+            gate => self.gate_seconds.took(gate as usize, took),
+        }
     }
 
     /// A validly signed date was so many seconds ahead.
     pub fn client_skew(&self, seconds: f64) {
-        self.client_skew_seconds.observe(seconds);
+        self.client_skew_seconds.saw(0, seconds);
     }
 
     /// A sync of the record took so long.

@@ -94,7 +94,6 @@ const HOMES: &[(&str, &str)] = &[
     ("flate2", "audit"),
     ("siphasher", "credential"),
     ("prometheus", "telemetry"),
-    ("tracing_appender", "telemetry"),
     ("toml", "config"),
     ("humantime", "clock config"),
     ("rusqlite", "demo"),
