@@ -27,7 +27,8 @@ impl Gate<Released> for Send {
 
     /// Refuses nothing: what fails from here on has an outcome.
     async fn decide(&self, released: Released, seen: &mut Observation) -> Result<Concluded, RefusedAfterSpend> {
-        Ok(send(released, seen).await)
+        // In a box: the gates before it would carry its room about.
+        Ok(Box::pin(send(released, seen)).await)
     }
 }
 
@@ -110,7 +111,7 @@ fn deletion(cleared: &Cleared, seen: &Observation) -> Result<Request<Full<Bytes>
     hygiene::set_identity(&mut headers, &identity).map_err(|error| error.to_string())?;
     let mut request = Request::new(Full::new(body));
     *request.method_mut() = Method::DELETE;
-    *request.uri_mut() = uri.parse().map_err(|_| "the path or query is no request target".to_owned())?;
+    *request.uri_mut() = uri.try_into().map_err(|_| "the path or query is no request target".to_owned())?;
     *request.headers_mut() = headers;
     Ok(request)
 }

@@ -98,11 +98,22 @@ impl Visit for Fields<'_> {
     }
 }
 
+fn special(byte: u8) -> bool {
+    byte < 0x20 || byte == b'"' || byte == b'\\' || byte == 0x7f
+}
+
+/// Whether nothing in it is special, as a rule: told for many bytes at a time.
+fn is_plain(text: &str) -> bool {
+    let (chunks, rest) = text.as_bytes().as_chunks::<16>();
+    let mut last = [b' '; 16];
+    last[..rest.len()].copy_from_slice(rest);
+    let plain = |chunk: &[u8; 16]| !chunk.iter().fold(false, |any, &byte| any | special(byte));
+    chunks.iter().all(plain) && plain(&last)
+}
+
 /// Text within a string of JSON. What is written here writes no line of its own.
 fn escape(mut text: &str, line: &mut Vec<u8>) {
-    let special = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\' || byte == 0x7f;
-    // As a rule nothing is; told without a branch for each byte.
-    if !text.bytes().fold(false, |any, byte| any | special(byte)) {
+    if is_plain(text) {
         return line.extend_from_slice(text.as_bytes());
     }
     while let Some(at) = text.bytes().position(special) {

@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use bytes::BytesMut;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue, TRANSFER_ENCODING, VIA,
 };
@@ -76,12 +77,12 @@ impl Folded {
     }
 
     /// The name; of one that is longer than any that is looked for, its beginning.
-    fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0[..self.1.min(Self::ROOM)]).unwrap_or_default()
+    fn as_bytes(&self) -> &[u8] {
+        &self.0[..self.1.min(Self::ROOM)]
     }
 
     fn is(&self, name: &str) -> bool {
-        self.1 == name.len() && self.as_str() == name
+        self.1 == name.len() && self.as_bytes() == name.as_bytes()
     }
 
     fn is_one_of(&self, names: &[&str]) -> bool {
@@ -89,7 +90,7 @@ impl Folded {
     }
 
     fn begins_with_one_of(&self, prefixes: &[&str]) -> bool {
-        prefixes.iter().any(|prefix| self.as_str().starts_with(prefix))
+        prefixes.iter().any(|prefix| self.as_bytes().starts_with(prefix.as_bytes()))
     }
 }
 
@@ -175,18 +176,23 @@ pub fn set_identity(headers: &mut HeaderMap, identity: &Identity<'_>) -> Result<
     const ROLE: HeaderName = HeaderName::from_static("x-saltgate-role");
     const CREATOR: HeaderName = HeaderName::from_static("x-saltgate-creator");
     const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-    let mut set = |name: HeaderName, value: &str| {
-        headers.insert(name, HeaderValue::from_str(value)?);
-        Ok(())
-    };
-    set(ACCOUNT, identity.account)?;
-    set(MEMBER, identity.member)?;
-    set(API_KEY, identity.api_key)?;
-    set(REQUEST_ID, identity.request_id)?;
-    if let Some(role) = identity.role {
-        set(ROLE, role)?;
+    let told = [
+        (ACCOUNT, Some(identity.account)),
+        (MEMBER, Some(identity.member)),
+        (API_KEY, Some(identity.api_key)),
+        (REQUEST_ID, Some(identity.request_id)),
+        (ROLE, identity.role),
+        (CREATOR, identity.creator),
+    ];
+    // Room for all of them is made once.
+    let room = told.iter().filter_map(|(_, value)| *value).map(str::len).sum();
+    let mut text = BytesMut::with_capacity(room);
+    for (name, value) in told {
+        let Some(value) = value else { continue };
+        text.extend_from_slice(value.as_bytes());
+        headers.insert(name, HeaderValue::from_maybe_shared(text.split().freeze())?);
     }
-    identity.creator.map_or(Ok(()), |creator| set(CREATOR, creator))
+    Ok(())
 }
 
 /// Says where the request came from. A client without an address, as one on a Unix socket is, has

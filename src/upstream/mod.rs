@@ -185,29 +185,38 @@ impl Upstream {
     ///
     /// # Errors
     /// If no answer came, and whether the deletion may have happened all the same.
-    pub async fn send_once(
+    pub fn send_once(
         &self,
         deletion: Request<Full<Bytes>>,
         _: &OpenIntent,
-    ) -> Result<Response<Relay>, SendError> {
-        self.relayed(deletion.map(Outgoing::Whole), Host::Server).await
+    ) -> impl Future<Output = Result<Response<Relay>, SendError>> + Send {
+        self.relayed(deletion.map(Outgoing::Whole), Host::Server)
     }
 
     /// Passes on a message that is none of ours to judge, once. Its body is sent as it comes.
     ///
     /// # Errors
     /// If no answer came, and whether the message may have had its effect all the same.
-    pub async fn forward(&self, message: Request<Outgoing>) -> Result<Response<Relay>, SendError> {
-        self.relayed(message, Host::Message).await
+    pub fn forward(
+        &self,
+        message: Request<Outgoing>,
+    ) -> impl Future<Output = Result<Response<Relay>, SendError>> + Send {
+        self.relayed(message, Host::Message)
     }
 
-    async fn relayed(&self, request: Request<Outgoing>, host: Host) -> Result<Response<Relay>, SendError> {
-        let answered = self.exchange(request, host).await.map_err(|(error, _)| SendError::from(error))?;
-        let Answered { answer, connection, .. } = answered;
-        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(SendError::AnswerLost);
+    fn relayed(
+        &self,
+        request: Request<Outgoing>,
+        host: Host,
+    ) -> impl Future<Output = Result<Response<Relay>, SendError>> + Send {
+        let exchange = self.exchange(request, host);
+        async move {
+            let Answered { answer, connection, .. } = exchange.await.map_err(|(error, _)| SendError::from(error))?;
+            if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+                return Err(SendError::AnswerLost);
+            }
+            Ok(answer.map(|body| Relay::new(body, self.response_timeout, connection)))
         }
-        Ok(answer.map(|body| Relay::new(body, self.response_timeout, connection)))
     }
 
     /// One exchange on some connection to some server. The error says whether the connection had

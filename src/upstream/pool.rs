@@ -14,8 +14,6 @@ use crate::wire::Alarm;
 const MAX_IDLE: usize = 256;
 /// The most bytes of an answer's head.
 const MAX_HEAD: usize = 64 * 1024;
-/// The most fields of an answer's head.
-const MAX_FIELDS: usize = 128;
 
 /// One worker's connections to one server: nobody else waits for its lock.
 #[derive(Clone)]
@@ -170,7 +168,6 @@ impl Pool {
 pub(super) async fn handshake(stream: super::stream::Stream) -> Result<SendRequest<Outgoing>, AskError> {
     let (sender, driver) = http1::Builder::new()
         .max_buf_size(MAX_HEAD)
-        .max_headers(MAX_FIELDS)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| AskError::Unreachable(error.to_string()))?;
