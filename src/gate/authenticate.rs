@@ -55,7 +55,7 @@ impl<B: Send> Gate<Head<B>> for Authenticate {
                 Unidentified::Mismatch(_) => Refused::SignatureMismatch,
             };
             // Only now is the address asked about: a valid signature never is.
-            let address = head.client().address;
+            let address = head.client().address();
             let throttled = address.map_or(Ok(()), |it| self.0.failed_signatures.failed(it, self.0.clock.elapsed()));
             throttled.map_or_else(Refused::FailedTooOften, |()| refused)
         })?;

@@ -1,28 +1,91 @@
-use std::fmt;
+use std::fmt::{self, Write};
 use std::net::IpAddr;
 
 /// Who sent a message, as far as the connection and trusted proxies tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Client {
-    /// The address; none for a client on a Unix socket of whom no trusted proxy tells. An IPv4
-    /// client of a dual-stack socket is an IPv4 client.
-    pub address: Option<IpAddr>,
-    /// Whether the message came over TLS that ended here.
-    pub https: bool,
+    address: Option<IpAddr>,
+    https: bool,
+    /// The address as it is written: once for a connection, not for each of its messages.
+    text: Text,
+}
+
+/// As long as an address may get.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Text {
+    bytes: [u8; 45],
+    len: u8,
 }
 
 impl Client {
+    /// A client at `address`; none is that of one on a Unix socket of whom no trusted proxy tells. An
+    /// IPv4 client of a dual-stack socket is an IPv4 client. `https` is whether the message came over
+    /// TLS that ended here.
+    pub fn new(address: Option<IpAddr>, https: bool) -> Self {
+        let mut text = Text { bytes: [0; 45], len: 0 };
+        // No address is longer than the room for it.
+        let _ = match address {
+            Some(address) => write!(text, "{address}"),
+            None => text.write_str("unix"),
+        };
+        Self { address, https, text }
+    }
+
+    /// The same connection's client, at another address: a trusted proxy tells.
+    pub fn at(self, address: Option<IpAddr>) -> Self {
+        if address == self.address { self } else { Self::new(address, self.https) }
+    }
+
+    /// Its address, if it has one.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.address
+    }
+
+    /// The address as it is written, or `unix`.
+    pub fn as_str(&self) -> &str {
+        let Text { bytes, len } = &self.text;
+        bytes.get(..usize::from(*len)).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
+    }
+
     /// The scheme it used, as `X-Forwarded-Proto` tells it.
     pub fn scheme(self) -> &'static str {
         if self.https { "https" } else { "http" }
     }
 }
 
+impl Write for Text {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let at = usize::from(self.len);
+        let room = self.bytes.get_mut(at..at + text.len()).ok_or(fmt::Error)?;
+        room.copy_from_slice(text.as_bytes());
+        self.len += text.len() as u8;
+        Ok(())
+    }
+}
+
 impl fmt::Display for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.address {
-            Some(address) => address.fmt(f),
-            None => f.write_str("unix"),
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("address", &self.address).field("https", &self.https).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_address_is_written_whole() {
+        let longest = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
+        for address in ["127.0.0.1", "255.255.255.255", "::1", longest, "::ffff:255.255.255.255"] {
+            let client = Client::new(Some(address.parse().unwrap()), false);
+            assert_eq!((client.as_str(), client.to_string().as_str()), (address, address));
         }
+        assert_eq!(Client::new(None, true).as_str(), "unix");
     }
 }

@@ -234,7 +234,7 @@ impl Observation {
             account: caller.owner.account.to_string(),
             member: caller.owner.member.to_string(),
             role: caller.role.map(crate::policy::Role::as_str),
-            client: self.client.address,
+            client: self.client.address(),
             route: self.route.as_ref().map(|route| route.pattern().to_owned()),
             segment: self.segment.as_ref().map(|segment| segment.as_str().to_owned()),
             creator: self.creator.as_deref().map(str::to_owned),
@@ -259,7 +259,7 @@ impl Drop for Observation {
             (false, true) => self.refused_on_record(),
             (false, false) => {
                 let id = self.id.to_str().unwrap_or_default();
-                self.process.record.count(reason.as_str(), id, self.client.address, self.claimed_key());
+                self.process.record.count(reason.as_str(), id, self.client.address(), self.claimed_key());
             }
         }
         if matches!(ended, Ended::Refused | Ended::Failed) {
@@ -271,7 +271,7 @@ impl Drop for Observation {
             request_id = self.id.to_str().unwrap_or_default(),
             outcome = ended.as_str(),
             reason = reason.as_str(),
-            client = %self.client,
+            client = self.client.as_str(),
             method = self.method.as_str(),
             path = &*self.path,
             api_key,

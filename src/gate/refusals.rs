@@ -95,7 +95,7 @@ mod tests {
             reason: Reason::UnknownKey,
             api_key: None,
             skew_seconds: None,
-            client: Client { address: Some([127, 0, 0, 1].into()), https: false },
+            client: Client::new(Some([127, 0, 0, 1].into()), false),
             method: http::Method::DELETE,
             path: "/".into(),
         }

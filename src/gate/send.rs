@@ -98,7 +98,9 @@ fn deletion(cleared: &Cleared, seen: &Observation) -> Result<Request<Full<Bytes>
     if let Some(version) = learned.and_then(|learned| learned.version.as_ref()) {
         bind_to_version(&mut headers, version);
     }
-    hygiene::set_forwarded(&mut headers, cleared.client().address, cleared.client().scheme(), host);
+    let client = cleared.client();
+    let address = client.address().map(|_| client.as_str());
+    hygiene::set_forwarded(&mut headers, address, client.scheme(), host);
     let caller = cleared.caller();
     let identity = Identity {
         account: &caller.owner.account,

@@ -45,7 +45,7 @@ impl Peer {
     pub fn new(address: Option<IpAddr>, https: bool, trusted: &Arc<Trusted>) -> Self {
         let address = address.map(|address| address.to_canonical());
         let trusted = trusted.holds(address).then(|| trusted.clone());
-        Self { client: Client { address, https }, trusted }
+        Self { client: Client::new(address, https), trusted }
     }
 
     /// Whether its word about others is taken.
@@ -55,7 +55,7 @@ impl Peer {
 
     /// Its own address.
     pub fn address(&self) -> Option<IpAddr> {
-        self.client.address
+        self.client.address()
     }
 
     /// Who sent a message that came on this connection.
@@ -66,18 +66,18 @@ impl Peer {
     /// client.
     pub fn client_of(&self, headers: &HeaderMap) -> Client {
         let Some(trusted) = &self.trusted else { return self.client };
-        let mut told = self.client.address;
+        let mut told = self.client.address();
         for line in headers.get_all(X_FORWARDED_FOR).iter().rev() {
             let Ok(line) = line.to_str() else { return self.client };
             for entry in line.rsplit(',') {
                 let Some(address) = address(entry.trim_matches([' ', '\t'])) else { return self.client };
                 told = Some(address);
                 if !trusted.holds(told) {
-                    return Client { address: told, ..self.client };
+                    return self.client.at(told);
                 }
             }
         }
-        Client { address: told, ..self.client }
+        self.client.at(told)
     }
 }
 

@@ -3,35 +3,13 @@
 //! Names are compared with every byte but letters and digits read as `-`: what a server behind us
 //! takes for the same name is the same name.
 
-use std::net::IpAddr;
-
 use bytes::BytesMut;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue, TRANSFER_ENCODING, VIA,
 };
 
-/// Between one hop and the next.
-const HOP_BY_HOP: &[&str] =
-    &["connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "http2-settings"];
-/// What the client sent and the service must not read.
-const FROM_CLIENT: &[&str] = &[
-    "authorization",
-    "x-request-id",
-    "forwarded",
-    "x-real-ip",
-    "true-client-ip",
-    "x-method-override",
-    "x-original-url",
-    "x-original-uri",
-    "x-rewrite-url",
-    // Made anew from the whole body, and from what was parsed; `Expect` has been met.
-    "host",
-    "content-length",
-    "expect",
-];
 /// Fields that we set on a deletion, at most.
 const OURS: usize = 16;
-const PREFIXES_FROM_CLIENT: &[&str] = &["x-saltgate-", "x-forwarded-", "x-http-method", "proxy-"];
 
 /// What becomes of the `Authorization` of a request that was judged (`upstream.authorization`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,35 +40,60 @@ fn fold(byte: u8) -> u8 {
     if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' }
 }
 
-/// The beginning of a name, folded: as much as any name has that is looked for.
+/// The beginning of a name, folded: as much as any name has that is looked for, and a byte more.
 struct Folded([u8; Folded::ROOM], usize);
 
 impl Folded {
     const ROOM: usize = 32;
 
-    fn of(name: &str) -> Self {
-        let mut folded = Self([0; Self::ROOM], name.len());
-        for (to, byte) in folded.0.iter_mut().zip(name.bytes()) {
-            *to = fold(byte);
+    fn of(name: &HeaderName) -> Self {
+        let name = name.as_str().as_bytes();
+        let len = name.len().min(Self::ROOM);
+        let mut folded = Self([0; Self::ROOM], len);
+        for (to, byte) in folded.0.iter_mut().zip(&name[..len]) {
+            *to = fold(*byte);
         }
         folded
     }
 
-    /// The name; of one that is longer than any that is looked for, its beginning.
     fn as_bytes(&self) -> &[u8] {
-        &self.0[..self.1.min(Self::ROOM)]
+        &self.0[..self.1]
     }
 
     fn is(&self, name: &str) -> bool {
-        self.1 == name.len() && self.as_bytes() == name.as_bytes()
+        self.as_bytes() == name.as_bytes()
     }
 
-    fn is_one_of(&self, names: &[&str]) -> bool {
-        names.iter().any(|name| self.is(name))
+    fn begins_with(&self, prefix: &str) -> bool {
+        self.as_bytes().starts_with(prefix.as_bytes())
     }
 
-    fn begins_with_one_of(&self, prefixes: &[&str]) -> bool {
-        prefixes.iter().any(|prefix| self.as_bytes().starts_with(prefix.as_bytes()))
+    /// Between one hop and the next.
+    fn is_hop_by_hop(&self) -> bool {
+        matches!(
+            self.as_bytes(),
+            b"connection" | b"keep-alive" | b"te" | b"trailer" | b"transfer-encoding" | b"upgrade" | b"http2-settings"
+        )
+    }
+
+    /// What a client sends and the service must not read.
+    fn is_from_client(&self) -> bool {
+        match self.as_bytes() {
+            b"authorization" | b"forwarded" | b"true-client-ip" => true,
+            // Made anew from the whole body, and from what was parsed; `Expect` has been met.
+            b"host" | b"content-length" | b"expect" => true,
+            [b'p', ..] => self.begins_with("proxy-"),
+            b"x-request-id" | b"x-real-ip" => true,
+            [b'x', ..] => self.is_override() || self.begins_with("x-saltgate-") || self.begins_with("x-forwarded-"),
+            _ => false,
+        }
+    }
+
+    /// What would make another method or another path of a message.
+    fn is_override(&self) -> bool {
+        let path_or_method =
+            matches!(self.as_bytes(), b"x-method-override" | b"x-original-url" | b"x-original-uri" | b"x-rewrite-url");
+        path_or_method || self.begins_with("x-http-method")
     }
 }
 
@@ -106,15 +109,21 @@ fn is_named_by_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
     lists.any(|list| list.as_bytes().split(|b| *b == b',').any(|named| is(named.trim_ascii())))
 }
 
-/// Whether a field ends at this hop, or is one of those for which `strip` is true.
-fn ends_here(headers: &HeaderMap, name: &HeaderName, strip: impl Fn(&Folded) -> bool) -> bool {
-    let folded = Folded::of(name.as_str());
-    folded.is_one_of(HOP_BY_HOP) || strip(&folded) || is_named_by_connection(headers, name)
+/// The fields that go no further than this hop, or are such as `strip` says.
+fn ends_here(headers: &HeaderMap, strip: impl Fn(&Folded) -> bool) -> impl Fn(&HeaderName) -> bool {
+    let connection_names = headers.contains_key(CONNECTION);
+    move |name| {
+        let folded = Folded::of(name);
+        folded.is_hop_by_hop() || strip(&folded) || connection_names && is_named_by_connection(headers, name)
+    }
 }
 
-/// Removes the fields that `Connection` names, and those for which `strip` is true.
-fn remove(headers: &mut HeaderMap, strip: impl Fn(&Folded) -> bool) {
-    let doomed: Vec<HeaderName> = headers.keys().filter(|name| ends_here(headers, name, &strip)).cloned().collect();
+/// The names of those fields; most messages have none.
+fn doomed(headers: &HeaderMap, is_doomed: impl Fn(&HeaderName) -> bool) -> Vec<HeaderName> {
+    headers.keys().filter(|name| is_doomed(name)).cloned().collect()
+}
+
+fn remove(headers: &mut HeaderMap, doomed: Vec<HeaderName>) {
     for name in doomed {
         headers.remove(name);
     }
@@ -123,13 +132,10 @@ fn remove(headers: &mut HeaderMap, strip: impl Fn(&Folded) -> bool) {
 /// What of a client's fields goes upstream, with room for what we say of it.
 pub fn end_to_end(headers: &HeaderMap, authorization: Authorization) -> HeaderMap {
     let keep = authorization == Authorization::Keep;
-    let strip = |name: &Folded| {
-        let is_kept = keep && name.is("authorization");
-        !is_kept && (name.is_one_of(FROM_CLIENT) || name.begins_with_one_of(PREFIXES_FROM_CLIENT))
-    };
+    let ends_here = ends_here(headers, |name| name.is_from_client() && !(keep && name.is("authorization")));
     let mut kept = HeaderMap::with_capacity(headers.len() + OURS);
     for (name, value) in headers {
-        if !ends_here(headers, name, strip) {
+        if !ends_here(name) {
             kept.append(name.clone(), value.clone());
         }
     }
@@ -139,26 +145,22 @@ pub fn end_to_end(headers: &HeaderMap, authorization: Authorization) -> HeaderMa
 /// Removes what belongs to the hop a message came by, and what only we may say of a caller. `Expect`
 /// has been met.
 pub fn strip_hop(headers: &mut HeaderMap) {
-    remove(headers, |name| name.is("expect") || name.begins_with_one_of(&["x-saltgate-"]));
+    let doomed = doomed(headers, ends_here(headers, |name| name.is("expect") || name.begins_with("x-saltgate-")));
+    remove(headers, doomed);
 }
 
 /// Removes what would make another method or another path of a message.
 pub fn strip_overrides(headers: &mut HeaderMap) {
-    const OVERRIDES: &[&str] = &["x-method-override", "x-original-url", "x-original-uri", "x-rewrite-url"];
-    let overrides = |name: &HeaderName| {
-        let name = Folded::of(name.as_str());
-        name.is_one_of(OVERRIDES) || name.begins_with_one_of(&["x-http-method"])
-    };
-    let doomed: Vec<HeaderName> = headers.keys().filter(|name| overrides(name)).cloned().collect();
-    for name in doomed {
-        headers.remove(name);
-    }
+    let doomed = doomed(headers, |name| Folded::of(name).is_override());
+    remove(headers, doomed);
 }
 
 /// Removes what must not go back to the client.
 pub fn relay_response(headers: &mut HeaderMap) {
     let recoded = headers.contains_key(TRANSFER_ENCODING);
-    remove(headers, |name| name.is("x-request-id") || name.begins_with_one_of(&["x-saltgate-", "proxy-"]));
+    let ours = |name: &Folded| name.is("x-request-id") || name.begins_with("x-saltgate-") || name.begins_with("proxy-");
+    let doomed = doomed(headers, ends_here(headers, ours));
+    remove(headers, doomed);
     if recoded {
         headers.remove(CONTENT_LENGTH);
     }
@@ -197,11 +199,11 @@ pub fn set_identity(headers: &mut HeaderMap, identity: &Identity<'_>) -> Result<
 
 /// Says where the request came from. A client without an address, as one on a Unix socket is, has
 /// no `X-Forwarded-For`: none is truer than one made up.
-pub fn set_forwarded(headers: &mut HeaderMap, client: Option<IpAddr>, proto: &'static str, host: Option<&HeaderValue>) {
+pub fn set_forwarded(headers: &mut HeaderMap, client: Option<&str>, proto: &'static str, host: Option<&HeaderValue>) {
     const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
     const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
     const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-    if let Some(Ok(client)) = client.map(|client| HeaderValue::try_from(client.to_string())) {
+    if let Some(Ok(client)) = client.map(HeaderValue::from_str) {
         headers.insert(FOR, client);
     }
     headers.insert(PROTO, HeaderValue::from_static(proto));
