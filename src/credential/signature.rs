@@ -11,8 +11,8 @@ impl Signature {
         let hex: &[u8; 64] = hex.try_into().ok()?;
         let mut bytes = [0; 32];
         let mut all = 0;
-        for (byte, pair) in bytes.iter_mut().zip(hex.as_chunks::<2>().0) {
-            let [high, low] = pair.map(|digit| VALUES[usize::from(digit)]);
+        for (byte, [high, low]) in bytes.iter_mut().zip(hex.as_chunks().0) {
+            let (high, low) = (VALUES[usize::from(*high)], VALUES[usize::from(*low)]);
             *byte = high << 4 | low & 0xf;
             all |= high | low;
         }
