@@ -98,15 +98,22 @@ fn visible_ascii(bytes: &[u8]) -> Option<&str> {
 /// The values in the order of [`NAMES`].
 fn four_values(parameters: &str) -> Result<[&str; 4], Malformed> {
     let mut values = [None; 4];
-    for (index, parameter) in parameters.split(',').enumerate() {
-        // The space before the first parameter belongs to the scheme, and has been taken.
-        let parameter = if index == 0 { parameter } else { parameter.strip_prefix(' ').unwrap_or(parameter) };
-        let (name, value) = parameter.split_once('=').ok_or(Malformed::Separator)?;
+    let mut rest = Some(parameters);
+    while let Some(parameters) = rest {
+        let end = parameters.bytes().position(|byte| byte == b',').unwrap_or(parameters.len());
+        let parameter = &parameters[..end];
+        let (name, value) = parameter
+            .bytes()
+            .position(|byte| byte == b'=')
+            .map(|at| (&parameter[..at], &parameter[at + 1..]))
+            .ok_or(Malformed::Separator)?;
         let place = NAMES.iter().position(|known| known.eq_ignore_ascii_case(name));
         let place = place.ok_or(Malformed::UnknownParameter)?;
         if values[place].replace(value).is_some() {
             return Err(Malformed::RepeatedParameter);
         }
+        // One space at most behind a comma; the one before the first parameter was the scheme's.
+        rest = parameters.get(end + 1..).map(|next| next.strip_prefix(' ').unwrap_or(next));
     }
     let present = |place: usize| values[place].ok_or(Malformed::MissingParameter(NAMES[place]));
     Ok([present(0)?, present(1)?, present(2)?, present(3)?])

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::Authority;
-use http::{Method, Version};
+use http::{Method, Request, Version};
 
-use super::{Client, Gate, Generation, Limits, Observation, Received};
+use super::{Client, Gate, Generation, Limits, Observation};
 use crate::refusal::Refused;
 use crate::upstream::Upstream;
 
@@ -24,9 +24,15 @@ impl<B> Inspect<B> {
     }
 }
 
+/// A message with the generation it will be judged by.
+pub struct Received<B> {
+    /// In a box: every gate from here on hands it to the next.
+    told: Box<Told>,
+    body: B,
+}
+
 /// A head whose form is beyond doubt.
 pub struct Head<B> {
-    /// In a box: every gate from here on hands it to the next.
     told: Box<Told>,
     body: B,
 }
@@ -43,11 +49,10 @@ impl<B: Send> Gate<Received<B>> for Inspect<B> {
     type Refusal = Refused;
 
     async fn decide(&self, received: Received<B>, _: &mut Observation) -> Result<Head<B>, Refused> {
-        let Received { request, client, generation, worker } = received;
-        let (mut parts, body) = request.into_parts();
-        judge(&parts, &generation.limits)?;
-        name_host(&mut parts)?;
-        Ok(Head { told: Box::new(Told { parts, client, generation, worker }), body })
+        let Received { mut told, body } = received;
+        judge(&told.parts, &told.generation.limits)?;
+        name_host(&mut told.parts)?;
+        Ok(Head { told, body })
     }
 }
 
@@ -204,15 +209,39 @@ fn overrides_method(query: &str) -> bool {
     plain.windows(b"_method=".len()).any(|w| w == b"_method=")
 }
 
+impl<B> Received<B> {
+    pub(super) fn new(request: Request<B>, client: Client, generation: Arc<Generation>, worker: usize) -> Self {
+        let (parts, body) = request.into_parts();
+        Self { told: Box::new(Told { parts, client, generation, worker }), body }
+    }
+
+    /// The head as it was read.
+    pub(super) fn parts(&self) -> &Parts {
+        &self.told.parts
+    }
+
+    /// By what it will be judged.
+    pub(super) fn generation(&self) -> &Arc<Generation> {
+        &self.told.generation
+    }
+
+    /// The same head, for whoever needs no more of the body than what the head says of it.
+    pub(super) fn copy<D>(&self, declared: impl FnOnce(&B) -> D) -> Received<D> {
+        let Told { parts, client, generation, worker } = &*self.told;
+        let told = Told { parts: parts.clone(), client: *client, generation: generation.clone(), worker: *worker };
+        Received { told: Box::new(told), body: declared(&self.body) }
+    }
+
+    /// A head that nobody judged, for what goes upstream whatever the judgement.
+    pub(super) fn unjudged(self) -> Head<B> {
+        Head { told: self.told, body: self.body }
+    }
+}
+
 impl<B> Head<B> {
     /// The fields of the header section.
     pub fn headers(&self) -> &HeaderMap {
         &self.told.parts.headers
-    }
-
-    /// A head that nobody judged, for what goes upstream whatever the judgement.
-    pub(super) fn unjudged(parts: Parts, body: B, client: Client, generation: Arc<Generation>, worker: usize) -> Self {
-        Self { told: Box::new(Told { parts, client, generation, worker }), body }
     }
 
     /// The head as it was read, and what leads on from it.

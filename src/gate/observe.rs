@@ -12,7 +12,7 @@ use http::header::{HeaderName, HeaderValue};
 use http::{Request, Response};
 use tower::{Layer, Service};
 
-use super::{Client, Entering, Generation, Process, RefusedRequest};
+use super::{Client, Entering, Process, Received, RefusedRequest};
 use crate::audit;
 use crate::directory::Caller;
 use crate::policy::SegmentId;
@@ -29,14 +29,6 @@ pub struct Arrival<B> {
     pub request: Request<B>,
     /// Who sent it, as the listener judges.
     pub client: Client,
-}
-
-/// A message with the generation it will be judged by.
-pub struct Received<B> {
-    pub(super) request: Request<B>,
-    pub(super) client: Client,
-    pub(super) generation: Arc<Generation>,
-    pub(super) worker: usize,
 }
 
 /// A request at any stage, with what was seen of it.
@@ -367,7 +359,7 @@ where
         let Observe { process, worker } = &self.observe;
         let observation = Box::new(Observation::new(process.clone(), *worker, client, method, path));
         let id = Some(observation.id.clone());
-        let received = Received { request, client, generation, worker: *worker };
+        let received = Received::new(request, client, generation, *worker);
         Identified { answer: self.inner.clone().call(Observed { observation, request: received }), id }
     }
 }

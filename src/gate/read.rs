@@ -38,7 +38,8 @@ where
         } else {
             let trailers =
                 if authenticated.version() == Version::HTTP_2 { Trailers::Refused } else { Trailers::Removed };
-            let whole = collect(body, limits.max_body_bytes, trailers);
+            // In a box: most deletions have no body, and would carry its room about.
+            let whole = Box::pin(collect(body, limits.max_body_bytes, trailers));
             tokio::time::timeout(limits.body_timeout, whole).await.map_err(|_| Refused::BodyTooSlow)??
         };
         seen.passed(Stage::Admit);

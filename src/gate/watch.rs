@@ -4,14 +4,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::Request;
 use tower::{Layer, Service};
 
 use super::inspect::is_one_message;
 use super::pass::Declared;
-use super::{
-    Deletion, Directed, Gate, Head, Observation, Observed, Passing, Received, Rehearsal, Rejection, Routed, Whole,
-};
+use super::{Deletion, Directed, Gate, Observation, Observed, Passing, Received, Rehearsal, Rejection, Routed, Whole};
 use crate::refusal::{Reason, Refused, RefusedAfterSpend};
 
 /// Observe mode: the gates judge a copy of each head, and whatever they say is noted and the
@@ -66,26 +63,20 @@ where
         let mut inner = self.inner.clone();
         // Before anything is waited for. A reload may end the observing, and a freeze must know of
         // what was let through by it.
-        let deletes = request.request.request.method().as_str().eq_ignore_ascii_case("DELETE");
+        let deletes = request.request.parts().method.as_str().eq_ignore_ascii_case("DELETE");
         let held = deletes.then(|| request.observation.held_by_no_freeze());
         Box::pin(async move {
             let _until_answered = held;
             let Observed { mut observation, request: received } = request;
             observation.only_watches();
-            let (parts, body) = received.request.into_parts();
-            if let Err(refused) = is_one_message(&parts) {
+            let parts = received.parts();
+            if let Err(refused) = is_one_message(parts) {
                 return Err(Rejection::of(&refused, observation));
             }
-            let generation = received.generation;
-            let copy = Received {
-                request: Request::from_parts(parts.clone(), Declared::of(&body)),
-                client: received.client,
-                generation: generation.clone(),
-                worker: received.worker,
-            };
-            let passes = generation.passes(parts.method.as_str(), parts.uri.path());
-            let verdict = if passes { Reason::Ok } else { judge(&gates, copy, &mut observation).await };
-            let head = Head::unjudged(parts, body, received.client, generation, received.worker);
+            let passes = received.generation().passes(parts.method.as_str(), parts.uri.path());
+            let verdict =
+                if passes { Reason::Ok } else { judge(&gates, received.copy(Declared::of), &mut observation).await };
+            let head = received.unjudged();
             inner.call(Observed { observation, request: Passing::watched(head, verdict) }).await
         })
     }
