@@ -13,7 +13,11 @@ use crate::throttle::Slot;
 pub struct Spend(Arc<Process>);
 
 /// A request whose salt nobody had spent before.
-pub struct Fresh {
+///
+/// In a box: every gate from here on hands it to the next.
+pub struct Fresh(Box<Unspent>);
+
+struct Unspent {
     authenticated: Authenticated<()>,
     slot: Slot,
     body: Bytes,
@@ -43,18 +47,18 @@ impl Gate<Whole> for Spend {
             ClaimRefused::Unknown => RefusedAfterSpend::ClaimUnknown,
         })?;
         seen.spent();
-        Ok(Fresh { authenticated, slot, body })
+        Ok(Fresh(Box::new(Unspent { authenticated, slot, body })))
     }
 }
 
 impl Fresh {
     /// The body.
     pub fn body(&self) -> &Bytes {
-        &self.body
+        &self.0.body
     }
 
     pub(super) fn into_slot(self) -> Slot {
-        self.slot
+        self.0.slot
     }
 }
 
@@ -62,6 +66,6 @@ impl Deref for Fresh {
     type Target = Authenticated<()>;
 
     fn deref(&self) -> &Authenticated<()> {
-        &self.authenticated
+        &self.0.authenticated
     }
 }
