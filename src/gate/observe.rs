@@ -18,7 +18,7 @@ use crate::directory::Caller;
 use crate::policy::SegmentId;
 use crate::refusal::{Reason, Refusal};
 use crate::safeguard::Departure;
-use crate::telemetry::{Ended, PerThread, Stage};
+use crate::telemetry::{Decision, Ended, PerThread, Stage};
 
 /// The id under which the log, the record and the upstream know a request.
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -259,25 +259,25 @@ impl Drop for Observation {
         }
         let caller = self.caller.as_deref();
         let api_key = self.claimed_key();
-        tracing::info!(
-            request_id = self.id.to_str().unwrap_or_default(),
-            outcome = ended.as_str(),
-            reason = reason.as_str(),
-            client = self.client.as_str(),
-            method = self.method.as_str(),
-            path = &*self.path,
+        Decision {
+            request_id: self.id.to_str().unwrap_or_default(),
+            outcome: ended,
+            reason,
+            client: self.client.as_str(),
+            method: self.method.as_str(),
+            path: &self.path,
             api_key,
-            account = caller.map(|caller| &*caller.owner.account),
-            member = caller.map(|caller| &*caller.owner.member),
-            role = caller.and_then(|caller| caller.role).map(crate::policy::Role::as_str),
-            segment = self.segment.as_ref().map(SegmentId::as_str),
-            creator = self.creator.as_deref(),
-            skew_seconds = self.skew_seconds,
-            upstream_status = self.upstream_status,
-            detail = self.detail.as_deref(),
-            seconds = took.as_secs_f64(),
-            "decision"
-        );
+            account: caller.map(|caller| &*caller.owner.account),
+            member: caller.map(|caller| &*caller.owner.member),
+            role: caller.and_then(|caller| caller.role).map(crate::policy::Role::as_str),
+            segment: self.segment.as_ref().map(SegmentId::as_str),
+            creator: self.creator.as_deref(),
+            skew_seconds: self.skew_seconds,
+            upstream_status: self.upstream_status,
+            detail: self.detail.as_deref(),
+            seconds: took.as_secs_f64(),
+        }
+        .log();
     }
 }
 

@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use serde_json::to_writer;
 use tracing::field::{Field, Visit};
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
+use super::decision::Decision;
 use super::lines::Lines;
 use crate::clock::Stamp;
 
 /// Events as lines of JSON, written straight into the line: a decision is logged for every
 /// request, and by way of a tree it cost as much as verifying it.
+#[derive(Clone)]
 pub(super) struct Json(pub(super) Arc<Lines>);
 
 thread_local! {
@@ -28,27 +30,47 @@ struct Line {
 
 impl<S: Subscriber> Layer<S> for Json {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        LINE.with(|line| match line.try_borrow_mut() {
-            Ok(mut line) => self.write(event, &mut line),
-            // A value that logs while it is shown.
-            Err(_) => self.write(event, &mut Line::default()),
-        });
+        let meta = event.metadata();
+        self.write(*meta.level(), meta.target(), |text| event.record(&mut Fields(text)));
     }
 }
 
 impl Json {
-    fn write(&self, event: &Event<'_>, Line { text, stamp }: &mut Line) {
+    /// The line of a decision, as its event would be written: by far the most of all lines, and
+    /// written without an event.
+    pub(super) fn decision(&self, decision: &Decision<'_>) {
+        self.write(Level::INFO, Decision::TARGET, |text| decision.write(text));
+    }
+
+    fn write(&self, level: Level, target: &str, members: impl FnOnce(&mut Vec<u8>)) {
+        LINE.with(|line| {
+            let mut another = Line::default();
+            let mut line = line.try_borrow_mut();
+            // Another where a value logs while it is shown.
+            let line = line.as_deref_mut().unwrap_or(&mut another);
+            line.begin(level);
+            members(&mut line.text);
+            line.end(target);
+            self.0.leave(&line.text);
+        });
+    }
+}
+
+impl Line {
+    fn begin(&mut self, level: Level) {
+        let Self { text, stamp } = self;
         text.clear();
         text.extend_from_slice(b"{\"timestamp\":\"");
         stamp.write(text);
         text.extend_from_slice(b"\",\"level\":\"");
-        text.extend_from_slice(event.metadata().level().as_str().as_bytes());
+        text.extend_from_slice(level.as_str().as_bytes());
         text.push(b'"');
-        event.record(&mut Fields(text));
-        text.extend_from_slice(b",\"target\":\"");
-        text.extend_from_slice(event.metadata().target().as_bytes());
-        text.extend_from_slice(b"\"}\n");
-        self.0.leave(text);
+    }
+
+    fn end(&mut self, target: &str) {
+        self.text.extend_from_slice(b",\"target\":\"");
+        self.text.extend_from_slice(target.as_bytes());
+        self.text.extend_from_slice(b"\"}\n");
     }
 }
 
@@ -113,7 +135,7 @@ fn is_plain(text: &str) -> bool {
 }
 
 /// Text within a string of JSON. What is written here writes no line of its own.
-fn escape(mut text: &str, line: &mut Vec<u8>) {
+pub(super) fn escape(mut text: &str, line: &mut Vec<u8>) {
     if is_plain(text) {
         return line.extend_from_slice(text.as_bytes());
     }

@@ -5,6 +5,7 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt;
 use tracing_subscriber::prelude::*;
 
+use super::decision;
 use super::json::Json;
 use super::lines::Writing;
 
@@ -31,6 +32,9 @@ pub fn start(level: LevelFilter) -> io::Result<Logs> {
     let lines = || Arc::clone(&writing.lines);
     let text = terminal.then(|| fmt::layer().with_writer(lines()).with_target(false));
     let json = (!terminal).then(|| Json(lines()));
+    if let (Some(json), true) = (&json, level >= LevelFilter::INFO) {
+        decision::write_to(json.clone());
+    }
     // A second start in one process (the tests') keeps the first.
     drop(tracing_subscriber::registry().with(level).with(text).with(json).try_init());
     Ok(Logs(writing))
