@@ -3,13 +3,12 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::Response;
 use tower::{Service, ServiceBuilder};
 
 use crate::gate::{
-    Admit, Arrival, Authenticate, Authorize, Body, Broken, Commit, Either, Foresee, Foretell, Fork, Gate, Generation,
+    Admit, Arrival, Authenticate, Authorize, Body, Broken, Commit, Current, Either, Foresee, Foretell, Fork, Gate,
     Inspect, Letting, Observe, Pass, Process, Read, Record, Release, Respond, RouteGate, Safeguard, Send, Spend, Watch,
     Ways, gates, to_the_end,
 };
@@ -17,7 +16,7 @@ use crate::gate::{
 /// The stack of one worker. Cloning it is cheap; each request has its own.
 pub fn stack<B>(
     process: &Arc<Process>,
-    current: &Arc<ArcSwap<Generation>>,
+    current: &Arc<Current>,
     worker: usize,
 ) -> impl Service<Arrival<B>, Response = Response<Body>, Error = Infallible, Future: std::marker::Send>
 + Clone
@@ -26,9 +25,8 @@ pub fn stack<B>(
 where
     B: http_body::Body<Data = Bytes, Error: std::error::Error + Into<Broken>> + std::marker::Send + Unpin + 'static,
 {
-    let observe = Observe::new(process.clone(), worker);
     let gated = ServiceBuilder::new()
-        .layer(observe.clone()) // request id, one count and one line of log, whatever becomes of it
+        .layer(Observe) // request id, one count and one line of log, whatever becomes of it
         .layer(Respond) // refusal → answer; below it refusals, above it nothing fails
         .layer(gates(
             Inspect::new() // the form of the message: asks nobody, depends on nothing but its bytes
@@ -36,7 +34,7 @@ where
                 .then(Admit::new(process.clone())) // a slot, or 503: while nothing is spent
                 .then(Read), // the body, whole and small
         ))
-        .layer(Commit::new(process.clone())) // from here on it runs to its end, whoever leaves
+        .layer(Commit::new(process.tasks[worker].clone())) // from here on it runs to its end, whoever leaves
         .service(to_the_end(
             Spend::new(process.clone()) // this salt, once
                 .then(RouteGate) // only what is a route, byte for byte
@@ -52,7 +50,7 @@ where
 
     // What is not to be judged has a way of its own, and on it nobody who could delete.
     let passing = ServiceBuilder::new()
-        .layer(observe.clone())
+        .layer(Observe)
         .layer(Respond)
         .layer(gates(
             Inspect::new() // a form in doubt passes nowhere
@@ -62,7 +60,7 @@ where
 
     // Observe mode: the same gates judge a copy, as far as the safety catches.
     let watched = ServiceBuilder::new()
-        .layer(observe)
+        .layer(Observe)
         .layer(Respond)
         .layer(Watch::new(
             Inspect::new().then(Authenticate::new(process.clone())).then(Admit::new(process.clone())).then(Read),
@@ -70,5 +68,5 @@ where
         ))
         .service(Pass);
 
-    Ways::new(current.clone(), gated, passing, watched)
+    Ways::new(current.clone(), worker, gated, passing, watched)
 }

@@ -9,24 +9,24 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tower::{Layer, Service};
 
-use super::{Ending, Observed, Process, Rejection, Whole};
+use super::{Ending, Observed, Rejection, Whole};
 use crate::refusal::Answer;
 
 /// From here on a request runs to its end, whether its client stays or not, and drain waits for it.
 #[derive(Clone)]
-pub struct Commit(Arc<Process>);
+pub struct Commit(Tasks);
 
 /// See [`Commit`].
 #[derive(Clone)]
 pub struct Committing<S> {
-    process: Arc<Process>,
+    tasks: Tasks,
     inner: S,
 }
 
 impl Commit {
-    /// Counts them in `process`, and puts on its record what is refused after the salt was spent.
-    pub fn new(process: Arc<Process>) -> Self {
-        Self(process)
+    /// Counts them there, and puts on record what is refused after the salt was spent.
+    pub fn new(tasks: Tasks) -> Self {
+        Self(tasks)
     }
 }
 
@@ -34,7 +34,7 @@ impl<S> Layer<S> for Commit {
     type Service = Committing<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Committing { process: self.0.clone(), inner }
+        Committing { tasks: self.0.clone(), inner }
     }
 }
 
@@ -52,7 +52,7 @@ where
     }
 
     fn call(&mut self, request: Observed<Whole>) -> Self::Future {
-        let task = self.process.tasks.enter();
+        let task = self.tasks.enter();
         Committed(Some(Running { work: self.inner.call(request), _until_the_end: task }))
     }
 }

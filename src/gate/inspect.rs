@@ -9,7 +9,7 @@ use http::request::Parts;
 use http::uri::Authority;
 use http::{Method, Request, Version};
 
-use super::{Client, Gate, Generation, Limits, Observation};
+use super::{Client, Desk, Gate, Generation, Limits, Observation};
 use crate::refusal::Refused;
 use crate::upstream::Upstream;
 
@@ -40,8 +40,7 @@ pub struct Head<B> {
 struct Told {
     parts: Parts,
     client: Client,
-    generation: Arc<Generation>,
-    worker: usize,
+    desk: Arc<Desk>,
 }
 
 impl<B: Send> Gate<Received<B>> for Inspect<B> {
@@ -50,7 +49,7 @@ impl<B: Send> Gate<Received<B>> for Inspect<B> {
 
     async fn decide(&self, received: Received<B>, _: &mut Observation) -> Result<Head<B>, Refused> {
         let Received { mut told, body } = received;
-        judge(&told.parts, &told.generation.limits)?;
+        judge(&told.parts, &told.desk.generation.limits)?;
         name_host(&mut told.parts)?;
         Ok(Head { told, body })
     }
@@ -210,9 +209,9 @@ fn overrides_method(query: &str) -> bool {
 }
 
 impl<B> Received<B> {
-    pub(super) fn new(request: Request<B>, client: Client, generation: Arc<Generation>, worker: usize) -> Self {
+    pub(super) fn new(request: Request<B>, client: Client, desk: Arc<Desk>) -> Self {
         let (parts, body) = request.into_parts();
-        Self { told: Box::new(Told { parts, client, generation, worker }), body }
+        Self { told: Box::new(Told { parts, client, desk }), body }
     }
 
     /// The head as it was read.
@@ -221,14 +220,14 @@ impl<B> Received<B> {
     }
 
     /// By what it will be judged.
-    pub(super) fn generation(&self) -> &Arc<Generation> {
-        &self.told.generation
+    pub(super) fn generation(&self) -> &Generation {
+        &self.told.desk.generation
     }
 
     /// The same head, for whoever needs no more of the body than what the head says of it.
     pub(super) fn copy<D>(&self, declared: impl FnOnce(&B) -> D) -> Received<D> {
-        let Told { parts, client, generation, worker } = &*self.told;
-        let told = Told { parts: parts.clone(), client: *client, generation: generation.clone(), worker: *worker };
+        let Told { parts, client, desk } = &*self.told;
+        let told = Told { parts: parts.clone(), client: *client, desk: desk.clone() };
         Received { told: Box::new(told), body: declared(&self.body) }
     }
 
@@ -245,9 +244,9 @@ impl<B> Head<B> {
     }
 
     /// The head as it was read, and what leads on from it.
-    pub(super) fn into_parts(self) -> (Parts, Arc<Generation>, usize) {
-        let Told { parts, generation, worker, .. } = *self.told;
-        (parts, generation, worker)
+    pub(super) fn into_parts(self) -> (Parts, Arc<Desk>) {
+        let Told { parts, desk, .. } = *self.told;
+        (parts, desk)
     }
 
     /// The fields of the header section, to take some away.
@@ -287,12 +286,12 @@ impl<B> Head<B> {
 
     /// What this request is judged by.
     pub fn generation(&self) -> &Generation {
-        &self.told.generation
+        &self.told.desk.generation
     }
 
     /// The upstream as this request's worker reaches it.
     pub fn upstream(&self) -> &Upstream {
-        &self.told.generation.upstreams[self.told.worker]
+        self.told.desk.upstream()
     }
 
     pub(super) fn take_body(self) -> (Head<()>, B) {

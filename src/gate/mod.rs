@@ -118,7 +118,7 @@ pub use route::{Deletion, Directed, Purpose, Rehearsal, RouteGate, Routed};
 pub use safeguard::{Cleared, Foresee, Safeguard};
 pub use send::{Concluded, Send};
 pub use spend::{Fresh, Spend};
-pub use state::{Generation, Limits, Process};
+pub use state::{Current, Desk, Generation, Limits, Process};
 pub use unread::refuse_unread;
 pub use watch::{Either, Watch};
 pub use ways::{Entering, Mode, Ways};

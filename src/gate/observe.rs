@@ -12,7 +12,7 @@ use http::header::{HeaderName, HeaderValue};
 use http::{Request, Response};
 use tower::{Layer, Service};
 
-use super::{Client, Entering, Process, Received, RefusedRequest};
+use super::{Client, Desk, Entering, Received, RefusedRequest};
 use crate::audit;
 use crate::directory::Caller;
 use crate::policy::SegmentId;
@@ -45,8 +45,7 @@ pub struct Observed<T> {
 /// dropping it counts and logs, exactly once. One that is dropped without a verdict belonged to
 /// a client that left, or to a panic.
 pub struct Observation {
-    process: Arc<Process>,
-    worker: usize,
+    desk: Arc<Desk>,
     id: HeaderValue,
     client: Client,
     method: http::Method,
@@ -71,12 +70,12 @@ pub struct Observation {
 }
 
 impl Observation {
-    pub(super) fn new(process: Arc<Process>, worker: usize, client: Client, method: http::Method, path: &str) -> Self {
+    pub(super) fn new(desk: Arc<Desk>, client: Client, method: http::Method, path: &str) -> Self {
+        let process = &*desk.process;
         let started = process.clock.elapsed();
         // A path is long enough for the log long before it is too long for the limits.
         let path = &path[..path.floor_char_boundary(256)];
         Self {
-            worker,
             id: process.request_ids.next(),
             client,
             method,
@@ -97,7 +96,7 @@ impl Observation {
             spent: false,
             on_record: false,
             only_watches: false,
-            process,
+            desk,
         }
     }
 
@@ -129,14 +128,14 @@ impl Observation {
         };
         self.skew_seconds = Some(skew);
         if proven {
-            self.process.metrics.client_skew(skew);
+            self.desk.process.metrics.client_skew(skew);
         }
     }
 
     /// One part of the way is done.
     pub(super) fn passed(&mut self, stage: Stage) {
-        let now = self.process.clock.elapsed();
-        self.process.metrics.stage(stage, now.saturating_sub(self.marked));
+        let now = self.desk.process.clock.elapsed();
+        self.desk.process.metrics.stage(stage, now.saturating_sub(self.marked));
         self.marked = now;
     }
 
@@ -175,7 +174,7 @@ impl Observation {
 
     /// Leave to send that no freeze can refuse; one can wait for its end.
     pub(super) fn held_by_no_freeze(&self) -> Departure {
-        self.process.freeze.depart_regardless()
+        self.desk.process.freeze.depart_regardless()
     }
 
     /// The record tells of this request, or will by itself.
@@ -190,7 +189,7 @@ impl Observation {
         }
         if let Some(entry) = self.entry() {
             self.on_record = true;
-            self.process.record.refused(&entry, self.reason().as_str());
+            self.desk.process.record.refused(&entry, self.reason().as_str());
         }
     }
 
@@ -199,7 +198,7 @@ impl Observation {
         self.verdict = Some((Ended::Passed, Reason::Ok));
         if let Some(entry) = self.entry() {
             self.on_record = true;
-            self.process.record.rehearsed(&entry, reason.as_str());
+            self.desk.process.record.rehearsed(&entry, reason.as_str());
         }
     }
 
@@ -214,7 +213,7 @@ impl Observation {
             method: self.method.clone(),
             path: self.path.clone(),
         };
-        self.process.refusals.push(self.worker, refused);
+        self.desk.process.refusals.push(self.desk.worker, refused);
     }
 
     /// What the record says of this request. Without a caller there is nothing to say.
@@ -241,8 +240,8 @@ impl Drop for Observation {
     fn drop(&mut self) {
         let left = if std::thread::panicking() { Reason::InternalError } else { Reason::ClientGone };
         let (ended, reason) = self.verdict.unwrap_or((Ended::Failed, left));
-        let took = self.process.clock.elapsed().saturating_sub(self.started);
-        self.process.metrics.request(ended, reason, took);
+        let took = self.desk.process.clock.elapsed().saturating_sub(self.started);
+        self.desk.process.metrics.request(ended, reason, took);
         self.verdict = Some((ended, reason));
         let off_record = self.only_watches || ended == Ended::Passed;
         match (self.on_record || off_record, self.spent) {
@@ -251,7 +250,7 @@ impl Drop for Observation {
             (false, true) => self.refused_on_record(),
             (false, false) => {
                 let id = self.id.to_str().unwrap_or_default();
-                self.process.record.count(reason.as_str(), id, self.client.address(), self.claimed_key());
+                self.desk.process.record.count(reason.as_str(), id, self.client.address(), self.claimed_key());
             }
         }
         if matches!(ended, Ended::Refused | Ended::Failed) {
@@ -312,33 +311,20 @@ impl RequestIds {
 }
 
 /// The outermost layer: an observation for every request, whatever becomes of it.
-#[derive(Clone)]
-pub struct Observe {
-    process: Arc<Process>,
-    worker: usize,
-}
-
-impl Observe {
-    /// Observes for `worker`.
-    pub fn new(process: Arc<Process>, worker: usize) -> Self {
-        Self { process, worker }
-    }
-}
+#[derive(Clone, Copy)]
+pub struct Observe;
 
 impl<S> Layer<S> for Observe {
     type Service = Observing<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Observing { observe: self.clone(), inner }
+        Observing(inner)
     }
 }
 
 /// See [`Observe`].
 #[derive(Clone)]
-pub struct Observing<S> {
-    observe: Observe,
-    inner: S,
-}
+pub struct Observing<S>(S);
 
 impl<B, R, S> Service<Entering<B>> for &Observing<S>
 where
@@ -353,14 +339,13 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, Entering { arrival, generation }: Entering<B>) -> Self::Future {
+    fn call(&mut self, Entering { arrival, desk }: Entering<B>) -> Self::Future {
         let Arrival { request, client } = arrival;
         let (method, path) = (request.method().clone(), request.uri().path());
-        let Observe { process, worker } = &self.observe;
-        let observation = Box::new(Observation::new(process.clone(), *worker, client, method, path));
+        let observation = Box::new(Observation::new(desk.clone(), client, method, path));
         let id = Some(observation.id.clone());
-        let received = Received::new(request, client, generation, *worker);
-        Identified { answer: self.inner.clone().call(Observed { observation, request: received }), id }
+        let received = Received::new(request, client, desk);
+        Identified { answer: self.0.clone().call(Observed { observation, request: received }), id }
     }
 }
 

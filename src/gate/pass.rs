@@ -91,13 +91,12 @@ where
 {
     let Passing { head, verdict } = passing;
     let (head, body) = head.take_body();
-    let (parts, generation, worker) = head.into_parts();
-    let upstream = &generation.upstreams[worker];
+    let (parts, desk) = head.into_parts();
     let fault = Arc::default();
     let body =
-        Arriving { body, fault: Arc::clone(&fault), within: generation.limits.body_timeout, late: None, came: 0 };
+        Arriving { body, fault: Arc::clone(&fault), within: desk.generation.limits.body_timeout, late: None, came: 0 };
     let message = message(parts, body);
-    Passed(match upstream.forward(message).await {
+    Passed(match desk.upstream().forward(message).await {
         Ok(answer) => {
             seen.upstream_status = Some(answer.status().as_u16());
             seen.concluded(Ended::Passed, verdict);

@@ -1,6 +1,9 @@
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
+
+use arc_swap::ArcSwap;
 
 use super::{Mode, Refusals, RequestIds, Tasks};
 use crate::audit;
@@ -40,8 +43,8 @@ pub struct Process {
     pub metrics: Arc<Metrics>,
     /// Where request ids come from.
     pub request_ids: RequestIds,
-    /// Requests that run to their end whether the client stays or not.
-    pub tasks: Tasks,
+    /// Requests that run to their end whether the client stays or not, of each worker.
+    pub tasks: Box<[Tasks]>,
     /// Set once the process is to end.
     pub draining: AtomicBool,
     /// How many seconds the wall clock is ahead of where elapsed time says it should be, once
@@ -94,6 +97,79 @@ impl Generation {
     pub(super) fn passes(&self, method: &str, raw_path: &str) -> bool {
         self.passthrough.lets(method, raw_path)
             && matches!(self.routes.find(method, raw_path), Found::None | Found::OtherMethod(_))
+    }
+}
+
+/// What one worker judges by. Counted for each worker by itself: no request touches the count of
+/// another worker's.
+pub struct Desk {
+    pub(super) process: Arc<Process>,
+    pub(super) generation: Arc<Generation>,
+    pub(super) worker: usize,
+}
+
+impl Desk {
+    /// This worker's way to the upstream.
+    pub(super) fn upstream(&self) -> &Upstream {
+        &self.generation.upstreams[self.worker]
+    }
+}
+
+/// The generation in force. A request looks here once, at the door.
+pub struct Current {
+    process: Arc<Process>,
+    desks: ArcSwap<Desks>,
+}
+
+struct Desks {
+    generation: Arc<Generation>,
+    of_workers: Box<[Arc<Desk>]>,
+}
+
+impl Current {
+    /// This one, until another is stored.
+    pub fn new(process: &Arc<Process>, generation: Generation) -> Self {
+        let desks = ArcSwap::from_pointee(Desks::new(process, generation));
+        Self { process: process.clone(), desks }
+    }
+
+    /// Every request from now on is judged by this one.
+    pub fn store(&self, generation: Generation) {
+        self.desks.store(Arc::new(Desks::new(&self.process, generation)));
+    }
+
+    /// A look at it, for a moment.
+    pub fn load(&self) -> impl Deref<Target = Generation> {
+        struct Look(arc_swap::Guard<Arc<Desks>>);
+        impl Deref for Look {
+            type Target = Generation;
+
+            fn deref(&self) -> &Generation {
+                &self.0.generation
+            }
+        }
+        Look(self.desks.load())
+    }
+
+    /// To keep.
+    pub fn load_full(&self) -> Arc<Generation> {
+        self.desks.load().generation.clone()
+    }
+
+    /// What this worker judges by.
+    pub fn desk(&self, worker: usize) -> Arc<Desk> {
+        let desks = self.desks.load();
+        desks.of_workers[worker % desks.of_workers.len()].clone()
+    }
+}
+
+impl Desks {
+    /// One for each worker that has a way to the upstream.
+    fn new(process: &Arc<Process>, generation: Generation) -> Self {
+        let generation = Arc::new(generation);
+        let desk = |worker| Desk { process: process.clone(), generation: generation.clone(), worker };
+        let of_workers = (0..generation.upstreams.len()).map(|worker| Arc::new(desk(worker))).collect();
+        Self { generation, of_workers }
     }
 }
 

@@ -3,16 +3,13 @@ use std::sync::Arc;
 use http::{Method, Response};
 
 use super::observe::X_REQUEST_ID;
-use super::{Body, Client, Observation, Process, own_answer};
+use super::{Body, Client, Desk, Observation, own_answer};
 use crate::refusal::{Refusal, Refused};
-
-/// Whose list of refusals it is put on: all are read as one, and these are few.
-const ANY_WORKER: usize = 0;
 
 /// Refuses a message that did not become a request: it is counted, logged and answered as any
 /// other. `request` is method and target, where they are beyond doubt.
 pub fn refuse_unread(
-    process: &Arc<Process>,
+    desk: Arc<Desk>,
     client: Client,
     request: Option<(&[u8], &[u8])>,
     refused: Refused,
@@ -22,7 +19,7 @@ pub fn refuse_unread(
     let method = Method::from_bytes(method).unwrap_or_default();
     let target = std::str::from_utf8(target).unwrap_or_default();
     let path = target.split(['?', '#']).next().unwrap_or_default();
-    let mut observation = Observation::new(process.clone(), ANY_WORKER, client, method, path);
+    let mut observation = Observation::new(desk, client, method, path);
     observation.refused(&refused);
     let answer = refused.answer();
     observation.detail = Some(answer.message.to_owned());

@@ -4,11 +4,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use arc_swap::ArcSwap;
 use http::Response;
 use tower::Service;
 
-use super::{Arrival, Body, Generation};
+use super::{Arrival, Body, Current, Desk};
 
 /// Which of the three ways a message goes. Only the first has a sender of deletions.
 ///
@@ -16,7 +15,8 @@ use super::{Arrival, Body, Generation};
 pub struct Ways<G, P, W>(Arc<Three<G, P, W>>);
 
 struct Three<G, P, W> {
-    current: Arc<ArcSwap<Generation>>,
+    current: Arc<Current>,
+    worker: usize,
     gated: G,
     passing: P,
     watched: W,
@@ -28,10 +28,10 @@ impl<G, P, W> Clone for Ways<G, P, W> {
     }
 }
 
-/// A message at the door, with the generation it will be judged by to its end.
+/// A message at the door, with what it will be judged by to its end.
 pub struct Entering<B> {
     pub(super) arrival: Arrival<B>,
-    pub(super) generation: Arc<Generation>,
+    pub(super) desk: Arc<Desk>,
 }
 
 /// What becomes of what is not to be deleted (contract §9, `mode`).
@@ -44,9 +44,9 @@ pub enum Mode {
 }
 
 impl<G, P, W> Ways<G, P, W> {
-    /// Each message by the generation that is current when it arrives.
-    pub fn new(current: Arc<ArcSwap<Generation>>, gated: G, passing: P, watched: W) -> Self {
-        Self(Arc::new(Three { current, gated, passing, watched }))
+    /// Each message that `worker` gets, by the generation that is current when it arrives.
+    pub fn new(current: Arc<Current>, worker: usize, gated: G, passing: P, watched: W) -> Self {
+        Self(Arc::new(Three { current, worker, gated, passing, watched }))
     }
 }
 
@@ -68,11 +68,11 @@ where
     }
 
     fn call(&mut self, arrival: Arrival<B>) -> Self::Future {
-        let generation = self.0.current.load_full();
+        let desk = self.0.current.desk(self.0.worker);
         let uri = arrival.request.uri();
-        let passes = generation.passes(arrival.request.method().as_str(), uri.path());
-        let mode = generation.mode;
-        let entering = Entering { arrival, generation };
+        let passes = desk.generation.passes(arrival.request.method().as_str(), uri.path());
+        let mode = desk.generation.mode;
+        let entering = Entering { arrival, desk };
         match mode {
             Mode::Observe => OnItsWay::Watched((&self.0.watched).call(entering)),
             Mode::Enforce if passes => OnItsWay::Passing((&self.0.passing).call(entering)),

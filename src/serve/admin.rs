@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::{io, thread};
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
@@ -19,7 +18,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use crate::clock;
-use crate::gate::{Generation, Process};
+use crate::gate::{Current, Generation, Process};
 use crate::listen::Door;
 use crate::replay::Health;
 
@@ -39,11 +38,7 @@ impl Drop for Admin {
 }
 
 /// Starts it on a runtime of its own, so that it answers however busy the workers are.
-pub(super) fn start(
-    door: Door,
-    process: &Arc<Process>,
-    current: &Arc<ArcSwap<Generation>>,
-) -> io::Result<(Admin, SocketAddr)> {
+pub(super) fn start(door: Door, process: &Arc<Process>, current: &Arc<Current>) -> io::Result<(Admin, SocketAddr)> {
     let address = door.address();
     let listener = door.listeners(1)?.remove(0);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

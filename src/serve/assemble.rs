@@ -274,7 +274,7 @@ pub(super) fn process(config: &Config, metrics: &Arc<Metrics>, clock: Clock) -> 
         refusals: Refusals::new(super::workers::count(config.workers)),
         metrics: metrics.clone(),
         request_ids: RequestIds::default(),
-        tasks: Tasks::default(),
+        tasks: (0..super::workers::count(config.workers)).map(|_| Tasks::default()).collect(),
         draining: AtomicBool::new(false),
         clock_skew: AtomicI64::new(0),
         ready_needs_replay: config.ready_needs.iter().any(|part| part == "replay"),

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use http::Response;
 use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -18,7 +17,7 @@ use tower::Service;
 use super::entries::{Entry, Order, Phase};
 use super::{http1, http2};
 use crate::config::Config;
-use crate::gate::{Arrival, Body, Generation, Process};
+use crate::gate::{Arrival, Body, Current, Process};
 use crate::listen::{Clients, Http, Listener, Peer, Raw, Refused, greet};
 use crate::telemetry::Metrics;
 
@@ -46,8 +45,7 @@ pub(super) struct Limits {
     connections: Arc<Semaphore>,
     clients: Arc<Clients>,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) process: Arc<Process>,
-    pub(super) current: Arc<ArcSwap<Generation>>,
+    pub(super) current: Arc<Current>,
     pub(super) header_timeout: Duration,
     pub(super) body_timeout: Duration,
     pub(super) write_timeout: Duration,
@@ -59,13 +57,12 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    pub(super) fn new(config: &Config, process: &Arc<Process>, current: &Arc<ArcSwap<Generation>>) -> Self {
+    pub(super) fn new(config: &Config, process: &Arc<Process>, current: &Arc<Current>) -> Self {
         let limits = &config.limits;
         Self {
             connections: Arc::new(Semaphore::new(limits.max_connections)),
             clients: Arc::new(Clients::new(limits.max_connections_per_client)),
             metrics: process.metrics.clone(),
-            process: process.clone(),
             current: current.clone(),
             header_timeout: limits.header_timeout,
             body_timeout: limits.body_timeout,

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use http::header::{CONNECTION, HeaderMap, HeaderValue};
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -13,7 +12,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
 use super::connection::{Connection, LAST_CALL, Limits, Stack, closing};
-use crate::gate::{Arrival, Body, Client, Generation, Process, refuse_unread};
+use crate::gate::{Arrival, Body, Client, Current, refuse_unread};
 use crate::listen::Io;
 use crate::refusal::Refused;
 use crate::wire::{Fault, Keeper, Kind, Sizes, Times, Wire};
@@ -77,8 +76,7 @@ pub(super) async fn serve(io: Io, connection: Connection, stack: impl Stack, lim
 
 /// What the wire of one connection asks.
 struct Watcher {
-    process: Arc<Process>,
-    current: Arc<ArcSwap<Generation>>,
+    current: Arc<Current>,
     client: Client,
     head: Duration,
     write: Duration,
@@ -91,7 +89,6 @@ struct Watcher {
 impl Watcher {
     fn new(limits: &Limits, client: Client, room: usize) -> Self {
         Self {
-            process: limits.process.clone(),
             current: limits.current.clone(),
             client,
             head: limits.header_timeout,
@@ -120,7 +117,8 @@ impl Keeper for Watcher {
             Kind::HeadersTooLarge => Refused::HeadersTooLarge,
             Kind::TooSlow => Refused::HeadTooSlow,
         };
-        written(refuse_unread(&self.process, self.client, request, refused))
+        // Whose list of refusals it is put on: all are read as one, and these are few.
+        written(refuse_unread(self.current.desk(0), self.client, request, refused))
     }
 }
 

@@ -21,12 +21,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-
 use self::entries::{Entries, Phase};
 use crate::clock::{Clock, JumpWatch};
 use crate::config::{Config, Fault, Replay};
-use crate::gate::{Generation, Process};
+use crate::gate::{Current, Generation, Process};
 use crate::listen::{Address, Door, ListenError};
 use crate::telemetry::Metrics;
 
@@ -59,7 +57,7 @@ impl std::error::Error for StartError {}
 /// A gateway that runs.
 pub struct Gateway {
     process: Arc<Process>,
-    current: Arc<ArcSwap<Generation>>,
+    current: Arc<Current>,
     config: Config,
     workers: workers::Workers,
     entries: Arc<Entries>,
@@ -86,7 +84,7 @@ impl Gateway {
         let control = control.map_err(|error| StartError::Other(format!("control.socket: {error}")))?;
         let process = assemble::process(&config, &metrics, clock)?;
         let process = Arc::new(process);
-        let current = Arc::new(ArcSwap::from_pointee(generation));
+        let current = Arc::new(Current::new(&process, generation));
         metrics.reloaded(Some(&config.hash()));
 
         descriptors::make_room(&config.limits);
@@ -156,7 +154,7 @@ impl Gateway {
             })?;
             let needs_restart = self.config.needs_restart(&config);
             self.process.metrics.reloaded(Some(&config.hash()));
-            self.current.store(Arc::new(generation));
+            self.current.store(generation);
             self.entries.carry_out(listeners, |worker, order| self.workers.order(worker, order));
             self.entries.tell_expiries(&self.process.metrics);
             let gone = old.servers.healthy().filter(|(name, _)| !names.iter().any(|new| new == name));
@@ -203,7 +201,7 @@ impl Gateway {
 const TICK: Duration = Duration::from_secs(1);
 
 /// The work that no request does.
-async fn housekeeping(process: Arc<Process>, current: Arc<ArcSwap<Generation>>, entries: Arc<Entries>) {
+async fn housekeeping(process: Arc<Process>, current: Arc<Current>, entries: Arc<Entries>) {
     let mut ticks = tokio::time::interval(TICK);
     let mut clock = JumpWatch::new(process.clock.clone());
     let mut servers = current.load().servers.clone();

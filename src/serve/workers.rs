@@ -3,7 +3,6 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc as orders, watch};
 use tokio::task::JoinSet;
@@ -11,7 +10,7 @@ use tokio::task::JoinSet;
 use super::connection::{self, Limits};
 use super::entries::{Entries, Order};
 use crate::config;
-use crate::gate::{Generation, Process};
+use crate::gate::{Current, Process};
 use crate::stack::stack;
 
 /// The threads that serve. A worker is a listener of its own on each shared port, a stack, and its
@@ -51,7 +50,7 @@ pub(super) fn start(
     count: usize,
     entries: &Arc<Entries>,
     process: &Arc<Process>,
-    current: &Arc<ArcSwap<Generation>>,
+    current: &Arc<Current>,
     limits: &Limits,
 ) -> io::Result<Workers> {
     let (done, all_done) = mpsc::channel();
@@ -75,7 +74,7 @@ pub(super) fn start(
                         while accepting.try_join_next().is_some() {}
                     }
                     while accepting.join_next().await.is_some() {}
-                    process.tasks.ended().await;
+                    process.tasks[worker].ended().await;
                 };
                 tokio::select! {
                     () = work => {}

@@ -12,14 +12,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
 use crate::control::{MAX_QUESTION, Question};
-use crate::gate::{Generation, Process};
+use crate::gate::{Current, Process};
 
 pub(super) use door::ControlDoor;
 
@@ -49,7 +48,7 @@ impl Drop for Control {
 #[derive(Clone)]
 struct Subject {
     process: Arc<Process>,
-    current: Arc<ArcSwap<Generation>>,
+    current: Arc<Current>,
     keys_file: Arc<PathBuf>,
     answers: Arc<Semaphore>,
 }
@@ -64,7 +63,7 @@ struct Peer {
 pub(super) fn start(
     door: ControlDoor,
     process: &Arc<Process>,
-    current: &Arc<ArcSwap<Generation>>,
+    current: &Arc<Current>,
     keys_file: PathBuf,
 ) -> io::Result<Control> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
