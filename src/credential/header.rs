@@ -7,6 +7,8 @@
 //! 4. At most 512 bytes, all of them visible ASCII or single spaces.
 //! 5. Another scheme is told apart first, whatever else is wrong: it is another client's, not a broken one of ours.
 
+use memchr::memchr;
+
 use super::{Date, Malformed, PhpDates, Signature};
 
 /// What a client says who it is and what it signed. Well formed, and nothing more: no secret has been asked yet.
@@ -100,13 +102,10 @@ fn four_values(parameters: &str) -> Result<[&str; 4], Malformed> {
     let mut values = [None; 4];
     let mut rest = Some(parameters);
     while let Some(parameters) = rest {
-        let end = parameters.bytes().position(|byte| byte == b',').unwrap_or(parameters.len());
+        let end = memchr(b',', parameters.as_bytes()).unwrap_or(parameters.len());
         let parameter = &parameters[..end];
-        let (name, value) = parameter
-            .bytes()
-            .position(|byte| byte == b'=')
-            .map(|at| (&parameter[..at], &parameter[at + 1..]))
-            .ok_or(Malformed::Separator)?;
+        let equals = memchr(b'=', parameter.as_bytes()).ok_or(Malformed::Separator)?;
+        let (name, value) = (&parameter[..equals], &parameter[equals + 1..]);
         let place = NAMES.iter().position(|known| known.eq_ignore_ascii_case(name));
         let place = place.ok_or(Malformed::UnknownParameter)?;
         if values[place].replace(value).is_some() {

@@ -18,8 +18,9 @@ use super::per_thread::PerThread;
 const WAITING: usize = 8 << 20;
 /// A buffer that grew beyond this is not kept.
 const KEPT: usize = 64 << 10;
-/// How long lines may lie where there are always more of them.
-const LINGER: Duration = Duration::from_millis(20);
+/// How long lines may lie where there are always more of them: so short that writing them at once
+/// holds nothing else up on a processor that a worker has too.
+const LINGER: Duration = Duration::from_millis(5);
 /// How long the end of the process waits for a reader of the log.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 

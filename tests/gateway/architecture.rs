@@ -99,6 +99,7 @@ const HOMES: &[(&str, &str)] = &[
     ("rusqlite", "demo"),
     ("redis", "replay"),
     ("clap", "cli"),
+    ("memchr", "credential"),
     ("moka", "throttle"),
     ("socket2", "listen"),
     ("tokio_rustls", "listen upstream"),
