@@ -1,7 +1,7 @@
 use std::ops::Deref;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, HeaderValue};
+use http::header::{ACCEPT, HeaderMap, HeaderValue};
 use http::{Method, Request};
 use http_body_util::Full;
 
@@ -110,6 +110,10 @@ impl<P> Authorized<P> {
     /// What the service said of the segment; `None` where that is left to the service.
     pub fn learned(&self) -> Option<&Learned> {
         self.learned.as_deref()
+    }
+
+    pub(super) fn take_headers(&mut self) -> HeaderMap {
+        self.routed.take_headers()
     }
 
     pub(super) fn into_routed(self) -> Routed<P> {

@@ -5,7 +5,7 @@ use http_body_util::Full;
 
 use super::respond::Answered;
 use super::{Body, Cleared, Gate, Observation, Released};
-use crate::audit::{ClosedIntent, Outcome};
+use crate::audit::{ClosedIntent, OpenIntent, Outcome};
 use crate::policy::Role;
 use crate::refusal::{Answer, Reason, RefusedAfterSpend};
 use crate::telemetry::{Ended, Stage};
@@ -33,17 +33,10 @@ impl Gate<Released> for Send {
 }
 
 async fn send(released: Released, seen: &mut Observation) -> Concluded {
-    let (cleared, intent, departure) = released.into_parts();
-    let request = match deletion(&cleared, seen) {
+    let (mut cleared, intent, departure) = released.into_parts();
+    let request = match deletion(&mut cleared, seen) {
         Ok(request) => request,
-        Err(why) => {
-            seen.detail = Some(why);
-            seen.concluded(Ended::Failed, Reason::OwnershipUnavailable);
-            return Concluded {
-                answer: Err(Answer::BAD_GATEWAY),
-                _intent: intent.close(Outcome::NotSent, seen.reason().as_str()).await,
-            };
-        }
+        Err(why) => return Box::pin(unsendable(intent, why, seen)).await,
     };
     let sent = cleared.upstream().send_once(request, &intent).await;
     // Whatever became of it, nothing of it leaves from here on.
@@ -81,26 +74,35 @@ async fn send(released: Released, seen: &mut Observation) -> Concluded {
     Concluded { answer, _intent: intent.close(outcome, reason.as_str()).await }
 }
 
+/// What the service said of the segment cannot be said to it.
+async fn unsendable(intent: OpenIntent, why: String, seen: &mut Observation) -> Concluded {
+    seen.detail = Some(why);
+    seen.concluded(Ended::Failed, Reason::OwnershipUnavailable);
+    let intent = intent.close(Outcome::NotSent, seen.reason().as_str()).await;
+    Concluded { answer: Err(Answer::BAD_GATEWAY), _intent: intent }
+}
+
 /// What goes upstream, rebuilt from what was parsed; only end-to-end fields, the query and the
 /// body are the client's.
-fn deletion(cleared: &Cleared, seen: &Observation) -> Result<Request<Full<Bytes>>, String> {
+fn deletion(cleared: &mut Cleared, seen: &Observation) -> Result<Request<Full<Bytes>>, String> {
     let path = cleared.route().path(cleared.segment());
     let uri = match cleared.query() {
         Some(query) => format!("{path}?{query}"),
         None => path,
     };
     let body = cleared.body().clone();
-    let learned = cleared.learned();
-    let host = cleared.host();
+    let host = cleared.host().cloned();
     // What the client sent goes first, what we say of the caller comes after: nothing that the
     // client names in `Connection` can take our fields away.
-    let mut headers = hygiene::end_to_end(cleared.headers(), cleared.generation().authorization);
+    let mut headers = cleared.take_headers();
+    hygiene::end_to_end(&mut headers, cleared.generation().authorization);
+    let learned = cleared.learned();
     if let Some(version) = learned.and_then(|learned| learned.version.as_ref()) {
         bind_to_version(&mut headers, version);
     }
     let client = cleared.client();
     let address = client.address().map(|_| client.as_str());
-    hygiene::set_forwarded(&mut headers, address, client.scheme(), host);
+    hygiene::set_forwarded(&mut headers, address, client.scheme(), host.as_ref());
     let caller = cleared.caller();
     let identity = Identity {
         account: &caller.owner.account,

@@ -21,6 +21,9 @@ pub(super) struct Answered {
     pub(super) deadline: Instant,
 }
 
+/// A request of which nothing left. In a box: it is rare, and nobody else carries its room about.
+pub(super) type Unsent = Box<Request<Outgoing>>;
+
 type Answering = Pin<Box<dyn Future<Output = Result<Response<Incoming>, TrySendError<Request<Outgoing>>>> + Send>>;
 
 /// A request that was handed to a connection, until the head of its answer has come.
@@ -59,7 +62,7 @@ impl Underway {
 }
 
 impl Future for Sending {
-    type Output = Result<Answered, (AskError, Option<Request<Outgoing>>)>;
+    type Output = Result<Answered, (AskError, Option<Unsent>)>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(underway) = &mut self.0 else { return Poll::Pending };
@@ -78,7 +81,7 @@ impl Future for Sending {
                 Ok(Answered { answer, connection, deadline })
             }
             Err(mut error) => {
-                let unsent = error.take_message();
+                let unsent = error.take_message().map(Box::new);
                 if unsent.is_none() && connection.is_reused() {
                     // It may have died of old age, and so may the others.
                     connection.clear_pool();

@@ -8,9 +8,6 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue, TRANSFER_ENCODING, VIA,
 };
 
-/// Fields that we set on a deletion, at most.
-const OURS: usize = 16;
-
 /// What becomes of the `Authorization` of a request that was judged (`upstream.authorization`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Authorization {
@@ -129,17 +126,13 @@ fn remove(headers: &mut HeaderMap, doomed: Vec<HeaderName>) {
     }
 }
 
-/// What of a client's fields goes upstream, with room for what we say of it.
-pub fn end_to_end(headers: &HeaderMap, authorization: Authorization) -> HeaderMap {
+/// Leaves what of a client's fields goes upstream. In place: the HTTP on both sides hands the room for
+/// fields on from message to message.
+pub fn end_to_end(headers: &mut HeaderMap, authorization: Authorization) {
     let keep = authorization == Authorization::Keep;
-    let ends_here = ends_here(headers, |name| name.is_from_client() && !(keep && name.is("authorization")));
-    let mut kept = HeaderMap::with_capacity(headers.len() + OURS);
-    for (name, value) in headers {
-        if !ends_here(name) {
-            kept.append(name.clone(), value.clone());
-        }
-    }
-    kept
+    let from_client = |name: &Folded| name.is_from_client() && !(keep && name.is("authorization"));
+    let doomed = doomed(headers, ends_here(headers, from_client));
+    remove(headers, doomed);
 }
 
 /// Removes what belongs to the hop a message came by, and what only we may say of a caller. `Expect`
@@ -257,22 +250,22 @@ mod tests {
             "Connection",
             "Expect",
         ] {
-            let sent = headers(&[(name, "x"), ("accept", "y")]);
-            let sent = end_to_end(&sent, Authorization::Strip);
+            let mut sent = headers(&[(name, "x"), ("accept", "y")]);
+            end_to_end(&mut sent, Authorization::Strip);
             assert_eq!(sent, headers(&[("accept", "y")]), "{name}");
         }
     }
 
     #[test]
     fn only_what_is_to_be_kept_is_kept() {
-        let sent = headers(&[("authorization", "x"), ("proxy-authorization", "y"), ("x-saltgate-role", "OWNER")]);
-        let sent = end_to_end(&sent, Authorization::Keep);
+        let mut sent = headers(&[("authorization", "x"), ("proxy-authorization", "y"), ("x-saltgate-role", "OWNER")]);
+        end_to_end(&mut sent, Authorization::Keep);
         assert_eq!(sent, headers(&[("authorization", "x")]));
     }
 
     #[test]
     fn connection_is_honoured_first_and_cannot_take_ours_away() {
-        let sent = headers(&[
+        let mut sent = headers(&[
             ("connection", "x-one, X_Two ,x-saltgate-account"),
             ("connection", "x-three"),
             ("x-one", "1"),
@@ -280,7 +273,7 @@ mod tests {
             ("x-three", "3"),
             ("x-four", "4"),
         ]);
-        let mut sent = end_to_end(&sent, Authorization::Strip);
+        end_to_end(&mut sent, Authorization::Strip);
         assert_eq!(sent, headers(&[("x-four", "4")]));
         let identity = Identity {
             account: "a",

@@ -40,7 +40,7 @@ use tokio::time::timeout_at;
 use crate::audit::OpenIntent;
 use choice::Choice;
 use dice::Dice;
-use exchange::{Answered, Sending};
+use exchange::{Answered, Sending, Unsent};
 use pool::Pool;
 
 pub use checks::Checks;
@@ -238,10 +238,10 @@ impl Upstream {
                 }
                 match pool.take(pool.busy()) {
                     Ok(connection) => Ok(Sending::new(connection, request, self.response_timeout)),
-                    Err(_) => Err(request),
+                    Err(_) => Err(Box::new(request)),
                 }
             }
-            None => Err(request),
+            None => Err(Box::new(request)),
         };
         async move {
             let unsent = match sending {
@@ -259,7 +259,7 @@ impl Upstream {
     async fn exchange_at_length(
         &self,
         first: Option<Choice>,
-        mut request: Request<Outgoing>,
+        mut request: Unsent,
         host: Host,
     ) -> Result<Answered, (AskError, bool)> {
         let (mut next, mut tried, mut unmade) = (first, 0_u64, None);
@@ -278,7 +278,7 @@ impl Upstream {
                         break;
                     }
                 };
-                match Sending::new(connection, request, self.response_timeout).await {
+                match Sending::new(connection, *request, self.response_timeout).await {
                     Ok(answered) => return Ok(answered),
                     Err((_, Some(unsent))) => request = unsent,
                     Err((error, None)) => return Err((error, true)),
@@ -287,7 +287,7 @@ impl Upstream {
             }
             match pool.connect(busy, choice.trial).await {
                 Ok(connection) => {
-                    let sending = Sending::new(connection, request, self.response_timeout);
+                    let sending = Sending::new(connection, *request, self.response_timeout);
                     return sending.await.map_err(|(error, unsent)| match unsent {
                         // Handed back by a connection that was just made: it is gone, and nothing
                         // left.
