@@ -146,7 +146,7 @@ type Value<'s> = Spanned<DeValue<'s>>;
 
 impl<'s> Section<'s> {
     pub(super) fn new(path: String, table: DeTable<'s>, at: usize) -> Self {
-        Self { path, table, at, known: Vec::new() }
+        Self { path, table, at, known: Vec::with_capacity(8) }
     }
 
     fn key(&self, name: &str) -> String {

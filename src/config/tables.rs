@@ -32,7 +32,8 @@ pub(super) fn plain(part: &str) -> Option<DeTable<'_>> {
     let mut at = "[[key]]\n".len();
     for line in lines {
         if !line.is_empty() {
-            let (name, value) = line.split_once(" = ")?;
+            let (name, value) = line.split_once('=')?;
+            let (name, value) = (name.strip_suffix(' ')?, value.strip_prefix(' ')?);
             if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
                 return None;
             }

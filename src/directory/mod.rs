@@ -44,6 +44,8 @@ pub struct Caller {
     /// The role; `None` reaches nothing.
     pub role: Option<Role>,
     in_flight: OnceLock<InFlight>,
+    /// Which entry it was.
+    index: u32,
     active: bool,
     expires: Option<SystemTime>,
     signing: SigningKey,
@@ -98,12 +100,6 @@ fn decoy() -> Result<SigningKey, Clash> {
     SigningKey::decoy().map_err(|_| Clash::NoRandomness)
 }
 
-/// The first two that are the same.
-fn twice<'n>(names: impl ExactSizeIterator<Item = &'n str>) -> Option<(usize, usize)> {
-    let mut seen = HashMap::with_capacity(names.len());
-    names.enumerate().find_map(|(index, name)| seen.insert(name, index).map(|first| (first, index)))
-}
-
 /// Who signed, and with which secret.
 pub struct Identified {
     /// The caller.
@@ -129,23 +125,24 @@ impl Directory {
     /// # Errors
     /// If two entries have one apiKey, or two secrets sign alike, or there is no randomness.
     pub fn new(entries: Vec<Entry>) -> Result<Self, Clash> {
-        if let Some((first, second)) = twice(entries.iter().map(|entry| &*entry.api_key)) {
-            return Err(Clash::ApiKey(first, second));
-        }
-        let mut callers = HashSet::with_capacity(entries.len());
-        let mut blocks: HashMap<[u8; 16], usize> = HashMap::with_capacity(entries.len());
-        for (index, entry) in entries.into_iter().enumerate() {
+        let mut callers: HashSet<Named> = HashSet::with_capacity(entries.len());
+        let mut blocks: HashMap<[u8; 16], u32> = HashMap::with_capacity(entries.len());
+        for (index, entry) in (0..).zip(entries) {
+            if let Some(Named(first)) = callers.get(&*entry.api_key) {
+                return Err(Clash::ApiKey(first.index as usize, index as usize));
+            }
             let mut keys = entry.secrets.iter().map(SigningKey::new);
             // An entry without a secret is nobody's.
             let signing = keys.next().map_or_else(decoy, Ok)?;
             let second = keys.next().map(Box::new);
             for key in [Some(&signing), second.as_deref()].into_iter().flatten() {
                 if let Some(first) = blocks.insert(key.block_digest(), index) {
-                    return Err(Clash::Secret(first, index));
+                    return Err(Clash::Secret(first as usize, index as usize));
                 }
             }
             callers.insert(Named(Arc::new(Caller {
                 api_key: entry.api_key.into(),
+                index,
                 owner: entry.owner,
                 role: entry.role,
                 in_flight: OnceLock::new(),
@@ -254,6 +251,7 @@ impl Caller {
 mod tests {
     use super::*;
     use crate::credential::{PhpDates, header_value};
+    use crate::throttle::Slots;
 
     const NOW: &str = "2026-11-24T00:00:00Z";
     const SALT: &str = "0123456789abcdef";
@@ -308,6 +306,28 @@ mod tests {
             assert!(matches!(identify(&directory, &signed("KEY", OLD)), Err(Unidentified::Inactive(_))));
             assert!(matches!(identify(&directory, &signed("KEY", NEW)), Err(Unidentified::Inactive(_))));
         }
+    }
+
+    #[test]
+    fn what_stands_in_for_a_second_secret_signs_for_nobody() {
+        let directory = Directory::new(vec![entry("KEY", &[OLD])]).unwrap();
+        for decoy in &directory.decoys {
+            let header = header_value("KEY", NOW, SALT, &decoy.sign(NOW, SALT));
+            assert!(matches!(identify(&directory, &header), Err(Unidentified::Mismatch(_))));
+        }
+    }
+
+    #[test]
+    fn requests_in_flight_are_counted_on_by_the_snapshot_that_comes_after() {
+        let slots = Slots::new(9, 1);
+        let before = Directory::new(vec![entry("KEY", &[OLD])]).unwrap();
+        let after = Directory::new(vec![entry("NEW", &[OLD]), entry("KEY", &[NEW])]).unwrap().after(&before);
+        let in_flight = |directory: &Directory, key: &str| directory.caller(key).unwrap().in_flight().clone();
+        let held = slots.take(&in_flight(&after, "KEY")).unwrap();
+        assert!(slots.take(&in_flight(&before, "KEY")).is_err(), "one key, whichever snapshot a request began with");
+        assert!(slots.take(&in_flight(&after, "NEW")).is_ok(), "and no other");
+        drop(held);
+        assert!(slots.take(&in_flight(&before, "KEY")).is_ok());
     }
 
     #[test]
