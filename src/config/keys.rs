@@ -15,8 +15,10 @@ use crate::policy::Role;
 pub struct KeyEntry {
     /// The apiKey.
     pub api_key: String,
-    /// One secret, or two.
-    pub secrets: Vec<Secret>,
+    /// The secret.
+    pub secret: Secret,
+    /// Another, while one replaces the other.
+    pub second: Option<Secret>,
     /// The account.
     pub account: String,
     /// The member.
@@ -29,6 +31,13 @@ pub struct KeyEntry {
     pub expires: Option<SystemTime>,
     /// Where it stands.
     pub line: usize,
+}
+
+impl KeyEntry {
+    /// The secret, or both.
+    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        std::iter::once(&self.secret).chain(&self.second)
+    }
 }
 
 /// The keys of a file, their faults, and their warnings.
@@ -118,12 +127,23 @@ fn key<'s>(mut section: Section<'s>, source: &mut Source<'s>, warnings: &mut Vec
     };
     let active = section.take("active").is_none_or(|value| active(&value, source));
     let expires = section.take("expires").and_then(|value| expires(value, source));
-    let secrets = secrets(&mut section, source);
+    let mut secrets = secrets(&mut section, source).into_iter();
     section.finish(source);
     if source.faults.len() > faults {
         return None;
     }
-    Some(KeyEntry { api_key: api_key?, secrets, account: account?, member: member?, role, active, expires, line })
+    let (secret, second) = (secrets.next()?, secrets.next());
+    Some(KeyEntry {
+        api_key: api_key?,
+        secret,
+        second,
+        account: account?,
+        member: member?,
+        role,
+        active,
+        expires,
+        line,
+    })
 }
 
 fn named<'s>(
@@ -268,7 +288,7 @@ mod tests {
         let environment = |name: &str| (name == "SECRET").then(|| "a secret of the environment".to_owned());
         let keys = how(Source::new(Path::new("/keys.toml"), text, &environment))?;
         let told = |key: &KeyEntry| {
-            let secrets: Vec<&[u8]> = key.secrets.iter().map(Secret::expose).collect();
+            let secrets: Vec<&[u8]> = key.secrets().map(Secret::expose).collect();
             format!("{key:?} {secrets:?}")
         };
         Some(keys.iter().map(told).collect())

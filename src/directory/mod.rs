@@ -120,13 +120,15 @@ pub enum Unidentified {
 }
 
 impl Directory {
-    /// A snapshot of these entries.
+    /// A snapshot of these entries, each of which is gone before the next is asked for: with its secrets.
     ///
     /// # Errors
     /// If two entries have one apiKey, or two secrets sign alike, or there is no randomness.
-    pub fn new(entries: Vec<Entry>) -> Result<Self, Clash> {
-        let mut callers: HashSet<Named> = HashSet::with_capacity(entries.len());
-        let mut blocks: HashMap<[u8; 16], u32> = HashMap::with_capacity(entries.len());
+    pub fn new(entries: impl IntoIterator<Item = Entry>) -> Result<Self, Clash> {
+        let entries = entries.into_iter();
+        let (many, _) = entries.size_hint();
+        let mut callers: HashSet<Named> = HashSet::with_capacity(many);
+        let mut blocks: HashMap<[u8; 16], u32> = HashMap::with_capacity(many);
         for (index, entry) in (0..).zip(entries) {
             if let Some(Named(first)) = callers.get(&*entry.api_key) {
                 return Err(Clash::ApiKey(first.index as usize, index as usize));
