@@ -172,7 +172,7 @@ fn text<'s>(section: &mut Section<'s>, source: &mut Source<'s>, name: &'static s
     };
     let at = value.span().start;
     match value.into_inner() {
-        DeValue::String(text) if text.contains("${") => source.expand(at, &key(), &text),
+        DeValue::String(text) if text.contains('$') => source.expand(at, &key(), &text),
         DeValue::String(text) => Some(text.into_owned()),
         other => {
             source.fault_at(Some(at), &key(), format!("is {}; expected {expected}", kind(&other)));

@@ -32,11 +32,8 @@ pub(super) fn plain(part: &str) -> Option<DeTable<'_>> {
     let mut at = "[[key]]\n".len();
     for line in lines {
         if !line.is_empty() {
-            let (name, value) = line.split_once('=')?;
-            let (name, value) = (name.strip_suffix(' ')?, value.strip_prefix(' ')?);
-            if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
-                return None;
-            }
+            let name = &line[..line.bytes().position(|byte| !byte.is_ascii_alphanumeric() && byte != b'_')?];
+            let value = line[name.len()..].strip_prefix(" = ").filter(|_| !name.is_empty())?;
             let read = match value {
                 "true" => DeValue::Boolean(true),
                 "false" => DeValue::Boolean(false),
