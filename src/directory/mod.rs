@@ -124,6 +124,7 @@ impl Directory {
     ///
     /// # Errors
     /// If two entries have one apiKey, or two secrets sign alike, or there is no randomness.
+    #[allow(clippy::mutable_key_type, reason = "a caller is found by its name, which never changes")]
     pub fn new(entries: impl IntoIterator<Item = Entry>) -> Result<Self, Clash> {
         let entries = entries.into_iter();
         let (many, _) = entries.size_hint();
