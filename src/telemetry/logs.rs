@@ -7,9 +7,8 @@ use tracing_subscriber::prelude::*;
 
 use super::json::Json;
 
-/// Lines that wait for a slow reader of the log before further ones are dropped and counted: a second and more of what
-/// a worker can write. The queue is allocated whole, 32 bytes a line, however little is logged.
-const QUEUE: usize = 16_384;
+/// Lines that wait for a slow reader of the log before further ones are dropped and counted.
+const QUEUE: usize = 65_536;
 
 /// Bytes that are written at once, where so many wait; what is there is written when nothing more
 /// waits.
