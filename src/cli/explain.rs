@@ -69,7 +69,7 @@ fn at_rest(path: &std::path::Path, header: &str, language: Language) -> ExitCode
     };
     // The near misses need the secrets; the directory takes them for good.
     let secrets: Vec<(String, Vec<Secret>)> =
-        config.keys.iter().map(|k| (k.api_key.clone(), copies(&k.secrets))).collect();
+        config.keys.iter().map(|k| (k.api_key.clone(), copies(k.secrets()))).collect();
     let directory = match serve::directory(&mut config) {
         Ok(directory) => directory,
         Err(faults) => return report(&faults),
@@ -86,6 +86,6 @@ fn at_rest(path: &std::path::Path, header: &str, language: Language) -> ExitCode
     ExitCode::SUCCESS
 }
 
-fn copies(secrets: &[Secret]) -> Vec<Secret> {
-    secrets.iter().filter_map(|secret| Secret::new(secret.expose()).ok()).collect()
+fn copies<'s>(secrets: impl Iterator<Item = &'s Secret>) -> Vec<Secret> {
+    secrets.filter_map(|secret| Secret::new(secret.expose()).ok()).collect()
 }

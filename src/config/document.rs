@@ -1,5 +1,7 @@
+use std::cell::Cell;
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -52,9 +54,11 @@ pub struct Setting {
 /// What is read from one file: its text for line numbers, its faults, its settings.
 pub(super) struct Source<'s> {
     pub(super) file: &'s Path,
-    text: &'s str,
-    /// Where each line ends.
-    line_ends: Vec<usize>,
+    pub(super) text: &'s str,
+    /// What is read of the text: places are counted from where it begins.
+    part: Range<usize>,
+    /// The last place in the text that was asked for, and its line.
+    asked: Cell<(usize, usize)>,
     pub(super) environment: &'s dyn Fn(&str) -> Option<String>,
     pub(super) faults: Vec<Fault>,
     pub(super) settings: Vec<Setting>,
@@ -62,16 +66,21 @@ pub(super) struct Source<'s> {
 
 impl<'s> Source<'s> {
     pub(super) fn new(file: &'s Path, text: &'s str, environment: &'s dyn Fn(&str) -> Option<String>) -> Self {
-        let line_ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect();
-        Self { file, text, line_ends, environment, faults: Vec::new(), settings: Vec::new() }
+        let (part, asked) = (0..text.len(), Cell::new((0, 1)));
+        Self { file, text, part, asked, environment, faults: Vec::new(), settings: Vec::new() }
     }
 
-    /// The whole document, or the fault that keeps it from being one.
+    /// What is read next is this part of the text.
+    pub(super) fn go_to(&mut self, part: Range<usize>) {
+        self.part = part;
+    }
+
+    /// The document that the part is, or the fault that keeps it from being one.
     pub(super) fn parse(&mut self) -> Option<Section<'s>> {
-        match DeTable::parse(self.text) {
+        match DeTable::parse(&self.text[self.part.clone()]) {
             Ok(table) => {
                 let start = table.span().start;
-                Some(Section { path: String::new(), table: table.into_inner(), at: start, known: Vec::new() })
+                Some(Section::new(String::new(), table.into_inner(), start))
             }
             Err(error) => {
                 let at = error.span().map(|span| span.start);
@@ -87,8 +96,13 @@ impl<'s> Source<'s> {
     }
 
     pub(super) fn line(&self, at: usize) -> usize {
-        // Looked up: with a count from the beginning each time, many keys would take for ever.
-        self.line_ends.partition_point(|end| *end < at) + 1
+        let at = self.part.start + at;
+        let lines = |range: Range<usize>| self.text.as_bytes()[range].iter().filter(|byte| **byte == b'\n').count();
+        // From where the last count ended: from the beginning each time, many keys would take for ever.
+        let (last, line) = self.asked.get();
+        let line = if last <= at { line + lines(last..at) } else { line - lines(at..last) };
+        self.asked.set((at, line));
+        line
     }
 
     /// A path relative to this file.
@@ -97,7 +111,7 @@ impl<'s> Source<'s> {
     }
 
     /// `${NAME}` is the environment's, and must be set.
-    fn expand(&mut self, at: usize, key: &str, text: &str) -> Option<String> {
+    pub(super) fn expand(&mut self, at: usize, key: &str, text: &str) -> Option<String> {
         let mut expanded = String::new();
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("${") {
@@ -131,6 +145,10 @@ const BUDGET: &str = "a number and a span such as \"100/hour\": second, minute, 
 type Value<'s> = Spanned<DeValue<'s>>;
 
 impl<'s> Section<'s> {
+    pub(super) fn new(path: String, table: DeTable<'s>, at: usize) -> Self {
+        Self { path, table, at, known: Vec::with_capacity(8) }
+    }
+
     fn key(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
@@ -160,13 +178,13 @@ impl<'s> Section<'s> {
     pub(super) fn section(&mut self, source: &mut Source<'s>, name: &'static str) -> Section<'s> {
         let path = self.key(name);
         let at = self.at;
-        let empty = Section { path: path.clone(), table: DeTable::new(), at, known: Vec::new() };
+        let empty = Section::new(path.clone(), DeTable::new(), at);
         match self.take(name) {
             None => empty,
             Some(value) => {
                 let at = value.span().start;
                 match value.into_inner() {
-                    DeValue::Table(table) => Section { path, table, at, known: Vec::new() },
+                    DeValue::Table(table) => Section::new(path, table, at),
                     other => {
                         source.fault_at(Some(at), &path, format!("is {}, not a table: write [{path}]", kind(&other)));
                         empty
@@ -189,9 +207,7 @@ impl<'s> Section<'s> {
         for value in array {
             let at = value.span().start;
             match value.into_inner() {
-                DeValue::Table(table) => {
-                    sections.push(Section { path: path.clone(), table, at, known: Vec::new() });
-                }
+                DeValue::Table(table) => sections.push(Section::new(path.clone(), table, at)),
                 other => source.fault_at(Some(at), &path, format!("holds {}, not a table", kind(&other))),
             }
         }
@@ -548,7 +564,7 @@ pub(super) fn integer(value: &DeValue<'_>) -> Option<i64> {
     }
 }
 
-fn kind(value: &DeValue<'_>) -> &'static str {
+pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "text",
         DeValue::Integer(_) => "a number",

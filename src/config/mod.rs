@@ -12,6 +12,7 @@ mod listener;
 mod read;
 mod redis;
 mod safeguard;
+mod tables;
 mod upstream;
 
 use std::fmt;

@@ -2,11 +2,14 @@
 //!
 //! 1. Authenticating asks nobody; a refresh swaps the snapshot.
 //! 2. An unknown apiKey costs the same work as a known one: it is checked against a decoy, and
-//!    every check computes two MACs, whether the key has one secret or two.
+//!    every check computes two MACs, whether the key has one secret or two. Two decoys do for
+//!    all keys, and sign for nobody.
 //! 3. No two secrets sign alike: a signature would not say whose it is.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::borrow::Borrow;
+use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use subtle::Choice;
@@ -40,20 +43,47 @@ pub struct Caller {
     pub owner: Owner,
     /// The role; `None` reaches nothing.
     pub role: Option<Role>,
-    /// Its requests in flight.
-    pub in_flight: InFlight,
+    in_flight: OnceLock<InFlight>,
+    /// Which entry it was.
+    index: u32,
     active: bool,
     expires: Option<SystemTime>,
-    /// A key with one secret has a decoy for its second.
-    signing: [SigningKey; 2],
+    signing: SigningKey,
+    /// Few keys have one at a time, so it is elsewhere.
+    second: Option<Box<SigningKey>>,
 }
 
 /// A whole snapshot of all keys.
 #[derive(Debug)]
 pub struct Directory {
-    callers: HashMap<Box<str>, Arc<Caller>>,
-    decoy: Caller,
+    callers: HashSet<Named>,
+    /// What stands in for a key that is unknown, and for the second secret of a key that has one.
+    decoys: [SigningKey; 2],
 }
+
+/// A caller, found by its apiKey.
+#[derive(Debug)]
+struct Named(Arc<Caller>);
+
+impl Borrow<str> for Named {
+    fn borrow(&self) -> &str {
+        &self.0.api_key
+    }
+}
+
+impl Hash for Named {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.api_key.hash(state);
+    }
+}
+
+impl PartialEq for Named {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.api_key == other.0.api_key
+    }
+}
+
+impl Eq for Named {}
 
 /// Why there is no snapshot: most often two entries that cannot stand side by side.
 #[derive(Debug, PartialEq, Eq)]
@@ -90,58 +120,51 @@ pub enum Unidentified {
 }
 
 impl Directory {
-    /// A snapshot of these entries.
+    /// A snapshot of these entries, each of which is gone before the next is asked for: with its secrets.
     ///
     /// # Errors
     /// If two entries have one apiKey, or two secrets sign alike, or there is no randomness.
-    pub fn new(entries: Vec<Entry>) -> Result<Self, Clash> {
-        let mut callers = HashMap::with_capacity(entries.len());
-        let mut names: HashMap<String, usize> = HashMap::with_capacity(entries.len());
-        let mut blocks: HashMap<[u8; 32], usize> = HashMap::with_capacity(entries.len());
-        for (index, entry) in entries.into_iter().enumerate() {
-            if let Some(&first) = names.get(&entry.api_key) {
-                return Err(Clash::ApiKey(first, index));
+    #[allow(clippy::mutable_key_type, reason = "a caller is found by its name, which never changes")]
+    pub fn new(entries: impl IntoIterator<Item = Entry>) -> Result<Self, Clash> {
+        let entries = entries.into_iter();
+        let (many, _) = entries.size_hint();
+        let mut callers: HashSet<Named> = HashSet::with_capacity(many);
+        let mut blocks: HashMap<[u8; 16], u32> = HashMap::with_capacity(many);
+        for (index, entry) in (0..).zip(entries) {
+            if let Some(Named(first)) = callers.get(&*entry.api_key) {
+                return Err(Clash::ApiKey(first.index as usize, index as usize));
             }
-            names.insert(entry.api_key.clone(), index);
-            let mut signing = entry.secrets.iter().map(SigningKey::new);
-            let signing = [signing.next().map_or_else(decoy, Ok)?, signing.next().map_or_else(decoy, Ok)?];
-            for key in signing.iter().take(entry.secrets.len()) {
+            let mut keys = entry.secrets.iter().map(SigningKey::new);
+            // An entry without a secret is nobody's.
+            let signing = keys.next().map_or_else(decoy, Ok)?;
+            let second = keys.next().map(Box::new);
+            for key in [Some(&signing), second.as_deref()].into_iter().flatten() {
                 if let Some(first) = blocks.insert(key.block_digest(), index) {
-                    return Err(Clash::Secret(first, index));
+                    return Err(Clash::Secret(first as usize, index as usize));
                 }
             }
-            let api_key: Box<str> = entry.api_key.into();
-            let caller = Caller {
-                api_key: api_key.clone(),
+            callers.insert(Named(Arc::new(Caller {
+                api_key: entry.api_key.into(),
+                index,
                 owner: entry.owner,
                 role: entry.role,
-                in_flight: InFlight::default(),
+                in_flight: OnceLock::new(),
                 active: entry.active,
                 expires: entry.expires,
                 signing,
-            };
-            callers.insert(api_key, Arc::new(caller));
+                second,
+            })));
         }
-        let nobody = Owner { account: "".into(), member: "".into() };
-        let decoy = Caller {
-            api_key: "".into(),
-            owner: nobody,
-            role: None,
-            in_flight: InFlight::default(),
-            active: false,
-            expires: None,
-            signing: [decoy()?, decoy()?],
-        };
-        Ok(Self { callers, decoy })
+        Ok(Self { callers, decoys: [decoy()?, decoy()?] })
     }
 
     /// This snapshot after that one: a key's requests in flight are counted on.
     #[must_use]
-    pub fn after(mut self, before: &Self) -> Self {
-        for (api_key, caller) in &mut self.callers {
-            // Nobody else has a caller of a snapshot that is not in force yet.
-            if let (Some(caller), Some(before)) = (Arc::get_mut(caller), before.callers.get(api_key)) {
-                caller.in_flight = before.in_flight.clone();
+    pub fn after(self, before: &Self) -> Self {
+        for Named(caller) in &self.callers {
+            if let Some(before) = before.caller(&caller.api_key) {
+                // Nobody has asked a caller of a snapshot that is not in force yet.
+                let _ = caller.in_flight.set(before.in_flight().clone());
             }
         }
         self
@@ -152,13 +175,14 @@ impl Directory {
     /// # Errors
     /// Why it is nobody's: for the log, never for the caller.
     pub fn identify(&self, credentials: &Credentials<'_>, now: SystemTime) -> Result<Identified, Unidentified> {
-        let known = self.callers.get(credentials.api_key());
-        let caller = known.map_or(&self.decoy, |caller| &**caller);
-        let [first, second] = &caller.signing;
+        let known = self.caller(credentials.api_key());
+        let [first, second] = self.signing(known.map(|caller| &**caller));
         let date = credentials.date();
         let by_first = first.verify(&date, credentials.salt(), credentials.signature());
         let by_second = second.verify(&date, credentials.salt(), credentials.signature());
         let Some(caller) = known else { return Err(Unidentified::Unknown) };
+        // Whatever a decoy says, it signs for nobody.
+        let by_second = by_second & Choice::from(u8::from(caller.second.is_some()));
         if !caller.is_active(now) {
             return Err(Unidentified::Inactive(caller.clone()));
         }
@@ -169,14 +193,23 @@ impl Directory {
         Ok(Identified { caller: caller.clone(), salt_id: signer.salt_id(credentials.salt()) })
     }
 
+    /// What a caller signs with, decoys where there is nothing.
+    fn signing<'d>(&'d self, caller: Option<&'d Caller>) -> [&'d SigningKey; 2] {
+        let [first, second] = &self.decoys;
+        match caller {
+            None => [first, second],
+            Some(caller) => [&caller.signing, caller.second.as_deref().unwrap_or(second)],
+        }
+    }
+
     /// The caller of an apiKey, for those who explain rather than judge.
     pub fn caller(&self, api_key: &str) -> Option<&Arc<Caller>> {
-        self.callers.get(api_key)
+        self.callers.get(api_key).map(|Named(caller)| caller)
     }
 
     /// All callers, in no order.
     pub fn callers(&self) -> impl Iterator<Item = &Arc<Caller>> {
-        self.callers.values()
+        self.callers.iter().map(|Named(caller)| caller)
     }
 
     /// How many keys there are.
@@ -196,21 +229,24 @@ impl Caller {
         self.active && self.expires.is_none_or(|expires| now < expires)
     }
 
+    /// Its requests in flight. Most of many keys have none for as long as the process runs.
+    pub fn in_flight(&self) -> &InFlight {
+        self.in_flight.get_or_init(InFlight::default)
+    }
+
     /// Whether one of the key's secrets made this signature over salt and date, the wrong way
     /// round: for those who explain.
     pub fn signed_swapped(&self, credentials: &Credentials<'_>) -> Choice {
-        let date = credentials.date();
-        let [first, second] = &self.signing;
-        first.verify_swapped(&date, credentials.salt(), credentials.signature())
-            | second.verify_swapped(&date, credentials.salt(), credentials.signature())
+        self.by_any(|key| key.verify_swapped(&credentials.date(), credentials.salt(), credentials.signature()))
     }
 
     /// Whether one of the key's secrets made this signature.
     pub fn signed(&self, credentials: &Credentials<'_>) -> Choice {
-        let date = credentials.date();
-        let [first, second] = &self.signing;
-        first.verify(&date, credentials.salt(), credentials.signature())
-            | second.verify(&date, credentials.salt(), credentials.signature())
+        self.by_any(|key| key.verify(&credentials.date(), credentials.salt(), credentials.signature()))
+    }
+
+    fn by_any(&self, verify: impl Fn(&SigningKey) -> Choice) -> Choice {
+        verify(&self.signing) | self.second.as_deref().map_or(Choice::from(0), verify)
     }
 }
 
@@ -218,6 +254,7 @@ impl Caller {
 mod tests {
     use super::*;
     use crate::credential::{PhpDates, header_value};
+    use crate::throttle::Slots;
 
     const NOW: &str = "2026-11-24T00:00:00Z";
     const SALT: &str = "0123456789abcdef";
@@ -272,6 +309,28 @@ mod tests {
             assert!(matches!(identify(&directory, &signed("KEY", OLD)), Err(Unidentified::Inactive(_))));
             assert!(matches!(identify(&directory, &signed("KEY", NEW)), Err(Unidentified::Inactive(_))));
         }
+    }
+
+    #[test]
+    fn what_stands_in_for_a_second_secret_signs_for_nobody() {
+        let directory = Directory::new(vec![entry("KEY", &[OLD])]).unwrap();
+        for decoy in &directory.decoys {
+            let header = header_value("KEY", NOW, SALT, &decoy.sign(NOW, SALT));
+            assert!(matches!(identify(&directory, &header), Err(Unidentified::Mismatch(_))));
+        }
+    }
+
+    #[test]
+    fn requests_in_flight_are_counted_on_by_the_snapshot_that_comes_after() {
+        let slots = Slots::new(9, 1);
+        let before = Directory::new(vec![entry("KEY", &[OLD])]).unwrap();
+        let after = Directory::new(vec![entry("NEW", &[OLD]), entry("KEY", &[NEW])]).unwrap().after(&before);
+        let in_flight = |directory: &Directory, key: &str| directory.caller(key).unwrap().in_flight().clone();
+        let held = slots.take(&in_flight(&after, "KEY")).unwrap();
+        assert!(slots.take(&in_flight(&before, "KEY")).is_err(), "one key, whichever snapshot a request began with");
+        assert!(slots.take(&in_flight(&after, "NEW")).is_ok(), "and no other");
+        drop(held);
+        assert!(slots.take(&in_flight(&before, "KEY")).is_ok());
     }
 
     #[test]

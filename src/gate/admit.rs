@@ -28,7 +28,7 @@ impl<B: Send> Gate<Authenticated<B>> for Admit {
     type Refusal = Refused;
 
     async fn decide(&self, authenticated: Authenticated<B>, _: &mut Observation) -> Result<Admitted<B>, Refused> {
-        let slot = self.0.slots.take(&authenticated.caller().in_flight).map_err(|no_slot| match no_slot {
+        let slot = self.0.slots.take(authenticated.caller().in_flight()).map_err(|no_slot| match no_slot {
             NoSlot::All => Refused::Overloaded,
             NoSlot::Key => Refused::KeyBusy,
         })?;

@@ -188,13 +188,13 @@ pub fn directory(config: &mut Config) -> Result<Directory, Vec<Fault>> {
     let lines: Vec<usize> = keys.iter().map(|key| key.line).collect();
     let entries = keys.into_iter().map(|key| Entry {
         api_key: key.api_key,
-        secrets: key.secrets,
+        secrets: std::iter::once(key.secret).chain(key.second).collect(),
         owner: Owner { account: key.account.into(), member: key.member.into() },
         role: key.role,
         active: key.active,
         expires: key.expires,
     });
-    Directory::new(entries.collect()).map_err(|clash| {
+    Directory::new(entries).map_err(|clash| {
         let (what, first, second) = match clash {
             Clash::NoRandomness => {
                 let message = "the operating system has no random bytes; the decoy for unknown keys cannot be made";
