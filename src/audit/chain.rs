@@ -23,11 +23,21 @@ impl Hash {
     pub(super) fn of(line: &[u8]) -> Self {
         Self(Sha256::digest(line).into())
     }
+
+    fn digits(&self) -> [u8; 64] {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut digits = [0; 64];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {
+            pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        }
+        digits
+    }
 }
 
 impl fmt::Display for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        let digits = self.digits();
+        f.write_str(std::str::from_utf8(&digits).unwrap_or_default())
     }
 }
 
@@ -68,7 +78,11 @@ impl Link {
     pub(super) fn append(&mut self, body: &[u8], into: &mut Vec<u8>) {
         let start = into.len();
         let number = self.number + 1;
-        into.extend_from_slice(format!("{{\"n\":{number},\"prev\":\"{}\",", self.hash).as_bytes());
+        into.extend_from_slice(b"{\"n\":");
+        into.extend_from_slice(number.to_string().as_bytes());
+        into.extend_from_slice(b",\"prev\":\"");
+        into.extend_from_slice(&self.hash.digits());
+        into.extend_from_slice(b"\",");
         into.extend_from_slice(body.strip_prefix(b"{").unwrap_or(body));
         *self = Self { number, hash: Hash::of(&into[start..]) };
         into.push(b'\n');

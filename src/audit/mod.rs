@@ -25,6 +25,7 @@ mod book;
 mod chain;
 mod counted;
 mod files;
+mod line;
 mod query;
 mod space;
 mod verify;
@@ -40,6 +41,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::{self, Clock};
 use book::Disk;
+use line::Line;
 use writer::Writer;
 
 pub use book::OpenError;
@@ -200,11 +202,12 @@ impl Record {
     ///
     /// # Errors
     /// If it could not be written: nothing may be sent.
-    pub async fn open(&self, entry: Entry) -> Result<OpenIntent, NotRecorded> {
+    pub async fn open(&self, entry: impl Into<Box<Entry>>) -> Result<OpenIntent, NotRecorded> {
+        let entry = entry.into();
         if let Some(writer) = &self.writer {
-            writer.write_durably(self.line("intent", &entry, json!({ "decision": "forward" }))).await?;
+            writer.write_durably(self.line("intent", &entry).text("decision", "forward").end()).await?;
         }
-        Ok(OpenIntent { entry: Some(Box::new(entry)), record: self.clone() })
+        Ok(OpenIntent { entry: Some(entry), record: self.clone() })
     }
 
     /// The intent that is on no record, where none is kept (`danger_no_record`), and only there.
@@ -214,15 +217,13 @@ impl Record {
 
     /// Puts a request on record that spent its salt and was refused. Not waited for.
     pub fn refused(&self, entry: &Entry, reason: &'static str) {
-        let more = json!({ "decision": "refuse", "reason": reason });
-        drop(self.write("refused", entry, self.ended(entry, more)));
+        drop(self.write("refused", entry, |line| line.text("decision", "refuse").text("reason", reason)));
     }
 
     /// Puts a request on record that spent its salt to be told what a deletion would meet, which is
     /// `reason`. Not waited for.
     pub fn rehearsed(&self, entry: &Entry, reason: &'static str) {
-        let more = json!({ "decision": "rehearse", "reason": reason });
-        drop(self.write("rehearsed", entry, self.ended(entry, more)));
+        drop(self.write("rehearsed", entry, |line| line.text("decision", "rehearse").text("reason", reason)));
     }
 
     /// Counts a request that spent nothing: about once a minute the counts become one line, with
@@ -251,40 +252,33 @@ impl Record {
         writer.write_durably(line.to_string().into_bytes()).await
     }
 
-    fn write(&self, kind: &str, entry: &Entry, more: serde_json::Value) -> Option<oneshot::Receiver<()>> {
+    /// Writes what is said of a request once it has ended, with `more` of it. `None` if nobody need
+    /// wait for it any more.
+    fn write(&self, kind: &str, entry: &Entry, more: impl FnOnce(Line) -> Line) -> Option<oneshot::Receiver<()>> {
         let writer = self.writer.as_ref()?;
-        Some(writer.write(self.line(kind, entry, more)))
-    }
-
-    /// What is said of a request once it has ended, besides `more`.
-    fn ended(&self, entry: &Entry, mut more: serde_json::Value) -> serde_json::Value {
         let took = self.clock.elapsed().saturating_sub(entry.started);
-        more["duration_seconds"] = took.as_secs_f64().into();
-        more["upstream_status"] = entry.upstream_status.into();
-        more
+        let line = more(self.line(kind, entry))
+            .seconds("duration_seconds", took)
+            .status("upstream_status", entry.upstream_status);
+        writer.write(line.end())
     }
 
-    fn line(&self, kind: &str, entry: &Entry, more: serde_json::Value) -> Vec<u8> {
-        let mut line = json!({
-            "time": clock::rfc3339(self.clock.now()),
-            "kind": kind,
-            "request_id": entry.request_id,
-            "api_key": entry.api_key,
-            "account": entry.account,
-            "member": entry.member,
-            "role": entry.role,
-            "client": entry.client.map(|client| client.to_string()),
-            "route": entry.route,
-            "segment": entry.segment,
-            "creator": entry.creator,
-        });
-        if let Some(name) = &entry.name {
-            line["name"] = name.chars().take(MAX_NAME).collect::<String>().into();
+    fn line(&self, kind: &str, entry: &Entry) -> Line {
+        let client = entry.client.map(|client| client.to_string());
+        let line = Line::new(&clock::rfc3339(self.clock.now()), kind)
+            .text("request_id", &entry.request_id)
+            .text("api_key", &entry.api_key)
+            .text("account", &entry.account)
+            .text("member", &entry.member)
+            .maybe("role", entry.role)
+            .maybe("client", client.as_deref())
+            .maybe("route", entry.route.as_deref())
+            .maybe("segment", entry.segment.as_deref())
+            .maybe("creator", entry.creator.as_deref());
+        match &entry.name {
+            Some(name) => line.text("name", &name.chars().take(MAX_NAME).collect::<String>()),
+            None => line,
         }
-        if let (Some(line), serde_json::Value::Object(more)) = (line.as_object_mut(), more) {
-            line.extend(more);
-        }
-        line.to_string().into_bytes()
     }
 }
 
@@ -314,8 +308,9 @@ impl OpenIntent {
 
     fn conclude(&mut self, outcome: Outcome, reason: &'static str) -> Option<oneshot::Receiver<()>> {
         let entry = Entry { upstream_status: outcome.status(), ..*self.entry.take()? };
-        let more = json!({ "decision": "forward", "outcome": outcome.as_str(), "reason": reason });
-        self.record.write("outcome", &entry, self.record.ended(&entry, more))
+        let outcome = outcome.as_str();
+        let more = |line: Line| line.text("decision", "forward").text("outcome", outcome).text("reason", reason);
+        self.record.write("outcome", &entry, more)
     }
 }
 

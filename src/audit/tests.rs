@@ -79,6 +79,36 @@ async fn an_outcome_is_written_when_close_returns() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whoever_writes_a_line_there_is_one_chain_and_all_of_it_is_there_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let record = open_in(dir.path(), Settings { rotate_size: 16 << 10, sync: Sync::Os, ..Settings::default() });
+    let deletions = (0..8).map(|who| {
+        let (record, path) = (record.clone(), dir.path().to_owned());
+        tokio::spawn(async move {
+            for n in 0..25 {
+                let id = format!("{who}-{n}");
+                let mark = format!("\"request_id\":\"{id}\"");
+                // Of what others write just then half a line may be seen.
+                let text =
+                    || paths(&path).iter().map(|file| std::fs::read_to_string(file).unwrap()).collect::<String>();
+                let told = || text().lines().filter(|line| line.contains(&mark) && line.ends_with('}')).count();
+                let intent = record.open(entry(&id)).await.unwrap();
+                assert_eq!(told(), 1, "{id}: the intent is there when it is open");
+                intent.close(Outcome::Deleted(200), "ok").await;
+                assert_eq!(told(), 2, "{id}: the outcome is there when it is closed");
+            }
+        })
+    });
+    for deletion in deletions.collect::<Vec<_>>() {
+        deletion.await.unwrap();
+    }
+    drop(record);
+    assert_eq!(verify(dir.path(), &[], Retention::Forever).unwrap().faults, []);
+    assert_eq!(lines(dir.path()).iter().filter(|line| line["kind"] == "outcome").count(), 8 * 25);
+    assert!(paths(dir.path()).len() > 3, "it turned to new files meanwhile");
+}
+
 #[test]
 fn a_file_in_place_of_the_directory_is_told_as_such() {
     let file = tempfile::NamedTempFile::new().unwrap();

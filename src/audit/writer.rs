@@ -1,8 +1,8 @@
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -27,9 +27,14 @@ const FORGET_EVERY: Duration = Duration::from_secs(600);
 
 /// One thread that appends lines to a chain and syncs as many at once as have come.
 ///
+/// Where nothing is synced there is nothing to share: a line is appended by whoever has it, unless
+/// somebody else appends just then, or more than a line is due. Nobody but the thread waits for the
+/// lock.
+///
 /// The queue needs no bound of its own: a request puts at most two lines into it, and the
 /// requests in flight are bounded.
 pub(super) struct Writer {
+    appender: Arc<Mutex<Appender>>,
     lines: Option<mpsc::Sender<Line>>,
     state: Arc<State>,
     thread: Option<JoinHandle<()>>,
@@ -72,9 +77,11 @@ impl Writer {
         };
         appender.look();
         appender.forget();
-        let thread = std::thread::Builder::new().name("record".into()).spawn(move || appender.run(&queue));
+        let appender = Arc::new(Mutex::new(appender));
+        let appends = appender.clone();
+        let thread = std::thread::Builder::new().name("record".into()).spawn(move || run(&appends, &queue));
         let thread = thread.map_err(|error| OpenError::no_thread(directory, error))?;
-        Ok(Self { lines: Some(lines), state, thread: Some(thread) })
+        Ok(Self { appender, lines: Some(lines), state, thread: Some(thread) })
     }
 
     pub(super) fn is_healthy(&self) -> bool {
@@ -91,13 +98,22 @@ impl Writer {
 
     /// Writes a line or nothing, and says which.
     pub(super) async fn write_durably(&self, body: Vec<u8>) -> Result<(), NotRecorded> {
-        self.queue(body, false).await.map_err(|_| NotRecorded)
+        match self.write_now(body) {
+            Ok(()) => Ok(()),
+            Err(body) => self.queue(body, false).await.map_err(|_| NotRecorded),
+        }
     }
 
-    /// Writes a line, now or once it can be. What is returned says when it was written; nobody
-    /// need wait for it.
-    pub(super) fn write(&self, body: Vec<u8>) -> oneshot::Receiver<()> {
-        self.queue(body, true)
+    /// Writes a line, now or once it can be. What is returned says when it was written, if it is not
+    /// yet; nobody need wait for it.
+    pub(super) fn write(&self, body: Vec<u8>) -> Option<oneshot::Receiver<()>> {
+        self.write_now(body).err().map(|body| self.queue(body, true))
+    }
+
+    /// Writes a line where that needs no wait and nothing stands before it; else it is handed back.
+    fn write_now(&self, body: Vec<u8>) -> Result<(), Vec<u8>> {
+        let appended = self.appender.try_lock().is_ok_and(|mut appender| appender.append_one(&body));
+        if appended { Ok(()) } else { Err(body) }
     }
 
     fn queue(&self, body: Vec<u8>, keep: bool) -> oneshot::Receiver<()> {
@@ -132,21 +148,35 @@ struct Appender {
     forgot_at: Duration,
 }
 
-impl Appender {
-    fn run(mut self, queue: &Receiver<Line>) {
-        loop {
-            match queue.recv_timeout(RETRY) {
-                // Everything that came while the last batch was being synced shares the next sync.
-                Ok(line) => self.append(std::iter::once(line).chain(queue.try_iter()).collect()),
-                Err(RecvTimeoutError::Timeout) if self.state.healthy.load(Ordering::Relaxed) => {}
-                Err(RecvTimeoutError::Timeout) => self.append(Vec::new()),
-                Err(RecvTimeoutError::Disconnected) => return self.end(),
-            }
-            self.tick();
+fn run(appender: &Mutex<Appender>, queue: &Receiver<Line>) {
+    // What panicked left whole lines or half a line, which is cut off before the next.
+    let locked = || -> MutexGuard<'_, Appender> { appender.lock().unwrap_or_else(PoisonError::into_inner) };
+    loop {
+        let came = queue.recv_timeout(RETRY);
+        let mut appender = locked();
+        match came {
+            // Everything that came while the last batch was being synced shares the next sync.
+            Ok(line) => appender.append(std::iter::once(line).chain(queue.try_iter()).collect()),
+            Err(RecvTimeoutError::Timeout) if appender.state.healthy.load(Ordering::Relaxed) => {}
+            Err(RecvTimeoutError::Timeout) => appender.append(Vec::new()),
+            Err(RecvTimeoutError::Disconnected) => return appender.end(),
         }
+        appender.tick();
+    }
+}
+
+impl Appender {
+    /// Appends a line if that needs no wait, and says whether it did.
+    fn append_one(&mut self, body: &[u8]) -> bool {
+        let healthy = self.state.healthy.load(Ordering::Relaxed);
+        if !healthy || !self.backlog.is_empty() || !self.book.has_room(body.len()) {
+            return false;
+        }
+        let written = self.book.write(std::iter::once(body));
+        self.is_written(written)
     }
 
-    fn end(mut self) {
+    fn end(&mut self) {
         self.backlog.extend(self.state.counted.take(&self.clock));
         if !self.backlog.is_empty() {
             self.append(Vec::new());

@@ -37,7 +37,7 @@ impl Gate<Cleared> for Record {
             .map_err(|Spent(left)| RefusedAfterSpend::BudgetSpent(left))?;
         let written = match record.open_on_none() {
             Some(intent) => Ok(intent),
-            None => match seen.entry() {
+            None => match seen.entry().map(Box::new) {
                 Some(entry) => Box::pin(record.open(entry)).await.map_err(|_| RefusedAfterSpend::RecordUnavailable),
                 None => Err(RefusedAfterSpend::Internal),
             },
