@@ -134,9 +134,9 @@ impl Book {
         self.page.seal()
     }
 
-    /// Whether so many bytes more can be written where the last ones were, without any wait.
+    /// Whether so many bytes more can be written where the last ones were.
     pub(super) fn has_room(&self, coming: usize) -> bool {
-        self.settings.sync == Sync::Os && !self.page.torn && !self.is_due(coming as u64)
+        !self.page.torn && !self.is_due(coming as u64)
     }
 
     /// A file with nothing but its header is never too old or too large.

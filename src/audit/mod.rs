@@ -113,7 +113,7 @@ pub struct Entry {
     /// The caller's role, if it is one.
     pub role: Option<&'static str>,
     /// The client's address, if it came from one.
-    pub client: Option<IpAddr>,
+    pub client: Option<String>,
     /// The route's pattern, once it is known.
     pub route: Option<String>,
     /// The segment, once it is known.
@@ -252,26 +252,24 @@ impl Record {
         writer.write_durably(line.to_string().into_bytes()).await
     }
 
-    /// Writes what is said of a request once it has ended, with `more` of it. `None` if nobody need
-    /// wait for it any more.
+    /// Writes what is said of a request once it has ended, with `more` of it.
     fn write(&self, kind: &str, entry: &Entry, more: impl FnOnce(Line) -> Line) -> Option<oneshot::Receiver<()>> {
         let writer = self.writer.as_ref()?;
         let took = self.clock.elapsed().saturating_sub(entry.started);
         let line = more(self.line(kind, entry))
             .seconds("duration_seconds", took)
             .status("upstream_status", entry.upstream_status);
-        writer.write(line.end())
+        Some(writer.write(line.end()))
     }
 
     fn line(&self, kind: &str, entry: &Entry) -> Line {
-        let client = entry.client.map(|client| client.to_string());
         let line = Line::new(&clock::rfc3339(self.clock.now()), kind)
             .text("request_id", &entry.request_id)
             .text("api_key", &entry.api_key)
             .text("account", &entry.account)
             .text("member", &entry.member)
             .maybe("role", entry.role)
-            .maybe("client", client.as_deref())
+            .maybe("client", entry.client.as_deref())
             .maybe("route", entry.route.as_deref())
             .maybe("segment", entry.segment.as_deref())
             .maybe("creator", entry.creator.as_deref());

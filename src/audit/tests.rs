@@ -15,7 +15,7 @@ fn entry(id: &str) -> Entry {
         account: "account-1".into(),
         member: "member-1".into(),
         role: Some("MEMBER"),
-        client: Some(IpAddr::from([127, 0, 0, 1])),
+        client: Some("127.0.0.1".into()),
         route: Some("/s/{id}".into()),
         segment: Some("S\n1".into()),
         creator: None,

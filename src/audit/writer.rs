@@ -7,11 +7,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::book::{Book, Disk, OpenError};
 use super::counted::Counted;
-use super::{NotRecorded, Settings, space};
+use super::{NotRecorded, Settings, Sync, space};
 use crate::clock::{self, Clock};
 
 /// How long after a failure the writer tries again.
@@ -27,17 +28,37 @@ const FORGET_EVERY: Duration = Duration::from_secs(600);
 
 /// One thread that appends lines to a chain and syncs as many at once as have come.
 ///
-/// Where nothing is synced there is nothing to share: a line is appended by whoever has it, unless
-/// somebody else appends just then, or more than a line is due. Nobody but the thread waits for the
-/// lock.
+/// Where nothing is synced a hand-over to it would cost more than the line. There the lines that a
+/// worker has in one turn of its loop are appended together when it has gone through all that was
+/// ready, by itself; unless somebody else appends just then, or more than lines is due. Nobody but
+/// the thread waits for the lock of the chain.
 ///
 /// The queue needs no bound of its own: a request puts at most two lines into it, and the
 /// requests in flight are bounded.
 pub(super) struct Writer {
     appender: Arc<Mutex<Appender>>,
+    sync: Sync,
+    turn: Mutex<Turn>,
     lines: Option<mpsc::Sender<Line>>,
     state: Arc<State>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// Lines that are appended together at the end of a turn.
+#[derive(Default)]
+struct Turn {
+    lines: Vec<Line>,
+    /// Whether somebody will append them.
+    has_end: bool,
+}
+
+/// The end of a turn: whether the task that holds it runs or is dropped, the lines go on.
+struct TurnEnd(Arc<Writer>);
+
+impl Drop for TurnEnd {
+    fn drop(&mut self) {
+        self.0.append_turn();
+    }
 }
 
 /// What others may know of the writer.
@@ -81,7 +102,14 @@ impl Writer {
         let appends = appender.clone();
         let thread = std::thread::Builder::new().name("record".into()).spawn(move || run(&appends, &queue));
         let thread = thread.map_err(|error| OpenError::no_thread(directory, error))?;
-        Ok(Self { appender, lines: Some(lines), state, thread: Some(thread) })
+        Ok(Self {
+            appender,
+            sync: settings.sync,
+            turn: Mutex::default(),
+            lines: Some(lines),
+            state,
+            thread: Some(thread),
+        })
     }
 
     pub(super) fn is_healthy(&self) -> bool {
@@ -97,32 +125,58 @@ impl Writer {
     }
 
     /// Writes a line or nothing, and says which.
-    pub(super) async fn write_durably(&self, body: Vec<u8>) -> Result<(), NotRecorded> {
-        match self.write_now(body) {
-            Ok(()) => Ok(()),
-            Err(body) => self.queue(body, false).await.map_err(|_| NotRecorded),
-        }
+    pub(super) async fn write_durably(self: &Arc<Self>, body: Vec<u8>) -> Result<(), NotRecorded> {
+        self.queue(body, false).await.map_err(|_| NotRecorded)
     }
 
-    /// Writes a line, now or once it can be. What is returned says when it was written, if it is not
-    /// yet; nobody need wait for it.
-    pub(super) fn write(&self, body: Vec<u8>) -> Option<oneshot::Receiver<()>> {
-        self.write_now(body).err().map(|body| self.queue(body, true))
+    /// Writes a line, now or once it can be. What is returned says when it was written; nobody
+    /// need wait for it.
+    pub(super) fn write(self: &Arc<Self>, body: Vec<u8>) -> oneshot::Receiver<()> {
+        self.queue(body, true)
     }
 
-    /// Writes a line where that needs no wait and nothing stands before it; else it is handed back.
-    fn write_now(&self, body: Vec<u8>) -> Result<(), Vec<u8>> {
-        let appended = self.appender.try_lock().is_ok_and(|mut appender| appender.append_one(&body));
-        if appended { Ok(()) } else { Err(body) }
-    }
-
-    fn queue(&self, body: Vec<u8>, keep: bool) -> oneshot::Receiver<()> {
+    fn queue(self: &Arc<Self>, body: Vec<u8>, keep: bool) -> oneshot::Receiver<()> {
         let (durable, written) = oneshot::channel();
-        // A line that nobody takes is dropped, and with it the sender its writer waits for.
-        if let Some(lines) = &self.lines {
-            drop(lines.send(Line { body, durable: Some(durable), keep }));
+        let line = Line { body, durable: Some(durable), keep };
+        match (self.sync, Handle::try_current()) {
+            (Sync::Os, Ok(worker)) => {
+                let mut turn = self.turn();
+                turn.lines.push(line);
+                if !std::mem::replace(&mut turn.has_end, true) {
+                    let end = TurnEnd(self.clone());
+                    // It is polled behind all that is ready now.
+                    worker.spawn(async move { drop(end) });
+                }
+            }
+            _ => self.hand_over(line),
         }
         written
+    }
+
+    fn turn(&self) -> MutexGuard<'_, Turn> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn append_turn(&self) {
+        let lines = {
+            let mut turn = self.turn();
+            turn.has_end = false;
+            std::mem::take(&mut turn.lines)
+        };
+        let appended = match self.appender.try_lock() {
+            Ok(mut appender) => appender.append_at_once(lines),
+            Err(_) => Err(lines),
+        };
+        if let Err(lines) = appended {
+            lines.into_iter().for_each(|line| self.hand_over(line));
+        }
+    }
+
+    fn hand_over(&self, line: Line) {
+        // A line that nobody takes is dropped, and with it the sender its writer waits for.
+        if let Some(lines) = &self.lines {
+            drop(lines.send(line));
+        }
     }
 }
 
@@ -166,14 +220,15 @@ fn run(appender: &Mutex<Appender>, queue: &Receiver<Line>) {
 }
 
 impl Appender {
-    /// Appends a line if that needs no wait, and says whether it did.
-    fn append_one(&mut self, body: &[u8]) -> bool {
+    /// Appends lines if that needs no wait and nothing stands before them; else they are handed back.
+    fn append_at_once(&mut self, lines: Vec<Line>) -> Result<(), Vec<Line>> {
         let healthy = self.state.healthy.load(Ordering::Relaxed);
-        if !healthy || !self.backlog.is_empty() || !self.book.has_room(body.len()) {
-            return false;
+        let coming = lines.iter().map(|line| line.body.len()).sum();
+        if !healthy || !self.backlog.is_empty() || !self.book.has_room(coming) {
+            return Err(lines);
         }
-        let written = self.book.write(std::iter::once(body));
-        self.is_written(written)
+        self.append(lines);
+        Ok(())
     }
 
     fn end(&mut self) {

@@ -225,7 +225,7 @@ impl Observation {
             account: caller.owner.account.to_string(),
             member: caller.owner.member.to_string(),
             role: caller.role.map(crate::policy::Role::as_str),
-            client: self.client.address(),
+            client: self.client.address().map(|_| self.client.as_str().to_owned()),
             route: self.route.as_ref().map(|route| route.pattern().to_owned()),
             segment: self.segment.as_ref().map(|segment| segment.as_str().to_owned()),
             creator: self.creator.as_deref().map(str::to_owned),
