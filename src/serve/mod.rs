@@ -129,6 +129,11 @@ impl Gateway {
         &self.process
     }
 
+    /// What requests are judged by from now on.
+    pub fn current(&self) -> &Arc<Current> {
+        &self.current
+    }
+
     /// Takes a new configuration, or reports why not and keeps the old one whole. Requests on
     /// their way keep what they began with. Returns the settings that changed but need a
     /// restart.

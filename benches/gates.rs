@@ -1,0 +1,255 @@
+//! What each gate costs, and the whole stack on a service that answers at once.
+//!
+//! `up_to/…` is the way of an authorized deletion as far as that gate, from the door on: a gate's own
+//! cost is the difference to the line before. `up_to/observe` is the door, the observation and its
+//! metrics alone. `whole/…` is the whole stack: `accepted` by way of a connection to a service on
+//! loopback, in the same process and thread; the others end where their reason says.
+//!
+//! Nothing here has a log, or HTTP in front; `bench/compare` has both. A request is made and signed
+//! outside of what is measured.
+
+#![allow(missing_docs, reason = "criterion's macros write undocumented functions")]
+
+use std::convert::Infallible;
+use std::future::{Future, Ready, ready};
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use saltgate::clock::{Clock, rfc3339};
+use saltgate::config::Config;
+use saltgate::credential::{Secret, SigningKey, header_value};
+use saltgate::gate::{
+    Admit, Arrival, Authenticate, Authorize, Client, Directed, Gate, Inspect, Observation, Observe, Observed, Process,
+    Read, Received, Record, Rejection, Release, RouteGate, Routed, Safeguard, Spend, Ways, gates,
+};
+use saltgate::refusal::RefusedAfterSpend;
+use saltgate::serve::Gateway;
+use saltgate::stack::stack;
+use tokio::runtime::Runtime;
+use tower::{Layer, Service};
+
+const KEY: &str = "NCSTESTKEY000001";
+const SECRET: &[u8] = b"THROWAWAYSECRET0123456789ABCDEFG";
+/// As many as the longest run of criterion spends.
+const SALTS: u64 = 20_000_000;
+
+type Body = Full<Bytes>;
+
+/// Signs requests that nobody has sent before.
+struct Signer {
+    key: SigningKey,
+    salts: u64,
+}
+
+impl Signer {
+    fn new() -> Self {
+        Self { key: SigningKey::new(&Secret::new(SECRET).expect("long enough")), salts: 0 }
+    }
+
+    fn header(&mut self, api_key: &str, date: SystemTime) -> String {
+        self.salts += 1;
+        let (date, salt) = (rfc3339(date), format!("{:032x}", self.salts));
+        header_value(api_key, &date, &salt, &self.key.sign(&date, &salt))
+    }
+
+    fn deletion(&mut self) -> Arrival<Body> {
+        let header = self.header(KEY, Clock::system().now());
+        arrival(&header)
+    }
+}
+
+fn arrival(authorization: &str) -> Arrival<Body> {
+    let request = Request::delete("/crm-core/v1/segments/CRMSG12345")
+        .header("host", "crm.example")
+        .header("authorization", authorization)
+        .header("accept", "application/json")
+        .body(Full::default())
+        .expect("well formed");
+    Arrival { request, client: Client::new(Some([127, 0, 0, 1].into()), false) }
+}
+
+/// A service that answers every deletion at once.
+async fn service(listener: tokio::net::TcpListener) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let answer = service_fn(|_| async { Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"{}")))) });
+        tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
+    }
+}
+
+fn gateway(directory: &Path, upstream: std::net::SocketAddr) -> Gateway {
+    let secret = std::str::from_utf8(SECRET).expect("text");
+    let keys = format!(
+        "[[key]]\napi_key = \"{KEY}\"\nsecret = \"{secret}\"\naccount = \"a\"\nmember = \"m\"\nrole = \"OWNER\"\n"
+    );
+    let config = format!(
+        "[[listener]]\naddress = \"127.0.0.1:0\"\n[runtime]\nworkers = 1\n[directory.file]\npath = \"keys.toml\"\n\
+         [ownership.delegate]\n[upstream]\nservers = [\"http://{upstream}\"]\n[audit]\ndanger_no_record = true\n\
+         [replay.memory]\nwhen_new = \"accept\"\nmax_salts = {SALTS}\nmax_salts_per_key = {SALTS}\n"
+    );
+    let path = directory.join("saltgate.toml");
+    std::fs::write(directory.join("keys.toml"), keys).expect("written");
+    std::fs::write(&path, config).expect("written");
+    let config = Config::load(&path).unwrap_or_else(|faults| panic!("{faults:?}"));
+    Gateway::start(config, Clock::system()).expect("started")
+}
+
+/// The end of a part of the way.
+#[derive(Clone, Copy)]
+struct End;
+
+impl<T> Service<Observed<T>> for End {
+    type Response = ();
+    type Error = Rejection;
+    type Future = Ready<Result<(), Rejection>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Observed<T>) -> Self::Future {
+        ready(Ok(()))
+    }
+}
+
+/// What goes as far as the end must not be refused before.
+#[derive(Clone)]
+struct Passes<S>(S);
+
+impl<S> Service<Observed<Received<Body>>> for Passes<S>
+where
+    S: Service<Observed<Received<Body>>, Response = (), Error = Rejection>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<saltgate::gate::Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Observed<Received<Body>>) -> Self::Future {
+        let passed = self.0.call(request);
+        Box::pin(async move {
+            assert!(passed.await.is_ok(), "a gate refused what it should let through");
+            Ok(Response::new(saltgate::gate::Body::Own(None)))
+        })
+    }
+}
+
+/// Deletions alone.
+struct Deletions;
+
+impl Gate<Directed> for Deletions {
+    type Out = Routed;
+    type Refusal = RefusedAfterSpend;
+
+    async fn decide(&self, directed: Directed, _: &mut Observation) -> Result<Routed, RefusedAfterSpend> {
+        match directed {
+            Directed::Deletion(routed) => Ok(routed),
+            Directed::Rehearsal(_) => Err(RefusedAfterSpend::RouteNotFound),
+        }
+    }
+}
+
+fn measure<S>(
+    c: &mut Criterion,
+    name: &str,
+    runtime: &Runtime,
+    mut way: S,
+    status: u16,
+    mut next: impl FnMut() -> Arrival<Body>,
+) where
+    S: Service<Arrival<Body>, Response = Response<saltgate::gate::Body>, Error = Infallible>,
+{
+    c.bench_function(name, |b| {
+        b.iter_batched(
+            &mut next,
+            |arrival| {
+                let Ok(answer) = runtime.block_on(way.call(arrival));
+                assert_eq!(answer.status(), status, "{name}");
+            },
+            BatchSize::SmallInput,
+        );
+    });
+}
+
+fn up_to(c: &mut Criterion, runtime: &Runtime, gateway: &Gateway) {
+    let process: &Arc<Process> = gateway.process();
+    let mut signer = Signer::new();
+    macro_rules! up_to {
+        ($name:literal, $way:expr) => {{
+            let way = || Observe.layer(Passes($way));
+            let ways = Ways::new(gateway.current().clone(), 0, way(), way(), way());
+            measure(c, concat!("up_to/", $name), runtime, ways, 200, || signer.deletion());
+        }};
+    }
+    let authenticate = || Inspect::new().then(Authenticate::new(process.clone()));
+    let before = || authenticate().then(Admit::new(process.clone())).then(Read);
+    let spend = || Spend::new(process.clone());
+    let authorize = || spend().then(RouteGate).then(Deletions).then(Authorize);
+    let safeguard = || authorize().then(Safeguard::new(process.clone()));
+    let record = || safeguard().then(Record::new(process.clone()));
+    up_to!("observe", End);
+    up_to!("inspect", gates(Inspect::new()).layer(End));
+    up_to!("authenticate", gates(authenticate()).layer(End));
+    up_to!("admit", gates(authenticate().then(Admit::new(process.clone()))).layer(End));
+    up_to!("read", gates(before()).layer(End));
+    up_to!("spend", gates(before()).layer(gates(spend()).layer(End)));
+    up_to!("route", gates(before()).layer(gates(spend().then(RouteGate)).layer(End)));
+    up_to!("authorize", gates(before()).layer(gates(authorize()).layer(End)));
+    up_to!("safeguard", gates(before()).layer(gates(safeguard()).layer(End)));
+    up_to!("record", gates(before()).layer(gates(record()).layer(End)));
+    up_to!("release", gates(before()).layer(gates(record().then(Release::new(process.clone()))).layer(End)));
+}
+
+fn whole(c: &mut Criterion, runtime: &Runtime, gateway: &Gateway) {
+    let way = || stack::<Body>(gateway.process(), gateway.current(), 0);
+    // Salts that the other group does not spend.
+    let mut signer = Signer { salts: SALTS, ..Signer::new() };
+    let spent = signer.header(KEY, Clock::system().now());
+    let Ok(first) = runtime.block_on(way().call(arrival(&spent)));
+    assert_eq!(first.status(), 200);
+    measure(c, "whole/accepted", runtime, way(), 200, || signer.deletion());
+    measure(c, "whole/replay", runtime, way(), 401, || arrival(&spent));
+    measure(c, "whole/bad_signature", runtime, way(), 401, || {
+        let header = signer.header(KEY, Clock::system().now());
+        let wrong = if header.ends_with('0') { "1" } else { "0" };
+        arrival(&format!("{}{wrong}", &header[..header.len() - 1]))
+    });
+    measure(c, "whole/unknown_key", runtime, way(), 401, || {
+        arrival(&signer.header("NCSNOSUCHKEY0001", Clock::system().now()))
+    });
+    measure(c, "whole/stale_date", runtime, way(), 401, || {
+        arrival(&signer.header(KEY, Clock::system().now() - Duration::from_secs(3600)))
+    });
+}
+
+fn all(c: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let directory = tempfile::tempdir().expect("a directory");
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a port");
+    let gateway = gateway(directory.path(), listener.local_addr().expect("bound"));
+    runtime.spawn(service(listener));
+    up_to(c, &runtime, &gateway);
+    whole(c, &runtime, &gateway);
+    gateway.drain();
+}
+
+criterion_group! {
+    name = benches;
+    // Short, because most of them spend salts, which stay in memory.
+    config = Criterion::default().warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(2));
+    targets = all
+}
+criterion_main!(benches);
