@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: demo test check bench bench-parts fuzz
+.PHONY: demo test check bench bench-parts guard flame fuzz
 
 # The main job with nothing to set up: the gateway in front of an embedded CRM.
 demo:
@@ -23,6 +23,14 @@ bench:
 # The parts of a request by themselves.
 bench-parts:
 	$(CARGO) bench --locked
+
+# The instructions of a request, against those that were accepted. To accept what is: make guard ARGS=--accept
+guard:
+	bench/guard $(ARGS)
+
+# Where the instructions of a request go: docs/flame.svg.
+flame:
+	bench/flame $(ARGS)
 
 # Needs a nightly toolchain and cargo-fuzz.
 fuzz:

@@ -1,0 +1,90 @@
+"""What callgrind wrote: instructions by function, and by who called whom; and names fit to be shown."""
+import collections
+import re
+
+CRATE = re.compile(r"\[[0-9a-f]{8,}\]")
+HASH = re.compile(r"::h[0-9a-f]{16}\b")
+LONGEST = 96
+
+
+def shortened(name):
+    """A function's name without hashes, without what its generics are made of, and without any path of a machine."""
+    name = re.sub(r"'\d+$", "", name)            # a recursion's level
+    name = HASH.sub("", CRATE.sub("", name))
+    if "/" in name or name.startswith("0x") or name.startswith("???"):
+        return "unknown"
+    name = name.replace("$LT$", "<").replace("$GT$", ">").replace("{{closure}}", "{closure}").replace("{closure_env#0}", "{closure}")
+    name = re.sub(r"\{closure#\d+\}", "{closure}", name)
+    name = re.sub(r"drop_in_place(?:::)?<(?:&mut )?([\w:]+)(.*)>", lambda of: f"drop_in_place({of.group(1)})", name)
+    # From within: <a as b> is a, and the arguments of generics tell nothing that the function does not.
+    arrows = name.replace("->", "\0")
+    for _ in range(40):
+        inner = re.sub(r"::<[^<>]*>", "", arrows)
+        inner = re.sub(r"(?<![\w}])<([^<>]*?) as ([^<>]*?)>", lambda as_: as_.group(1) + "\1" + last(as_.group(2)), inner, count=1)
+        inner = re.sub(r"(?<=\w)<[^<>]*>", "", inner)
+        inner = re.sub(r"(?<![\w}])<([^<>]*?)>", r"\1", inner)
+        if inner == arrows:
+            break
+        arrows = inner
+    name = arrows.replace("\0", "->").replace("\1", " as ")
+    return name if len(name) <= LONGEST else name[:LONGEST - 1] + "…"
+
+
+def last(path):
+    return path.rsplit("::", 1)[-1]
+
+
+class Counts:
+    """One run, or the difference of two: own instructions of functions, and instructions within a call by caller and called."""
+
+    def __init__(self, own, calls):
+        self.own, self.calls = own, calls
+
+    @property
+    def total(self):
+        return sum(self.own.values())
+
+    def per_request(self, before, requests):
+        """What each of the `requests` cost that this run had and the run `before` had not."""
+        less = lambda now, then: {key: (now.get(key, 0) - then.get(key, 0)) / requests for key in now.keys() | then.keys()}
+        return Counts(less(self.own, before.own), less(self.calls, before.calls))
+
+
+def read(file):
+    """A file as callgrind writes it with --dump-instr=no: cost lines behind fn=, one more behind each calls=."""
+    own, calls = collections.Counter(), collections.Counter()
+    names, short = {}, {}
+    function = called = None
+    within_call = False
+
+    def named(text):
+        number, _, name = text.partition(" ")
+        if name:
+            names[number] = name
+        elif number not in names:
+            raise ValueError(f"{file}: {number} has no name")
+        name = names[number]
+        if name not in short:
+            short[name] = shortened(name)
+        return short[name]
+
+    with open(file, errors="replace") as lines:
+        for line in lines:
+            line = line.rstrip("\n")
+            if line.startswith("fn="):
+                function = named(line[3:])
+            elif line.startswith("cfn="):
+                called = named(line[4:])
+            elif line.startswith("calls="):
+                within_call = True
+            elif line[:1].isdigit() or line[:1] in ("+", "-", "*"):
+                cost = line.split(" ", 1)
+                cost = int(cost[1]) if len(cost) == 2 else 0
+                if within_call:
+                    calls[function, called] += cost
+                    within_call = False
+                else:
+                    own[function] += cost
+    if not own:
+        raise ValueError(f"{file}: nothing was counted")
+    return Counts(own, calls)
