@@ -113,7 +113,7 @@ pub use record::{Record, Recorded};
 pub use refusals::{Refusals, RefusedRequest};
 pub use rehearse::{Ending, Foretell, Foretold, Fork};
 pub use release::{Release, Released};
-pub use respond::{Answered, Body, Respond, own as own_answer};
+pub use respond::{Body, Respond, own as own_answer};
 pub use route::{Deletion, Directed, Purpose, Rehearsal, RouteGate, Routed};
 pub use safeguard::{Cleared, Foresee, Safeguard};
 pub use send::{Concluded, Send};

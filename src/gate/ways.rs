@@ -34,13 +34,6 @@ pub struct Entering<B> {
     pub(super) generation: Arc<Generation>,
 }
 
-impl<B> Entering<B> {
-    /// A message that is judged by `generation`, whatever is current.
-    pub fn new(arrival: Arrival<B>, generation: Arc<Generation>) -> Self {
-        Self { arrival, generation }
-    }
-}
-
 /// What becomes of what is not to be deleted (contract §9, `mode`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {

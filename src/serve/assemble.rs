@@ -60,17 +60,6 @@ pub(super) fn generation(
     })
 }
 
-/// What [`crate::stack::stack`] takes for one worker, of a configuration: what lives as long as the process, and the
-/// first generation. Nobody listens, and nothing works in the background.
-///
-/// # Errors
-/// If the configuration is at fault, or the record or the journal cannot be opened.
-pub fn parts(mut config: Config, clock: Clock) -> Result<(Arc<Process>, Arc<Generation>), StartError> {
-    let metrics = Arc::new(Metrics::new().map_err(|error| StartError::Other(error.to_string()))?);
-    let generation = generation(&mut config, 1, &clock, None).map_err(StartError::Config)?;
-    Ok((Arc::new(process(&config, &metrics, clock)?), Arc::new(generation)))
-}
-
 /// How the upstream of a configuration is reached.
 pub fn upstream_settings(config: &Config) -> upstream::Settings {
     let config::Upstream { servers, host, tls, health, .. } = &config.upstream;

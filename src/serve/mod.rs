@@ -12,7 +12,7 @@ mod http2;
 mod streams;
 mod workers;
 
-pub use assemble::{directory, ownership, parts, record_settings, redis_settings, servers, upstream_settings};
+pub use assemble::{directory, ownership, record_settings, redis_settings, servers, upstream_settings};
 pub use entries::certificates;
 
 use std::fmt;
