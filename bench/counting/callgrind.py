@@ -30,6 +30,32 @@ def shortened(name):
     return name if len(name) <= LONGEST else name[:LONGEST - 1] + "…"
 
 
+ESCAPES = {"$LT$": "<", "$GT$": ">", "$LP$": "(", "$RP$": ")", "$C$": ",", "$BP$": "*", "$RF$": "&", "..": "::"}
+
+
+def demangled(name):
+    """A symbol as rustc mangles it, hash and all: what is generic has one for each of its makings."""
+    name = name.split(".llvm.")[0]
+    if name.startswith("_R"):
+        # The standard library's, by the newer scheme: the words of its path are enough here.
+        name, words, at = re.sub(r"Cs[0-9A-Za-z]+_|B[0-9A-Za-z]*_|s[0-9]*_", "", name[2:]), [], 0
+        while length := re.compile(r"\D*?(\d+)_?").match(name, at):
+            at = length.end() + int(length.group(1))
+            words.append(name[length.end():at])
+        return "::".join(words)
+    if not name.startswith("_ZN"):
+        return name
+    parts, at = [], 3
+    while length := re.match(r"\d+", name[at:]):
+        at += len(length.group())
+        parts.append(name[at:at + int(length.group())])
+        at += int(length.group())
+    text = "::".join(part.removeprefix("_") if part.startswith("_$") else part for part in parts)
+    for escape, plain in ESCAPES.items():
+        text = text.replace(escape, plain)
+    return re.sub(r"\$u([0-9a-f]+)\$", lambda code: chr(int(code.group(1), 16)), text)
+
+
 def last(path):
     return path.rsplit("::", 1)[-1]
 
@@ -50,7 +76,7 @@ class Counts:
         return Counts(less(self.own, before.own), less(self.calls, before.calls))
 
 
-def read(file):
+def read(file, name_of=shortened):
     """A file as callgrind writes it with --dump-instr=no: cost lines behind fn=, one more behind each calls=."""
     own, calls = collections.Counter(), collections.Counter()
     names, short = {}, {}
@@ -65,7 +91,7 @@ def read(file):
             raise ValueError(f"{file}: {number} has no name")
         name = names[number]
         if name not in short:
-            short[name] = shortened(name)
+            short[name] = name_of(name)
         return short[name]
 
     with open(file, errors="replace") as lines:

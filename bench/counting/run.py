@@ -183,15 +183,15 @@ def listening(process, log):
     raise Fault(f"saltgate does not listen after 120 s: {log.read_text(errors='replace')[-2000:]}")
 
 
-def counted(saltgate, kind, requests):
-    """The file callgrind wrote of a run of so many requests, as bytes on disk until the caller is done with it."""
+def counted(saltgate, kind, requests, *options):
+    """What callgrind wrote of a run of so many requests."""
     place = pathlib.Path(tempfile.mkdtemp(prefix="counting-"))
     upstream = Upstream()
     process = None
     try:
         file, log = place / "callgrind", place / "log"
         command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={file}", "--dump-line=no", "--fair-sched=yes",
-                   saltgate, "serve", "--config", configuration(place, upstream)]
+                   *options, saltgate, "serve", "--config", configuration(place, upstream)]
         with open(log, "wb") as out:
             process = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
                                        start_new_session=True, env={"PATH": os.environ["PATH"], "LC_ALL": "C"}, cwd=place)
