@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Response, StatusCode, Version};
 use http_body::{Frame, SizeHint};
-use serde_json::json;
+use serde_json::{json, to_writer};
 use tower::{Layer, Service};
 
 use super::rehearse::show;
@@ -47,7 +47,7 @@ impl Answered for Ending {
     fn into_response(self) -> Response<Body> {
         match self {
             Self::Deletion(concluded) => concluded.into_response(),
-            Self::Rehearsal(foretold) => json(StatusCode::OK, &foretold.into_body()),
+            Self::Rehearsal(foretold) => json(StatusCode::OK, foretold.into_body().to_string().into()),
         }
     }
 }
@@ -104,12 +104,16 @@ pub fn own(answer: Answer) -> Response<Body> {
 }
 
 fn own_with(answer: Answer, linked: Option<&Linked>) -> Response<Body> {
-    let mut body = json!({ "errorCode": answer.code, "errorMessage": answer.message });
-    if let Some(linked) = linked {
-        show(linked, &mut body);
-    }
+    let body = match linked {
+        None => plain(answer),
+        Some(linked) => {
+            let mut body = json!({ "errorCode": answer.code, "errorMessage": answer.message });
+            show(linked, &mut body);
+            body.to_string().into()
+        }
+    };
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = json(status, &body);
+    let mut response = json(status, body);
     let headers = response.headers_mut();
     if answer.status == 401 {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("HMAC-SHA256"));
@@ -126,8 +130,20 @@ fn own_with(answer: Answer, linked: Option<&Linked>) -> Response<Body> {
     response
 }
 
-fn json(status: StatusCode, body: &serde_json::Value) -> Response<Body> {
-    let mut response = Response::new(Body::Own(Some(body.to_string().into())));
+/// What strangers get, written without a tree of values: nothing should be cheaper than to refuse them.
+fn plain(answer: Answer) -> Bytes {
+    let mut body = Vec::with_capacity(128);
+    body.extend_from_slice(b"{\"errorCode\":");
+    // A vector takes every text.
+    let _ = to_writer(&mut body, answer.code);
+    body.extend_from_slice(b",\"errorMessage\":");
+    let _ = to_writer(&mut body, answer.message);
+    body.push(b'}');
+    body.into()
+}
+
+fn json(status: StatusCode, body: Bytes) -> Response<Body> {
+    let mut response = Response::new(Body::Own(Some(body)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
