@@ -53,7 +53,17 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         }
     };
     announce(&gateway);
+    stand_back();
     runtime.block_on(until_told(gateway, signals, &logs))
+}
+
+/// This thread reads files and keys anew when it is told to. Where it shares a processor with workers,
+/// they go first: a reload may take its time, a request may not.
+fn stand_back() {
+    const NICER: i32 = 10;
+    if let Err(error) = rustix::process::nice(NICER) {
+        tracing::debug!(%error, "reloads have the priority of requests");
+    }
 }
 
 /// What the process is told to do.

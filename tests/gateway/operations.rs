@@ -1,6 +1,7 @@
 //! Starting, reloading, ending; the command line; what operators see.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -150,6 +151,25 @@ fn a_reload_under_load_loses_no_request_and_a_bad_one_changes_nothing() {
     let served: usize = load.into_iter().map(|thread| thread.join().unwrap()).sum();
     assert!(served > 0);
     assert_eq!(upstream.deletes(), served);
+}
+
+#[test]
+fn what_reads_a_configuration_stands_back_behind_what_serves() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let process = Process::serve(&Files::new(upstream.address, ""));
+    let pid = process.child.id();
+    // Behind the command in parentheses, from the third field on.
+    let nice = |task: &std::path::Path| -> i32 {
+        let stat = std::fs::read_to_string(task.join("stat")).unwrap();
+        stat.rsplit(')').next().unwrap().split_whitespace().nth(16).unwrap().parse().unwrap()
+    };
+    let main = PathBuf::from(format!("/proc/{pid}/task/{pid}"));
+    until("the thread that reloads is nicer", || nice(&main) == 10);
+    let tasks = std::fs::read_dir(main.parent().unwrap()).unwrap().map(|task| task.unwrap().path());
+    let comm = |task: &PathBuf| std::fs::read_to_string(task.join("comm")).unwrap();
+    let workers: Vec<_> = tasks.filter(|task| comm(task).starts_with("worker")).collect();
+    assert!(!workers.is_empty());
+    assert!(workers.iter().all(|worker| nice(worker) == 0));
 }
 
 #[test]
