@@ -1,8 +1,8 @@
 //! What each gate costs, and the whole stack on a service that answers at once.
 //!
 //! `up_to/…` is the way of an authorized deletion as far as that gate, from the door on: a gate's own
-//! cost is the difference to the line before. `up_to/observe` is the door, the observation and its
-//! metrics alone. `whole/…` is the whole stack: `accepted` by way of a connection to a service on
+//! cost is the difference to the line before. `up_to/nothing` is what measuring costs, `up_to/observe` the
+//! door, the observation and its metrics besides. `whole/…` is the whole stack: `accepted` by way of a connection to a service on
 //! loopback, in the same process and thread, one after the other: it has the waits of both ends. The
 //! others end where their reason says.
 //!
@@ -127,6 +127,23 @@ impl<T> Service<Observed<T>> for End {
     }
 }
 
+/// No way at all: what measuring costs by itself.
+struct Nothing;
+
+impl Service<Arrival<Body>> for Nothing {
+    type Response = Response<saltgate::gate::Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Arrival<Body>) -> Self::Future {
+        ready(Ok(Response::new(saltgate::gate::Body::Own(None))))
+    }
+}
+
 /// What goes as far as the end must not be refused before.
 #[derive(Clone)]
 struct Passes<S>(S);
@@ -210,6 +227,7 @@ fn up_to(c: &mut Criterion, runtime: &Runtime, gateway: &Gateway) {
     let authorize = || spend().then(RouteGate).then(Deletions).then(Authorize);
     let safeguard = || authorize().then(Safeguard::new(process.clone()));
     let record = || safeguard().then(Record::new(process.clone()));
+    measure(c, "up_to/nothing", runtime, Nothing, 200, || signer.deletion());
     up_to!("observe", End);
     up_to!("inspect", gates(Inspect::new()).layer(End));
     up_to!("authenticate", gates(authenticate()).layer(End));
