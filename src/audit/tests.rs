@@ -110,6 +110,26 @@ async fn whoever_writes_a_line_there_is_one_chain_and_all_of_it_is_there_at_once
 }
 
 #[test]
+fn an_intent_that_its_runtime_drops_at_its_end_is_unknown() {
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let record = open_in(dir.path(), Settings { sync: Sync::Os, ..Settings::default() });
+    runtime.block_on(async {
+        let intent = record.open(entry("1")).await.unwrap();
+        tokio::spawn(async move {
+            let _open = intent;
+            std::future::pending::<()>().await;
+        });
+        tokio::task::yield_now().await;
+    });
+    // Nothing is spawned any more by now; what is said all the same is said.
+    drop(runtime);
+    drop(record);
+    let lines = lines(dir.path());
+    assert_eq!((&lines[2]["kind"], &lines[2]["outcome"]), (&"outcome".into(), &"unknown".into()));
+}
+
+#[test]
 fn a_file_in_place_of_the_directory_is_told_as_such() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let error = Record::open_in(file.path(), Settings::default(), Clock::system(), |_| {}).err().unwrap();

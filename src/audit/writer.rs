@@ -140,11 +140,15 @@ impl Writer {
         let line = Line { body, durable: Some(durable), keep };
         match (self.sync, Handle::try_current()) {
             (Sync::Os, Ok(worker)) => {
-                let mut turn = self.turn();
-                turn.lines.push(line);
-                if !std::mem::replace(&mut turn.has_end, true) {
+                let has_end = {
+                    let mut turn = self.turn();
+                    turn.lines.push(line);
+                    std::mem::replace(&mut turn.has_end, true)
+                };
+                if !has_end {
                     let end = TurnEnd(self.clone());
-                    // It is polled behind all that is ready now.
+                    // It is polled behind all that is ready now. A runtime that is ending drops it
+                    // here instead, which is why the turn is not locked any more.
                     worker.spawn(async move { drop(end) });
                 }
             }
