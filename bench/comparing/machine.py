@@ -23,11 +23,11 @@ def say(*words):
     print(*words, file=sys.stderr, flush=True)
 
 
-def require():
+def require(programs=PACKAGES, files=LUA):
     """Installs what is missing, where that is possible; else names the command."""
     os.environ["PATH"] += ":/usr/sbin:/sbin"
-    missing = [package for program, package in PACKAGES.items() if not shutil.which(program)]
-    missing += [package for file, package in LUA.items() if not os.path.exists(file)]
+    missing = [package for program, package in programs.items() if not shutil.which(program)]
+    missing += [package for file, package in files.items() if not os.path.exists(file)]
     if not missing:
         return
     command = ["apt-get", "install", "-y", "--no-install-recommends", *missing]
@@ -51,34 +51,40 @@ def require():
             policy.unlink()
 
 
-def build(saltgate):
-    """The binaries: (saltgate, load generator, upstream)."""
-    def cargo(directory, *arguments):
-        say("building in", directory)
-        command = ["cargo", "build", "--release", "--locked", *arguments]
-        if subprocess.run(command, cwd=directory, stdout=sys.stderr).returncode != 0:
-            raise Fault(f"{' '.join(command)} failed in {directory}")
-        told = subprocess.run(["cargo", "metadata", "--format-version=1", "--no-deps", "--locked"], cwd=directory,
-                              capture_output=True, text=True, check=True).stdout
-        return pathlib.Path(json.loads(told)["target_directory"]) / "release"
+def cargo(directory, *arguments, **environment):
+    """Builds a release; where its programs are."""
+    say("building in", directory)
+    command = ["cargo", "build", "--release", "--locked", *arguments]
+    environment = {**os.environ, **environment}
+    if subprocess.run(command, cwd=directory, stdout=sys.stderr, env=environment).returncode != 0:
+        raise Fault(f"{' '.join(command)} failed in {directory}")
+    return target(directory, environment) / "release"
 
-    tools = cargo(BENCH)
-    if not saltgate:
-        saltgate = cargo(REPOSITORY, "--no-default-features") / "saltgate"
-    if not os.access(saltgate, os.X_OK):
-        raise Fault(f"there is no program at {saltgate}")
-    return pathlib.Path(saltgate).resolve(), tools / "compare-load", tools / "compare-upstream"
+
+def target(directory, environment=None):
+    """Cargo's target folder."""
+    told = subprocess.run(["cargo", "metadata", "--format-version=1", "--no-deps", "--locked"], cwd=directory,
+                          capture_output=True, text=True, check=True, env=environment).stdout
+    return pathlib.Path(json.loads(told)["target_directory"])
+
+
+def tools():
+    """The load generator and the upstream."""
+    built = cargo(BENCH)
+    return built / "compare-load", built / "compare-upstream"
+
+
+def told(*command):
+    """What a command says, or that it is not known."""
+    try:
+        run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "of an unknown commit" if command[0] == "git" else "unknown"
+    return (run.stdout + run.stderr).strip()
 
 
 def describe(saltgate, given):
     """What README has to say beside a figure."""
-    def told(*command):
-        try:
-            run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
-        except (OSError, subprocess.CalledProcessError):
-            return "of an unknown commit" if command[0] == "git" else "unknown"
-        return (run.stdout + run.stderr).strip()
-
     model = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")),
                  os.uname().machine)
     version = told(saltgate, "--version").removeprefix("saltgate ")

@@ -7,6 +7,7 @@ import datetime
 import hashlib
 import hmac
 import http.client
+import json
 import os
 import pathlib
 import random
@@ -243,6 +244,22 @@ failed_signatures_per_client = "100000/second"
         finally:
             end(process)
             shutil.rmtree(directory, ignore_errors=True)
+
+    def drive(self, peer, cpus, *arguments):
+        """The load on a peer, and what it measured."""
+        command = [self.load, "--target", f"{HOST}:{peer.port}", "--keys", peer.keys, "--connections", 32,
+                   "--pids", ",".join(map(str, peer.pids()))]
+        # A later option takes the place of an earlier one.
+        process = spawn([*command, *arguments], cpus, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            told, fault = process.communicate(timeout=900)
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        if process.returncode != 0:
+            raise Fault(f"{peer.series.name}: {fault.strip()}\n{peer.log_end()}")
+        return json.loads(told)
 
     def verify(self, series, cpus):
         """A peer that checks passes what is right and refuses what is not; one that does not passes everything."""

@@ -1,13 +1,11 @@
 """What is measured. Each phase gives {series: [a measurement for each round]}."""
-import json
 import signal
 import statistics
-import subprocess
 import threading
 import time
 
 from .machine import Fault, Others, resident, say
-from .peers import HOST, Series, spawn, wait
+from .peers import Series, wait
 
 NOISE = 0.15       # more CPUs than that taken by others, and a measurement is made again
 ATTEMPTS = 3
@@ -126,7 +124,7 @@ class Bench:
         for series in MEMORY:
             with self.field.peer(series, self.gate_cpus) as peer:
                 idle = resident(peer.process.pid)
-                self.load(peer, self.load_cpus, "--requests", self.options.salts)
+                self.field.drive(peer, self.load_cpus, "--requests", self.options.salts)
                 salts = peer.metric("saltgate_replay_salts")
                 if salts < self.options.salts:
                     raise Fault(f"{series.name} holds {salts:.0f} salts, of {self.options.salts} that were spent")
@@ -166,7 +164,7 @@ class Bench:
                 others = Others(peer.pids() + [self.field.upstream.pid])
                 seconds = seconds or self.options.secs
                 with Reloads(peer, series.reload):
-                    found = self.load(peer, load or self.load_cpus, "--seconds", seconds, *arguments)
+                    found = self.field.drive(peer, load or self.load_cpus, "--seconds", seconds, *arguments)
                 found["others"] = round(others.cpus(), 3)
                 if series.product == "saltgate":
                     found["log_lines_dropped"] = peer.metric("saltgate_log_dropped_total")
@@ -189,21 +187,6 @@ class Bench:
             if others.cpus() <= NOISE / 2:
                 return
             self.patience -= time.monotonic() - begin
-
-    def load(self, peer, cpus, *arguments):
-        command = [self.field.load, "--target", f"{HOST}:{peer.port}", "--keys", peer.keys, "--connections", 32,
-                   "--pids", ",".join(map(str, peer.pids()))]
-        # A later option takes the place of an earlier one.
-        process = spawn([*command, *arguments], cpus, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        try:
-            told, fault = process.communicate(timeout=900)
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-        if process.returncode != 0:
-            raise Fault(f"{peer.series.name}: {fault.strip()}\n{peer.log_end()}")
-        return json.loads(told)
 
 
 class Reloads:
