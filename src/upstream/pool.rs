@@ -168,6 +168,8 @@ impl Pool {
 pub(super) async fn handshake(stream: super::stream::Stream) -> Result<SendRequest<Outgoing>, AskError> {
     let (sender, driver) = http1::Builder::new()
         .max_buf_size(MAX_HEAD)
+        // As in front: `serve/http1.rs`.
+        .writev(false)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| AskError::Unreachable(error.to_string()))?;
