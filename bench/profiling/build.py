@@ -47,8 +47,9 @@ def release():
     def build(*flags):
         # With --target, Cargo's own helpers are built without these flags. What changes neither source nor profile keeps the
         # names of functions the same, by which the counts are found.
-        flags = " ".join([*os.environ.get("RUSTFLAGS", "").split(), *flags])
-        machine.cargo(machine.REPOSITORY, FEATURES, "--bin", "saltgate", "--target", HOST, RUSTFLAGS=flags, CARGO_TARGET_DIR=str(place))
+        flags = "\x1f".join([*os.environ.get("RUSTFLAGS", "").split(), *flags])
+        machine.cargo(machine.REPOSITORY, FEATURES, "--bin", "saltgate", "--target", HOST,
+                      CARGO_ENCODED_RUSTFLAGS=flags, CARGO_TARGET_DIR=str(place))
         return place / HOST / "release" / "saltgate"
 
     counting = build(f"-Cprofile-generate={place}/elsewhere")
