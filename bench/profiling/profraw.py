@@ -32,6 +32,13 @@ def even(offset):
 
 def text(raw):
     """The profile as text."""
+    try:
+        return b"".join(parts_of(raw))
+    except (struct.error, zlib.error, IndexError, KeyError) as error:
+        raise Fault(f"the profile was cut short or is damaged: {error}") from error
+
+
+def parts_of(raw):
     if len(raw) < HEADER.size:
         raise Fault(f"{len(raw)} bytes are no profile")
     (magic, version, ids, records, before, counters, behind, bitmaps, behind_bitmaps, names_size,
@@ -48,7 +55,7 @@ def text(raw):
     names = {fingerprint(name): name for name in names_in(raw[names_at:names_at + names_size])}
     functions = list(RECORD.iter_unpack(raw[records_at:records_at + records * RECORD.size]))
     addresses = {function[4]: names[function[0]] for function in functions if function[4]}
-    parts = [b":ir\n" if version & IR else b""]
+    yield b":ir\n" if version & IR else b""
     seen = set()
     for number, (name, shape, where, _, _, _, count, *places, _) in enumerate(functions):
         values = b""
@@ -61,10 +68,9 @@ def text(raw):
         # Relative to the record, which the header has for the first.
         at = counters_at + (where - distance + number * RECORD.size) % 2**64
         counts = struct.unpack_from(f"<{count}Q", raw, at)
-        parts.append(b"%s\n%d\n%d\n%s\n%s\n" % (names[name], shape, count, b"\n".join(b"%d" % one for one in counts), values))
+        yield b"%s\n%d\n%d\n%s\n%s\n" % (names[name], shape, count, b"\n".join(b"%d" % one for one in counts), values)
     if values_at != len(raw):
         raise Fault(f"the profile has {len(raw)} bytes, and {values_at} of them were understood")
-    return b"".join(parts)
 
 
 def fingerprint(name):

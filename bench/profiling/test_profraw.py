@@ -73,6 +73,10 @@ class Counts(unittest.TestCase):
         for raw, why in ((b"", "no profile"), (bytes(200), "no profile"), (bytes(other), "version"), (self.raw + bytes(8), "understood")):
             with self.assertRaisesRegex(profraw.Fault, why):
                 profraw.text(raw)
+        # A program that was killed while it wrote.
+        for size in range(0, len(self.raw), 7):
+            with self.assertRaises(profraw.Fault, msg=f"cut off behind {size} bytes"):
+                profraw.text(self.raw[:size])
 
 
 if __name__ == "__main__":

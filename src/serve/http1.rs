@@ -55,7 +55,7 @@ pub(super) async fn serve(io: Io, connection: Connection, stack: impl Stack, lim
         // The wire owns all time.
         .header_read_timeout(None)
         .max_buf_size(2 * room + 1024)
-        // What is sent is small: a copy of it costs the kernel less than a list of its parts.
+        // To copy head and body together costs less than to hand the kernel a list of them, and no more where a body is large.
         .writev(false)
         .serve_connection(TokioIo::new(Wire::new(io, watcher)), service);
     let ended = tokio::select! {
