@@ -2,10 +2,6 @@
 
 use std::process::ExitCode;
 
-use bytes::Bytes;
-use http::header::ACCEPT;
-use http::{Method, Request};
-use http_body_util::Full;
 use serde_json::Value;
 
 use super::{EX_USAGE, report};
@@ -15,7 +11,7 @@ use crate::directory::{Caller, Directory};
 use crate::policy::{Role, SegmentId};
 use crate::replay;
 use crate::serve;
-use crate::upstream::{Identity, Upstream, hygiene};
+use crate::upstream::{Identity, RequestHead, Unsayable, Upstream, hygiene};
 
 /// What was tried, a line each.
 #[derive(Default)]
@@ -100,7 +96,7 @@ async fn ownership(
         let question = match question(&path, caller) {
             Ok(question) => question,
             Err(why) => {
-                tried.tell(Err(told(&why)));
+                tried.tell(Err(told(&why.to_string())));
                 continue;
             }
         };
@@ -160,10 +156,7 @@ fn caller<'d>(directory: &'d Directory, clock: &Clock) -> Option<&'d Caller> {
     owner.or(callers.first()).copied()
 }
 
-fn question(path: &str, caller: &Caller) -> Result<Request<Full<Bytes>>, String> {
-    let question =
-        Request::builder().method(Method::GET).uri(path).header(ACCEPT, "application/json").body(Full::default());
-    let mut question = question.map_err(|error| error.to_string())?;
+fn question(path: &str, caller: &Caller) -> Result<RequestHead, Unsayable> {
     let identity = Identity {
         account: &caller.owner.account,
         member: &caller.owner.member,
@@ -172,6 +165,5 @@ fn question(path: &str, caller: &Caller) -> Result<Request<Full<Bytes>>, String>
         creator: None,
         request_id: "check-live",
     };
-    hygiene::set_identity(question.headers_mut(), &identity).map_err(|error| error.to_string())?;
-    Ok(question)
+    hygiene::question(path, &identity)
 }

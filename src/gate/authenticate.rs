@@ -2,7 +2,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::header::{AUTHORIZATION, HeaderMap};
+use http::header::AUTHORIZATION;
 
 use super::{Gate, Head, Observation, Process};
 use crate::credential::Credentials;
@@ -93,10 +93,6 @@ impl<B> Authenticated<B> {
     /// When it was signed, as the signer says.
     pub fn date(&self) -> SystemTime {
         self.date
-    }
-
-    pub(super) fn take_headers(&mut self) -> HeaderMap {
-        self.head.take_headers()
     }
 
     pub(super) fn take_body(self) -> (Authenticated<()>, B) {

@@ -1,16 +1,13 @@
 use std::ops::Deref;
 
-use bytes::Bytes;
-use http::header::{ACCEPT, HeaderMap, HeaderValue};
-use http::{Method, Request};
-use http_body_util::Full;
+use http::HeaderValue;
 
 use super::{Deletion, Gate, Observation, Purpose, Routed};
 use crate::ownership::{Learned, NotLearned, Ownership, Pointers};
 use crate::policy::{Permit, Reach, Refusal};
 use crate::refusal::RefusedAfterSpend;
 use crate::telemetry::Stage;
-use crate::upstream::{Identity, hygiene};
+use crate::upstream::{Identity, RequestHead, Unsayable, hygiene};
 
 /// May this role delete this segment (contract §5)? Whose it is, the service says.
 pub struct Authorize;
@@ -71,8 +68,8 @@ async fn look_up<P: Purpose>(
     seen: &mut Observation,
 ) -> Result<Learned, RefusedAfterSpend> {
     let path = routed.route().path(routed.segment());
-    let question = question(routed, path, seen.id()).map_err(|error| {
-        seen.detail = Some(error);
+    let question = question(routed, &path, seen.id()).map_err(|error| {
+        seen.detail = Some(error.to_string());
         RefusedAfterSpend::Internal
     })?;
     pointers.look_up(routed.upstream(), question, routed.segment()).await.map_err(|not| match not {
@@ -86,13 +83,7 @@ async fn look_up<P: Purpose>(
 }
 
 /// A GET with our own headers and nothing of the client's.
-pub(super) fn question<P>(routed: &Routed<P>, path: String, id: &HeaderValue) -> Result<Request<Full<Bytes>>, String> {
-    let mut question = Request::builder()
-        .method(Method::GET)
-        .uri(path)
-        .header(ACCEPT, "application/json")
-        .body(Full::default())
-        .map_err(|error| error.to_string())?;
+pub(super) fn question<P>(routed: &Routed<P>, path: &str, id: &HeaderValue) -> Result<RequestHead, Unsayable> {
     let caller = routed.caller();
     let identity = Identity {
         account: &caller.owner.account,
@@ -102,18 +93,13 @@ pub(super) fn question<P>(routed: &Routed<P>, path: String, id: &HeaderValue) ->
         creator: None,
         request_id: id.to_str().unwrap_or_default(),
     };
-    hygiene::set_identity(question.headers_mut(), &identity).map_err(|error| error.to_string())?;
-    Ok(question)
+    hygiene::question(path, &identity)
 }
 
 impl<P> Authorized<P> {
     /// What the service said of the segment; `None` where that is left to the service.
     pub fn learned(&self) -> Option<&Learned> {
         self.learned.as_deref()
-    }
-
-    pub(super) fn take_headers(&mut self) -> HeaderMap {
-        self.routed.take_headers()
     }
 
     pub(super) fn into_routed(self) -> Routed<P> {

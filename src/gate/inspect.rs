@@ -249,11 +249,6 @@ impl<B> Head<B> {
         (parts, desk)
     }
 
-    /// The fields of the header section, which nobody asks for again.
-    pub(super) fn take_headers(&mut self) -> HeaderMap {
-        std::mem::take(&mut self.told.parts.headers)
-    }
-
     /// The fields of the header section, to take some away.
     pub(super) fn headers_mut(&mut self) -> &mut HeaderMap {
         &mut self.told.parts.headers

@@ -6,9 +6,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HOST, HeaderValue};
+use http::Response;
+use http::header::{CONTENT_LENGTH, HOST};
 use http::request::Parts;
-use http::{Request, Response, Uri, Version};
 use tokio::time::Sleep;
 use tower::Service;
 
@@ -18,7 +18,11 @@ use super::{Body, Gate, Head, Observation, Observed, Rejection};
 use crate::refusal::{Answer, Reason, Refusal, Refused};
 use crate::telemetry::Ended;
 pub use crate::upstream::Broken;
-use crate::upstream::{Outgoing, Relay, SendError, hygiene};
+use crate::upstream::{Outgoing, Relay, RequestHead, SendError, Unsayable, hygiene};
+
+/// The HTTP that a message came by has more ways to write a target than the one it goes by.
+const UNSAYABLE: Refused =
+    Refused::MalformedRequest("The request target has a byte or a form that no request target has.");
 
 /// Lets through what `[passthrough]` names, and nothing else.
 pub struct Letting;
@@ -95,8 +99,16 @@ where
     let fault = Arc::default();
     let body =
         Arriving { body, fault: Arc::clone(&fault), within: desk.generation.limits.body_timeout, late: None, came: 0 };
-    let message = message(parts, body);
-    Passed(match desk.upstream().forward(message).await {
+    let body = Outgoing::streamed(body, parts.headers.contains_key(CONTENT_LENGTH));
+    let head = match said(&parts) {
+        Ok(head) => head,
+        Err(why) => {
+            seen.detail = Some(why.to_string());
+            seen.refused(&UNSAYABLE);
+            return Passed(Err(UNSAYABLE.answer()));
+        }
+    };
+    Passed(match desk.upstream().forward(head, body).await {
         Ok(answer) => {
             seen.upstream_status = Some(answer.status().as_u16());
             seen.concluded(Ended::Passed, verdict);
@@ -126,24 +138,17 @@ where
     })
 }
 
-/// The message as it came, less what belongs to the hop it came by and what only we may say.
-fn message<B>(parts: Parts, body: B) -> Request<Outgoing>
-where
-    B: http_body::Body<Data = Bytes, Error: Into<Broken>> + Send + Unpin + 'static,
-{
-    let Parts { method, uri, mut headers, .. } = parts;
-    hygiene::strip_hop(&mut headers);
+/// The head as it came, less what belongs to the hop it came by and what only we may say.
+fn said(parts: &Parts) -> Result<RequestHead, Unsayable> {
+    let Parts { method, uri, headers, .. } = parts;
+    let path = if uri.path().is_empty() { "/" } else { uri.path() };
+    let mut head = RequestHead::new(method, path, uri.query())?;
+    hygiene::as_it_came(&mut head, headers);
     // What came as an absolute target, or by HTTP/2, names its host there.
     if let (false, Some(authority)) = (headers.contains_key(HOST), uri.authority()) {
-        if let Ok(host) = HeaderValue::try_from(authority.as_str()) {
-            headers.insert(HOST, host);
-        }
+        head.text(&HOST, authority.as_str())?;
     }
-    let target = uri.path_and_query().map_or_else(|| Uri::from_static("/"), |target| Uri::from(target.clone()));
-    let mut message = Request::new(Outgoing::streamed(body));
-    (*message.method_mut(), *message.uri_mut(), *message.headers_mut()) = (method, target, headers);
-    *message.version_mut() = Version::HTTP_11;
-    message
+    Ok(head)
 }
 
 /// So many bytes give what is left of a body its time anew, as on the wire.

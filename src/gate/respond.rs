@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{Response, StatusCode, Version};
+use http::{Response, StatusCode};
 use http_body::{Frame, SizeHint};
 use serde_json::{json, to_writer};
 use tower::{Layer, Service};
@@ -13,7 +13,7 @@ use tower::{Layer, Service};
 use super::rehearse::show;
 use super::{Ending, Observed, Rejection};
 use crate::refusal::{Answer, Linked};
-use crate::upstream::{Relay, RelayError, hygiene};
+use crate::upstream::{Relay, RelayError};
 
 /// Refusal → answer, in one place: below it there are refusals, above it nothing fails.
 #[derive(Clone, Copy)]
@@ -39,7 +39,7 @@ pub trait Answered: Send {
 
 impl Answered for Result<Response<Relay>, Answer> {
     fn into_response(self) -> Response<Body> {
-        self.map_or_else(own, relay)
+        self.map_or_else(own, |response| response.map(Body::Relayed))
     }
 }
 
@@ -87,15 +87,6 @@ where
             Err(rejection) => own_with(rejection.answer, rejection.linked.as_deref()),
         }))
     }
-}
-
-/// The upstream's own answer: status, body and end-to-end fields as they came.
-fn relay(response: Response<Relay>) -> Response<Body> {
-    let mut response = response.map(Body::Relayed);
-    hygiene::relay_response(response.headers_mut());
-    // An upstream of HTTP/1.0 does not make its client one.
-    *response.version_mut() = Version::HTTP_11;
-    response
 }
 
 /// An answer of our own (contract §6).

@@ -2,8 +2,6 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use http::HeaderMap;
-
 use super::{Fresh, Gate, Observation};
 use crate::policy::{Found, Route, SegmentId};
 use crate::refusal::RefusedAfterSpend;
@@ -76,10 +74,6 @@ impl<P> Routed<P> {
     /// The segment.
     pub fn segment(&self) -> &SegmentId {
         &self.segment
-    }
-
-    pub(super) fn take_headers(&mut self) -> HeaderMap {
-        self.fresh.take_headers()
     }
 
     pub(super) fn into_fresh(self) -> Fresh {

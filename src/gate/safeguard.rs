@@ -1,7 +1,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use http::header::{HeaderMap, HeaderName};
+use http::header::HeaderName;
 
 use super::authorize::question;
 use super::{Authorized, Gate, Observation, Process, Purpose};
@@ -92,8 +92,8 @@ async fn judge_automations<P: Purpose>(
     authorized: &Authorized<P>,
     seen: &mut Observation,
 ) -> Result<(), RefusedAfterSpend> {
-    let question = question(authorized, path, seen.id()).map_err(|error| {
-        seen.detail = Some(error);
+    let question = question(authorized, &path, seen.id()).map_err(|error| {
+        seen.detail = Some(error.to_string());
         RefusedAfterSpend::Internal
     })?;
     let guard = &authorized.generation().guard;
@@ -128,11 +128,6 @@ async fn judge_automations<P: Purpose>(
 }
 
 impl Cleared {
-    /// The fields that the client sent, to be sent on: nobody asks for them again.
-    pub(super) fn take_headers(&mut self) -> HeaderMap {
-        self.authorized.take_headers()
-    }
-
     /// The slot, for as long as the answer takes. The request is over.
     pub(super) fn into_slot(self) -> Slot {
         self.authorized.into_routed().into_fresh().into_slot()

@@ -2,7 +2,6 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::HeaderMap;
 
 use super::{Authenticated, Gate, Observation, Process, Whole};
 use crate::refusal::RefusedAfterSpend;
@@ -56,10 +55,6 @@ impl Fresh {
     /// The body.
     pub fn body(&self) -> &Bytes {
         &self.0.body
-    }
-
-    pub(super) fn take_headers(&mut self) -> HeaderMap {
-        self.0.authenticated.take_headers()
     }
 
     pub(super) fn into_slot(self) -> Slot {

@@ -3,12 +3,11 @@
 
 mod pointers;
 
+use http::StatusCode;
 use http::header::{ETAG, HeaderValue};
-use http::{Request, StatusCode};
-use http_body_util::Full;
 
 use crate::policy::{Owner, SegmentId};
-use crate::upstream::{AskError, Upstream};
+use crate::upstream::{AskError, RequestHead, Upstream};
 
 pub use pointers::Pointers;
 
@@ -51,7 +50,7 @@ impl Pointers {
     pub async fn look_up(
         &self,
         upstream: &Upstream,
-        question: Request<Full<bytes::Bytes>>,
+        question: RequestHead,
         segment: &SegmentId,
     ) -> Result<Learned, NotLearned> {
         let answer = upstream.ask(question).await.map_err(|error| match error {

@@ -13,12 +13,11 @@ use std::fmt::Write;
 
 use http::header::LINK;
 use http::{HeaderMap, StatusCode};
-use http_body_util::Full;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::policy::SegmentId;
-use crate::upstream::{AskError, Upstream};
+use crate::upstream::{AskError, RequestHead, Upstream};
 
 /// How the service's answer is read: JSON pointers (contract §9, `[automations]`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +59,7 @@ impl Guard {
     pub async fn ask(
         &self,
         upstream: &Upstream,
-        question: http::Request<Full<bytes::Bytes>>,
+        question: RequestHead,
         segment: &SegmentId,
     ) -> Result<Linked, NotLearned> {
         let answer = upstream.ask(question).await.map_err(|error| match error {

@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use http::header::{HOST, USER_AGENT};
-use http::{Method, Request, StatusCode};
-use http_body_util::Full;
+use http::header::USER_AGENT;
+use http::{Method, StatusCode};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::server::{Server, Servers};
 use super::settings::Health;
-use super::{AskError, pool};
+use super::{AskError, RequestHead, Unsayable, exchange};
 
 /// Checks that are going on; dropping it ends them.
 pub struct Checks {
@@ -44,15 +43,10 @@ impl Servers {
     /// On a connection of its own: that new ones can be made is part of being well.
     async fn status(&self, server: &Server, path: &str) -> Result<StatusCode, AskError> {
         let (stream, _) = self.connect(server).await?;
-        let mut sender = pool::handshake(stream).await?;
-        let question = Request::builder()
-            .method(Method::GET)
-            .uri(path)
-            .header(HOST, &server.host)
-            .header(USER_AGENT, "saltgate-health")
-            .body(Full::default().into())
-            .map_err(|error| AskError::Unreachable(error.to_string()))?;
-        Ok(sender.send_request(question).await.map_err(|_| AskError::Broken)?.status())
+        let unfit = |error: Unsayable| AskError::Unreachable(error.to_string());
+        let mut question = RequestHead::new(&Method::GET, path, None).map_err(unfit)?;
+        question.text(&USER_AGENT, "saltgate-health").map_err(unfit)?;
+        exchange::status(stream, &server.host, &question).await.map_err(|_| AskError::Broken)
     }
 }
 

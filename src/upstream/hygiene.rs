@@ -3,10 +3,10 @@
 //! Names are compared with every byte but letters and digits read as `-`: what a server behind us
 //! takes for the same name is the same name.
 
-use bytes::BytesMut;
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue, TRANSFER_ENCODING, VIA,
-};
+use http::Method;
+use http::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, IF_MATCH, VIA};
+
+use super::{RequestHead, Unsayable};
 
 /// What becomes of the `Authorization` of a request that was judged (`upstream.authorization`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +43,7 @@ struct Folded([u8; Folded::ROOM], usize);
 impl Folded {
     const ROOM: usize = 32;
 
-    fn of(name: &HeaderName) -> Self {
-        let name = name.as_str().as_bytes();
+    fn of(name: &[u8]) -> Self {
         let len = name.len().min(Self::ROOM);
         let mut folded = Self([0; Self::ROOM], len);
         for (to, byte) in folded.0.iter_mut().zip(&name[..len]) {
@@ -96,75 +95,90 @@ impl Folded {
 
 /// Whether `Connection` names this field. A message is for its host whatever the hop: without one it
 /// would be for anybody.
-fn is_named_by_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
-    if *name == HOST {
+fn is_named<'h>(name: &[u8], connection: impl Iterator<Item = &'h [u8]>) -> bool {
+    if name.eq_ignore_ascii_case(HOST.as_str().as_bytes()) {
         return false;
     }
-    let name = name.as_str().as_bytes();
     let is = |named: &[u8]| named.len() == name.len() && named.iter().zip(name).all(|(a, b)| fold(*a) == fold(*b));
-    let mut lists = headers.get_all(CONNECTION).iter();
-    lists.any(|list| list.as_bytes().split(|b| *b == b',').any(|named| is(named.trim_ascii())))
+    connection.flat_map(|list| list.split(|b| *b == b',')).any(|named| is(named.trim_ascii()))
 }
 
-/// The fields that go no further than this hop, or are such as `strip` says.
-fn ends_here(headers: &HeaderMap, strip: impl Fn(&Folded) -> bool) -> impl Fn(&HeaderName) -> bool {
-    let connection_names = headers.contains_key(CONNECTION);
-    move |name| {
+/// Whether a field of an answer goes no further: it belongs to the hop, or only we may say it.
+/// `connection` gives the values of `Connection`.
+pub(super) fn ends_at_answer<'h, C: Iterator<Item = &'h [u8]>>(name: &[u8], connection: impl Fn() -> C) -> bool {
+    let folded = Folded::of(name);
+    let ours = folded.is("x-request-id") || folded.begins_with("x-saltgate-") || folded.begins_with("proxy-");
+    ours || folded.is_hop_by_hop() || is_named(name, connection())
+}
+
+/// The fields of a client's message that go further than this hop, but for such as `strip` says.
+fn surviving(
+    headers: &HeaderMap,
+    strip: impl Fn(&Folded) -> bool,
+) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+    let says_connection = headers.contains_key(CONNECTION);
+    headers.iter().filter(move |(name, _)| {
+        let name = name.as_str().as_bytes();
         let folded = Folded::of(name);
-        folded.is_hop_by_hop() || strip(&folded) || connection_names && is_named_by_connection(headers, name)
-    }
+        let named = || is_named(name, headers.get_all(CONNECTION).iter().map(HeaderValue::as_bytes));
+        !(folded.is_hop_by_hop() || strip(&folded) || says_connection && named())
+    })
 }
 
-/// The names of those fields; most messages have none.
-fn doomed(headers: &HeaderMap, is_doomed: impl Fn(&HeaderName) -> bool) -> Vec<HeaderName> {
-    headers.keys().filter(|name| is_doomed(name)).cloned().collect()
-}
-
-fn remove(headers: &mut HeaderMap, doomed: Vec<HeaderName>) {
-    for name in doomed {
-        headers.remove(name);
-    }
-}
-
-/// Leaves what of a client's fields goes upstream. In place: the HTTP on both sides hands the room for
-/// fields on from message to message.
-pub fn end_to_end(headers: &mut HeaderMap, authorization: Authorization) {
+/// Writes what of a client's fields goes upstream.
+///
+/// `version` is the one that was judged: the deletion is only for it. A client's own condition that
+/// names other versions stays as it is: the service will refuse it, as its client asked.
+pub fn end_to_end(
+    head: &mut RequestHead,
+    headers: &HeaderMap,
+    authorization: Authorization,
+    version: Option<&HeaderValue>,
+) {
     let keep = authorization == Authorization::Keep;
-    let from_client = |name: &Folded| name.is_from_client() && !(keep && name.is("authorization"));
-    let doomed = doomed(headers, ends_here(headers, from_client));
-    remove(headers, doomed);
+    let bound = version.filter(|judged| permits(headers, judged));
+    let strip = |name: &Folded| {
+        name.is_from_client() && !(keep && name.is("authorization")) || bound.is_some() && name.is(IF_MATCH.as_str())
+    };
+    surviving(headers, strip).for_each(|(name, value)| head.field(name, value));
+    if let Some(judged) = bound {
+        head.field(&IF_MATCH, judged);
+    }
 }
 
-/// Removes what belongs to the hop a message came by, and what only we may say of a caller. `Expect`
-/// has been met.
-pub fn strip_hop(headers: &mut HeaderMap) {
-    let doomed = doomed(headers, ends_here(headers, |name| name.is("expect") || name.begins_with("x-saltgate-")));
-    remove(headers, doomed);
+/// Whether the client has no condition, or one that names this version.
+fn permits(headers: &HeaderMap, judged: &HeaderValue) -> bool {
+    let names_judged = |condition: &HeaderValue| {
+        let mut tags = condition.as_bytes().split(|&b| b == b',').map(<[u8]>::trim_ascii);
+        tags.any(|tag| tag == b"*" || tag == judged.as_bytes())
+    };
+    let mut conditions = headers.get_all(IF_MATCH).iter().peekable();
+    conditions.peek().is_none() || conditions.any(names_judged)
+}
+
+/// Writes the fields of a message that is none of ours to judge, less what belongs to the hop it came
+/// by, and what only we may say of a caller. `Expect` has been met; what frames the body is written
+/// with it.
+pub fn as_it_came(head: &mut RequestHead, headers: &HeaderMap) {
+    let strip =
+        |name: &Folded| name.is("expect") || name.begins_with("x-saltgate-") || name.is(CONTENT_LENGTH.as_str());
+    surviving(headers, strip).for_each(|(name, value)| head.field(name, value));
 }
 
 /// Removes what would make another method or another path of a message.
 pub fn strip_overrides(headers: &mut HeaderMap) {
-    let doomed = doomed(headers, |name| Folded::of(name).is_override());
-    remove(headers, doomed);
-}
-
-/// Removes what must not go back to the client.
-pub fn relay_response(headers: &mut HeaderMap) {
-    let recoded = headers.contains_key(TRANSFER_ENCODING);
-    let ours = |name: &Folded| name.is("x-request-id") || name.begins_with("x-saltgate-") || name.begins_with("proxy-");
-    let doomed = doomed(headers, ends_here(headers, ours));
-    remove(headers, doomed);
-    if recoded {
-        headers.remove(CONTENT_LENGTH);
+    let is_override = |name: &&HeaderName| Folded::of(name.as_str().as_bytes()).is_override();
+    let doomed: Vec<HeaderName> = headers.keys().filter(is_override).cloned().collect();
+    for name in doomed {
+        headers.remove(name);
     }
 }
 
 /// Says who the caller is.
 ///
 /// # Errors
-/// If something is no header value; a creator comes from the service and may be anything.
-pub fn set_identity(headers: &mut HeaderMap, identity: &Identity<'_>) -> Result<(), InvalidHeaderValue> {
-    // Made when this is compiled: a name that is made anew is checked and hashed anew.
+/// If something is no field value; a creator comes from the service and may be anything.
+pub fn identity(head: &mut RequestHead, identity: &Identity<'_>) -> Result<(), Unsayable> {
     const ACCOUNT: HeaderName = HeaderName::from_static("x-saltgate-account");
     const MEMBER: HeaderName = HeaderName::from_static("x-saltgate-member");
     const API_KEY: HeaderName = HeaderName::from_static("x-saltgate-api-key");
@@ -179,31 +193,39 @@ pub fn set_identity(headers: &mut HeaderMap, identity: &Identity<'_>) -> Result<
         (ROLE, identity.role),
         (CREATOR, identity.creator),
     ];
-    // Room for all of them is made once.
-    let room = told.iter().filter_map(|(_, value)| *value).map(str::len).sum();
-    let mut text = BytesMut::with_capacity(room);
-    for (name, value) in told {
-        let Some(value) = value else { continue };
-        text.extend_from_slice(value.as_bytes());
-        headers.insert(name, HeaderValue::from_maybe_shared(text.split().freeze())?);
-    }
-    Ok(())
+    told.iter().filter_map(|(name, value)| value.map(|value| (name, value))).try_for_each(|(n, v)| head.text(n, v))
+}
+
+/// What is asked in somebody's name (contract §5): a GET with our own fields and nothing of a client's.
+///
+/// # Errors
+/// If path or identity cannot be said.
+pub fn question(path: &str, who: &Identity<'_>) -> Result<RequestHead, Unsayable> {
+    let mut head = RequestHead::new(&Method::GET, path, None)?;
+    head.text(&ACCEPT, "application/json")?;
+    identity(&mut head, who)?;
+    Ok(head)
 }
 
 /// Says where the request came from. A client without an address, as one on a Unix socket is, has
 /// no `X-Forwarded-For`: none is truer than one made up.
-pub fn set_forwarded(headers: &mut HeaderMap, client: Option<&str>, proto: &'static str, host: Option<&HeaderValue>) {
+pub fn forwarded(
+    head: &mut RequestHead,
+    client: Option<&str>,
+    proto: &'static str,
+    host: Option<&HeaderValue>,
+) -> Result<(), Unsayable> {
     const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
     const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
     const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-    if let Some(Ok(client)) = client.map(HeaderValue::from_str) {
-        headers.insert(FOR, client);
+    if let Some(client) = client {
+        head.text(&FOR, client)?;
     }
-    headers.insert(PROTO, HeaderValue::from_static(proto));
+    head.text(&PROTO, proto)?;
     if let Some(host) = host {
-        headers.insert(FORWARDED_HOST, host.clone());
+        head.field(&FORWARDED_HOST, host);
     }
-    headers.append(VIA, HeaderValue::from_static("1.1 saltgate"));
+    head.text(&VIA, "1.1 saltgate")
 }
 
 #[cfg(test)]
@@ -215,6 +237,23 @@ mod tests {
             (HeaderName::try_from(*name).unwrap(), HeaderValue::try_from(*value).unwrap())
         };
         lines.iter().map(line).collect()
+    }
+
+    /// What a message says of fields, sorted.
+    fn said(write: impl FnOnce(&mut RequestHead)) -> Vec<String> {
+        let mut head = RequestHead::new(&http::Method::DELETE, "/", None).unwrap();
+        write(&mut head);
+        let mut out = Vec::new();
+        head.write(&HeaderValue::from_static("crm"), &super::super::Outgoing::Whole(Default::default()), &mut out);
+        let text = String::from_utf8(out).unwrap();
+        let lines = text.lines().skip(1).filter(|line| !line.is_empty() && *line != "host: crm");
+        let mut lines: Vec<_> = lines.map(str::to_owned).collect();
+        lines.sort();
+        lines
+    }
+
+    fn sent(lines: &[(&str, &str)], authorization: Authorization) -> Vec<String> {
+        said(|head| end_to_end(head, &headers(lines), authorization, None))
     }
 
     #[test]
@@ -250,32 +289,28 @@ mod tests {
             "Connection",
             "Expect",
         ] {
-            let mut sent = headers(&[(name, "x"), ("accept", "y")]);
-            end_to_end(&mut sent, Authorization::Strip);
-            assert_eq!(sent, headers(&[("accept", "y")]), "{name}");
+            assert_eq!(sent(&[(name, "x"), ("accept", "y")], Authorization::Strip), ["accept: y"], "{name}");
         }
     }
 
     #[test]
     fn only_what_is_to_be_kept_is_kept() {
-        let mut sent = headers(&[("authorization", "x"), ("proxy-authorization", "y"), ("x-saltgate-role", "OWNER")]);
-        end_to_end(&mut sent, Authorization::Keep);
-        assert_eq!(sent, headers(&[("authorization", "x")]));
+        let lines = [("authorization", "x"), ("proxy-authorization", "y"), ("x-saltgate-role", "OWNER")];
+        assert_eq!(sent(&lines, Authorization::Keep), ["authorization: x"]);
     }
 
     #[test]
-    fn connection_is_honoured_first_and_cannot_take_ours_away() {
-        let mut sent = headers(&[
-            ("connection", "x-one, X_Two ,x-saltgate-account"),
+    fn connection_is_honoured_and_cannot_take_ours_away() {
+        let client = headers(&[
+            ("connection", "x-one, X_Two ,x-saltgate-account, via"),
             ("connection", "x-three"),
             ("x-one", "1"),
             ("x-two", "2"),
             ("x-three", "3"),
             ("x-four", "4"),
+            ("via", "1.1 other"),
         ]);
-        end_to_end(&mut sent, Authorization::Strip);
-        assert_eq!(sent, headers(&[("x-four", "4")]));
-        let identity = Identity {
+        let who = Identity {
             account: "a",
             member: "m",
             role: Some("OWNER"),
@@ -283,31 +318,46 @@ mod tests {
             creator: Some("c"),
             request_id: "r",
         };
-        set_identity(&mut sent, &identity).unwrap();
-        assert_eq!(sent["x-saltgate-account"], "a");
-        assert!(set_identity(&mut sent, &Identity { creator: Some("line\nend"), ..identity }).is_err());
+        let lines = said(|head| {
+            end_to_end(head, &client, Authorization::Strip, None);
+            forwarded(head, None, "http", None).unwrap();
+            identity(head, &who).unwrap();
+        });
+        let expected = [
+            "via: 1.1 saltgate",
+            "x-forwarded-proto: http",
+            "x-four: 4",
+            "x-request-id: r",
+            "x-saltgate-account: a",
+            "x-saltgate-api-key: k",
+            "x-saltgate-creator: c",
+            "x-saltgate-member: m",
+            "x-saltgate-role: OWNER",
+        ];
+        assert_eq!(lines, expected);
+        said(|head| assert!(identity(head, &Identity { creator: Some("line\nend"), ..who }).is_err()));
     }
 
     #[test]
     fn connection_cannot_take_the_host_away() {
-        let mut sent = headers(&[("connection", "Host, x-one"), ("host", "a"), ("x-one", "1")]);
-        strip_hop(&mut sent);
-        assert_eq!(sent, headers(&[("host", "a")]));
+        let client = headers(&[("connection", "Host, x-one"), ("host", "a"), ("x-one", "1")]);
+        assert_eq!(said(|head| as_it_came(head, &client)), ["host: a"]);
     }
 
     #[test]
-    fn an_answer_keeps_its_end_to_end_fields() {
-        let mut answer = headers(&[
-            ("etag", "\"1\""),
-            ("x-saltgate-x", "1"),
-            ("x-request-id", "theirs"),
-            ("connection", "x-hop"),
-            ("x-hop", "1"),
-            ("transfer-encoding", "chunked"),
-            ("content-length", "5"),
-            ("set-cookie", "a"),
-        ]);
-        relay_response(&mut answer);
-        assert_eq!(answer, headers(&[("etag", "\"1\""), ("set-cookie", "a")]));
+    fn a_deletion_is_bound_to_the_version_that_was_judged() {
+        let judged = HeaderValue::from_static("\"v2\"");
+        let rows: [(&str, &[&str], &[&str]); 5] = [
+            ("no condition", &[], &["\"v2\""]),
+            ("any version", &["*"], &["\"v2\""]),
+            ("the judged one among others", &["\"v1\", \"v2\""], &["\"v2\""]),
+            ("the judged one in another field", &["\"v1\"", "\"v2\""], &["\"v2\""]),
+            ("another one", &["\"v1\""], &["\"v1\""]),
+        ];
+        for (name, conditions, expected) in rows {
+            let client = headers(&conditions.iter().map(|condition| ("if-match", *condition)).collect::<Vec<_>>());
+            let lines = said(|head| end_to_end(head, &client, Authorization::Strip, Some(&judged)));
+            assert_eq!(lines, expected.iter().map(|tag| format!("if-match: {tag}")).collect::<Vec<_>>(), "{name}");
+        }
     }
 }

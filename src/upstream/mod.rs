@@ -1,7 +1,7 @@
 //! The service behind the gate: connections, and what is sent on them (contract §6, §7).
 //!
 //! 1. A deletion is sent at most once. It is sent again only where it is certain that no byte of
-//!    it left: the connection was never established, or handed the request back unsent.
+//!    it left: no connection was established, or its kernel took nothing.
 //! 2. Whatever fails after that is an outcome nobody knows: [`SendError::AnswerLost`],
 //!    [`SendError::AnswerTimeout`].
 //! 3. A question ([`Upstream::ask`]) changes nothing and may be asked again, once.
@@ -10,21 +10,27 @@
 //!    established. What a server answers says nothing about its health: only connections that
 //!    cannot be made, and the checks of `[upstream.health]`.
 
+#[cfg(test)]
+mod agreement;
+mod answer;
 mod checks;
 mod choice;
 mod connect;
 mod dice;
 mod exchange;
+mod framing;
 pub mod hygiene;
 mod outgoing;
 mod pool;
 mod probe;
 mod relay;
+mod request;
 mod resolve;
 mod server;
 mod settings;
 mod stream;
 mod tls;
+mod wire;
 
 use std::fmt;
 use std::future::Future;
@@ -32,21 +38,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::HOST;
-use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full, Limited};
+use http::{Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
 use tokio::time::timeout_at;
 
 use crate::audit::OpenIntent;
 use choice::Choice;
 use dice::Dice;
-use exchange::{Answered, Sending, Unsent};
+use exchange::{Answered, Message, Sending, Unsent};
 use pool::Pool;
 
 pub use checks::Checks;
 pub use hygiene::Identity;
 pub use outgoing::{Broken, Outgoing, Streamed};
 pub use relay::{Relay, RelayError};
+pub use request::{RequestHead, Unsayable};
 pub use resolve::{Resolve, Resolving};
 pub use server::{MAX_SERVERS, Servers};
 pub use settings::{Address, Health, Settings, Tls};
@@ -130,15 +136,6 @@ impl From<AskError> for SendError {
     }
 }
 
-/// Whose `Host` a message has.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Host {
-    /// The server's.
-    Server,
-    /// The one it came with.
-    Message,
-}
-
 impl Upstream {
     /// A way with no connections yet.
     pub fn new(servers: &Arc<Servers>) -> Self {
@@ -150,11 +147,11 @@ impl Upstream {
         }
     }
 
-    /// Asks a question that changes nothing, and waits for the whole answer. `Host` is set here.
+    /// Asks a question that changes nothing, and waits for the whole answer.
     ///
     /// # Errors
     /// If there is no whole answer in time.
-    pub async fn ask(&self, question: Request<Full<Bytes>>) -> Result<Response<Bytes>, AskError> {
+    pub async fn ask(&self, question: RequestHead) -> Result<Response<Bytes>, AskError> {
         match self.ask_once(question.clone()).await {
             // A connection of the pool may have died of old age while the question was on its
             // way; a fresh one decides.
@@ -163,34 +160,30 @@ impl Upstream {
         }
     }
 
-    async fn ask_once(&self, question: Request<Full<Bytes>>) -> Result<Response<Bytes>, (AskError, bool)> {
-        let Answered { answer, connection, deadline } =
-            self.exchange(question.map(Outgoing::Whole), Host::Server).await?;
-        let (parts, body) = answer.into_parts();
-        let whole = timeout_at(deadline, Limited::new(body, MAX_ANSWER).collect()).await;
+    async fn ask_once(&self, question: RequestHead) -> Result<Response<Bytes>, (AskError, bool)> {
+        let asked = Message { head: question, body: Outgoing::default() };
+        let Answered { answer, rest, deadline } = self.exchange(asked).await?;
+        let was_reused = rest.is_on_reused();
+        let broken = || (AskError::Broken, was_reused);
+        let relay = Relay::new(rest, self.response_timeout).map_err(|_| broken())?;
+        let whole = timeout_at(deadline, Limited::new(relay, MAX_ANSWER).collect()).await;
         let body = whole.map_err(|_| (AskError::Timeout, false))?.map_err(|error| {
-            if error.is::<http_body_util::LengthLimitError>() {
-                return (AskError::TooLarge, false);
-            }
-            if connection.is_reused() {
-                connection.clear_pool();
-            }
-            (AskError::Broken, connection.is_reused())
+            if error.is::<http_body_util::LengthLimitError>() { (AskError::TooLarge, false) } else { broken() }
         })?;
-        connection.put();
-        Ok(Response::from_parts(parts, body.to_bytes()))
+        Ok(answer.map(|()| body.to_bytes()))
     }
 
-    /// Sends a deletion whose intent is on record, at most once. `Host` is set here.
+    /// Sends a deletion whose intent is on record, at most once.
     ///
     /// # Errors
     /// If no answer came, and whether the deletion may have happened all the same.
     pub fn send_once(
         &self,
-        deletion: Request<Full<Bytes>>,
+        deletion: RequestHead,
+        body: Bytes,
         _: &OpenIntent,
     ) -> impl Future<Output = Result<Response<Relay>, SendError>> + Send {
-        self.relayed(deletion.map(Outgoing::Whole), Host::Server)
+        self.relayed(Message { head: deletion, body: Outgoing::Whole(body) })
     }
 
     /// Passes on a message that is none of ours to judge, once. Its body is sent as it comes.
@@ -199,23 +192,21 @@ impl Upstream {
     /// If no answer came, and whether the message may have had its effect all the same.
     pub fn forward(
         &self,
-        message: Request<Outgoing>,
+        head: RequestHead,
+        body: Outgoing,
     ) -> impl Future<Output = Result<Response<Relay>, SendError>> + Send {
-        self.relayed(message, Host::Message)
+        self.relayed(Message { head, body })
     }
 
-    fn relayed(
-        &self,
-        request: Request<Outgoing>,
-        host: Host,
-    ) -> impl Future<Output = Result<Response<Relay>, SendError>> + Send {
-        let exchange = self.exchange(request, host);
+    fn relayed(&self, message: Message) -> impl Future<Output = Result<Response<Relay>, SendError>> + Send {
+        let exchange = self.exchange(message);
         async move {
-            let Answered { answer, connection, .. } = exchange.await.map_err(|(error, _)| SendError::from(error))?;
+            let Answered { answer, rest, .. } = exchange.await.map_err(|(error, _)| SendError::from(error))?;
             if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
                 return Err(SendError::AnswerLost);
             }
-            Ok(answer.map(|body| Relay::new(body, self.response_timeout, connection)))
+            let relay = Relay::new(rest, self.response_timeout).map_err(|_| SendError::AnswerLost)?;
+            Ok(answer.map(|()| relay))
         }
     }
 
@@ -224,24 +215,12 @@ impl Upstream {
     ///
     /// Most often a connection waits, and the request leaves at once. What is needed where none
     /// does is in a box: nobody else carries its room about.
-    fn exchange(
-        &self,
-        mut request: Request<Outgoing>,
-        host: Host,
-    ) -> impl Future<Output = Result<Answered, (AskError, bool)>> + Send {
+    fn exchange(&self, message: Message) -> impl Future<Output = Result<Answered, (AskError, bool)>> + Send {
         let first = self.servers.choose(&self.dice, 0);
-        let sending = match &first {
-            Some(choice) => {
-                let pool = &self.pools[choice.at];
-                if host == Host::Server {
-                    request.headers_mut().insert(HOST, pool.host());
-                }
-                match pool.take(pool.busy()) {
-                    Ok(connection) => Ok(Sending::new(connection, request, self.response_timeout)),
-                    Err(_) => Err(Box::new(request)),
-                }
-            }
-            None => Err(Box::new(request)),
+        let pool = first.as_ref().map(|choice| &self.pools[choice.at]);
+        let sending = match pool.map(|pool| pool.take(pool.busy())) {
+            Some(Ok(connection)) => Ok(Sending::new(connection, message, self.response_timeout)),
+            Some(Err(_)) | None => Err(Box::new(message)),
         };
         async move {
             let unsent = match sending {
@@ -250,25 +229,21 @@ impl Upstream {
                     Err((_, Some(unsent))) => unsent,
                     Err((error, None)) => return Err((error, true)),
                 },
-                Err(request) => request,
+                Err(message) => message,
             };
-            Box::pin(self.exchange_at_length(first, unsent, host)).await
+            Box::pin(self.exchange_at_length(first, unsent)).await
         }
     }
 
     async fn exchange_at_length(
         &self,
         first: Option<Choice>,
-        mut request: Unsent,
-        host: Host,
+        mut message: Unsent,
     ) -> Result<Answered, (AskError, bool)> {
         let (mut next, mut tried, mut unmade) = (first, 0_u64, None);
         while let Some(choice) = next {
             tried |= 1 << choice.at;
             let pool = &self.pools[choice.at];
-            if host == Host::Server {
-                request.headers_mut().insert(HOST, pool.host());
-            }
             let mut busy = pool.busy();
             for _ in 0..MAX_DEAD {
                 let connection = match pool.take(busy) {
@@ -278,16 +253,16 @@ impl Upstream {
                         break;
                     }
                 };
-                match Sending::new(connection, *request, self.response_timeout).await {
+                match Sending::new(connection, *message, self.response_timeout).await {
                     Ok(answered) => return Ok(answered),
-                    Err((_, Some(unsent))) => request = unsent,
+                    Err((_, Some(unsent))) => message = unsent,
                     Err((error, None)) => return Err((error, true)),
                 }
                 busy = pool.busy();
             }
             match pool.connect(busy, choice.trial).await {
                 Ok(connection) => {
-                    let sending = Sending::new(connection, *request, self.response_timeout);
+                    let sending = Sending::new(connection, *message, self.response_timeout);
                     return sending.await.map_err(|(error, unsent)| match unsent {
                         // Handed back by a connection that was just made: it is gone, and nothing
                         // left.

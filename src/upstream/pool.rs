@@ -3,17 +3,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::HeaderValue;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
 
+use super::AskError;
 use super::server::{Server, Servers};
-use super::{AskError, Outgoing};
+use super::wire::Wire;
 use crate::wire::Alarm;
 
 /// Connections that are kept for the next request, at most.
 const MAX_IDLE: usize = 256;
-/// The most bytes of an answer's head.
-const MAX_HEAD: usize = 64 * 1024;
 
 /// One worker's connections to one server: nobody else waits for its lock.
 #[derive(Clone)]
@@ -28,7 +25,7 @@ struct Inner {
 }
 
 struct Idle {
-    sender: SendRequest<Outgoing>,
+    wire: Wire,
     alarm: Alarm,
     epoch: u64,
     since: Duration,
@@ -50,12 +47,19 @@ impl Drop for Busy {
 
 /// A connection that somebody uses.
 pub(super) struct Connection {
-    pub(super) sender: SendRequest<Outgoing>,
+    pub(super) wire: Wire,
     /// For whoever waits for an answer.
     pub(super) alarm: Alarm,
     reused: bool,
     epoch: u64,
-    busy: Busy,
+    pub(super) busy: Busy,
+}
+
+impl Busy {
+    /// `Host` towards its server.
+    pub(super) fn host(&self) -> &HeaderValue {
+        &self.pool.0.host
+    }
 }
 
 impl Connection {
@@ -71,21 +75,24 @@ impl Connection {
 
     /// Keeps it for the next request: its answer was read to its end.
     pub(super) fn put(self) {
-        let Self { sender, alarm, epoch, busy, .. } = self;
+        let Self { wire, alarm, epoch, busy, .. } = self;
         let pool = &busy.pool;
-        if sender.is_closed() || !pool.keeps(epoch) {
+        if !pool.keeps(epoch) {
             return;
         }
         let mut idle = pool.idle();
         if idle.len() == MAX_IDLE {
             idle.pop_front();
         }
-        idle.push_back(Idle { sender, alarm, epoch, since: pool.0.servers.clock.elapsed() });
+        idle.push_back(Idle { wire, alarm, epoch, since: pool.0.servers.clock.elapsed() });
     }
 
-    /// Drops all idle connections to the same server.
-    pub(super) fn clear_pool(&self) {
-        self.busy.pool.idle().clear();
+    /// No whole answer came on it. If it was used before, it may have died of old age, and so may the
+    /// others that wait.
+    pub(super) fn broke(&self) {
+        if self.reused {
+            self.busy.pool.idle().clear();
+        }
     }
 }
 
@@ -100,11 +107,6 @@ impl Pool {
         &self.0.servers.list[self.0.at]
     }
 
-    /// `Host` towards this server.
-    pub(super) fn host(&self) -> HeaderValue {
-        self.0.host.clone()
-    }
-
     /// Counts a request.
     pub(super) fn busy(&self) -> Busy {
         Busy { pool: self.clone(), counted: self.server().begin() }
@@ -115,27 +117,27 @@ impl Pool {
         self.server().is_used() && epoch == self.server().epoch()
     }
 
-    /// The connection used last, if it is alive: the older ones may go.
+    /// The connection used last that can have a request: the older ones may go.
     pub(super) fn take(&self, busy: Busy) -> Result<Connection, Busy> {
+        let now = self.0.servers.clock.elapsed();
         let mut waiting = self.idle();
-        while let Some(ready) = waiting.iter().rposition(|idle| idle.sender.is_ready()) {
-            let Some(idle) = waiting.remove(ready) else { break };
-            if self.is_fresh(&idle, self.0.servers.clock.elapsed()) {
-                let Idle { sender, alarm, epoch, .. } = idle;
-                return Ok(Connection { sender, alarm, reused: true, epoch, busy });
+        while let Some(mut idle) = waiting.pop_back() {
+            if self.is_fresh(&mut idle, now) {
+                let Idle { wire, alarm, epoch, .. } = idle;
+                return Ok(Connection { wire, alarm, reused: true, epoch, busy });
             }
         }
         Err(busy)
     }
 
-    fn is_fresh(&self, idle: &Idle, now: Duration) -> bool {
+    fn is_fresh(&self, idle: &mut Idle, now: Duration) -> bool {
         let young = now.saturating_sub(idle.since) < self.0.servers.settings.idle_timeout;
-        young && !idle.sender.is_closed() && self.keeps(idle.epoch)
+        young && self.keeps(idle.epoch) && idle.wire.is_quiet()
     }
 
     pub(super) fn sweep(&self) {
         let now = self.0.servers.clock.elapsed();
-        self.idle().retain(|idle| self.is_fresh(idle, now));
+        self.idle().retain_mut(|idle| self.is_fresh(idle, now));
     }
 
     fn idle(&self) -> MutexGuard<'_, VecDeque<Idle>> {
@@ -147,14 +149,10 @@ impl Pool {
     pub(super) async fn connect(&self, busy: Busy, trial: bool) -> Result<Connection, AskError> {
         let servers = &self.0.servers;
         let server = self.server();
-        let made = match servers.connect(server).await {
-            Ok((stream, epoch)) => handshake(stream).await.map(|sender| (sender, epoch)),
-            Err(error) => Err(error),
-        };
-        match made {
-            Ok((sender, epoch)) => {
+        match servers.connect(server).await {
+            Ok((stream, epoch)) => {
                 server.worked();
-                Ok(Connection { sender, alarm: Alarm::default(), reused: false, epoch, busy })
+                Ok(Connection { wire: Wire::new(stream), alarm: Alarm::default(), reused: false, epoch, busy })
             }
             Err(error) => {
                 servers.failed(server, trial, &error);
@@ -162,18 +160,4 @@ impl Pool {
             }
         }
     }
-}
-
-/// HTTP on a stream.
-pub(super) async fn handshake(stream: super::stream::Stream) -> Result<SendRequest<Outgoing>, AskError> {
-    let (sender, driver) = http1::Builder::new()
-        .max_buf_size(MAX_HEAD)
-        // As in front: `serve/http1.rs`.
-        .writev(false)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| AskError::Unreachable(error.to_string()))?;
-    // It ends by itself: with its sender, or with its peer.
-    tokio::spawn(async move { drop(driver.await) });
-    Ok(sender)
 }

@@ -1,34 +1,40 @@
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::pool::Connection;
+use super::exchange::Rest;
 use crate::throttle::Slot;
 
 /// The body of the upstream's answer, as it streams in.
 ///
 /// Its connection goes back to the pool at its end; its slot is held until then.
 pub struct Relay {
-    body: Incoming,
+    /// What came with the head: most often all of it.
+    first: Option<Bytes>,
+    rest: Option<Box<Waiting>>,
+    slot: Option<Slot>,
+}
+
+/// A body that has not come to its end.
+struct Waiting {
+    rest: Rest,
     /// How long the upstream may pause.
     pause: Duration,
     paused: Option<Pin<Box<Sleep>>>,
-    connection: Option<Connection>,
-    slot: Option<Slot>,
 }
 
 /// Why a body ends before its end.
 #[derive(Debug)]
 pub enum RelayError {
     /// The upstream broke off.
-    Broken(hyper::Error),
+    Broken(io::Error),
     /// The upstream paused for too long.
     Paused,
 }
@@ -45,33 +51,37 @@ impl fmt::Display for RelayError {
 impl std::error::Error for RelayError {}
 
 impl Relay {
-    pub(super) fn new(body: Incoming, pause: Duration, connection: Connection) -> Self {
-        let mut relay = Self { body, pause, paused: None, connection: Some(connection), slot: None };
-        if relay.body.is_end_stream() {
-            relay.end();
-        }
-        relay
+    pub(super) fn new(mut rest: Rest, pause: Duration) -> Result<Self, RelayError> {
+        let first = rest.take().map_err(RelayError::Broken)?;
+        let rest = if rest.is_over() {
+            rest.end();
+            None
+        } else {
+            Some(Box::new(Waiting { rest, pause, paused: None }))
+        };
+        Ok(Self { first, rest, slot: None })
     }
 
     /// Holds a slot until the body ends.
     pub fn holding(mut self, slot: Slot) -> Self {
-        if !self.body.is_end_stream() {
+        if !self.is_end_stream() {
             self.slot = Some(slot);
         }
         self
     }
+}
 
-    fn end(&mut self) {
-        self.slot = None;
-        if let Some(connection) = self.connection.take() {
-            connection.put();
+impl Waiting {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, RelayError>> {
+        if let Poll::Ready(content) = self.rest.poll_content(cx) {
+            if let Some(paused) = &mut self.paused {
+                paused.as_mut().reset(Instant::now() + self.pause);
+            }
+            return Poll::Ready(content.map_err(RelayError::Broken));
         }
-    }
-
-    fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let pause = self.pause;
-        let paused = self.paused.get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
-        paused.as_mut().poll(cx)
+        ready!(self.paused.get_or_insert_with(|| Box::pin(tokio::time::sleep(pause))).as_mut().poll(cx));
+        Poll::Ready(Err(RelayError::Paused))
     }
 }
 
@@ -81,41 +91,31 @@ impl Body for Relay {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, RelayError>>> {
         let this = self.get_mut();
-        loop {
-            let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
-                ready!(this.poll_pause(cx));
-                this.connection = None;
-                return Poll::Ready(Some(Err(RelayError::Paused)));
-            };
-            if let Some(paused) = &mut this.paused {
-                paused.as_mut().reset(Instant::now() + this.pause);
-            }
-            match frame {
-                Some(Ok(frame)) if frame.is_data() => {
-                    if this.body.is_end_stream() {
-                        this.end();
-                    }
-                    return Poll::Ready(Some(Ok(frame)));
-                }
-                // Trailers go no further.
-                Some(Ok(_)) => {}
-                Some(Err(error)) => {
-                    this.connection = None;
-                    return Poll::Ready(Some(Err(RelayError::Broken(error))));
-                }
-                None => {
-                    this.end();
-                    return Poll::Ready(None);
-                }
+        let content = match (this.first.take(), &mut this.rest) {
+            (Some(first), _) => Ok(Some(first)),
+            (None, Some(waiting)) => ready!(waiting.poll(cx)),
+            (None, None) => Ok(None),
+        };
+        let goes_on =
+            matches!(content, Ok(Some(_))) && this.rest.as_ref().is_some_and(|waiting| !waiting.rest.is_over());
+        if !goes_on {
+            this.slot = None;
+            if let (Some(waiting), Ok(_)) = (this.rest.take(), &content) {
+                waiting.rest.end();
             }
         }
+        Poll::Ready(content.transpose().map(|content| content.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.first.is_none() && self.rest.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let first = self.first.as_ref().map_or(0, |first| first.len() as u64);
+        match self.rest.as_ref().map_or(Some(0), |waiting| waiting.rest.left()) {
+            Some(left) => SizeHint::with_exact(first + left),
+            None => SizeHint::default(),
+        }
     }
 }

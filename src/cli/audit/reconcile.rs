@@ -5,10 +5,7 @@ use std::fs::File;
 use std::path::Path;
 use std::process::ExitCode;
 
-use bytes::Bytes;
-use http::header::ACCEPT;
-use http::{Method, Request, StatusCode};
-use http_body_util::Full;
+use http::StatusCode;
 use serde_json::Value;
 
 use super::record_of;
@@ -19,7 +16,7 @@ use crate::config::Config;
 use crate::ownership::{NotLearned, Ownership};
 use crate::policy::{Role, Route, SegmentId};
 use crate::serve;
-use crate::upstream::{Identity, Upstream, hygiene};
+use crate::upstream::{Identity, RequestHead, Upstream, hygiene};
 
 pub(super) fn run(path: &Path) -> ExitCode {
     let config = match load(path) {
@@ -126,16 +123,10 @@ async fn ask(intent: &Value, upstream: &Upstream, ownership: &Ownership) -> Foun
 }
 
 /// The look-up that the request itself made, in the name of the same caller.
-fn question(intent: &Value) -> Result<(SegmentId, Request<Full<Bytes>>), String> {
+fn question(intent: &Value) -> Result<(SegmentId, RequestHead), String> {
     let text = |field: &str| intent[field].as_str().ok_or_else(|| format!("its intent has no {field}"));
     let segment = SegmentId::parse(text("segment")?).ok_or("its intent names no segment")?;
     let route = Route::new(text("route")?, Role::Owner, Role::Owner).map_err(|_| "its intent names no route")?;
-    let mut question = Request::builder()
-        .method(Method::GET)
-        .uri(route.path(&segment))
-        .header(ACCEPT, "application/json")
-        .body(Full::default())
-        .map_err(|error| error.to_string())?;
     let identity = Identity {
         account: text("account")?,
         member: text("member")?,
@@ -144,6 +135,6 @@ fn question(intent: &Value) -> Result<(SegmentId, Request<Full<Bytes>>), String>
         creator: None,
         request_id: text("request_id")?,
     };
-    hygiene::set_identity(question.headers_mut(), &identity).map_err(|error| error.to_string())?;
+    let question = hygiene::question(&route.path(&segment), &identity).map_err(|error| error.to_string())?;
     Ok((segment, question))
 }

@@ -1,0 +1,141 @@
+//! The differential check: an answer that is taken here to its end hyper reads with the same status, the
+//! same fields and the same content, over answers that are made up.
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Empty};
+use hyper_util::rt::TokioIo;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::strategy::ValueTree;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::answer;
+use super::framing::{Framing, Malformed};
+use super::hygiene;
+
+/// An answer as somebody read it.
+#[derive(Debug, PartialEq)]
+struct Read {
+    status: StatusCode,
+    headers: HeaderMap,
+    content: Vec<u8>,
+}
+
+/// What is read here, so many bytes at once, until the server closes; `None` if it is no whole answer.
+fn ours(bytes: &[u8], at_once: usize) -> Result<Option<Read>, Malformed> {
+    let mut unread = BytesMut::new();
+    let mut pieces = bytes.chunks(at_once);
+    let (mut read, mut body) = loop {
+        let Some(piece) = pieces.next() else { return Ok(None) };
+        unread.extend_from_slice(piece);
+        if let Some(head) = answer::take(&mut unread, false)? {
+            let (parts, ()) = head.answer.into_parts();
+            break (Read { status: parts.status, headers: parts.headers, content: Vec::new() }, head.body);
+        }
+    };
+    loop {
+        while let Some(content) = body.take(&mut unread)? {
+            read.content.extend_from_slice(&content);
+        }
+        match pieces.next() {
+            _ if body.is_over() => return Ok(Some(read)),
+            Some(piece) => unread.extend_from_slice(piece),
+            None => return Ok((body == Framing::UntilClose).then_some(read)),
+        }
+    }
+}
+
+/// What hyper reads.
+async fn hypers(bytes: Vec<u8>) -> Option<Read> {
+    let (near, mut far) = tokio::io::duplex(1 << 16);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(near)).await.ok()?;
+    tokio::spawn(connection);
+    tokio::spawn(async move {
+        drop(far.read(&mut [0; 1024]).await);
+        drop(far.write_all(&bytes).await);
+    });
+    let answer: Response<_> = sender.send_request(Request::new(Empty::<Bytes>::new())).await.ok()?;
+    let (parts, body) = answer.into_parts();
+    let content = body.collect().await.ok()?.to_bytes().to_vec();
+    Some(Read { status: parts.status, headers: parts.headers, content })
+}
+
+/// The fields that go on, by the same rule.
+fn relayed(headers: &HeaderMap) -> HeaderMap {
+    let connection = || headers.get_all("connection").iter().map(http::HeaderValue::as_bytes);
+    let recoded = headers.contains_key("transfer-encoding");
+    let goes_on =
+        |name: &str| !(hygiene::ends_at_answer(name.as_bytes(), connection) || recoded && name == "content-length");
+    headers.iter().filter(|(name, _)| goes_on(name.as_str())).map(|(n, v)| (n.clone(), v.clone())).collect()
+}
+
+fn made_up() -> impl Strategy<Value = String> {
+    let status = select(vec![
+        "HTTP/1.1 200 OK\r\n",
+        "HTTP/1.1 299 \r\n",
+        "HTTP/1.0 200 OK\r\n",
+        "HTTP/1.1 204 No Content\r\n",
+        "HTTP/1.1 304 Not Modified\r\n",
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 404 Not Found\r\n",
+        "HTTP/1.1 200\r\n",
+    ]);
+    let field = select(vec![
+        "Content-Length: 5\r\n",
+        "content-length:5 \r\n",
+        "Content-Length: 0\r\n",
+        "Content-Length: 6\r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: gzip, chunked\r\n",
+        "Connection: close\r\n",
+        "Connection: keep-alive, X-One\r\n",
+        "X-One: 1\r\n",
+        "X-Two:\t2 \r\n",
+        "X-Two: \r\n",
+        "Set-Cookie: \u{e9}\r\n",
+        "X-Saltgate-Role: OWNER\r\n",
+        "X Odd: 1\r\n",
+        "X-Folded: 1\r\n 2\r\n",
+        "X-Bare: 1\n",
+    ]);
+    let body = select(vec![
+        "",
+        "hello",
+        "5\r\nhello\r\n0\r\n\r\n",
+        "5\r\nhello\r\n5;x=\"y\"\r\nworld\r\n0\r\nX-Trailer: 1\r\n\r\n",
+        "5\r\nhello\r\n",
+        "5\r\nhelloo\r\n0\r\n\r\n",
+        "05\r\nhello\r\n00\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+        "5 \r\nhello\r\n0\r\n\r\n",
+    ]);
+    (status, vec(field, 0..5), body)
+        .prop_map(|(status, fields, body)| [status, &fields.concat(), "\r\n", body].concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_taken_here_hyper_reads_the_same(answer in made_up(), at_once in 1_usize..64) {
+        let bytes = answer.as_bytes();
+        let here = ours(bytes, at_once);
+        prop_assert_eq!(&here, &ours(bytes, bytes.len()), "however it is cut");
+        if let Ok(Some(here)) = here {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let theirs = runtime.block_on(hypers(bytes.to_vec()));
+            let theirs = theirs.map(|theirs| Read { headers: relayed(&theirs.headers), ..theirs });
+            prop_assert_eq!(Some(here), theirs);
+        }
+    }
+}
+
+#[test]
+fn the_answers_that_are_made_up_are_taken_often_and_not_always() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let taken = (0..500).filter(|_| {
+        let answer = made_up().new_tree(&mut runner).unwrap().current();
+        matches!(ours(answer.as_bytes(), 7), Ok(Some(_)))
+    });
+    assert!((50..450).contains(&taken.count()));
+}

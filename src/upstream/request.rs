@@ -1,0 +1,151 @@
+use std::fmt;
+
+use http::header::{HOST, HeaderName};
+use http::{HeaderValue, Method};
+
+use super::Outgoing;
+
+/// Room for the head of most messages, with all that is said of a caller.
+const ROOM: usize = 1024;
+
+/// The head of a message to the service, as it will stand on the wire: written once, and in the order
+/// it is read in.
+///
+/// What frames the body is not in it; nor is `Host`, unless the message has one of its own: the
+/// server that is chosen has one (contract §7).
+#[derive(Clone, Debug)]
+pub struct RequestHead {
+    bytes: Vec<u8>,
+    /// Where the fields begin.
+    fields: usize,
+    names_host: bool,
+    /// No body follows its answer.
+    is_head: bool,
+}
+
+/// Something that no head can say. No value is in it: it may be anybody's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unsayable {
+    /// The path or the query.
+    Target,
+    /// The value of this field.
+    Value(HeaderName),
+}
+
+impl fmt::Display for Unsayable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Target => f.write_str("the path or query is no request target"),
+            Self::Value(name) => write!(f, "what is to be said in {name} is no field value"),
+        }
+    }
+}
+
+impl std::error::Error for Unsayable {}
+
+impl RequestHead {
+    /// A request for this path and query.
+    ///
+    /// # Errors
+    /// If they are not an absolute path of visible ASCII; or `*`, for OPTIONS.
+    pub fn new(method: &Method, path: &str, query: Option<&str>) -> Result<Self, Unsayable> {
+        let is_visible = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+        let is_path = path.starts_with('/') || path == "*" && *method == Method::OPTIONS;
+        if !is_path || path.contains('?') || !is_visible(path) || !query.is_none_or(is_visible) {
+            return Err(Unsayable::Target);
+        }
+        let mut bytes = Vec::with_capacity(ROOM);
+        for part in [method.as_str(), " ", path] {
+            bytes.extend_from_slice(part.as_bytes());
+        }
+        if let Some(query) = query {
+            bytes.push(b'?');
+            bytes.extend_from_slice(query.as_bytes());
+        }
+        bytes.extend_from_slice(b" HTTP/1.1\r\n");
+        Ok(Self { fields: bytes.len(), bytes, names_host: false, is_head: *method == Method::HEAD })
+    }
+
+    /// One more field.
+    pub fn field(&mut self, name: &HeaderName, value: &HeaderValue) {
+        self.names_host |= *name == HOST;
+        write_field(&mut self.bytes, name, value.as_bytes());
+    }
+
+    /// One more field, of which nobody has judged yet whether its value is one.
+    ///
+    /// # Errors
+    /// If it is not.
+    pub fn text(&mut self, name: &HeaderName, value: &str) -> Result<(), Unsayable> {
+        if value.bytes().any(|byte| (byte < b' ' && byte != b'\t') || byte == 0x7F) {
+            return Err(Unsayable::Value(name.clone()));
+        }
+        self.names_host |= *name == HOST;
+        write_field(&mut self.bytes, name, value.as_bytes());
+        Ok(())
+    }
+
+    pub(super) fn is_head(&self) -> bool {
+        self.is_head
+    }
+
+    /// The head as it leaves for a server of this `Host`, with what frames the body.
+    pub(super) fn write(&self, host: &HeaderValue, body: &Outgoing, out: &mut Vec<u8>) {
+        let (line, fields) = self.bytes.split_at(self.fields);
+        out.extend_from_slice(line);
+        if !self.names_host {
+            write_field(out, &HOST, host.as_bytes());
+        }
+        out.extend_from_slice(fields);
+        body.write_framing(out);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+fn write_field(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
+    out.extend_from_slice(name.as_str().as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn written(head: &RequestHead) -> String {
+        let mut out = Vec::new();
+        head.write(&HeaderValue::from_static("crm:8080"), &Outgoing::Whole(Bytes::new()), &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_host_is_the_servers_where_the_message_has_none() {
+        let mut head = RequestHead::new(&Method::DELETE, "/p", Some("q=1")).unwrap();
+        head.text(&HeaderName::from_static("x-a"), "1").unwrap();
+        assert_eq!(written(&head), "DELETE /p?q=1 HTTP/1.1\r\nhost: crm:8080\r\nx-a: 1\r\n\r\n");
+        head.field(&HOST, &HeaderValue::from_static("gate"));
+        assert_eq!(written(&head), "DELETE /p?q=1 HTTP/1.1\r\nx-a: 1\r\nhost: gate\r\n\r\n");
+    }
+
+    #[test]
+    fn nothing_can_end_a_line_but_the_end_of_it() {
+        for (path, query) in [("", None), ("p", None), ("*", None), ("/a b", None), ("/a?b", None), ("/a#b", None)] {
+            assert_eq!(RequestHead::new(&Method::GET, path, query).unwrap_err(), Unsayable::Target, "{path:?}");
+        }
+        for odd in ["\r\nX: 1", "\n", " ", "\u{7f}", "\u{c138}", "\0", "#"] {
+            assert!(RequestHead::new(&Method::GET, &format!("/{odd}"), None).is_err(), "{odd:?} in a path");
+            assert!(RequestHead::new(&Method::GET, "/", Some(odd)).is_err(), "{odd:?} in a query");
+        }
+        assert!(RequestHead::new(&Method::OPTIONS, "*", None).is_ok());
+        let name = HeaderName::from_static("x-a");
+        let mut head = RequestHead::new(&Method::GET, "/", None).unwrap();
+        for odd in ["a\r\nb", "a\nb", "a\rb", "a\0", "\u{7f}"] {
+            assert_eq!(head.text(&name, odd), Err(Unsayable::Value(name.clone())), "{odd:?}");
+        }
+        assert_eq!(written(&head), "GET / HTTP/1.1\r\nhost: crm:8080\r\n\r\n", "nothing is left of them");
+        head.text(&name, "\t\u{c138}!").unwrap();
+    }
+}
