@@ -119,7 +119,8 @@ fn four_values(parameters: &str) -> Result<[&str; 4], Malformed> {
 }
 
 fn consists_of(value: &str, length: std::ops::RangeInclusive<usize>, allowed: impl Fn(u8) -> bool) -> bool {
-    length.contains(&value.len()) && value.bytes().all(allowed)
+    // Likewise without branches.
+    length.contains(&value.len()) && value.bytes().fold(true, |fit, byte| fit & allowed(byte))
 }
 
 #[cfg(test)]

@@ -219,6 +219,12 @@ impl<B> Received<B> {
         &self.told.parts
     }
 
+    /// What is seen of it at the door.
+    pub(super) fn observed(&self) -> Observation {
+        let Told { parts, client, desk } = &*self.told;
+        Observation::new(desk.clone(), *client, parts.method.clone(), parts.uri.path())
+    }
+
     /// By what it will be judged.
     pub(super) fn generation(&self) -> &Generation {
         &self.told.desk.generation

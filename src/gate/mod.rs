@@ -121,7 +121,7 @@ pub use spend::{Fresh, Spend};
 pub use state::{Current, Desk, Generation, Limits, Process};
 pub use unread::refuse_unread;
 pub use watch::{Either, Watch};
-pub use ways::{Entering, Mode, Ways};
+pub use ways::{Mode, Ways};
 
 use std::future::Future;
 use std::marker;

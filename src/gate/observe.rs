@@ -12,7 +12,7 @@ use http::header::{HeaderName, HeaderValue};
 use http::{Request, Response};
 use tower::{Layer, Service};
 
-use super::{Client, Desk, Entering, Received, RefusedRequest};
+use super::{Client, Desk, Received, RefusedRequest};
 use crate::audit;
 use crate::directory::Caller;
 use crate::policy::SegmentId;
@@ -326,7 +326,7 @@ impl<S> Layer<S> for Observe {
 #[derive(Clone)]
 pub struct Observing<S>(S);
 
-impl<B, R, S> Service<Entering<B>> for &Observing<S>
+impl<B, R, S> Service<Received<B>> for &Observing<S>
 where
     S: Service<Observed<Received<B>>, Response = Response<R>, Error = Infallible> + Clone,
     S::Future: Unpin,
@@ -339,13 +339,10 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, Entering { arrival, desk }: Entering<B>) -> Self::Future {
-        let Arrival { request, client } = arrival;
-        let (method, path) = (request.method().clone(), request.uri().path());
-        let observation = Box::new(Observation::new(desk.clone(), client, method, path));
+    fn call(&mut self, request: Received<B>) -> Self::Future {
+        let observation = Box::new(request.observed());
         let id = Some(observation.id.clone());
-        let received = Received::new(request, client, desk);
-        Identified { answer: self.0.clone().call(Observed { observation, request: received }), id }
+        Identified { answer: self.0.clone().call(Observed { observation, request }), id }
     }
 }
 

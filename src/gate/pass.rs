@@ -146,7 +146,7 @@ fn said(parts: &Parts) -> Result<RequestHead, Unsayable> {
     hygiene::as_it_came(&mut head, headers);
     // What came as an absolute target, or by HTTP/2, names its host there.
     if let (false, Some(authority)) = (headers.contains_key(HOST), uri.authority()) {
-        head.text(&HOST, authority.as_str())?;
+        head.host(authority.as_str())?;
     }
     Ok(head)
 }

@@ -79,8 +79,10 @@ pub(super) async fn judge<P: Purpose>(
         return Err(RefusedAfterSpend::Frozen);
     }
     let budgets = authorized.generation().budgets;
-    let left = takings.judge(key, account, budgets, process.clock.elapsed());
-    left.map_err(|Spent(left)| RefusedAfterSpend::BudgetSpent(left))?;
+    if budgets.is_any() {
+        let left = takings.judge(key, account, budgets, process.clock.elapsed());
+        left.map_err(|Spent(left)| RefusedAfterSpend::BudgetSpent(left))?;
+    }
     match authorized.route().automations_path(authorized.segment()) {
         None => Ok(()),
         Some(path) => Box::pin(judge_automations(path, authorized, seen)).await,

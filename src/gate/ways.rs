@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use http::Response;
 use tower::Service;
 
-use super::{Arrival, Body, Current, Desk};
+use super::{Arrival, Body, Current, Received};
 
 /// Which of the three ways a message goes. Only the first has a sender of deletions.
 ///
@@ -28,12 +28,6 @@ impl<G, P, W> Clone for Ways<G, P, W> {
     }
 }
 
-/// A message at the door, with what it will be judged by to its end.
-pub struct Entering<B> {
-    pub(super) arrival: Arrival<B>,
-    pub(super) desk: Arc<Desk>,
-}
-
 /// What becomes of what is not to be deleted (contract §9, `mode`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -52,9 +46,9 @@ impl<G, P, W> Ways<G, P, W> {
 
 impl<B, G, P, W, FG, FP, FW> Service<Arrival<B>> for Ways<G, P, W>
 where
-    for<'w> &'w G: Service<Entering<B>, Response = Response<Body>, Error = Infallible, Future = FG>,
-    for<'w> &'w P: Service<Entering<B>, Response = Response<Body>, Error = Infallible, Future = FP>,
-    for<'w> &'w W: Service<Entering<B>, Response = Response<Body>, Error = Infallible, Future = FW>,
+    for<'w> &'w G: Service<Received<B>, Response = Response<Body>, Error = Infallible, Future = FG>,
+    for<'w> &'w P: Service<Received<B>, Response = Response<Body>, Error = Infallible, Future = FP>,
+    for<'w> &'w W: Service<Received<B>, Response = Response<Body>, Error = Infallible, Future = FW>,
     FG: Future<Output = Result<Response<Body>, Infallible>> + Unpin,
     FP: Future<Output = Result<Response<Body>, Infallible>> + Unpin,
     FW: Future<Output = Result<Response<Body>, Infallible>> + Unpin,
@@ -68,15 +62,15 @@ where
     }
 
     fn call(&mut self, arrival: Arrival<B>) -> Self::Future {
-        let desk = self.0.current.desk(self.0.worker);
-        let uri = arrival.request.uri();
-        let passes = desk.generation.passes(arrival.request.method().as_str(), uri.path());
-        let mode = desk.generation.mode;
-        let entering = Entering { arrival, desk };
-        match mode {
-            Mode::Observe => OnItsWay::Watched((&self.0.watched).call(entering)),
-            Mode::Enforce if passes => OnItsWay::Passing((&self.0.passing).call(entering)),
-            Mode::Enforce => OnItsWay::Gated((&self.0.gated).call(entering)),
+        let Arrival { request, client } = arrival;
+        let received = Received::new(request, client, self.0.current.desk(self.0.worker));
+        let (parts, generation) = (received.parts(), received.generation());
+        match generation.mode {
+            Mode::Observe => OnItsWay::Watched((&self.0.watched).call(received)),
+            Mode::Enforce if generation.passes(parts.method.as_str(), parts.uri.path()) => {
+                OnItsWay::Passing((&self.0.passing).call(received))
+            }
+            Mode::Enforce => OnItsWay::Gated((&self.0.gated).call(received)),
         }
     }
 }

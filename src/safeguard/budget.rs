@@ -32,6 +32,13 @@ pub struct Budgets {
     pub account: Option<Budget>,
 }
 
+impl Budgets {
+    /// Whether there is one.
+    pub fn is_any(&self) -> bool {
+        self.key.is_some() || self.account.is_some()
+    }
+}
+
 /// What a key or an account took, oldest first: nanoseconds on the elapsed clock, below zero for
 /// what was before the machine started.
 type Log = VecDeque<i64>;

@@ -73,7 +73,9 @@ impl Decision<'_> {
 
     /// The same as members of an object of JSON.
     pub(super) fn write(&self, line: &mut Vec<u8>) {
-        fn text(line: &mut Vec<u8>, name: &str, value: Option<&str>) {
+        // Inlined, so that a name is written as what it is: a few words.
+        #[inline(always)]
+        fn text(line: &mut Vec<u8>, name: &'static str, value: Option<&str>) {
             let Some(value) = value else { return };
             line.extend_from_slice(name.as_bytes());
             escape(value, line);

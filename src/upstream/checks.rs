@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use http::header::USER_AGENT;
 use http::{Method, StatusCode};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -45,7 +44,7 @@ impl Servers {
         let (stream, _) = self.connect(server).await?;
         let unfit = |error: Unsayable| AskError::Unreachable(error.to_string());
         let mut question = RequestHead::new(&Method::GET, path, None).map_err(unfit)?;
-        question.text(&USER_AGENT, "saltgate-health").map_err(unfit)?;
+        question.text("user-agent: ", "saltgate-health").map_err(unfit)?;
         exchange::status(stream, &server.host, &question).await.map_err(|_| AskError::Broken)
     }
 }

@@ -101,8 +101,8 @@ impl Leaving {
 impl Sending {
     pub(super) fn new(mut connection: Connection, message: Message, timeout: Duration) -> Self {
         let Message { head, body } = message;
-        let Connection { wire, busy, .. } = &mut connection;
-        let out = wire.begin();
+        let Connection { link, busy, .. } = &mut connection;
+        let out = link.wire.begin();
         head.write(busy.host(), &body, out);
         if let Outgoing::Whole(body) = &body {
             out.extend_from_slice(body);
@@ -144,7 +144,7 @@ enum Failed {
 
 impl Underway {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head, Failed>> {
-        let wire = &mut self.connection.wire;
+        let wire = &mut self.connection.link.wire;
         match self.leaving.leave(cx, wire) {
             Err(_) => return Poll::Ready(Err(Failed::Broken)),
             // As long as a body is on its way there can be no answer to it.
@@ -161,7 +161,7 @@ impl Underway {
                 }
             }
         }
-        ready!(self.connection.alarm.poll(cx, self.deadline));
+        ready!(self.connection.link.alarm.poll(cx, self.deadline));
         Poll::Ready(Err(Failed::Late))
     }
 }
@@ -210,7 +210,7 @@ impl Rest {
 
     /// Content that has come already.
     pub(super) fn take(&mut self) -> io::Result<Option<Bytes>> {
-        Ok(self.body.take(&mut self.connection.wire.unread)?)
+        Ok(self.body.take(&mut self.connection.link.wire.unread)?)
     }
 
     /// Whether the answer has ended.
@@ -228,7 +228,7 @@ impl Rest {
     }
 
     fn poll_whatever(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
-        self.leaving.leave(cx, &mut self.connection.wire)?;
+        self.leaving.leave(cx, &mut self.connection.link.wire)?;
         loop {
             if let Some(content) = self.take()? {
                 return Poll::Ready(Ok(Some(content)));
@@ -236,7 +236,7 @@ impl Rest {
             if self.is_over() {
                 return Poll::Ready(Ok(None));
             }
-            if ready!(self.connection.wire.poll_read(cx, self.body.left()))? == 0 {
+            if ready!(self.connection.link.wire.poll_read(cx, self.body.left()))? == 0 {
                 let told = self.body == Framing::UntilClose;
                 return Poll::Ready(if told { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) });
             }

@@ -4,7 +4,7 @@
 //! takes for the same name is the same name.
 
 use http::Method;
-use http::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, IF_MATCH, VIA};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, IF_MATCH};
 
 use super::{RequestHead, Unsayable};
 
@@ -179,21 +179,17 @@ pub fn strip_overrides(headers: &mut HeaderMap) {
 /// # Errors
 /// If something is no field value; a creator comes from the service and may be anything.
 pub fn identity(head: &mut RequestHead, identity: &Identity<'_>) -> Result<(), Unsayable> {
-    const ACCOUNT: HeaderName = HeaderName::from_static("x-saltgate-account");
-    const MEMBER: HeaderName = HeaderName::from_static("x-saltgate-member");
-    const API_KEY: HeaderName = HeaderName::from_static("x-saltgate-api-key");
-    const ROLE: HeaderName = HeaderName::from_static("x-saltgate-role");
-    const CREATOR: HeaderName = HeaderName::from_static("x-saltgate-creator");
-    const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-    let told = [
-        (ACCOUNT, Some(identity.account)),
-        (MEMBER, Some(identity.member)),
-        (API_KEY, Some(identity.api_key)),
-        (REQUEST_ID, Some(identity.request_id)),
-        (ROLE, identity.role),
-        (CREATOR, identity.creator),
-    ];
-    told.iter().filter_map(|(name, value)| value.map(|value| (name, value))).try_for_each(|(n, v)| head.text(n, v))
+    head.text("x-saltgate-account: ", identity.account)?;
+    head.text("x-saltgate-member: ", identity.member)?;
+    head.text("x-saltgate-api-key: ", identity.api_key)?;
+    head.text("x-request-id: ", identity.request_id)?;
+    if let Some(role) = identity.role {
+        head.text("x-saltgate-role: ", role)?;
+    }
+    match identity.creator {
+        Some(creator) => head.text("x-saltgate-creator: ", creator),
+        None => Ok(()),
+    }
 }
 
 /// What is asked in somebody's name (contract §5): a GET with our own fields and nothing of a client's.
@@ -202,7 +198,7 @@ pub fn identity(head: &mut RequestHead, identity: &Identity<'_>) -> Result<(), U
 /// If path or identity cannot be said.
 pub fn question(path: &str, who: &Identity<'_>) -> Result<RequestHead, Unsayable> {
     let mut head = RequestHead::new(&Method::GET, path, None)?;
-    head.text(&ACCEPT, "application/json")?;
+    head.text("accept: ", "application/json")?;
     identity(&mut head, who)?;
     Ok(head)
 }
@@ -215,17 +211,15 @@ pub fn forwarded(
     proto: &'static str,
     host: Option<&HeaderValue>,
 ) -> Result<(), Unsayable> {
-    const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-    const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-    const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
     if let Some(client) = client {
-        head.text(&FOR, client)?;
+        head.text("x-forwarded-for: ", client)?;
     }
-    head.text(&PROTO, proto)?;
+    head.text("x-forwarded-proto: ", proto)?;
     if let Some(host) = host {
+        const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
         head.field(&FORWARDED_HOST, host);
     }
-    head.text(&VIA, "1.1 saltgate")
+    head.text("via: ", "1.1 saltgate")
 }
 
 #[cfg(test)]

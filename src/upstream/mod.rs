@@ -198,16 +198,14 @@ impl Upstream {
         self.relayed(Message { head, body })
     }
 
-    fn relayed(&self, message: Message) -> impl Future<Output = Result<Response<Relay>, SendError>> + Send {
-        let exchange = self.exchange(message);
-        async move {
-            let Answered { answer, rest, .. } = exchange.await.map_err(|(error, _)| SendError::from(error))?;
-            if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-                return Err(SendError::AnswerLost);
-            }
-            let relay = Relay::new(rest, self.response_timeout).map_err(|_| SendError::AnswerLost)?;
-            Ok(answer.map(|()| relay))
+    async fn relayed(&self, message: Message) -> Result<Response<Relay>, SendError> {
+        let Answered { answer, rest, .. } =
+            self.exchange(message).await.map_err(|(error, _)| SendError::from(error))?;
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(SendError::AnswerLost);
         }
+        let relay = Relay::new(rest, self.response_timeout).map_err(|_| SendError::AnswerLost)?;
+        Ok(answer.map(|()| relay))
     }
 
     /// One exchange on some connection to some server. The error says whether the connection had
@@ -215,24 +213,18 @@ impl Upstream {
     ///
     /// Most often a connection waits, and the request leaves at once. What is needed where none
     /// does is in a box: nobody else carries its room about.
-    fn exchange(&self, message: Message) -> impl Future<Output = Result<Answered, (AskError, bool)>> + Send {
+    async fn exchange(&self, message: Message) -> Result<Answered, (AskError, bool)> {
         let first = self.servers.choose(&self.dice, 0);
         let pool = first.as_ref().map(|choice| &self.pools[choice.at]);
-        let sending = match pool.map(|pool| pool.take(pool.busy())) {
-            Some(Ok(connection)) => Ok(Sending::new(connection, message, self.response_timeout)),
-            Some(Err(_)) | None => Err(Box::new(message)),
+        let unsent = match pool.map(|pool| pool.take(pool.busy())) {
+            Some(Ok(connection)) => match Sending::new(connection, message, self.response_timeout).await {
+                Ok(answered) => return Ok(answered),
+                Err((_, Some(unsent))) => unsent,
+                Err((error, None)) => return Err((error, true)),
+            },
+            Some(Err(_)) | None => Box::new(message),
         };
-        async move {
-            let unsent = match sending {
-                Ok(sending) => match sending.await {
-                    Ok(answered) => return Ok(answered),
-                    Err((_, Some(unsent))) => unsent,
-                    Err((error, None)) => return Err((error, true)),
-                },
-                Err(message) => message,
-            };
-            Box::pin(self.exchange_at_length(first, unsent)).await
-        }
+        Box::pin(self.exchange_at_length(first, unsent)).await
     }
 
     async fn exchange_at_length(

@@ -21,13 +21,16 @@ struct Inner {
     at: usize,
     /// This worker's copy: cloning it touches no other's memory.
     host: HeaderValue,
-    idle: Mutex<VecDeque<Idle>>,
+    idle: Mutex<VecDeque<Box<Link>>>,
 }
 
-struct Idle {
-    wire: Wire,
-    alarm: Alarm,
+/// A connection to the server, whoever has it.
+pub(super) struct Link {
+    pub(super) wire: Wire,
+    /// For whoever waits for an answer.
+    pub(super) alarm: Alarm,
     epoch: u64,
+    /// When it was last given something to do.
     since: Duration,
 }
 
@@ -47,11 +50,9 @@ impl Drop for Busy {
 
 /// A connection that somebody uses.
 pub(super) struct Connection {
-    pub(super) wire: Wire,
-    /// For whoever waits for an answer.
-    pub(super) alarm: Alarm,
+    /// In a box: a request on its way would carry its room about.
+    pub(super) link: Box<Link>,
     reused: bool,
-    epoch: u64,
     pub(super) busy: Busy,
 }
 
@@ -75,16 +76,16 @@ impl Connection {
 
     /// Keeps it for the next request: its answer was read to its end.
     pub(super) fn put(self) {
-        let Self { wire, alarm, epoch, busy, .. } = self;
+        let Self { link, busy, .. } = self;
         let pool = &busy.pool;
-        if !pool.keeps(epoch) {
+        if !pool.keeps(link.epoch) {
             return;
         }
         let mut idle = pool.idle();
         if idle.len() == MAX_IDLE {
             idle.pop_front();
         }
-        idle.push_back(Idle { wire, alarm, epoch, since: pool.0.servers.clock.elapsed() });
+        idle.push_back(link);
     }
 
     /// No whole answer came on it. If it was used before, it may have died of old age, and so may the
@@ -121,26 +122,26 @@ impl Pool {
     pub(super) fn take(&self, busy: Busy) -> Result<Connection, Busy> {
         let now = self.0.servers.clock.elapsed();
         let mut waiting = self.idle();
-        while let Some(mut idle) = waiting.pop_back() {
-            if self.is_fresh(&mut idle, now) {
-                let Idle { wire, alarm, epoch, .. } = idle;
-                return Ok(Connection { wire, alarm, reused: true, epoch, busy });
+        while let Some(mut link) = waiting.pop_back() {
+            if self.is_fresh(&mut link, now) {
+                link.since = now;
+                return Ok(Connection { link, reused: true, busy });
             }
         }
         Err(busy)
     }
 
-    fn is_fresh(&self, idle: &mut Idle, now: Duration) -> bool {
-        let young = now.saturating_sub(idle.since) < self.0.servers.settings.idle_timeout;
-        young && self.keeps(idle.epoch) && idle.wire.is_quiet()
+    fn is_fresh(&self, link: &mut Link, now: Duration) -> bool {
+        let young = now.saturating_sub(link.since) < self.0.servers.settings.idle_timeout;
+        young && self.keeps(link.epoch) && link.wire.is_quiet()
     }
 
     pub(super) fn sweep(&self) {
         let now = self.0.servers.clock.elapsed();
-        self.idle().retain_mut(|idle| self.is_fresh(idle, now));
+        self.idle().retain_mut(|link| self.is_fresh(link, now));
     }
 
-    fn idle(&self) -> MutexGuard<'_, VecDeque<Idle>> {
+    fn idle(&self) -> MutexGuard<'_, VecDeque<Box<Link>>> {
         // Nothing in here can be half done: a connection is in the queue or it is not.
         self.0.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -152,7 +153,9 @@ impl Pool {
         match servers.connect(server).await {
             Ok((stream, epoch)) => {
                 server.worked();
-                Ok(Connection { wire: Wire::new(stream), alarm: Alarm::default(), reused: false, epoch, busy })
+                let since = servers.clock.elapsed();
+                let link = Link { wire: Wire::new(stream), alarm: Alarm::default(), epoch, since };
+                Ok(Connection { link: Box::new(link), reused: false, busy })
             }
             Err(error) => {
                 servers.failed(server, trial, &error);
