@@ -35,5 +35,6 @@ pub mod serve;
 pub mod stack;
 pub mod telemetry;
 pub mod throttle;
+mod turn;
 pub mod upstream;
 pub mod wire;

@@ -4,6 +4,7 @@ use super::{Cleared, Gate, Observation, Process, Recorded};
 use crate::audit::{OpenIntent, Outcome};
 use crate::refusal::{Reason, RefusedAfterSpend};
 use crate::safeguard::Departure;
+use crate::turn::others_first;
 
 /// Is it frozen by now? Judged last of all: nothing is waited for between this and sending, so
 /// whoever freezes knows what can still leave.
@@ -27,6 +28,7 @@ impl Gate<Recorded> for Release {
     type Refusal = RefusedAfterSpend;
 
     async fn decide(&self, recorded: Recorded, _: &mut Observation) -> Result<Released, RefusedAfterSpend> {
+        others_first().await;
         let caller = recorded.caller();
         match self.0.freeze.depart(&caller.owner.account, &caller.api_key) {
             Some(departure) => Ok(Released { recorded, departure }),

@@ -6,6 +6,7 @@ use crate::audit::{ClosedIntent, OpenIntent, Outcome};
 use crate::policy::Role;
 use crate::refusal::{Answer, Reason, RefusedAfterSpend};
 use crate::telemetry::{Ended, Stage};
+use crate::turn::others_first;
 use crate::upstream::{Identity, Relay, RequestHead, SendError, Unsayable, hygiene};
 
 /// The last of the gates of deletions: sends what is released, at most once, and closes its intent.
@@ -38,6 +39,7 @@ async fn send(released: Released, seen: &mut Observation) -> Concluded {
     let sent = cleared.upstream().send_once(head, cleared.body().clone(), &intent).await;
     // Whatever became of it, nothing of it leaves from here on.
     drop(departure);
+    others_first().await;
     seen.passed(Stage::Send);
     let (answer, outcome, ended, reason) = match sent {
         Ok(response) => {

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 /// Room → the rooms it may use. Third-party homes are below.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("clock", &[]),
+    ("turn", &[]),
     ("credential", &[]),
     ("policy", &[]),
     ("refusal", &[]),
-    ("replay", &["clock"]),
+    ("replay", &["clock", "turn"]),
     ("listen", &["gate", "policy"]),
     ("throttle", &["policy"]),
     ("directory", &["credential", "policy", "throttle"]),
@@ -35,6 +36,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "safeguard",
             "telemetry",
             "throttle",
+            "turn",
             "upstream",
         ],
     ),

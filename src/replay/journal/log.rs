@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -27,6 +28,8 @@ pub(super) struct Log {
     sync_fails: AtomicBool,
     #[cfg(test)]
     writes_fail: AtomicBool,
+    #[cfg(test)]
+    pub(super) writes: AtomicUsize,
 }
 
 /// A segment on disk, and the newest date in it.
@@ -50,6 +53,13 @@ struct Appender {
     closed: VecDeque<Closed>,
     /// Closed since the last sync.
     unsynced: Vec<Arc<File>>,
+    /// Records that wait to be written together.
+    queued: Vec<Record>,
+    /// How many were ever queued, and of how many of those it is known what became of them.
+    taken: u64,
+    settled: u64,
+    /// Which of those were not written when it was their turn. Few: what follows each other is one.
+    missed: Vec<RangeInclusive<u64>>,
     /// Records that could not be written yet; their claims were told that nobody knows.
     owed: Vec<Record>,
     /// How many records were ever appended in this life.
@@ -70,7 +80,18 @@ impl Log {
     ) -> Self {
         let left = std::iter::once(&current).chain(&next).map(|open| (RECORDS - open.used) as usize).sum();
         let room = AtomicUsize::new(left);
-        let appender = Appender { current, next, closed, unsynced: Vec::new(), owed: Vec::new(), appended: 0 };
+        let appender = Appender {
+            current,
+            next,
+            closed,
+            unsynced: Vec::new(),
+            queued: Vec::new(),
+            taken: 0,
+            settled: 0,
+            missed: Vec::new(),
+            owed: Vec::new(),
+            appended: 0,
+        };
         Self {
             directory: directory.into(),
             appender: Mutex::new(appender),
@@ -82,6 +103,8 @@ impl Log {
             sync_fails: AtomicBool::new(false),
             #[cfg(test)]
             writes_fail: AtomicBool::new(false),
+            #[cfg(test)]
+            writes: AtomicUsize::new(0),
         }
     }
 
@@ -93,50 +116,86 @@ impl Log {
         self.room.load(Ordering::Acquire)
     }
 
-    /// Hands a record to the operating system: from here on it survives this process. Returns
-    /// how many were handed over with it.
-    pub(super) fn append(&self, record: &Record) -> Result<u64, NotWritten> {
+    /// Takes a record to be written with those that come in the same turn. Returns its number.
+    pub(super) fn queue(&self, record: &Record) -> Result<u64, NotWritten> {
         let mut appender = self.appender();
         if self.given_up.load(Ordering::Acquire) {
             return Err(NotWritten);
         }
-        let written = self.write(&mut appender, record);
-        if written.is_err() {
-            appender.owed.push(*record);
-        }
+        appender.queued.push(*record);
+        appender.taken += 1;
         // What is owed takes its room all the same.
         let less = |room: usize| Some(room.saturating_sub(1));
         let _ = self.room.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
-        written.map(|()| appender.appended)
+        Ok(appender.taken)
     }
 
-    fn write(&self, appender: &mut Appender, record: &Record) -> Result<(), NotWritten> {
-        if appender.current.used == RECORDS {
-            let next = appender.next.take().ok_or(NotWritten)?;
-            let full = std::mem::replace(&mut appender.current, next);
-            appender.closed.push_back(Closed { sequence: full.sequence, newest: full.newest });
-            // What is only synced at the end is opened again for it: a file that is kept open takes a
-            // descriptor, and its room even when it is removed.
-            if self.syncs {
-                appender.unsynced.push(full.file);
-            }
+    /// Makes sure that a record was handed to the operating system: from then on it survives this
+    /// process. Whoever asks first hands over all that is queued. Returns how many were ever handed
+    /// over.
+    pub(super) fn written(&self, number: u64) -> Result<u64, NotWritten> {
+        let mut appender = self.appender();
+        if appender.settled < number {
+            self.write_queued(&mut appender);
         }
-        let Open { file, sequence, used, newest } = &mut appender.current;
-        let bytes = segment::encode(record, *sequence);
-        let written = file.write_all_at(&bytes, segment::offset(*used));
-        #[cfg(test)]
-        let written =
-            if self.writes_fail.load(Ordering::Acquire) { Err(io::ErrorKind::StorageFull.into()) } else { written };
-        if let Err(error) = written {
-            if !self.broken.swap(true, Ordering::AcqRel) {
-                tracing::error!(%error, "the replay journal cannot be written: nothing is admitted until it can");
+        let missed = appender.missed.iter().any(|missed| missed.contains(&number));
+        if missed || self.given_up.load(Ordering::Acquire) { Err(NotWritten) } else { Ok(appender.appended) }
+    }
+
+    fn write_queued(&self, appender: &mut Appender) {
+        let mut queued = std::mem::take(&mut appender.queued);
+        let written = self.write(appender, &queued);
+        let first = appender.settled + 1;
+        appender.settled += queued.len() as u64;
+        if written < queued.len() {
+            let (from, to) = (first + written as u64, appender.settled);
+            match appender.missed.last_mut() {
+                Some(before) if *before.end() + 1 == from => *before = *before.start()..=to,
+                _ => appender.missed.push(from..=to),
             }
-            return Err(NotWritten);
+            appender.owed.extend_from_slice(&queued[written..]);
         }
-        *used += 1;
-        *newest = (*newest).max(record.nanos);
-        appender.appended += 1;
-        Ok(())
+        // The room is the next turn's.
+        queued.clear();
+        appender.queued = queued;
+    }
+
+    /// Writes records, one write for all that a segment takes, and says how many.
+    fn write(&self, appender: &mut Appender, records: &[Record]) -> usize {
+        let mut written = 0;
+        while written < records.len() {
+            if appender.current.used == RECORDS {
+                let Some(next) = appender.next.take() else { return written };
+                let full = std::mem::replace(&mut appender.current, next);
+                appender.closed.push_back(Closed { sequence: full.sequence, newest: full.newest });
+                // What is only synced at the end is opened again for it: a file that is kept open takes a
+                // descriptor, and its room even when it is removed.
+                if self.syncs {
+                    appender.unsynced.push(full.file);
+                }
+            }
+            let Open { file, sequence, used, newest } = &mut appender.current;
+            let rest = &records[written..];
+            let these = &rest[..rest.len().min((RECORDS - *used) as usize)];
+            let bytes: Vec<[u8; segment::RECORD]> = these.iter().map(|it| segment::encode(it, *sequence)).collect();
+            let put = file.write_all_at(bytes.as_flattened(), segment::offset(*used));
+            #[cfg(test)]
+            let put =
+                if self.writes_fail.load(Ordering::Acquire) { Err(io::ErrorKind::StorageFull.into()) } else { put };
+            #[cfg(test)]
+            self.writes.fetch_add(1, Ordering::Relaxed);
+            if let Err(error) = put {
+                if !self.broken.swap(true, Ordering::AcqRel) {
+                    tracing::error!(%error, "the replay journal cannot be written: nothing is admitted until it can");
+                }
+                return written;
+            }
+            *used += these.len() as u32;
+            *newest = these.iter().map(|record| record.nanos).fold(*newest, i64::max);
+            appender.appended += these.len() as u64;
+            written += these.len();
+        }
+        written
     }
 
     /// Whether the next segment should be made ready.
@@ -185,6 +244,7 @@ impl Log {
 
     /// Syncs all there is, for a log that is closed.
     pub(super) fn sync_all(&self) -> io::Result<()> {
+        self.write_queued(&mut self.appender());
         if !self.syncs {
             let closed: Vec<u64> = self.appender().closed.iter().map(|closed| closed.sequence).collect();
             for sequence in closed {
@@ -209,7 +269,7 @@ impl Log {
         self.appender().appended
     }
 
-    /// After a failed write: tries the place again with nothing in it, then writes what is owed.
+    /// After a failed write: tries the places again with nothing in them, then writes what is owed.
     pub(super) fn mend(&self) {
         if self.given_up.load(Ordering::Acquire) {
             return;
@@ -217,15 +277,18 @@ impl Log {
         let mut appender = self.appender();
         let broken = self.broken.load(Ordering::Acquire);
         if broken {
+            // Some of what failed may stand there, whole or not.
             let Open { file, used, .. } = &appender.current;
-            if *used < RECORDS && file.write_all_at(&[0; segment::RECORD], segment::offset(*used)).is_err() {
+            let places = appender.owed.len().max(1).min((RECORDS - *used) as usize);
+            if file.write_all_at(&vec![0; places * segment::RECORD], segment::offset(*used)).is_err() {
                 return;
             }
         }
-        while let Some(record) = appender.owed.pop() {
-            if self.write(&mut appender, &record).is_err() {
-                return appender.owed.push(record);
-            }
+        let owed = std::mem::take(&mut appender.owed);
+        let written = self.write(&mut appender, &owed);
+        if written < owed.len() {
+            appender.owed.extend_from_slice(&owed[written..]);
+            return;
         }
         if broken {
             self.broken.store(false, Ordering::Release);

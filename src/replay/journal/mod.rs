@@ -2,7 +2,7 @@
 //!
 //! 1. A salt is handed to the operating system before its claim is answered. So whatever ends the
 //!    process, what was answered or forwarded is known to the next one. A claim whose record could
-//!    not be written counts as spent.
+//!    not be written counts as spent. Claims that come in one turn of a worker share one write.
 //! 2. What a loss of power takes is bounded by [`JournalSync`]: nothing with `each`, otherwise what came
 //!    since the last sync. The kernel's boot id is kept: after another one without a clean close
 //!    the floor rises to the start plus the window's future (the fence), unless each was synced.
@@ -40,6 +40,7 @@ use super::{
     Claim, ClaimRefused, Floor, Health, LookUp, Reservation, Room, SaltId, SpentSalts, Unavailable, WhenNew, Window,
 };
 use crate::clock::Clock;
+use crate::turn::others_first;
 use keeper::{Keeper, Kept};
 use log::NotWritten;
 use segment::Record;
@@ -142,11 +143,17 @@ impl Journal {
 
     fn spend(&self, place: Reservation, salt: SaltId, date: SystemTime, window: Window) -> Claim<'_> {
         let log = &self.kept.log;
-        let spent = self.book().spend(place, salt, date, window, |key, nanos| log.append(&Record { salt, nanos, key }));
+        let spent = self.book().spend(place, salt, date, window, |key, nanos| log.queue(&Record { salt, nanos, key }));
         match spent {
             Err(refused) => Claim::Now(Err(refused)),
             Ok(Err(NotWritten)) => Claim::Now(Err(ClaimRefused::Unknown)),
-            Ok(Ok(appended)) => self.kept.on_disk(appended),
+            Ok(Ok(number)) => Claim::Later(Box::pin(async move {
+                others_first().await;
+                match log.written(number) {
+                    Ok(appended) => self.kept.on_disk(appended).answer().await,
+                    Err(NotWritten) => Err(ClaimRefused::Unknown),
+                }
+            })),
         }
     }
 }

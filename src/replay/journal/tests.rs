@@ -72,9 +72,39 @@ fn salt(n: u32) -> SaltId {
 
 fn spend(journal: &Journal, n: u32, date: SystemTime) -> Result<(), ClaimRefused> {
     let place = journal.reserve("KEY").map_err(|_| ClaimRefused::Unknown)?;
-    match journal.claim(place, salt(n), date, WINDOW) {
-        Claim::Now(answer) => answer,
-        Claim::Later(answer) => tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(answer),
+    answered(journal.claim(place, salt(n), date, WINDOW))
+}
+
+fn answered(claim: Claim<'_>) -> Result<(), ClaimRefused> {
+    in_one_turn([claim]).remove(0)
+}
+
+/// The answers of claims that a worker has at the same time.
+fn in_one_turn<'j>(claims: impl IntoIterator<Item = Claim<'j>>) -> Vec<Result<(), ClaimRefused>> {
+    let mut claims: Vec<_> = claims.into_iter().map(|claim| MaybeDone::of(Box::pin(claim.answer()))).collect();
+    let all = std::future::poll_fn(|cx| {
+        let waiting = claims.iter_mut().filter_map(|claim| claim.poll(cx).is_pending().then_some(())).count();
+        if waiting == 0 { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    });
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(all);
+    claims.into_iter().map(|claim| claim.1.unwrap()).collect()
+}
+
+struct MaybeDone<'j>(
+    std::pin::Pin<Box<dyn Future<Output = Result<(), ClaimRefused>> + 'j>>,
+    Option<Result<(), ClaimRefused>>,
+);
+
+impl<'j> MaybeDone<'j> {
+    fn of(claim: std::pin::Pin<Box<dyn Future<Output = Result<(), ClaimRefused>> + 'j>>) -> Self {
+        Self(claim, None)
+    }
+
+    fn poll(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<()> {
+        if self.1.is_none() {
+            self.1 = Some(std::task::ready!(self.0.as_mut().poll(cx)));
+        }
+        std::task::Poll::Ready(())
     }
 }
 
@@ -290,9 +320,7 @@ fn after_a_failed_sync_nothing_is_admitted_and_the_next_start_is_fenced() {
     journal.kept.fail_next_sync();
     assert_eq!(spend(&journal, 2, date), Err(ClaimRefused::Unknown));
     // One that was on its way all the while.
-    let late = journal.claim(reserved, salt(3), date, WINDOW);
-    assert!(matches!(&late, Claim::Now(Err(ClaimRefused::Unknown))));
-    drop(late);
+    assert_eq!(answered(journal.claim(reserved, salt(3), date, WINDOW)), Err(ClaimRefused::Unknown));
     std::thread::sleep(Duration::from_millis(1200));
     assert_eq!(journal.reserve("KEY").err(), Some(Unavailable::OutOfReach));
     assert!(matches!(journal.health(), Health::Gone(why) if why.contains("until a restart")));
@@ -439,8 +467,7 @@ fn what_could_not_be_written_is_written_once_it_can() {
     let ways: Vec<_> = (0..3).map(|_| journal.reserve("KEY").unwrap()).collect();
     journal.kept.log.fail_writes(true);
     for (n, way) in ways.into_iter().enumerate() {
-        let answer = journal.claim(way, salt(n as u32), date, WINDOW);
-        assert!(matches!(answer, Claim::Now(Err(ClaimRefused::Unknown))));
+        assert_eq!(answered(journal.claim(way, salt(n as u32), date, WINDOW)), Err(ClaimRefused::Unknown));
     }
     assert_eq!(journal.reserve("KEY").err(), Some(Unavailable::OutOfReach));
     journal.kept.log.fail_writes(false);
@@ -453,6 +480,64 @@ fn what_could_not_be_written_is_written_once_it_can() {
     }
     assert!(journal.reserve("KEY").is_ok());
     place.kill(journal);
+    let journal = place.open().unwrap();
+    (0..3).for_each(|n| assert_eq!(spend(&journal, n, date), Err(ClaimRefused::Reused), "{n}"));
+}
+
+/// So many claims that are made before any is answered.
+fn claims(journal: &Journal, salts: std::ops::Range<u32>, date: SystemTime) -> Vec<Claim<'_>> {
+    let places: Vec<_> = salts.clone().map(|_| journal.reserve("KEY").unwrap()).collect();
+    places.into_iter().zip(salts).map(|(place, n)| journal.claim(place, salt(n), date, WINDOW)).collect()
+}
+
+#[test]
+fn claims_of_one_turn_are_one_write_and_each_is_written_before_it_is_answered() {
+    let place = Place::new();
+    let journal = place.open().unwrap();
+    let date = place.clock.now();
+    let writes = || journal.kept.log.writes.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(in_one_turn(claims(&journal, 0..30, date)), [Ok(()); 30]);
+    assert_eq!((writes(), journal.kept.log.appended()), (1, 30));
+    // Across the end of a segment there are two.
+    let left = segment::RECORDS - 30;
+    (0..left / 1000).for_each(|n| drop(in_one_turn(claims(&journal, 1000 * (n + 1)..1000 * (n + 2), date))));
+    let before = writes();
+    let last = in_one_turn(claims(&journal, 900_000..901_000, date));
+    assert!(last.iter().all(Result::is_ok));
+    assert_eq!(writes() - before, 2);
+    place.kill(journal);
+    let journal = place.open().unwrap();
+    for n in [0, 29, 1000, 900_000, 900_999] {
+        assert_eq!(spend(&journal, n, date), Err(ClaimRefused::Reused), "{n}");
+    }
+}
+
+#[test]
+fn a_turn_that_could_not_be_written_is_unknown_and_the_turns_around_it_are_not() {
+    let place = Place::new();
+    let journal = place.open().unwrap();
+    let date = place.clock.now();
+    assert_eq!(in_one_turn(claims(&journal, 0..3, date)), [Ok(()); 3]);
+    let (missed, missed_too) = (claims(&journal, 3..6, date), journal.reserve("KEY").unwrap());
+    journal.kept.log.fail_writes(true);
+    assert_eq!(in_one_turn(missed), [Err(ClaimRefused::Unknown); 3]);
+    assert_eq!(answered(journal.claim(missed_too, salt(6), date, WINDOW)), Err(ClaimRefused::Unknown));
+    journal.kept.log.fail_writes(false);
+    place.time.advance(Duration::from_secs(1));
+    journal.kept.log.mend();
+    assert_eq!(in_one_turn(claims(&journal, 7..10, date)), [Ok(()); 3]);
+    place.kill(journal);
+    let journal = place.open().unwrap();
+    (0..10).for_each(|n| assert_eq!(spend(&journal, n, date), Err(ClaimRefused::Reused), "{n}"));
+}
+
+#[test]
+fn what_was_claimed_and_nobody_waited_for_is_written_at_a_clean_end() {
+    let place = Place::new();
+    let journal = place.open().unwrap();
+    let date = place.clock.now();
+    drop(claims(&journal, 0..3, date));
+    drop(journal);
     let journal = place.open().unwrap();
     (0..3).for_each(|n| assert_eq!(spend(&journal, n, date), Err(ClaimRefused::Reused), "{n}"));
 }
