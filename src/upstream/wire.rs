@@ -90,6 +90,9 @@ impl Wire {
 
     /// Whether it can have a message, as far as can be told: the server has not closed it, and said
     /// nothing that nobody asked for. The kernel is asked only where something has come.
+    ///
+    /// What a server that breaks the rules says from here on, before it has read the message, nobody can
+    /// tell from an answer to it: HTTP/1.1 has no other tie between the two than their order.
     pub(super) fn is_quiet(&mut self) -> bool {
         let mut nobody = Context::from_waker(Waker::noop());
         self.unread.is_empty() && self.poll_read(&mut nobody, None).is_pending()

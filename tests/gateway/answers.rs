@@ -90,7 +90,7 @@ fn an_answer_that_ends_with_its_connection_is_relayed_whole() {
 }
 
 #[test]
-fn what_lies_behind_an_answer_is_never_the_answer_to_the_next_request() {
+fn what_lies_behind_an_answer_when_the_next_request_comes_is_not_its_answer() {
     const FORGED: &str = "HTTP/1.1 299 Forged\r\nContent-Length: 2\r\n\r\n{}";
     // In one piece with the answer.
     let upstream = Upstream::start(but_delete(|stream| {
