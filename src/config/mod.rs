@@ -88,6 +88,8 @@ pub struct Config {
     pub routes: Routes,
     /// What goes upstream without a gate.
     pub passthrough: Passthrough,
+    /// Whether the log tells of deletions that succeeded, too.
+    pub log_successes: bool,
     /// Every setting, as read.
     pub settings: Vec<Setting>,
     /// What is no fault and yet worth a look.
@@ -380,6 +382,20 @@ mod tests {
             assert!(count(&journal, section) >= least, "{section}: {}", journal.describe(true));
         }
         assert!(count(&redis, "replay.redis.") >= 8, "{}", redis.describe(true));
+    }
+
+    #[test]
+    fn a_deletion_that_nothing_would_tell_of_is_warned_of() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("keys.toml"), KEY).unwrap();
+        let warned = |config: String| {
+            let path = dir.path().join("c.toml");
+            std::fs::write(&path, config).unwrap();
+            Config::load_with(&path, &environment).unwrap().warnings.iter().map(ToString::to_string).collect::<String>()
+        };
+        let quiet = format!("{SOUND}[log]\nsuccesses = false\n");
+        assert!(warned(quiet.clone()).contains("log.successes: is false beside audit.danger_no_record"));
+        assert_eq!(warned(quiet.replace("danger_no_record = true", "path = \"record\"")), "");
     }
 
     #[test]

@@ -48,6 +48,9 @@ pub(super) fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) ->
     let limits = limits(&mut root, s);
     let routes = routes(&mut root, s);
     let passthrough = passthrough(&mut root, s, &routes);
+    let mut log = root.section(s, "log");
+    let log_successes = log.flag(s, "successes", true);
+    log.finish(s);
     root.finish(s);
 
     let Source { mut faults, settings, .. } = source;
@@ -62,6 +65,10 @@ pub(super) fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) ->
             if faults.is_empty() =>
         {
             warnings.extend(warn_of_one_process(path, &replay, &listeners, environment));
+            if !log_successes && matches!(audit, Audit::DangerNoRecord) {
+                let message = "is false beside audit.danger_no_record = true: nothing tells who deleted what";
+                warnings.push(Fault::new(path, None, "log.successes", message));
+            }
             Ok(Config {
                 file: path.into(),
                 listeners,
@@ -82,6 +89,7 @@ pub(super) fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) ->
                 mode,
                 routes,
                 passthrough,
+                log_successes,
                 settings,
                 warnings,
             })

@@ -256,6 +256,10 @@ impl Drop for Observation {
         if matches!(ended, Ended::Refused | Ended::Failed) {
             self.tell_refusal(reason);
         }
+        let succeeded = ended == Ended::Forwarded && matches!(self.upstream_status, Some(200..=299));
+        if succeeded && !self.desk.generation.log_successes {
+            return;
+        }
         let caller = self.caller.as_deref();
         let api_key = self.claimed_key();
         Decision {

@@ -71,6 +71,8 @@ pub struct Generation {
     pub routes: Routes,
     /// What goes upstream without a gate.
     pub passthrough: Passthrough,
+    /// Whether the log tells of deletions that succeeded, too.
+    pub log_successes: bool,
     /// How far a date may lie from now.
     pub window: Window,
     /// Whether the PHP SDK's dates are read.

@@ -40,6 +40,7 @@ pub(super) fn generation(
         },
         routes: config.routes.clone(),
         passthrough: config.passthrough.clone(),
+        log_successes: config.log_successes,
         window: config.window,
         php_dates: if config.php_dates { PhpDates::Accept } else { PhpDates::Refuse },
         ownership: ownership(config),

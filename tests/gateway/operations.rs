@@ -348,6 +348,42 @@ fn every_refusal_is_in_the_log_under_its_id_and_no_secret_salt_or_signature_anyw
 }
 
 #[test]
+fn a_log_without_successes_tells_of_all_else_and_a_reload_brings_them_back() {
+    let fails = Arc::new(AtomicBool::new(false));
+    let upstream = Upstream::start(but_delete({
+        let fails = fails.clone();
+        move |stream| {
+            let status = if fails.load(Ordering::Relaxed) { "404 Not Found" } else { "204 No Content" };
+            answer(stream, status, "", "");
+        }
+    }));
+    let files = Files::new(upstream.address, "[runtime]\nworkers = 1\n[log]\nsuccesses = false\n");
+    let process = Process::serve(&files);
+    let deleted = |header: &str, status| {
+        let answer = delete(process.address(), header);
+        assert_eq!(answer.status, status);
+        answer.field("x-request-id").unwrap().to_owned()
+    };
+    let header = signed("OWNER");
+    let (done, refused) = (deleted(&header, 204), deleted(&header, 401));
+    fails.store(true, Ordering::Relaxed);
+    let failed = deleted(&signed("OWNER"), 404);
+    // Lines of one worker keep their order: with the last of them all others were written.
+    for told in [&refused, &failed] {
+        until("all else is told", || process.log().contains(told));
+    }
+    assert!(!process.log().contains(&done), "{}", process.log());
+    assert!(files.record_text().contains(&done) && get(process.admin(), "/metrics").body.contains("reason=\"ok\"} 2"));
+
+    files.configure(upstream.address, "");
+    process.signal("-HUP");
+    until("it is reloaded", || process.log().contains("\"reloaded\""));
+    fails.store(false, Ordering::Relaxed);
+    let told = deleted(&signed("OWNER"), 204);
+    until("it is told again", || process.log().contains(&told));
+}
+
+#[test]
 fn a_clock_that_is_set_is_told_and_nothing_more() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let start = Clock::system().now();
