@@ -15,6 +15,7 @@
 //! 8. Whatever was refused on the way has a reason in [`refusal`], and one answer.
 
 pub mod audit;
+mod bytewise;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use http::HeaderValue;
 use serde_json::Value;
 
 use super::{EX_USAGE, report};
@@ -163,7 +164,7 @@ fn question(path: &str, caller: &Caller) -> Result<RequestHead, Unsayable> {
         role: caller.role.map(Role::as_str),
         api_key: &caller.api_key,
         creator: None,
-        request_id: "check-live",
+        request_id: &HeaderValue::from_static("check-live"),
     };
     hygiene::question(path, &identity)
 }

@@ -10,6 +10,7 @@
 use memchr::memchr;
 
 use super::{Date, Malformed, PhpDates, Signature};
+use crate::bytewise;
 
 /// What a client says who it is and what it signed. Well formed, and nothing more: no secret has been asked yet.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ impl<'h> Credentials<'h> {
         if !consists_of(api_key, 1..=64, |byte| byte.is_ascii_alphanumeric()) {
             return Err(Malformed::ApiKey);
         }
-        if !consists_of(salt, 12..=64, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')) {
+        if !consists_of(salt, 12..=64, |byte| byte.is_ascii_alphanumeric() | matches!(byte, b'_' | b'-')) {
             return Err(Malformed::Salt);
         }
         let signature = Signature::parse(signature.as_bytes()).ok_or(Malformed::Signature)?;
@@ -90,11 +91,10 @@ fn after_scheme(value: &[u8]) -> Result<&[u8], Malformed> {
 }
 
 fn visible_ascii(bytes: &[u8]) -> Option<&str> {
-    // Without branches, so that many are judged at once.
-    let odd = bytes.iter().fold(false, |odd, byte| odd | !(b' '..=b'~').contains(byte));
+    let visible = bytewise::all(bytes, |byte| (b' '..=b'~').contains(&byte));
     let pairs = bytes.iter().zip(bytes.iter().skip(1));
     let gap = pairs.fold(false, |gap, (byte, next)| gap | ((*byte == b' ') & (*next == b' ')));
-    if odd | gap { None } else { std::str::from_utf8(bytes).ok() }
+    if !visible || gap { None } else { std::str::from_utf8(bytes).ok() }
 }
 
 /// The values in the order of [`NAMES`].
@@ -119,8 +119,7 @@ fn four_values(parameters: &str) -> Result<[&str; 4], Malformed> {
 }
 
 fn consists_of(value: &str, length: std::ops::RangeInclusive<usize>, allowed: impl Fn(u8) -> bool) -> bool {
-    // Likewise without branches.
-    length.contains(&value.len()) && value.bytes().fold(true, |fit, byte| fit & allowed(byte))
+    length.contains(&value.len()) && bytewise::all(value.as_bytes(), allowed)
 }
 
 #[cfg(test)]

@@ -91,7 +91,7 @@ pub(super) fn question<P>(routed: &Routed<P>, path: &str, id: &HeaderValue) -> R
         role: caller.role.map(crate::policy::Role::as_str),
         api_key: &caller.api_key,
         creator: None,
-        request_id: id.to_str().unwrap_or_default(),
+        request_id: id,
     };
     hygiene::question(path, &identity)
 }

@@ -61,21 +61,19 @@ fn judge(parts: &Parts, limits: &Limits) -> Result<(), Refused> {
     if target > limits.max_target_bytes {
         return Err(Refused::TargetTooLong);
     }
-    // Each line has a colon, a space and a line end besides.
-    let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    if size > limits.max_header_bytes {
+    let said = Said::in_fields(headers);
+    if said.bytes > limits.max_header_bytes {
         return Err(Refused::HeadersTooLarge);
     }
     if *method == Method::CONNECT {
         return Err(NO_TUNNELS);
     }
-    judge_host(parts)?;
-    judge_framing(headers)?;
+    judge_host(parts, &said)?;
+    judge_framing(&said)?;
     if parts.version == Version::HTTP_2 {
         judge_unwired(parts)?;
     }
-    let mut expectations = headers.get_all(EXPECT).iter();
-    if !expectations.all(|e| e.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+    if said.expects_more {
         return Err(Refused::ExpectationFailed);
     }
     if uri.query().is_some_and(overrides_method) {
@@ -84,14 +82,54 @@ fn judge(parts: &Parts, limits: &Limits) -> Result<(), Refused> {
     Ok(())
 }
 
+/// What the fields say of the message itself: all of it in one look at them.
+#[derive(Default)]
+struct Said<'h> {
+    /// How large the header section is.
+    bytes: usize,
+    host: Few<'h>,
+    coding: Few<'h>,
+    length: Few<'h>,
+    /// Something else than to be told to go on.
+    expects_more: bool,
+}
+
+/// The first value of a field, and how many there are.
+#[derive(Default)]
+struct Few<'h>(Option<&'h HeaderValue>, usize);
+
+impl<'h> Few<'h> {
+    fn add(&mut self, value: &'h HeaderValue) {
+        self.0.get_or_insert(value);
+        self.1 += 1;
+    }
+}
+
+impl<'h> Said<'h> {
+    fn in_fields(headers: &'h HeaderMap) -> Self {
+        let mut said = Self::default();
+        for (name, value) in headers {
+            // Each line has a colon, a space and a line end besides.
+            said.bytes += name.as_str().len() + value.len() + 4;
+            match *name {
+                HOST => said.host.add(value),
+                TRANSFER_ENCODING => said.coding.add(value),
+                CONTENT_LENGTH => said.length.add(value),
+                EXPECT => said.expects_more |= !value.as_bytes().eq_ignore_ascii_case(b"100-continue"),
+                _ => {}
+            }
+        }
+        said
+    }
+}
+
 /// One host, and no doubt which. In HTTP/2 it is the `:authority`, beside which a `Host` may say the
 /// same.
-fn judge_host(parts: &Parts) -> Result<(), Refused> {
-    let mut hosts = parts.headers.get_all(HOST).iter();
-    let (host, second) = (hosts.next(), hosts.next());
+fn judge_host(parts: &Parts, said: &Said<'_>) -> Result<(), Refused> {
+    let Few(host, hosts) = said.host;
     let authority = parts.uri.authority().map(Authority::as_str);
     match (host, authority) {
-        _ if second.is_some() => Err(Refused::MalformedRequest("There must be exactly one Host.")),
+        _ if hosts > 1 => Err(Refused::MalformedRequest("There must be exactly one Host.")),
         (_, None) if parts.version == Version::HTTP_2 => Err(Refused::MalformedRequest("There must be an :authority.")),
         (_, Some(authority)) if parts.version == Version::HTTP_2 && !is_host(authority) => {
             Err(Refused::MalformedRequest("The :authority must be a host."))
@@ -114,13 +152,13 @@ pub(super) fn is_one_message(parts: &Parts) -> Result<(), Refused> {
     if parts.method == Method::CONNECT {
         return Err(NO_TUNNELS);
     }
-    let mut hosts = parts.headers.get_all(HOST).iter();
-    match (parts.uri.authority(), hosts.next(), hosts.next()) {
+    let said = Said::in_fields(&parts.headers);
+    match (parts.uri.authority(), &said.host) {
         // A `Host` alone says what `:authority` would.
-        (None, Some(host), None) if host.to_str().is_ok_and(is_host) => {}
-        _ => judge_host(parts)?,
+        (None, Few(Some(host), 1)) if host.to_str().is_ok_and(is_host) => {}
+        _ => judge_host(parts, &said)?,
     }
-    judge_framing(&parts.headers)?;
+    judge_framing(&said)?;
     judge_unwired(parts)
 }
 
@@ -174,20 +212,14 @@ const IN_DOUBT: Refused = Refused::MalformedRequest("The framing of the message 
 
 /// What the HTTP reader lets pass and this gate does not: any coding but `chunked`, or a length
 /// beside a coding. The same was judged on the wire before, and more (`wire`).
-fn judge_framing(headers: &HeaderMap) -> Result<(), Refused> {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let Some(coding) = codings.next() else {
-        return if headers.get_all(CONTENT_LENGTH).iter().count() <= 1 {
-            Ok(())
-        } else {
-            Err(Refused::MalformedRequest("There must be at most one Content-Length."))
-        };
-    };
-    let only_chunked = codings.next().is_none() && coding.as_bytes().eq_ignore_ascii_case(b"chunked");
-    if !only_chunked || headers.contains_key(CONTENT_LENGTH) {
-        return Err(IN_DOUBT);
+fn judge_framing(said: &Said<'_>) -> Result<(), Refused> {
+    let Few(_, lengths) = said.length;
+    match said.coding {
+        Few(None, _) if lengths <= 1 => Ok(()),
+        Few(None, _) => Err(Refused::MalformedRequest("There must be at most one Content-Length.")),
+        Few(Some(coding), 1) if lengths == 0 && coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        Few(Some(_), _) => Err(IN_DOUBT),
     }
-    Ok(())
 }
 
 /// Whether some framework behind us would read another method out of this query. Escapes are

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
-use http::header::{HeaderName, HeaderValue};
+use http::header::HeaderValue;
 use http::{Request, Response};
 use tower::{Layer, Service};
 
@@ -19,9 +19,7 @@ use crate::policy::SegmentId;
 use crate::refusal::{Reason, Refusal};
 use crate::safeguard::Departure;
 use crate::telemetry::{Decision, Ended, PerThread, Stage};
-
-/// The id under which the log, the record and the upstream know a request.
-pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+use crate::upstream::hygiene::X_REQUEST_ID;
 
 /// A message as a connection hands it over.
 pub struct Arrival<B> {
@@ -303,7 +301,8 @@ impl RequestIds {
     fn next(&self) -> HeaderValue {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let n = self.next.mine().fetch_add(1, Ordering::Relaxed);
-        let [high, low] = [0_u8, 1].map(|half| self.keyed.hash_one((n, half)));
+        // No place counts so far that one's number is the other half of another's.
+        let [high, low] = [n, !n].map(|half| self.keyed.hash_one(half));
         let id = (u128::from(high) << 64 | u128::from(low)).to_be_bytes();
         let mut text = [0; 32];
         for (pair, byte) in text.chunks_exact_mut(2).zip(id) {

@@ -99,7 +99,7 @@ fn deletion(cleared: &Cleared, seen: &Observation) -> Result<RequestHead, Unsaya
         role: caller.role.map(Role::as_str),
         api_key: &caller.api_key,
         creator: learned.map(|learned| &*learned.owner.member),
-        request_id: seen.id().to_str().unwrap_or_default(),
+        request_id: seen.id(),
     };
     hygiene::identity(&mut head, &identity)?;
     Ok(head)

@@ -2,9 +2,9 @@ use std::sync::Arc;
 
 use http::{Method, Response};
 
-use super::observe::X_REQUEST_ID;
 use super::{Body, Client, Desk, Observation, own_answer};
 use crate::refusal::{Refusal, Refused};
+use crate::upstream::hygiene::X_REQUEST_ID;
 
 /// Refuses a message that did not become a request: it is counted, logged and answered as any
 /// other. `request` is method and target, where they are beyond doubt.

@@ -1,7 +1,9 @@
 use std::convert::Infallible;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderMap, HeaderValue};
@@ -58,11 +60,20 @@ pub(super) async fn serve(io: Io, connection: Connection, stack: impl Stack, lim
         // To copy head and body together costs less than to hand the kernel a list of them, and no more where a body is large.
         .writev(false)
         .serve_connection(TokioIo::new(Wire::new(io, watcher)), service);
-    let ended = tokio::select! {
-        biased;
-        ended = &mut served => Some(ended),
-        () = closed => None,
-    };
+    let mut closed = pin!(closed);
+    let mut heard: Option<Waker> = None;
+    let ended = poll_fn(|cx| {
+        if let Poll::Ready(ended) = Pin::new(&mut served).poll(cx) {
+            return Poll::Ready(Some(ended));
+        }
+        // Until its listener leaves, which wakes this, there is nothing to ask with every request.
+        if !connection.entry.is_leaving() && heard.as_ref().is_some_and(|heard| heard.will_wake(cx.waker())) {
+            return Poll::Pending;
+        }
+        heard = Some(cx.waker().clone());
+        closed.as_mut().poll(cx).map(|()| None)
+    })
+    .await;
     let ended = match ended {
         Some(ended) => ended,
         None => {

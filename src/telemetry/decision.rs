@@ -75,6 +75,12 @@ impl Decision<'_> {
     pub(super) fn write(&self, line: &mut Vec<u8>) {
         // Inlined, so that a name is written as what it is: a few words.
         #[inline(always)]
+        fn word(line: &mut Vec<u8>, name: &'static str, value: &'static str) {
+            line.extend_from_slice(name.as_bytes());
+            line.extend_from_slice(value.as_bytes());
+            line.push(b'"');
+        }
+        #[inline(always)]
         fn text(line: &mut Vec<u8>, name: &'static str, value: Option<&str>) {
             let Some(value) = value else { return };
             line.extend_from_slice(name.as_bytes());
@@ -89,8 +95,8 @@ impl Decision<'_> {
         }
         line.extend_from_slice(b",\"message\":\"decision\"");
         text(line, ",\"request_id\":\"", Some(self.request_id));
-        text(line, ",\"outcome\":\"", Some(self.outcome.as_str()));
-        text(line, ",\"reason\":\"", Some(self.reason.as_str()));
+        word(line, ",\"outcome\":\"", self.outcome.as_str());
+        word(line, ",\"reason\":\"", self.reason.as_str());
         text(line, ",\"client\":\"", Some(self.client));
         text(line, ",\"method\":\"", Some(self.method));
         text(line, ",\"path\":\"", Some(self.path));

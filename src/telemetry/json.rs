@@ -10,6 +10,7 @@ use tracing_subscriber::layer::Context;
 
 use super::decision::Decision;
 use super::lines::Lines;
+use crate::bytewise;
 use crate::clock::Stamp;
 
 /// Events as lines of JSON, written straight into the line: a decision is logged for every
@@ -125,18 +126,10 @@ fn special(byte: u8) -> bool {
     (byte < 0x20) | (byte == b'"') | (byte == b'\\') | (byte == 0x7f)
 }
 
-/// Whether nothing in it is special, as a rule: told for many bytes at a time.
-fn is_plain(text: &str) -> bool {
-    let (chunks, rest) = text.as_bytes().as_chunks::<16>();
-    let mut last = [b' '; 16];
-    last[..rest.len()].copy_from_slice(rest);
-    let plain = |chunk: &[u8; 16]| chunk.iter().fold(0, |any, &byte| any | u8::from(special(byte))) == 0;
-    chunks.iter().all(plain) && plain(&last)
-}
-
 /// Text within a string of JSON. What is written here writes no line of its own.
 pub(super) fn escape(mut text: &str, line: &mut Vec<u8>) {
-    if is_plain(text) {
+    // As a rule nothing in it is special.
+    if bytewise::all(text.as_bytes(), |byte| !special(byte)) {
         return line.extend_from_slice(text.as_bytes());
     }
     while let Some(at) = text.bytes().position(special) {

@@ -123,7 +123,8 @@ fn length(value: &[u8]) -> Result<u64, Malformed> {
 
 /// The fields that go on to the client.
 fn relayed(fields: &[Field<'_>], recoded: bool) -> Result<HeaderMap, Malformed> {
-    let mut relayed = HeaderMap::with_capacity(fields.len());
+    // What the client is told besides has room, too.
+    let mut relayed = HeaderMap::with_capacity(fields.len() + 2);
     let named = || fields.iter().filter(|field| CONNECTION == *field.name).map(|field| field.value);
     for Field { name, value } in fields {
         let ends_here = hygiene::ends_at_answer(name.as_bytes(), named) || recoded && CONTENT_LENGTH == **name;

@@ -8,6 +8,9 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, Head
 
 use super::{RequestHead, Unsayable};
 
+/// The id under which the log, the record and the service know a request.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
 /// What becomes of the `Authorization` of a request that was judged (`upstream.authorization`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Authorization {
@@ -30,7 +33,7 @@ pub struct Identity<'r> {
     /// Who created the segment, as judged.
     pub creator: Option<&'r str>,
     /// The request id.
-    pub request_id: &'r str,
+    pub request_id: &'r HeaderValue,
 }
 
 fn fold(byte: u8) -> u8 {
@@ -182,7 +185,7 @@ pub fn identity(head: &mut RequestHead, identity: &Identity<'_>) -> Result<(), U
     head.text("x-saltgate-account: ", identity.account)?;
     head.text("x-saltgate-member: ", identity.member)?;
     head.text("x-saltgate-api-key: ", identity.api_key)?;
-    head.text("x-request-id: ", identity.request_id)?;
+    head.field(&X_REQUEST_ID, identity.request_id);
     if let Some(role) = identity.role {
         head.text("x-saltgate-role: ", role)?;
     }
@@ -310,7 +313,7 @@ mod tests {
             role: Some("OWNER"),
             api_key: "k",
             creator: Some("c"),
-            request_id: "r",
+            request_id: &HeaderValue::from_static("r"),
         };
         let lines = said(|head| {
             end_to_end(head, &client, Authorization::Strip, None);

@@ -4,6 +4,7 @@ use http::header::{HOST, HeaderName};
 use http::{HeaderValue, Method};
 
 use super::Outgoing;
+use crate::bytewise;
 
 /// Room for the head of most messages, with all that is said of a caller.
 const ROOM: usize = 1024;
@@ -116,13 +117,12 @@ impl RequestHead {
 
 /// Whether it is a part of a target, which `ends` would end.
 fn is_target(text: &str, ends: u8) -> bool {
-    // Told for all bytes at once: as a rule each is fit.
-    text.bytes().fold(true, |fit, byte| fit & byte.is_ascii_graphic() & (byte != b'#') & (byte != ends))
+    bytewise::all(text.as_bytes(), |byte| byte.is_ascii_graphic() & (byte != b'#') & (byte != ends))
 }
 
-/// Whether it is the value of a field. Likewise.
+/// Whether it is the value of a field.
 fn is_value(bytes: &[u8]) -> bool {
-    bytes.iter().fold(true, |fit, &byte| fit & ((byte >= b' ' || byte == b'\t') & (byte != 0x7F)))
+    bytewise::all(bytes, |byte| ((byte >= b' ') | (byte == b'\t')) & (byte != 0x7F))
 }
 
 fn write_field(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {

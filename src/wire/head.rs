@@ -2,6 +2,7 @@
 
 use super::bytes::{HOST, PATH, QUERY, TOKEN, all, find_stop, is};
 use super::{Fault, Sizes};
+use crate::bytewise;
 
 /// The HTTP reader takes no more fields either.
 const MAX_FIELDS: usize = 100;
@@ -154,7 +155,7 @@ impl Head {
 }
 
 fn request(line: &[u8], begin: usize, sizes: &Sizes) -> Result<Request, Fault> {
-    if line.contains(&b'\r') {
+    if has_cr(line) {
         return Err(Fault::BareCr);
     }
     let mut parts = line.splitn(3, |byte| *byte == b' ');
@@ -188,6 +189,10 @@ fn request(line: &[u8], begin: usize, sizes: &Sizes) -> Result<Request, Fault> {
     Ok(Request { method, target, absolute, old, end: begin + line.len() + 2 })
 }
 
+fn has_cr(bytes: &[u8]) -> bool {
+    !bytewise::all(bytes, |byte| byte != b'\r')
+}
+
 /// Name and value of a whole line.
 pub(super) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
     let end = line.iter().position(|byte| !is(*byte, TOKEN)).ok_or(Fault::FieldName)?;
@@ -198,7 +203,7 @@ pub(super) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
         ([_, ..], [b' ' | b'\t', ..]) => Err(Fault::SpaceBeforeColon),
         // All else that stands in no value was seen when the end of the line was looked for. What is
         // beyond ASCII is let pass: real clients send it.
-        ([_, ..], [b':', value @ ..]) if !value.contains(&b'\r') => Ok((name, value)),
+        ([_, ..], [b':', value @ ..]) if !has_cr(value) => Ok((name, value)),
         ([_, ..], [b':', ..]) => Err(Fault::BareCr),
         _ => Err(Fault::FieldName),
     }

@@ -127,13 +127,14 @@ fn question(intent: &Value) -> Result<(SegmentId, RequestHead), String> {
     let text = |field: &str| intent[field].as_str().ok_or_else(|| format!("its intent has no {field}"));
     let segment = SegmentId::parse(text("segment")?).ok_or("its intent names no segment")?;
     let route = Route::new(text("route")?, Role::Owner, Role::Owner).map_err(|_| "its intent names no route")?;
+    let id = text("request_id")?.parse().map_err(|_| "its intent has a request_id that is no field value")?;
     let identity = Identity {
         account: text("account")?,
         member: text("member")?,
         role: intent["role"].as_str(),
         api_key: text("api_key")?,
         creator: None,
-        request_id: text("request_id")?,
+        request_id: &id,
     };
     let question = hygiene::question(&route.path(&segment), &identity).map_err(|error| error.to_string())?;
     Ok((segment, question))
