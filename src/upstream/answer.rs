@@ -50,7 +50,7 @@ pub(super) fn take(unread: &mut BytesMut, to_head: bool) -> Result<Option<Head>,
         let (body, persists) = told.what_follows(status, to_head);
         let mut answer = Response::new(());
         *answer.status_mut() = status;
-        *answer.headers_mut() = relayed(parsed.headers, told.is_chunked)?;
+        *answer.headers_mut() = relayed(parsed.headers, &told)?;
         let reason = parsed.reason.unwrap_or_default();
         if status.canonical_reason() != Some(reason) {
             let reason = ReasonPhrase::try_from(reason.to_owned()).map_err(|_| Malformed)?;
@@ -66,7 +66,8 @@ pub(super) fn take(unread: &mut BytesMut, to_head: bool) -> Result<Option<Head>,
 struct Told {
     length: Option<u64>,
     is_chunked: bool,
-    /// Of the connection, as far as something was said.
+    /// There is a `Connection`; and what it says, as far as it is known.
+    says_connection: bool,
     keep_alive: bool,
     close: bool,
     is_old: bool,
@@ -89,6 +90,7 @@ impl Told {
                 }
                 told.is_chunked = true;
             } else if CONNECTION == **name {
+                told.says_connection = true;
                 for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
                     told.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
                     told.close |= option.eq_ignore_ascii_case(b"close");
@@ -122,12 +124,14 @@ fn length(value: &[u8]) -> Result<u64, Malformed> {
 }
 
 /// The fields that go on to the client.
-fn relayed(fields: &[Field<'_>], recoded: bool) -> Result<HeaderMap, Malformed> {
+fn relayed(fields: &[Field<'_>], told: &Told) -> Result<HeaderMap, Malformed> {
     // What the client is told besides has room, too.
     let mut relayed = HeaderMap::with_capacity(fields.len() + 2);
-    let named = || fields.iter().filter(|field| CONNECTION == *field.name).map(|field| field.value);
+    // As a rule there is none to look for.
+    let connections = if told.says_connection { fields } else { &[] };
+    let named = || connections.iter().filter(|field| CONNECTION == *field.name).map(|field| field.value);
     for Field { name, value } in fields {
-        let ends_here = hygiene::ends_at_answer(name.as_bytes(), named) || recoded && CONTENT_LENGTH == **name;
+        let ends_here = hygiene::ends_at_answer(name.as_bytes(), named) || told.is_chunked && CONTENT_LENGTH == **name;
         if !ends_here {
             let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| Malformed)?;
             relayed.append(name, HeaderValue::from_bytes(value).map_err(|_| Malformed)?);

@@ -1,14 +1,35 @@
-//! What a byte may be: one table for all of it.
+//! What a byte may be.
+
+use memchr::memchr;
+
+use crate::bytewise;
 
 /// A method or a field name is made of it.
-pub(super) const TOKEN: u8 = 1;
-/// A path is made of it. No more than the HTTP reader takes.
-pub(super) const PATH: u8 = 2;
-/// A query is made of it. Likewise.
-pub(super) const QUERY: u8 = 4;
-/// The name or IPv4 address of a host is made of it.
-pub(super) const HOST: u8 = 8;
+pub(super) fn is_token(byte: u8) -> bool {
+    TABLE[usize::from(byte)] & TOKEN != 0
+}
 
+/// The name or IPv4 address of a host is made of it.
+pub(super) fn is_host(byte: u8) -> bool {
+    TABLE[usize::from(byte)] & HOST != 0
+}
+
+/// Whether a path is made of these. No more than the HTTP reader takes.
+pub(super) fn are_path(bytes: &[u8]) -> bool {
+    bytewise::all(bytes, |b| {
+        matches!(b, b'!' | b'"') | matches!(b, b'$'..=b';') | (b == b'=') | matches!(b, b'@'..=b'_' | b'a'..=b'~')
+    })
+}
+
+/// Whether a query is made of these, its question mark included. Likewise.
+pub(super) fn are_query(bytes: &[u8]) -> bool {
+    bytewise::all(bytes, |b| (b == b'!') | matches!(b, b'$'..=b';') | (b == b'=') | matches!(b, b'?'..=b'~'))
+}
+
+const TOKEN: u8 = 1;
+const HOST: u8 = 2;
+
+/// One look tells what is asked byte by byte.
 const TABLE: [u8; 256] = {
     let mut table = [0; 256];
     let mut byte = 0;
@@ -20,12 +41,6 @@ const TABLE: [u8; 256] = {
         {
             class |= TOKEN;
         }
-        if matches!(b, b'!' | b'"' | b'$'..=b';' | b'=' | b'@'..=b'_' | b'a'..=b'~') {
-            class |= PATH;
-        }
-        if matches!(b, b'!' | b'$'..=b';' | b'=' | b'?'..=b'~') {
-            class |= QUERY;
-        }
         if b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~') {
             class |= HOST;
         }
@@ -35,28 +50,14 @@ const TABLE: [u8; 256] = {
     table
 };
 
-pub(super) fn is(byte: u8, class: u8) -> bool {
-    TABLE[byte as usize] & class != 0
-}
-
-pub(super) fn all(bytes: &[u8], class: u8) -> bool {
-    // Without a way out: most often there is none to take.
-    bytes.iter().fold(class, |common, byte| common & TABLE[*byte as usize]) != 0
-}
-
-/// Whether it ends a line, or stands in no line. A CR is for who has the whole line to judge.
-fn stops(byte: u8) -> bool {
-    (byte < b' ' && byte != b'\t' && byte != b'\r') || byte == 0x7F
+/// Whether it may stand in a line. A CR is for who has the whole line to judge.
+fn stands_in_line(byte: u8) -> bool {
+    ((byte >= b' ') | (byte == b'\t') | (byte == b'\r')) & (byte != 0x7F)
 }
 
 /// Where the first byte is that ends a line, or stands in no line.
 pub(super) fn find_stop(bytes: &[u8]) -> Option<usize> {
-    // Sixteen at once are one comparison of the processor's.
-    let (pieces, rest) = bytes.as_chunks::<16>();
-    for (n, piece) in pieces.iter().enumerate() {
-        if piece.iter().fold(false, |any, byte| any | stops(*byte)) {
-            return piece.iter().position(|byte| stops(*byte)).map(|at| 16 * n + at);
-        }
-    }
-    rest.iter().position(|byte| stops(*byte)).map(|at| 16 * pieces.len() + at)
+    let end = memchr(b'\n', bytes);
+    let line = &bytes[..end.unwrap_or(bytes.len())];
+    if bytewise::all(line, stands_in_line) { end } else { line.iter().position(|byte| !stands_in_line(*byte)) }
 }

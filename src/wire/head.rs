@@ -1,6 +1,8 @@
 //! The head of a message, judged line by line as its lines become whole.
 
-use super::bytes::{HOST, PATH, QUERY, TOKEN, all, find_stop, is};
+use memchr::memchr;
+
+use super::bytes::{are_path, are_query, find_stop, is_host, is_token};
 use super::{Fault, Sizes};
 use crate::bytewise;
 
@@ -162,7 +164,7 @@ fn request(line: &[u8], begin: usize, sizes: &Sizes) -> Result<Request, Fault> {
     let (Some(method), Some(target), Some(version)) = (parts.next(), parts.next(), parts.next()) else {
         return Err(Fault::RequestLine);
     };
-    if method.is_empty() || method.len() > LONGEST_METHOD || !all(method, TOKEN) {
+    if method.is_empty() || method.len() > LONGEST_METHOD || !method.iter().all(|byte| is_token(*byte)) {
         return Err(Fault::Method);
     }
     if target.len() > sizes.max_target_bytes.min(LONGEST_TARGET) {
@@ -181,7 +183,7 @@ fn request(line: &[u8], begin: usize, sizes: &Sizes) -> Result<Request, Fault> {
         _ if is_path(target) => false,
         b"*" if method == b"OPTIONS" => false,
         // The rest of it is judged beside the Host.
-        [b'h', ..] if all(target, QUERY) => true,
+        [b'h', ..] if are_query(target) => true,
         _ => return Err(Fault::Target),
     };
     let method = Place { at: begin, length: method.len() };
@@ -195,7 +197,7 @@ fn has_cr(bytes: &[u8]) -> bool {
 
 /// Name and value of a whole line.
 pub(super) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
-    let end = line.iter().position(|byte| !is(*byte, TOKEN)).ok_or(Fault::FieldName)?;
+    let end = line.iter().position(|byte| !is_token(*byte)).ok_or(Fault::FieldName)?;
     let (name, rest) = line.split_at(end);
     match (name, rest) {
         ([], [b' ' | b'\t', ..]) => Err(Fault::FoldedField),
@@ -258,7 +260,7 @@ fn judge_host(value: &[u8]) -> Result<&[u8], Fault> {
             &rest[end + 1..]
         }
         _ => {
-            let end = host.iter().position(|byte| !is(*byte, HOST)).unwrap_or(host.len());
+            let end = host.iter().position(|byte| !is_host(*byte)).unwrap_or(host.len());
             if end == 0 {
                 return Err(Fault::OddHost);
             }
@@ -286,6 +288,6 @@ fn names_host(target: &[u8], host: &[u8]) -> Result<bool, Fault> {
 
 /// A path, and a query or none.
 fn is_path(target: &[u8]) -> bool {
-    let (path, query) = target.split_at(target.iter().position(|byte| *byte == b'?').unwrap_or(target.len()));
-    path.starts_with(b"/") && all(path, PATH) && all(query, QUERY)
+    let (path, query) = target.split_at(memchr(b'?', target).unwrap_or(target.len()));
+    path.starts_with(b"/") && are_path(path) && are_query(query)
 }

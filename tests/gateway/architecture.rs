@@ -102,7 +102,7 @@ const HOMES: &[(&str, &str)] = &[
     ("rusqlite", "demo"),
     ("redis", "replay"),
     ("clap", "cli"),
-    ("memchr", "credential"),
+    ("memchr", "credential wire"),
     ("moka", "throttle"),
     ("socket2", "listen"),
     ("tokio_rustls", "listen upstream"),
