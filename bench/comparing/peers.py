@@ -42,6 +42,7 @@ class Series:
     workers: int = 1
     keys: int = 1000
     reload: bool = False         # a SIGHUP every second
+    quiet: bool = False          # no line of the log for what went well
 
 
 class Peer:
@@ -205,6 +206,7 @@ class Field:
         ownerships = {"delegate": "[ownership.delegate]",
                       "upstream": '[ownership.upstream]\naccount = "/accountId"\ncreator = "/ownerId"'}
         record = f'path = "{directory}/record"\nsync = "os"' if series.record else "danger_no_record = true"
+        log = "[log]\nsuccesses = false" if series.quiet else ""
         tls = (f'[listener.tls]\ncertificates = [{{ chain = "{self.certificate}", key = "{self.key}" }}]\n'
                if series.tls else "")
         return f"""[[listener]]
@@ -224,6 +226,7 @@ path = "{self.directory}/{series.keys}/keys.toml"
 servers = ["http://{HOST}:{self.upstream_port}"]
 [audit]
 {record}
+{log}
 [limits]
 failed_signatures_per_client = "100000/second"
 """

@@ -18,6 +18,7 @@ HAPROXY_CHECKS = Series("haproxy-checks", "HAProxy with the checks it can do", "
 NGINX_CHECKS = Series("nginx-checks", "nginx with the checks in Lua", "nginx")
 DELETE = [
     SALTGATE,
+    Series("saltgate-quiet", "Saltgate, lines of refusals only", "saltgate", quiet=True),
     Series("saltgate-journal", "Saltgate, salts in a journal", "saltgate", store="journal"),
     Series("saltgate-record", 'Saltgate, a record (`sync = "os"`)', "saltgate", record=True),
     Series("saltgate-ownership", "Saltgate, owner asked upstream: two exchanges", "saltgate", ownership="upstream"),
