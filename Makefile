@@ -41,3 +41,4 @@ fuzz:
 	cd fuzz && $(CARGO) +nightly fuzz run header -- -runs=10000000
 	cd fuzz && $(CARGO) +nightly fuzz run date -- -runs=10000000
 	cd fuzz && $(CARGO) +nightly fuzz run framing -- -runs=1000000 -max_len=1024 -dict=framing.dict
+	cd fuzz && $(CARGO) +nightly fuzz run answer -- -runs=1000000 -max_len=1024 -dict=answer.dict

@@ -1,14 +1,13 @@
 //! The differential check: an answer that is taken here to its end hyper reads with the same status, the
-//! same fields and the same content, over answers that are made up.
+//! same fields and the same content. Runs over answers that are made up in the tests, and over anything in
+//! the fuzz target, which includes this file.
+
+#![allow(unreachable_pub, reason = "the fuzz target is outside")]
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
-use proptest::collection::vec;
-use proptest::prelude::*;
-use proptest::sample::select;
-use proptest::strategy::ValueTree;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::answer;
@@ -21,6 +20,21 @@ struct Read {
     status: StatusCode,
     headers: HeaderMap,
     content: Vec<u8>,
+}
+
+/// Reads `bytes`, so many at once, as an answer; returns whether it was taken to its end.
+///
+/// # Panics
+/// If it matters how they are cut, or hyper reads another answer.
+pub fn check(bytes: &[u8], at_once: usize) -> bool {
+    let here = ours(bytes, at_once.max(1));
+    assert_eq!(here, ours(bytes, bytes.len().max(1)), "however it is cut: {:?}", String::from_utf8_lossy(bytes));
+    let Ok(Some(here)) = here else { return false };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let theirs = runtime.block_on(hypers(bytes.to_vec()));
+    let theirs = theirs.map(|theirs| Read { headers: relayed(&theirs.headers), ..theirs });
+    assert_eq!(Some(here), theirs, "{:?}", String::from_utf8_lossy(bytes));
+    true
 }
 
 /// What is read here, so many bytes at once, until the server closes; `None` if it is no whole answer.
@@ -71,71 +85,73 @@ fn relayed(headers: &HeaderMap) -> HeaderMap {
     headers.iter().filter(|(name, _)| goes_on(name.as_str())).map(|(n, v)| (n.clone(), v.clone())).collect()
 }
 
-fn made_up() -> impl Strategy<Value = String> {
-    let status = select(vec![
-        "HTTP/1.1 200 OK\r\n",
-        "HTTP/1.1 299 \r\n",
-        "HTTP/1.0 200 OK\r\n",
-        "HTTP/1.1 204 No Content\r\n",
-        "HTTP/1.1 304 Not Modified\r\n",
-        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 404 Not Found\r\n",
-        "HTTP/1.1 200\r\n",
-    ]);
-    let field = select(vec![
-        "Content-Length: 5\r\n",
-        "content-length:5 \r\n",
-        "Content-Length: 0\r\n",
-        "Content-Length: 6\r\n",
-        "Transfer-Encoding: chunked\r\n",
-        "Transfer-Encoding: gzip, chunked\r\n",
-        "Connection: close\r\n",
-        "Connection: keep-alive, X-One\r\n",
-        "X-One: 1\r\n",
-        "X-Two:\t2 \r\n",
-        "X-Two: \r\n",
-        "Set-Cookie: \u{e9}\r\n",
-        "X-Saltgate-Role: OWNER\r\n",
-        "X Odd: 1\r\n",
-        "X-Folded: 1\r\n 2\r\n",
-        "X-Bare: 1\n",
-    ]);
-    let body = select(vec![
-        "",
-        "hello",
-        "5\r\nhello\r\n0\r\n\r\n",
-        "5\r\nhello\r\n5;x=\"y\"\r\nworld\r\n0\r\nX-Trailer: 1\r\n\r\n",
-        "5\r\nhello\r\n",
-        "5\r\nhelloo\r\n0\r\n\r\n",
-        "05\r\nhello\r\n00\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
-        "5 \r\nhello\r\n0\r\n\r\n",
-    ]);
-    (status, vec(field, 0..5), body)
-        .prop_map(|(status, fields, body)| [status, &fields.concat(), "\r\n", body].concat())
-}
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+    use proptest::strategy::ValueTree;
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    use super::*;
 
-    #[test]
-    fn what_is_taken_here_hyper_reads_the_same(answer in made_up(), at_once in 1_usize..64) {
-        let bytes = answer.as_bytes();
-        let here = ours(bytes, at_once);
-        prop_assert_eq!(&here, &ours(bytes, bytes.len()), "however it is cut");
-        if let Ok(Some(here)) = here {
-            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-            let theirs = runtime.block_on(hypers(bytes.to_vec()));
-            let theirs = theirs.map(|theirs| Read { headers: relayed(&theirs.headers), ..theirs });
-            prop_assert_eq!(Some(here), theirs);
+    fn made_up() -> impl Strategy<Value = String> {
+        let status = select(vec![
+            "HTTP/1.1 200 OK\r\n",
+            "HTTP/1.1 299 \r\n",
+            "HTTP/1.0 200 OK\r\n",
+            "HTTP/1.1 204 No Content\r\n",
+            "HTTP/1.1 304 Not Modified\r\n",
+            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 404 Not Found\r\n",
+            "HTTP/1.1 200\r\n",
+        ]);
+        let field = select(vec![
+            "Content-Length: 5\r\n",
+            "content-length:5 \r\n",
+            "Content-Length: 0\r\n",
+            "Content-Length: 6\r\n",
+            "Transfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: gzip, chunked\r\n",
+            "Connection: close\r\n",
+            "Connection: keep-alive, X-One\r\n",
+            "X-One: 1\r\n",
+            "X-Two:\t2 \r\n",
+            "X-Two: \r\n",
+            "Set-Cookie: \u{e9}\r\n",
+            "X-Saltgate-Role: OWNER\r\n",
+            "X Odd: 1\r\n",
+            "X-Folded: 1\r\n 2\r\n",
+            "X-Bare: 1\n",
+        ]);
+        let body = select(vec![
+            "",
+            "hello",
+            "5\r\nhello\r\n0\r\n\r\n",
+            "5\r\nhello\r\n5;x=\"y\"\r\nworld\r\n0\r\nX-Trailer: 1\r\n\r\n",
+            "5\r\nhello\r\n",
+            "5\r\nhelloo\r\n0\r\n\r\n",
+            "05\r\nhello\r\n00\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+            "5 \r\nhello\r\n0\r\n\r\n",
+        ]);
+        (status, vec(field, 0..5), body)
+            .prop_map(|(status, fields, body)| [status, &fields.concat(), "\r\n", body].concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_is_taken_here_hyper_reads_the_same(answer in made_up(), at_once in 1_usize..64) {
+            check(answer.as_bytes(), at_once);
         }
     }
-}
 
-#[test]
-fn the_answers_that_are_made_up_are_taken_often_and_not_always() {
-    let mut runner = proptest::test_runner::TestRunner::deterministic();
-    let taken = (0..500).filter(|_| {
-        let answer = made_up().new_tree(&mut runner).unwrap().current();
-        matches!(ours(answer.as_bytes(), 7), Ok(Some(_)))
-    });
-    assert!((50..450).contains(&taken.count()));
+    #[test]
+    fn the_answers_that_are_made_up_are_taken_often_and_not_always() {
+        let mut runner = proptest::test_runner::TestRunner::deterministic();
+        let taken = (0..500).filter(|_| {
+            let answer = made_up().new_tree(&mut runner).unwrap().current();
+            check(answer.as_bytes(), 7)
+        });
+        assert!((50..450).contains(&taken.count()));
+    }
 }

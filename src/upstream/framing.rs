@@ -101,10 +101,14 @@ impl At {
                         size => Self::Chunk(size),
                     };
                 }
-                // They go no further.
+                // They go no further; but what is none may be the beginning of something else.
                 Self::Trailers(came) => {
                     let Some(line) = line(unread, MAX_TRAILERS - *came)? else { return Ok(None) };
-                    *self = if line.is_empty() { Self::End } else { Self::Trailers(*came + line.len() + 2) };
+                    *self = match line.len() {
+                        0 => Self::End,
+                        _ if !is_field(&line) => return Err(Malformed),
+                        length => Self::Trailers(*came + length + 2),
+                    };
                 }
             }
         }
@@ -121,14 +125,21 @@ fn line(unread: &mut BytesMut, most: usize) -> Result<Option<BytesMut>, Malforme
     }
     let line = unread.split_to(end - 1);
     unread.advance(2);
-    Ok(Some(line))
+    // Alone it ends a line for some.
+    if line.contains(&b'\r') { Err(Malformed) } else { Ok(Some(line)) }
+}
+
+/// Whether a line is a field and nothing else.
+fn is_field(line: &[u8]) -> bool {
+    let mut one = [httparse::EMPTY_HEADER];
+    httparse::parse_headers(&[line, b"\r\n\r\n"].concat(), &mut one).is_ok_and(|read| read.is_complete())
 }
 
 /// The size that begins a line; extensions say nothing to us.
 fn size(line: &[u8]) -> Result<u64, Malformed> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let ends = matches!(line[digits..].trim_ascii_start(), [] | [b';', ..]);
-    if !(1..=MAX_SIZE_DIGITS).contains(&digits) || !ends || line.contains(&b'\r') {
+    if !(1..=MAX_SIZE_DIGITS).contains(&digits) || !ends {
         return Err(Malformed);
     }
     let value = |digit: &u8| u64::from((*digit as char).to_digit(16).unwrap_or_default());
@@ -179,6 +190,11 @@ mod tests {
             "1 1\r\na\r\n",
             "10000000000000000\r\n",
             "1\r\nab\r\n",
+            "1;\r\r\na\r\n",
+            "0\r\nX:\r1\r\n\r\n",
+            "0\r\nHTTP/1.1 200 OK\r\n\r\n",
+            "0\r\n folded: 1\r\n\r\n",
+            "0\r\nX : 1\r\n\r\n",
             "1\r\na\n0\r\n\r\n",
             &long,
             &trailers,

@@ -108,7 +108,7 @@ fn is_named<'h>(name: &[u8], connection: impl Iterator<Item = &'h [u8]>) -> bool
 
 /// Whether a field of an answer goes no further: it belongs to the hop, or only we may say it.
 /// `connection` gives the values of `Connection`.
-pub(super) fn ends_at_answer<'h, C: Iterator<Item = &'h [u8]>>(name: &[u8], connection: impl Fn() -> C) -> bool {
+pub fn ends_at_answer<'h, C: Iterator<Item = &'h [u8]>>(name: &[u8], connection: impl Fn() -> C) -> bool {
     let folded = Folded::of(name);
     let ours = folded.is("x-request-id") || folded.begins_with("x-saltgate-") || folded.begins_with("proxy-");
     ours || folded.is_hop_by_hop() || is_named(name, connection())
