@@ -138,7 +138,8 @@ fn is_field(line: &[u8]) -> bool {
 /// The size that begins a line; extensions say nothing to us.
 fn size(line: &[u8]) -> Result<u64, Malformed> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-    let ends = matches!(line[digits..].trim_ascii_start(), [] | [b';', ..]);
+    let spaces = line[digits..].iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    let ends = matches!(line[digits + spaces..], [] | [b';', ..]);
     if !(1..=MAX_SIZE_DIGITS).contains(&digits) || !ends {
         return Err(Malformed);
     }
@@ -191,6 +192,7 @@ mod tests {
             "10000000000000000\r\n",
             "1\r\nab\r\n",
             "1;\r\r\na\r\n",
+            "1\x0c\r\na\r\n",
             "0\r\nX:\r1\r\n\r\n",
             "0\r\nHTTP/1.1 200 OK\r\n\r\n",
             "0\r\n folded: 1\r\n\r\n",
