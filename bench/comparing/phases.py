@@ -4,7 +4,7 @@ import statistics
 import threading
 import time
 
-from .machine import Fault, Others, resident, say
+from .machine import Fault, Others, forget_pages, resident, say
 from .peers import Series, wait
 
 NOISE = 0.15       # more CPUs than that taken by others, and a measurement is made again
@@ -121,6 +121,7 @@ class Bench:
         """Resident memory before and after a million salts; how long a start takes; how large the program is."""
         if not self.chosen([SALTGATE]):
             return None
+        forget_pages(self.field.saltgate)
         stores = {}
         for series in MEMORY:
             with self.field.peer(series, self.gate_cpus) as peer:
