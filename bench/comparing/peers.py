@@ -236,7 +236,9 @@ failed_signatures_per_client = "100000/second"
         """The peer of a series, started and, unless `ready` is False, ready; stopped whatever happens."""
         directory = pathlib.Path(tempfile.mkdtemp(prefix=f"{series.name}-", dir=self.directory))
         directory.chmod(0o755)
-        port, admin = free_port(), free_port()
+        port = admin = free_port()
+        while admin == port:
+            admin = free_port()
         process = spawn_logged(self._configure(series, directory, port, admin), cpus, directory / "log")
         peer = Peer(series, directory, process, port, admin, self.directory / str(series.keys) / "keys.csv")
         try:
