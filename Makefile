@@ -2,43 +2,64 @@
 
 CARGO ?= cargo
 
-.PHONY: demo test check release bench bench-parts guard flame fuzz
+.PHONY: demo test field check release bench bench-parts guard flame timing fuzz adversary mutants
 
-# The main job with nothing to set up: the gateway in front of an embedded CRM.
+# Shows what the gateway does, in front of an embedded CRM. Needs no setup.
 demo:
 	$(CARGO) run --locked --quiet -- demo $(ARGS)
 
-# Everything. Installs what the tests need beyond Rust where it can, or says what to install.
+# All tests. Installs what they need beyond Rust if it can, or says what to install.
 test:
 	tests/requirements.sh
 	$(CARGO) test --locked
 
+# Real proxies, clients and services: every script under tests/field. Installs them (Debian, PyPI, npm); takes half an hour.
+# One script: make field FIELD=tests/field/proxies/run
+FIELD ?= $(shell find tests/field -type f -perm -u+x | sort)
+field:
+	tests/requirements.sh
+	$(CARGO) build --locked
+	@failed=; for script in $(FIELD); do echo "== $$script"; $$script || failed="$$failed $$script"; done; \
+	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
+
 check:
 	.ci/run
 
-# The program as it is measured: built twice, the second time by what the first counted under load. bench/README.md.
+# The optimized program: built twice, the second time with a profile of the first under load. bench/README.md.
 release:
 	bench/release
 
-# Beside the HAProxy and nginx that Debian ships: bench/README.md. One table: make bench ARGS="--phases delete"
+# Comparison with Debian's HAProxy and nginx: bench/README.md. One table: make bench ARGS="--phases delete"
 bench:
 	bench/compare $(ARGS)
 
-# The parts of a request by themselves.
+# Benchmarks of the parts of a request.
 bench-parts:
-	$(CARGO) bench --locked
+	$(CARGO) bench --locked --bench credential --bench gates --bench replay
 
-# The instructions of a request, against those that were accepted. To accept what is: make guard ARGS=--accept
+# Does the time of a refusal reveal its reason? Welch's t over a million requests of each kind.
+timing:
+	$(CARGO) bench --locked --bench timing
+
+# Counts the instructions of a request; fails if they grew. To accept a new count: make guard ARGS=--accept
 guard:
 	bench/guard $(ARGS)
 
-# Where the instructions of a request go: docs/flame.svg.
+# Draws where the instructions of a request go: docs/flame.svg.
 flame:
 	bench/flame $(ARGS)
 
-# Needs a nightly toolchain and cargo-fuzz.
+# Fuzzes everything that reads what others wrote: fuzz/README.md. make fuzz RUNS=1000000 TARGETS="proxy keys"
+RUNS ?= 10000000
+TARGETS ?=
 fuzz:
-	cd fuzz && $(CARGO) +nightly fuzz run header -- -runs=10000000
-	cd fuzz && $(CARGO) +nightly fuzz run date -- -runs=10000000
-	cd fuzz && $(CARGO) +nightly fuzz run framing -- -runs=1000000 -max_len=1024 -dict=framing.dict
-	cd fuzz && $(CARGO) +nightly fuzz run answer -- -runs=1000000 -max_len=1024 -dict=answer.dict
+	RUNS="$(RUNS)" TARGETS="$(TARGETS)" fuzz/run
+
+# Damages the replay journal, the record and the freeze state, puts older copies back and sets wrong clocks: as `make test`,
+# but many more times. A failed run prints its SALTGATE_ADVERSARY_SEED, which repeats it.
+adversary:
+	SALTGATE_ADVERSARY_ROUNDS=$${ROUNDS:-50000} $(CARGO) test --locked --lib -- --nocapture adversary::
+
+# Does a test notice every small change of the code that decides? tests/mutants. A part: make mutants ARGS="-F src/policy/"
+mutants:
+	tests/mutants $(ARGS)

@@ -15,7 +15,6 @@ use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
@@ -30,9 +29,12 @@ use saltgate::clock::{Clock, rfc3339};
 use saltgate::config::Config;
 use saltgate::credential::{Secret, SigningKey, header_value};
 use saltgate::gate::{
-    Admit, Arrival, Authenticate, Authorize, Client, Directed, Gate, Inspect, Observation, Observe, Observed, Process,
-    Read, Received, Record, Rejection, Release, RouteGate, Routed, Safeguard, Spend, Ways, gates,
+    Admit, Arrival, Authenticate, Authorize, Directed, Gate, Inspect, Observation, Observed, Read, Received,
+    RecordIntent, Rejection, Release, RouteGate, Routed, Safeguard, Spend,
 };
+use saltgate::net::Client;
+use saltgate::pipeline::{Dispatch, Observe, gates};
+use saltgate::process::Process;
 use saltgate::refusal::RefusedAfterSpend;
 use saltgate::serve::Gateway;
 use saltgate::stack::stack;
@@ -100,7 +102,8 @@ fn gateway(directory: &Path, upstream: std::net::SocketAddr) -> Gateway {
     let config = format!(
         "[[listener]]\naddress = \"127.0.0.1:0\"\n[runtime]\nworkers = 1\n[directory.file]\npath = \"keys.toml\"\n\
          [ownership.delegate]\n[upstream]\nservers = [\"http://{upstream}\"]\n[audit]\ndanger_no_record = true\n\
-         [replay.memory]\nwhen_new = \"accept\"\nmax_salts = {SALTS}\nmax_salts_per_key = {SALTS}\n"
+         [replay.memory]\nwhen_new = \"accept\"\nmax_salts = {SALTS}\nmax_salts_per_key = {SALTS}\n\
+         [limits]\nspent_per_key = \"100000/second\"\n"
     );
     let path = directory.join("saltgate.toml");
     std::fs::write(directory.join("keys.toml"), keys).expect("written");
@@ -212,33 +215,35 @@ fn measure<S>(
 }
 
 fn up_to(c: &mut Criterion, runtime: &Runtime, gateway: &Gateway) {
-    let process: &Arc<Process> = gateway.process();
+    let Process { clock, salts, repeats, record, freeze, budget_usage, slots, late_bodies, failed_signatures, .. } =
+        &**gateway.process();
     let mut signer = Signer::new();
     macro_rules! up_to {
         ($name:literal, $way:expr) => {{
             let way = || Observe.layer(Passes($way));
-            let ways = Ways::new(gateway.current().clone(), 0, way(), way(), way());
+            let ways = Dispatch::new(gateway.current().clone(), 0, way(), way(), way());
             measure(c, concat!("up_to/", $name), runtime, ways, 200, || signer.deletion());
         }};
     }
-    let authenticate = || Inspect::new().then(Authenticate::new(process.clone()));
-    let before = || authenticate().then(Admit::new(process.clone())).then(Read);
-    let spend = || Spend::new(process.clone());
+    let authenticate = || Inspect::new().then(Authenticate::new(clock, salts, failed_signatures));
+    let admit = || Admit::new(slots, salts, repeats, record, late_bodies);
+    let before = || authenticate().then(admit()).then(Read);
+    let spend = || Spend::new(clock, salts, repeats, gateway.current());
     let authorize = || spend().then(RouteGate).then(Deletions).then(Authorize);
-    let safeguard = || authorize().then(Safeguard::new(process.clone()));
-    let record = || safeguard().then(Record::new(process.clone()));
+    let safeguard = || authorize().then(Safeguard::new(freeze, budget_usage, clock));
+    let record = || safeguard().then(RecordIntent::new(record, budget_usage, clock));
     measure(c, "up_to/nothing", runtime, Nothing, 200, || signer.deletion());
     up_to!("observe", End);
     up_to!("inspect", gates(Inspect::new()).layer(End));
     up_to!("authenticate", gates(authenticate()).layer(End));
-    up_to!("admit", gates(authenticate().then(Admit::new(process.clone()))).layer(End));
+    up_to!("admit", gates(authenticate().then(admit())).layer(End));
     up_to!("read", gates(before()).layer(End));
     up_to!("spend", gates(before()).layer(gates(spend()).layer(End)));
     up_to!("route", gates(before()).layer(gates(spend().then(RouteGate)).layer(End)));
     up_to!("authorize", gates(before()).layer(gates(authorize()).layer(End)));
     up_to!("safeguard", gates(before()).layer(gates(safeguard()).layer(End)));
     up_to!("record", gates(before()).layer(gates(record()).layer(End)));
-    up_to!("release", gates(before()).layer(gates(record().then(Release::new(process.clone()))).layer(End)));
+    up_to!("release", gates(before()).layer(gates(record().then(Release::new(freeze))).layer(End)));
 }
 
 fn whole(c: &mut Criterion, runtime: &Runtime, gateway: &Gateway) {

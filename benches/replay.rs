@@ -4,14 +4,16 @@
 //! journal 1500 ns, 40 bytes of memory and 32 of disk, and a second to start with four million.
 
 #![allow(missing_docs, reason = "criterion's macros write undocumented functions")]
+#![allow(clippy::print_stdout, reason = "a benchmark prints what it measured")]
 
 use std::hint::black_box;
 use std::time::{Duration, Instant, SystemTime};
 
 use criterion::{Criterion, criterion_group};
 use saltgate::clock::Clock;
+use saltgate::credential::SaltId;
 use saltgate::replay::{
-    Claim, ClaimRefused, Journal, JournalSettings, JournalSync, Memory, MemorySettings, Room, SaltId, SpentSalts,
+    Claim, ClaimRefused, Journal, JournalSettings, JournalSync, Mark, Memory, MemorySettings, Room, SpentSalts,
     WhenNew, Window, boot_id,
 };
 
@@ -21,7 +23,7 @@ const ROUND: u64 = 100_000;
 
 /// A salt's fingerprint: any 16 bytes that never come twice.
 fn salt(n: u64) -> SaltId {
-    (u128::from(n) + 2).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835).to_ne_bytes()
+    SaltId::from_stored((u128::from(n) + 2).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835).to_ne_bytes())
 }
 
 /// Dates all over the window, less a margin for the time the benchmark takes.
@@ -31,7 +33,7 @@ fn date(now: SystemTime, n: u64) -> SystemTime {
 
 fn claim(store: &dyn SpentSalts, n: u64, now: SystemTime) -> Result<(), ClaimRefused> {
     let Ok(place) = store.reserve("NCSXXXXXXXXXXXXX") else { return Err(ClaimRefused::Unknown) };
-    match store.claim(place, salt(n), date(now, n), Window::default()) {
+    match store.claim(place, salt(n), date(now, n), Window::default(), Mark::default()) {
         Claim::Now(answer) => answer,
         Claim::Later(_) => unreachable!("a store of this process answers at once"),
     }
@@ -127,6 +129,7 @@ fn open(max: u64) -> Journal {
         window: Window::default(),
         boot_id: boot_id(),
         discard: false,
+        witness_in: None,
     };
     Journal::open(Clock::system(), settings).expect("a journal in the temporary directory")
 }

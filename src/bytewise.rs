@@ -1,13 +1,12 @@
-//! Judging bytes many at a time.
+//! Checks whether all bytes of a text are of a certain kind, many at a time.
 
-/// Whether each of these bytes is fit.
+/// Whether `fit` holds for every byte.
 ///
-/// Sixteen or eight are told at once, by instructions that compare that many, where `fit` is made of
-/// comparisons and has no branch; those at the end with some that were told before. So a text of any length
-/// but the shortest is judged without a step for each byte.
+/// Sixteen or eight bytes are checked at once, by SIMD instructions, if `fit` consists of comparisons without a
+/// branch. The last chunk overlaps the one before. So only texts of fewer than eight bytes are checked byte by byte.
 #[inline(always)]
 pub(crate) fn all(bytes: &[u8], fit: impl Fn(u8) -> bool) -> bool {
-    // A loop of constant length, and without a way out of it, is one comparison.
+    // The compiler turns a loop of constant length without an early exit into one vector comparison.
     let each = |piece: &[u8]| piece.iter().fold(true, |all, &byte| all & fit(byte));
     if let Some(last) = bytes.last_chunk::<16>() {
         bytes.as_chunks::<16>().0.iter().all(|piece| each(piece)) && each(last)

@@ -1,19 +1,23 @@
-//! The only door to time.
+//! The only source of time.
 //!
-//! Two clocks, because no single one can be trusted with everything:
+//! There are two clocks, because neither suffices alone:
 //!
-//! - **wall** ([`Clock::now`]): what a client's `date` is compared with. Somebody can set it.
-//! - **elapsed** ([`Clock::elapsed`]): time since boot, suspend included (`CLOCK_BOOTTIME`).
-//!   Nobody can set it; it says how long something really took, and is what forgetting trusts.
+//! - **wall** ([`Clock::now`]): a client's `date` is compared with it. It can be set.
+//! - **elapsed** ([`Clock::elapsed`]): time since boot, including suspend (`CLOCK_BOOTTIME`). It cannot be set, so it
+//!   measures durations and decides when salts are forgotten.
 //!
-//! `SystemTime::now` and `Instant::now` are banned everywhere else (`clippy.toml`), so that a
-//! test that holds a [`ManualTime`] holds all of time.
+//! `SystemTime::now` and `Instant::now` are banned everywhere else (`clippy.toml`), so that a test with a
+//! [`ManualTime`] controls all time.
+
+mod duration;
+
+pub use duration::{DurationError, parse_duration};
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Both clocks. Cheap to clone; clones tell the same time.
+/// Both clocks. Cheap to clone; clones show the same time.
 #[derive(Clone, Debug)]
 pub struct Clock(Source);
 
@@ -24,12 +28,12 @@ enum Source {
 }
 
 impl Clock {
-    /// The machine's own clocks.
+    /// The clocks of the machine.
     pub fn system() -> Self {
         Self(Source::System)
     }
 
-    /// A clock that stands at `wall` until the returned handle moves it.
+    /// A clock that shows `wall` until the returned handle moves it.
     pub fn manual(wall: SystemTime) -> (Self, ManualTime) {
         let time = ManualTime(Arc::new(Mutex::new(Reading { wall, elapsed: Duration::ZERO })));
         (Self(Source::Manual(time.clone())), time)
@@ -44,7 +48,7 @@ impl Clock {
         }
     }
 
-    /// Time since boot, suspend included; never goes back, whatever is done to the wall clock.
+    /// Time since boot, including suspend. It never goes back, even if the wall clock is set.
     pub fn elapsed(&self) -> Duration {
         match &self.0 {
             Source::System => {
@@ -57,16 +61,16 @@ impl Clock {
     }
 }
 
-/// Tells a wall clock that was set from time that passed, by the elapsed clock.
+/// Detects that the wall clock was set, by comparing it with elapsed time.
 ///
-/// What it says is for people and for `/ready`: no salt is forgotten and no date admitted by it.
+/// Its result is for operators and `/ready`. No salt is forgotten and no date is admitted because of it.
 #[derive(Debug)]
 pub struct JumpWatch {
     clock: Clock,
-    /// What the wall clock showed when it was last believed, and the elapsed time then.
+    /// The wall clock when it was last trusted, and the elapsed time then.
     believed: (SystemTime, Duration),
-    /// How far off the wall clock is, as last told, and the elapsed time when that began.
-    told: (Skew, Duration),
+    /// The skew that was last reported, and the elapsed time when it began.
+    reported: (Skew, Duration),
 }
 
 /// How far the wall clock is from where elapsed time says it should be.
@@ -74,9 +78,9 @@ pub struct JumpWatch {
 pub enum Skew {
     /// Within [`JumpWatch::TOLERANCE`].
     None,
-    /// It was set forward by so much.
+    /// It was set forward by this much.
     Ahead(Duration),
-    /// It was set back by so much.
+    /// It was set back by this much.
     Behind(Duration),
 }
 
@@ -93,19 +97,18 @@ impl fmt::Display for Skew {
 }
 
 impl JumpWatch {
-    /// What a clock that is disciplined step by step may differ without being said to jump.
+    /// The largest step of the wall clock (by NTP, for example) that is not reported as a jump.
     pub const TOLERANCE: Duration = Duration::from_secs(60);
-    /// After so long a clock that was set is taken to have been set right.
+    /// How long after a jump the new wall time is trusted.
     pub const BELIEVED_AFTER: Duration = Duration::from_secs(3600);
 
-    /// Believes the wall clock as it is now.
+    /// Trusts the wall clock as it is now.
     pub fn new(clock: Clock) -> Self {
         let believed = (clock.now(), clock.elapsed());
-        Self { told: (Skew::None, believed.1), clock, believed }
+        Self { reported: (Skew::None, believed.1), clock, believed }
     }
 
-    /// How far off the wall clock is now, and whether it jumped since it was last asked: by more
-    /// than the tolerance, away or back.
+    /// The present skew of the wall clock, and whether it jumped by more than the tolerance since the last call.
     pub fn look(&mut self) -> (Skew, bool) {
         let (now, elapsed) = (self.clock.now(), self.clock.elapsed());
         let passed = elapsed.saturating_sub(self.believed.1);
@@ -115,19 +118,19 @@ impl JumpWatch {
             Err(behind) if behind.duration() > Self::TOLERANCE => Skew::Behind(behind.duration()),
             _ => Skew::None,
         };
-        let (told, since) = self.told;
-        let jumped = skew.seconds().abs_diff(told.seconds()) > Self::TOLERANCE.as_secs();
+        let (reported, since) = self.reported;
+        let jumped = skew.seconds().abs_diff(reported.seconds()) > Self::TOLERANCE.as_secs();
         if jumped {
-            self.told = (skew, elapsed);
+            self.reported = (skew, elapsed);
         } else if skew != Skew::None && elapsed.saturating_sub(since) >= Self::BELIEVED_AFTER {
             self.believed = (now, elapsed);
-            self.told = (Skew::None, elapsed);
+            self.reported = (Skew::None, elapsed);
             return (Skew::None, false);
         }
         if skew == Skew::None {
-            // Small steps add up over months without ever being a jump.
+            // Small steps must not add up to a jump over months.
             self.believed = (now, elapsed);
-            self.told = (skew, elapsed);
+            self.reported = (skew, elapsed);
         }
         (skew, jumped)
     }
@@ -145,7 +148,7 @@ impl Skew {
     }
 }
 
-/// The hands of a [`Clock::manual`].
+/// Sets the time of a [`Clock::manual`].
 #[derive(Clone, Debug)]
 pub struct ManualTime(Arc<Mutex<Reading>>);
 
@@ -156,7 +159,7 @@ struct Reading {
 }
 
 impl ManualTime {
-    /// Lets time pass: both clocks go on by `by`.
+    /// Lets time pass: both clocks advance by `by`.
     pub fn advance(&self, by: Duration) {
         self.change(|r| {
             r.wall += by;
@@ -164,7 +167,7 @@ impl ManualTime {
         });
     }
 
-    /// Somebody sets the wall clock; no time passes.
+    /// Sets the wall clock; no time passes.
     pub fn set_wall(&self, wall: SystemTime) {
         self.change(|r| r.wall = wall);
     }
@@ -183,13 +186,12 @@ pub fn unix_seconds(at: SystemTime) -> f64 {
     at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
-/// A wall-clock time as people and logs read it: `2026-11-24T00:00:00.000Z`.
+/// A wall-clock time as logs and messages show it: `2026-11-24T00:00:00.000Z`.
 pub fn rfc3339(at: SystemTime) -> String {
     humantime::format_rfc3339_millis(at.max(UNIX_EPOCH)).to_string()
 }
 
-/// The time of lines in the log, to the microsecond; what stays the same within a second is kept
-/// from one line to the next.
+/// Writes the time of log lines, to the microsecond. The text of the second is cached.
 #[derive(Debug, Default)]
 pub struct Stamp {
     second: u64,
@@ -228,7 +230,7 @@ impl Stamp {
 pub fn parse(text: &str, now: SystemTime) -> Option<SystemTime> {
     let day = format!("{text}T00:00:00Z");
     let absolute = humantime::parse_rfc3339_weak(text).or_else(|_| humantime::parse_rfc3339_weak(&day)).ok();
-    absolute.or_else(|| now.checked_sub(humantime::parse_duration(text).ok()?))
+    absolute.or_else(|| now.checked_sub(parse_duration(text).ok()?))
 }
 
 #[cfg(test)]
@@ -254,7 +256,9 @@ mod tests {
         ] {
             assert_eq!(parse(text, now).map(rfc3339).as_deref(), Some(time), "{text}");
         }
-        assert_eq!(parse("yesterday", now), None);
+        for wrong in ["yesterday", "1 0s", "18446744073709551615s 1000ms"] {
+            assert_eq!(parse(wrong, now), None, "{wrong}");
+        }
     }
 
     #[test]
@@ -269,7 +273,7 @@ mod tests {
         hands.set_wall(clock.now() + hour);
         assert_eq!(watch.look(), (Skew::Ahead(hour), true));
         hands.advance(hour / 2);
-        assert_eq!(watch.look(), (Skew::Ahead(hour), false), "still off, and told before");
+        assert_eq!(watch.look(), (Skew::Ahead(hour), false), "still off, and reported before");
         hands.set_wall(clock.now() - 3 * hour);
         assert_eq!(watch.look(), (Skew::Behind(2 * hour), true));
         hands.set_wall(clock.now() + 2 * hour);

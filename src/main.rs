@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// For all of the process: a request allocates some twenty times.
+/// A fast allocator, because a request allocates about twenty times.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

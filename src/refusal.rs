@@ -1,14 +1,21 @@
-//! What is answered when something is not forwarded: the closed list of reasons, and for each
-//! its status and code (contract §6, §10).
+//! Refusals: the closed list of reasons, and the status and code of each (contract §6, §10).
 //!
-//! 1. A [`Reason`] is for the log and the metrics; an [`Answer`] is for the caller. Every failed
-//!    authentication and every missing permission has one and the same answer.
-//! 2. What is refused before the salt is spent is [`Refused`], and may be 503. What is refused
-//!    after it is [`RefusedAfterSpend`], where no variant is 503: clients resend on 503, and the
-//!    header they would resend is spent.
-//! 3. Everything is matched without `_`, so a new reason does not compile until it has an answer.
+//! 1. A [`Reason`] is for the log and the metrics, an [`Answer`] for the caller. All failed authentications and
+//!    missing permissions get the same answer.
+//! 2. A refusal before the salt is spent is a [`Refused`] and may be 503. A refusal after it is a
+//!    [`RefusedAfterSpend`] and is never 503: clients resend on 503, and the header that they would resend is spent.
+//! 3. All matches are without `_`, so a new reason does not compile until it has an answer.
+//! 4. `Retry-After` makes clients resend the same header. Only `Answer::again` decides whether that header will still
+//!    be valid then; if not, the message says when to sign a new request.
 
+use std::borrow::Cow;
 use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::to_writer;
+
+use crate::http::fault::{Fault, Kind};
+use crate::repeats::KeptAnswer;
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)+) => {
@@ -47,8 +54,10 @@ reasons! {
     RouteNotFound = "route_not_found",
     MethodNotAllowed = "method_not_allowed",
     MalformedRequest = "malformed_request",
+    LoopDetected = "loop_detected",
     TooLarge = "too_large",
     TooSlow = "too_slow",
+    PreconditionFailed = "precondition_failed",
     AutomationsLinked = "automations_linked",
     Frozen = "frozen",
     BudgetSpent = "budget_spent",
@@ -66,14 +75,14 @@ reasons! {
     InternalError = "internal_error",
 }
 
-/// Refused before the salt was spent: nothing happened, and nothing was used up.
+/// Refused before the salt was spent: nothing happened, and the header may still be valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// No `Authorization` line.
+    /// No `Authorization` field.
     MissingCredentials,
-    /// More than one.
+    /// More than one `Authorization` field.
     RepeatedCredentials,
-    /// Not the grammar of contract §2.
+    /// The header violates the grammar of contract §2.
     MalformedCredentials,
     /// Another scheme than `HMAC-SHA256`.
     UnsupportedScheme,
@@ -81,14 +90,16 @@ pub enum Refused {
     UnknownKey,
     /// The key is switched off or has expired.
     InactiveKey,
-    /// Not signed with the key's secret.
+    /// Not signed with a secret of the key.
     SignatureMismatch,
     /// Outside the window.
     DateSkewed,
     /// In the window, but at or below the floor.
     BelowFloor,
-    /// The form of the message; says what is wrong with it.
+    /// The message is malformed; the text says how.
     MalformedRequest(&'static str),
+    /// The message has passed this gateway before.
+    LoopDetected,
     /// An `Expect` that is not `100-continue`.
     ExpectationFailed,
     /// The request target is over its limit.
@@ -101,19 +112,25 @@ pub enum Refused {
     HeadTooSlow,
     /// The body did not come in time.
     BodyTooSlow,
-    /// Too many signatures from this address failed; for so long no more may.
+    /// The salt was spent before. Found early, before waiting for the body.
+    SaltReused,
+    /// Too many requests with this header wait for their bodies.
+    HeaderBusy,
+    /// The key spends salts too fast; the next one is allowed after this time.
+    KeySpendsTooFast(Duration),
+    /// Too many signatures from this address failed; the next failure is allowed after this time.
     FailedTooOften(Duration),
-    /// The key has as many requests in flight as one key may have.
+    /// The key has the most requests in flight that one key may have.
     KeyBusy,
-    /// The key holds its share of the replay memory.
+    /// The key holds its share of the store of spent salts.
     KeyShareSpent,
-    /// Every slot is taken.
+    /// No slot is free.
     Overloaded,
-    /// The replay memory is new; for so long nothing older is admitted.
+    /// The store of spent salts is new; requests signed before the end of the fence, after this time, are refused.
     Fenced(Duration),
-    /// Every place in the replay memory is taken.
+    /// The store of spent salts is full.
     ReplayFull,
-    /// The replay store is out of reach.
+    /// The store of spent salts cannot be reached.
     ReplayUnavailable,
     /// The record cannot be written.
     RecordUnavailable,
@@ -121,93 +138,212 @@ pub enum Refused {
     ClientGone,
 }
 
-/// What would stop with a segment, and what its caller sends back to have it stop.
+/// The refusal of a request that is wrong as HTTP.
+impl From<Fault> for Refused {
+    fn from(fault: Fault) -> Self {
+        match fault.kind() {
+            Kind::Malformed(what) => Self::MalformedRequest(what),
+            Kind::TargetTooLong => Self::TargetTooLong,
+            Kind::HeadersTooLarge => Self::HeadersTooLarge,
+            Kind::HeadTooSlow => Self::HeadTooSlow,
+            Kind::BodyTooSlow => Self::BodyTooSlow,
+        }
+    }
+}
+
+/// The automations that a deletion would stop, and how the caller confirms it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Linked {
-    /// The automations: id and name.
+    /// The automations: id, and name if known.
     pub automations: Vec<(String, Option<String>)>,
     /// The digest of the set, for `X-Saltgate-Confirm`.
     pub confirm: String,
 }
 
+/// The answer to a repeat: that of the first request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repeated {
+    /// The request id of the first request.
+    pub of: Box<str>,
+    /// Its answer.
+    pub kept: KeptAnswer,
+}
+
 /// Refused after the salt was spent: never 503.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RefusedAfterSpend {
-    /// Somebody spent this salt before.
+    /// The salt was spent before.
     SaltReused,
-    /// The date left the window between the first judgement and the claim.
+    /// The same request spent the salt before, and its answer is given again.
+    Repeated(Box<Repeated>),
+    /// Too many repeats of the same request wait for its answer.
+    RepeatsWait,
+    /// The date left the window between the first check and the claim.
     DateSkewed,
-    /// The floor rose over the date between the first judgement and the claim.
+    /// The floor rose over the date between the first check and the claim.
     BelowFloor,
-    /// The store did not say whether the salt was spent; it counts as spent.
+    /// The store gave no answer to the claim; the salt counts as spent.
     ClaimUnknown,
+    /// The keys changed between the first check and the claim, and the header is no longer valid.
+    Revoked(Revoked),
     /// No such route.
     RouteNotFound,
-    /// The path is a route's, the method is not; this one is.
+    /// The path belongs to a route with this other method.
     MethodNotAllowed(&'static str),
-    /// The role reaches nothing on this route.
+    /// The role permits nothing on this route.
     RoleInsufficient,
     /// Somebody else created the segment.
     NotCreator,
     /// No such segment in the caller's account.
     SegmentNotFound,
-    /// Whose segment it is could not be learned.
+    /// The caller's own condition does not match the version that was checked, or cannot be checked.
+    PreconditionFailed,
+    /// The owner of the segment could not be determined.
     OwnershipUnavailable,
-    /// Whose segment it is could not be learned in time.
+    /// The owner of the segment could not be determined in time.
     OwnershipTimeout,
     /// The key, the account or everything is frozen.
     Frozen,
-    /// The key or the account has had its deletions; there will be one again after so long.
+    /// The key or the account has used up its deletion budget; the next deletion is possible after this time.
     BudgetSpent(Duration),
-    /// Automations are linked to the segment, and the caller did not confirm this set.
+    /// Automations are linked to the segment, and the caller did not confirm this set of them.
     AutomationsLinked(Box<Linked>),
-    /// Which automations are linked could not be learned.
+    /// The linked automations could not be determined.
     AutomationsUnavailable,
-    /// Which automations are linked could not be learned in time.
+    /// The linked automations could not be determined in time.
     AutomationsTimeout,
-    /// The intent could not be put on record.
+    /// The intent could not be written to the record.
     RecordUnavailable,
-    /// Something in Saltgate failed.
+    /// An internal error.
     Internal,
 }
 
-/// What every refusal can say of itself.
+/// Why a header is no longer valid under the keys in force when its salt was claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Revoked {
+    /// The key is gone.
+    UnknownKey,
+    /// The key is switched off or has expired.
+    InactiveKey,
+    /// The secret that signed it no longer belongs to the key.
+    SignatureMismatch,
+    /// The form of its date is no longer accepted.
+    MalformedCredentials,
+}
+
+/// What every refusal provides.
 pub trait Refusal {
-    /// For logs and metrics.
+    /// The reason, for logs and metrics.
     fn reason(&self) -> Reason;
-    /// For the caller.
-    fn answer(&self) -> Answer;
-    /// Whether the request spent a salt by itself before it was refused.
+    /// The answer to the caller. `header` is how long the caller's header stays valid.
+    fn answer(&self, header: Remaining) -> Answer;
+    /// Whether this request itself spent a salt before it was refused.
     fn spent(&self) -> bool;
-    /// What the caller is shown besides.
+    /// The linked automations, which the answer lists.
     fn linked(&self) -> Option<&Linked> {
+        None
+    }
+    /// The answer of an earlier request, if the caller gets that one.
+    fn repeated(&self) -> Option<&Repeated> {
         None
     }
 }
 
-/// What the caller gets: a status, a code and a message, and what goes with them.
+/// How long the header of a refused request stays valid by its date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remaining {
+    /// The date is unknown.
+    Unknown,
+    /// For this long from now.
+    For(Duration),
+    /// It can never pass, because its salt is spent or its date is not above the floor.
+    Never,
+}
+
+impl Remaining {
+    fn exceeds(self, wait: Duration) -> bool {
+        match self {
+            Self::Unknown => true,
+            Self::For(left) => left > wait,
+            Self::Never => false,
+        }
+    }
+}
+
+/// The answer to the caller: a status, a code, a message, and fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
     /// `errorCode`.
     pub code: &'static str,
-    /// `errorMessage`.
-    pub message: &'static str,
-    /// `Retry-After`, in whole seconds.
-    pub retry_after: Option<u64>,
+    /// `errorMessage`, without the sentence that [`Answer::message`] adds.
+    text: &'static str,
+    again: Option<Again>,
     /// `Allow`.
     pub allow: Option<&'static str>,
-    /// Whether the connection must close, because what follows on it is in doubt.
+    /// Whether the connection must close, because it is unclear where the next message begins.
     pub close: bool,
 }
 
+/// When the caller may try again, in whole seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Again {
+    /// With the same header: `Retry-After`.
+    Same(u64),
+    /// With a new header. There is no `Retry-After`, because clients would resend the old header.
+    Anew(u64),
+}
+
 impl Answer {
-    const fn new(status: u16, code: &'static str, message: &'static str) -> Self {
-        Self { status, code, message, retry_after: None, allow: None, close: false }
+    const fn new(status: u16, code: &'static str, text: &'static str) -> Self {
+        Self { status, code, text, again: None, allow: None, close: false }
     }
 
-    /// The one answer to every failed authentication and every missing permission.
+    /// The caller may try again after `wait`, with the same header if it will be valid then, else with a new one.
+    fn again(self, wait: Duration, header: Remaining) -> Self {
+        let seconds = whole_seconds(wait);
+        let same = header.exceeds(Duration::from_secs(seconds));
+        Self { again: Some(if same { Again::Same(seconds) } else { Again::Anew(seconds) }), ..self }
+    }
+
+    /// `errorMessage`.
+    pub fn message(&self) -> Cow<'static, str> {
+        match self.again {
+            Some(Again::Anew(1)) => format!("{} Sign a new request after 1 second.", self.text).into(),
+            Some(Again::Anew(seconds)) => format!("{} Sign a new request after {seconds} seconds.", self.text).into(),
+            Some(Again::Same(_)) | None => self.text.into(),
+        }
+    }
+
+    /// The body: an object with exactly `errorCode` and `errorMessage`.
+    ///
+    /// Written without an intermediate JSON value, because refusing strangers must be cheap.
+    pub fn body(&self) -> Bytes {
+        let mut body = Vec::with_capacity(128);
+        body.extend_from_slice(b"{\"errorCode\":");
+        // Writing to a `Vec` cannot fail.
+        let _ = to_writer(&mut body, self.code);
+        body.extend_from_slice(b",\"errorMessage\":");
+        let _ = to_writer(&mut body, &self.message());
+        body.push(b'}');
+        body.into()
+    }
+
+    /// `Retry-After`, in whole seconds.
+    pub fn retry_after(&self) -> Option<u64> {
+        match self.again {
+            Some(Again::Same(seconds)) => Some(seconds),
+            Some(Again::Anew(_)) | None => None,
+        }
+    }
+
+    /// The wait in whole seconds, with the same or a new header.
+    pub fn wait_seconds(&self) -> Option<u64> {
+        self.again.map(|(Again::Same(seconds) | Again::Anew(seconds))| seconds)
+    }
+
+    /// The answer to every failed authentication and every missing permission.
     pub const UNAUTHORIZED: Self = Self::new(401, "Unauthorized", "권한이 없습니다.");
     const NOT_FOUND: Self = Self::new(404, "NotFound", "There is no such resource.");
     const INTERNAL: Self = Self::new(500, "InternalError", "The request could not be completed; nothing was deleted.");
@@ -223,23 +359,34 @@ impl Answer {
     /// The deletion was sent and no answer came in time.
     pub const OUTCOME_LATE: Self = Self::new(504, "OutcomeUnknown", Self::OUTCOME);
 
-    /// A message that passes could not be sent.
+    /// A passed-through request could not be sent.
     pub const NOT_REACHED: Self =
         Self::new(502, "BadGateway", "The service behind this gateway could not be reached; nothing was sent to it.");
-    /// A message that passes could not be sent in time.
+    /// A passed-through request could not be sent in time.
     pub const NOT_REACHED_IN_TIME: Self = Self { status: 504, code: "GatewayTimeout", ..Self::NOT_REACHED };
-    /// A message that passes was sent and the connection failed.
+    /// A passed-through request was sent and the connection failed.
     pub const EFFECT_LOST: Self =
         Self::new(502, "OutcomeUnknown", "The request was sent and its answer was lost: it may have had its effect.");
-    /// A message that passes was sent and no answer came in time.
+    /// A passed-through request was sent and no answer came in time.
     pub const EFFECT_LATE: Self = Self { status: 504, ..Self::EFFECT_LOST };
 
-    const fn unavailable(message: &'static str, retry_after: u64) -> Self {
-        Self { retry_after: Some(retry_after), ..Self::new(503, "ServiceUnavailable", message) }
+    const fn unavailable(text: &'static str) -> Self {
+        Self::new(503, "ServiceUnavailable", text)
+    }
+
+    const fn throttled(text: &'static str) -> Self {
+        Self::new(429, "TooManyRequests", text)
     }
 
     const fn closing(self) -> Self {
         Self { close: true, ..self }
+    }
+}
+
+impl Repeated {
+    /// The answer if the first request has not ended in time or its answer is unknown: it may have been carried out.
+    pub fn of_unknown(of: Box<str>) -> Self {
+        Self { of, kept: KeptAnswer::own(Answer::OUTCOME_LATE.status, Answer::OUTCOME_LATE.body()) }
     }
 }
 
@@ -256,9 +403,15 @@ impl Refusal for Refused {
             Self::DateSkewed => Reason::DateSkewed,
             Self::BelowFloor => Reason::BelowFloor,
             Self::MalformedRequest(_) | Self::ExpectationFailed => Reason::MalformedRequest,
+            Self::LoopDetected => Reason::LoopDetected,
             Self::TargetTooLong | Self::HeadersTooLarge | Self::BodyTooLarge => Reason::TooLarge,
             Self::HeadTooSlow | Self::BodyTooSlow => Reason::TooSlow,
-            Self::FailedTooOften(_) | Self::KeyBusy | Self::KeyShareSpent => Reason::Throttled,
+            Self::SaltReused => Reason::SaltReused,
+            Self::FailedTooOften(_)
+            | Self::KeyBusy
+            | Self::HeaderBusy
+            | Self::KeySpendsTooFast(_)
+            | Self::KeyShareSpent => Reason::Throttled,
             Self::Overloaded => Reason::Overloaded,
             Self::Fenced(_) => Reason::Fenced,
             Self::ReplayFull => Reason::ReplayFull,
@@ -268,7 +421,7 @@ impl Refusal for Refused {
         }
     }
 
-    fn answer(&self) -> Answer {
+    fn answer(&self, header: Remaining) -> Answer {
         match *self {
             Self::MissingCredentials
             | Self::RepeatedCredentials
@@ -278,38 +431,47 @@ impl Refusal for Refused {
             | Self::InactiveKey
             | Self::SignatureMismatch
             | Self::DateSkewed
-            | Self::BelowFloor => Answer::UNAUTHORIZED,
+            | Self::BelowFloor
+            | Self::SaltReused => Answer::UNAUTHORIZED,
             Self::MalformedRequest(what) => Answer::new(400, "BadRequest", what).closing(),
-            // Nobody is left to read this one; the framing of what follows is in doubt.
-            Self::ClientGone => Answer::new(400, "BadRequest", "The message ended before it was whole.").closing(),
+            // The client has gone, so nobody reads this. The connection must close.
+            Self::ClientGone => Answer::new(400, "BadRequest", "The message ended before it was complete.").closing(),
+            Self::LoopDetected => {
+                Answer::new(508, "LoopDetected", "The message has passed this gateway before.").closing()
+            }
             Self::ExpectationFailed => {
-                Answer::new(417, "ExpectationFailed", "Only `Expect: 100-continue` can be met.").closing()
+                Answer::new(417, "ExpectationFailed", "Only `Expect: 100-continue` is supported.").closing()
             }
             Self::TargetTooLong => Answer::new(414, "UriTooLong", "The request target is too long.").closing(),
             Self::HeadersTooLarge => Answer::new(431, "HeadersTooLarge", "The header section is too large.").closing(),
             Self::BodyTooLarge => Answer::new(413, "PayloadTooLarge", "The body is too large.").closing(),
-            Self::HeadTooSlow => Answer::new(408, "RequestTimeout", "The head did not come in time.").closing(),
-            Self::BodyTooSlow => Answer::new(408, "RequestTimeout", "The body did not come in time.").closing(),
-            Self::FailedTooOften(left) => Answer {
-                retry_after: Some(whole_seconds(left)),
-                ..Answer::new(429, "TooManyRequests", "Too many requests from this address were not authorized.")
-            },
-            Self::KeyBusy => Answer {
-                retry_after: Some(1),
-                ..Answer::new(429, "TooManyRequests", "This key has too many requests in flight.")
-            },
-            Self::KeyShareSpent => Answer {
-                retry_after: Some(60),
-                ..Answer::new(429, "TooManyRequests", "This key has sent too many requests within the window.")
-            },
-            Self::Overloaded => Answer::unavailable("Too many requests are in flight; try again.", 1),
-            Self::Fenced(left) => {
-                Answer::unavailable("Starting; requests signed before the start are not admitted.", whole_seconds(left))
+            Self::HeadTooSlow => Answer::new(408, "RequestTimeout", "The head did not arrive in time.").closing(),
+            Self::BodyTooSlow => Answer::new(408, "RequestTimeout", "The body did not arrive in time.").closing(),
+            // A stranger's answer depends only on the address, and not on the date of a header without a valid
+            // signature.
+            Self::FailedTooOften(left) => Answer::throttled("Too many requests from this address were not authorized.")
+                .again(left, Remaining::Unknown),
+            Self::KeyBusy => Answer::throttled("This key has too many requests in flight.").again(SECOND, header),
+            Self::HeaderBusy => {
+                Answer::throttled("Other requests with this Authorization are waiting for their bodies.")
+                    .again(SECOND, header)
             }
+            Self::KeySpendsTooFast(left) => {
+                Answer::throttled("This key sends requests faster than it may.").again(left, header)
+            }
+            Self::KeyShareSpent => {
+                Answer::throttled("This key has sent too many requests within the window.").again(SECOND * 60, header)
+            }
+            Self::Overloaded => Answer::unavailable("Too many requests are in flight.").again(SECOND, header),
+            // The floor never falls, so a date at or below it never passes.
+            Self::Fenced(left) => Answer::unavailable("Starting; requests signed before the start are not admitted.")
+                .again(left, Remaining::Never),
             Self::ReplayFull | Self::ReplayUnavailable => {
-                Answer::unavailable("The replay memory cannot take this request; try again.", 1)
+                Answer::unavailable("The replay memory cannot take this request.").again(SECOND, header)
             }
-            Self::RecordUnavailable => Answer::unavailable("The record cannot be written; nothing is deleted.", 1),
+            Self::RecordUnavailable => {
+                Answer::unavailable("The record cannot be written; nothing is deleted.").again(SECOND, header)
+            }
         }
     }
 
@@ -321,15 +483,21 @@ impl Refusal for Refused {
 impl Refusal for RefusedAfterSpend {
     fn reason(&self) -> Reason {
         match *self {
-            Self::SaltReused => Reason::SaltReused,
+            Self::SaltReused | Self::Repeated(_) => Reason::SaltReused,
+            Self::RepeatsWait => Reason::Throttled,
             Self::DateSkewed => Reason::DateSkewed,
             Self::BelowFloor => Reason::BelowFloor,
             Self::ClaimUnknown => Reason::ReplayUnavailable,
+            Self::Revoked(Revoked::UnknownKey) => Reason::UnknownKey,
+            Self::Revoked(Revoked::InactiveKey) => Reason::InactiveKey,
+            Self::Revoked(Revoked::SignatureMismatch) => Reason::SignatureMismatch,
+            Self::Revoked(Revoked::MalformedCredentials) => Reason::MalformedCredentials,
             Self::RouteNotFound => Reason::RouteNotFound,
             Self::MethodNotAllowed(_) => Reason::MethodNotAllowed,
             Self::RoleInsufficient => Reason::RoleInsufficient,
             Self::NotCreator => Reason::NotCreator,
             Self::SegmentNotFound => Reason::SegmentNotFound,
+            Self::PreconditionFailed => Reason::PreconditionFailed,
             Self::OwnershipUnavailable
             | Self::OwnershipTimeout
             | Self::AutomationsUnavailable
@@ -342,23 +510,38 @@ impl Refusal for RefusedAfterSpend {
         }
     }
 
-    fn answer(&self) -> Answer {
+    /// The salt is spent, so the header can never pass again.
+    fn answer(&self, _: Remaining) -> Answer {
         match *self {
-            Self::SaltReused | Self::DateSkewed | Self::BelowFloor | Self::RoleInsufficient | Self::NotCreator => {
-                Answer::UNAUTHORIZED
-            }
+            Self::RepeatsWait => Answer::throttled("Too many copies of this request wait for its answer."),
+            // For `Repeated`, the earlier answer is sent instead of this one.
+            Self::SaltReused
+            | Self::Repeated(_)
+            | Self::DateSkewed
+            | Self::BelowFloor
+            | Self::Revoked(_)
+            | Self::RoleInsufficient
+            | Self::NotCreator => Answer::UNAUTHORIZED,
             Self::RouteNotFound | Self::SegmentNotFound => Answer::NOT_FOUND,
             Self::MethodNotAllowed(allowed) => Answer {
                 allow: Some(allowed),
-                ..Answer::new(405, "MethodNotAllowed", "This resource has another method; Allow says which.")
+                ..Answer::new(
+                    405,
+                    "MethodNotAllowed",
+                    "This resource does not support this method; Allow says which it does.",
+                )
             },
+            Self::PreconditionFailed => Answer::new(
+                412,
+                "PreconditionFailed",
+                "The request's own condition does not match the version that was checked; nothing was deleted.",
+            ),
             Self::OwnershipUnavailable | Self::AutomationsUnavailable => Answer::BAD_GATEWAY,
             Self::OwnershipTimeout | Self::AutomationsTimeout => Answer::GATEWAY_TIMEOUT,
             Self::Frozen => Answer::new(423, "Frozen", "Deletions are frozen by the operator; nothing was deleted."),
-            Self::BudgetSpent(left) => Answer {
-                retry_after: Some(whole_seconds(left)),
-                ..Answer::new(429, "TooManyRequests", "The deletion budget is spent; nothing was deleted.")
-            },
+            Self::BudgetSpent(left) => {
+                Answer::throttled("The deletion budget is spent; nothing was deleted.").again(left, Remaining::Never)
+            }
             Self::AutomationsLinked(_) => Answer::new(
                 409,
                 "AutomationsLinked",
@@ -368,9 +551,25 @@ impl Refusal for RefusedAfterSpend {
         }
     }
 
-    /// A repeat, or a date that left the window before the claim, spent nothing.
+    /// All variants but those where the salt was spent before, or where date or key were no longer valid at the
+    /// claim.
     fn spent(&self) -> bool {
-        !matches!(self, Self::SaltReused | Self::DateSkewed | Self::BelowFloor)
+        !matches!(
+            self,
+            Self::SaltReused
+                | Self::Repeated(_)
+                | Self::RepeatsWait
+                | Self::DateSkewed
+                | Self::BelowFloor
+                | Self::Revoked(_)
+        )
+    }
+
+    fn repeated(&self) -> Option<&Repeated> {
+        match self {
+            Self::Repeated(repeated) => Some(repeated),
+            _ => None,
+        }
     }
 
     fn linked(&self) -> Option<&Linked> {
@@ -381,7 +580,9 @@ impl Refusal for RefusedAfterSpend {
     }
 }
 
-/// Seconds rounded up, at least one: a caller who waits that long is not too early.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Seconds rounded up, at least one, so that a caller who waits that long is not too early.
 fn whole_seconds(left: Duration) -> u64 {
     left.as_secs().saturating_add(u64::from(left.subsec_nanos() > 0)).max(1)
 }
@@ -398,6 +599,7 @@ mod tests {
             R::DateSkewed,
             R::BelowFloor,
             R::ClaimUnknown,
+            R::Revoked(Revoked::InactiveKey),
             R::RouteNotFound,
             R::MethodNotAllowed("DELETE"),
             R::Frozen,
@@ -408,15 +610,19 @@ mod tests {
             R::RoleInsufficient,
             R::NotCreator,
             R::SegmentNotFound,
+            R::PreconditionFailed,
             R::OwnershipUnavailable,
             R::OwnershipTimeout,
             R::RecordUnavailable,
             R::Internal,
         ] {
-            assert_ne!(refused.answer().status, 503, "{refused:?}");
-            // A spent budget says when a new request may come; everything else asks for none.
-            let says_when = matches!(refused, R::BudgetSpent(_));
-            assert_eq!(refused.answer().retry_after.is_some(), says_when, "{refused:?}");
+            for header in [Remaining::Unknown, Remaining::For(Duration::MAX), Remaining::Never] {
+                let answer = refused.answer(header);
+                assert_ne!(answer.status, 503, "{refused:?}");
+                assert_eq!(answer.retry_after(), None, "{refused:?}: its header is spent");
+                // A spent budget says when a new request may come; everything else asks for none.
+                assert_eq!(answer.wait_seconds().is_some(), matches!(refused, R::BudgetSpent(_)), "{refused:?}");
+            }
         }
     }
 
@@ -432,10 +638,45 @@ mod tests {
             Refused::SignatureMismatch,
             Refused::DateSkewed,
             Refused::BelowFloor,
+            Refused::SaltReused,
         ];
-        assert!(before.iter().all(|r| r.answer() == Answer::UNAUTHORIZED));
-        let after = [RefusedAfterSpend::SaltReused, RefusedAfterSpend::RoleInsufficient, RefusedAfterSpend::NotCreator];
-        assert!(after.iter().all(|r| r.answer() == Answer::UNAUTHORIZED));
+        assert!(before.iter().all(|r| r.answer(Remaining::Unknown) == Answer::UNAUTHORIZED));
+        let after = [
+            RefusedAfterSpend::SaltReused,
+            RefusedAfterSpend::Revoked(Revoked::UnknownKey),
+            RefusedAfterSpend::RoleInsufficient,
+            RefusedAfterSpend::NotCreator,
+        ];
+        assert!(after.iter().all(|r| r.answer(Remaining::Unknown) == Answer::UNAUTHORIZED));
+    }
+
+    #[test]
+    fn retry_after_stands_only_where_the_same_header_is_good_then() {
+        let wait = Duration::from_millis(59_001);
+        let long = Duration::from_secs(61);
+        for (name, refused) in [("key", Refused::KeySpendsTooFast(wait)), ("share", Refused::KeyShareSpent)] {
+            let good = refused.answer(Remaining::For(long));
+            assert_eq!((good.retry_after(), good.message().contains("Sign")), (Some(60), false), "{name}");
+            let dated_by_then = refused.answer(Remaining::For(Duration::from_secs(60)));
+            assert_eq!(dated_by_then.retry_after(), None, "{name}");
+            assert!(dated_by_then.message().ends_with(" Sign a new request after 60 seconds."), "{name}");
+        }
+        for refused in [
+            Refused::KeyBusy,
+            Refused::HeaderBusy,
+            Refused::Overloaded,
+            Refused::ReplayFull,
+            Refused::ReplayUnavailable,
+            Refused::RecordUnavailable,
+        ] {
+            assert_eq!(refused.answer(Remaining::For(long)).retry_after(), Some(1), "{refused:?}");
+            let late = refused.answer(Remaining::For(Duration::from_millis(900)));
+            assert_eq!(late.retry_after(), None, "{refused:?}");
+            assert!(late.message().ends_with(" Sign a new request after 1 second."), "{refused:?}");
+        }
+        let fenced = Refused::Fenced(wait).answer(Remaining::For(Duration::MAX));
+        assert_eq!(fenced.retry_after(), None, "what is below the floor stays there");
+        assert!(fenced.message().ends_with(" Sign a new request after 60 seconds."));
     }
 
     #[test]

@@ -8,10 +8,12 @@ use http::Response;
 use tower::{Service, ServiceBuilder};
 
 use crate::gate::{
-    Admit, Arrival, Authenticate, Authorize, Body, Broken, Commit, Current, Either, Foresee, Foretell, Fork, Gate,
-    Inspect, Letting, Observe, Pass, Process, Read, Record, Release, Respond, RouteGate, Safeguard, Send, Spend, Watch,
-    Ways, gates, to_the_end,
+    Admit, Arrival, Authenticate, Authorize, Body, Current, Either, Foresee, Foretell, Fork, Gate, Inspect, Letting,
+    Read, RecordIntent, Release, RouteGate, Safeguard, Send, Spend, WouldLet,
 };
+use crate::pipeline::{Commit, Dispatch, Observe, Pass, Respond, Shadow, gates, to_the_end};
+use crate::process::Process;
+use crate::upstream::Broken;
 
 /// The stack of one worker. Cloning it is cheap; each request has its own.
 pub fn stack<B>(
@@ -25,26 +27,28 @@ pub fn stack<B>(
 where
     B: http_body::Body<Data = Bytes, Error: std::error::Error + Into<Broken>> + std::marker::Send + Unpin + 'static,
 {
+    let Process { clock, salts, repeats, record, freeze, budget_usage, watched, .. } = &**process;
+    let Process { slots, passing_slots, late_bodies, failed_signatures, tasks, .. } = &**process;
     let gated = ServiceBuilder::new()
         .layer(Observe) // request id, one count and one line of log, whatever becomes of it
         .layer(Respond) // refusal → answer; below it refusals, above it nothing fails
         .layer(gates(
             Inspect::new() // the form of the message: asks nobody, depends on nothing but its bytes
-                .then(Authenticate::new(process.clone())) // whose signature is this, and is its date in the window?
-                .then(Admit::new(process.clone())) // a slot, or 503: while nothing is spent
+                .then(Authenticate::new(clock, salts, failed_signatures)) // whose signature is this, and is its date in the window?
+                .then(Admit::new(slots, salts, repeats, record, late_bodies)) // a slot, or 503: while nothing is spent
                 .then(Read), // the body, whole and small
         ))
-        .layer(Commit::new(process.tasks[worker].clone())) // from here on it runs to its end, whoever leaves
+        .layer(Commit::new(tasks[worker].clone())) // from here on it runs to its end, whoever leaves
         .service(to_the_end(
-            Spend::new(process.clone()) // this salt, once
+            Spend::new(clock, salts, repeats, current) // this salt, once, by the keys in force now
                 .then(RouteGate) // only what is a route, byte for byte
                 .then(Fork::new(
                     Authorize // role and ownership
-                        .then(Safeguard::new(process.clone())) // what holds back the authorized
-                        .then(Record::new(process.clone())) // the intent, before anything irreversible
-                        .then(Release::new(process.clone())) // frozen by now? Nothing is waited for after this
+                        .then(Safeguard::new(freeze, budget_usage, clock)) // what holds back the authorized
+                        .then(RecordIntent::new(record, budget_usage, clock)) // the intent, before anything irreversible
+                        .then(Release::new(freeze)) // frozen by now? Nothing is waited for after this
                         .then(Send), // at most once
-                    Authorize.then(Foretell::new(process.clone())), // a rehearsal: it can ask, and has no way to send
+                    Authorize.then(Foretell::new(freeze, budget_usage, clock)), // a rehearsal: it can ask, and has no way to send
                 )),
         ));
 
@@ -54,7 +58,7 @@ where
         .layer(Respond)
         .layer(gates(
             Inspect::new() // a form in doubt passes nowhere
-                .then(Letting), // only what is named
+                .then(Letting::new(passing_slots)), // only what is named
         ))
         .service(Pass); // as it came, once
 
@@ -62,11 +66,19 @@ where
     let watched = ServiceBuilder::new()
         .layer(Observe)
         .layer(Respond)
-        .layer(Watch::new(
-            Inspect::new().then(Authenticate::new(process.clone())).then(Admit::new(process.clone())).then(Read),
-            Spend::new(process.clone()).then(RouteGate).then(Either(Authorize, Foresee::new(process.clone()))),
+        .layer(Shadow::new(
+            passing_slots,
+            freeze,
+            Inspect::new()
+                .then(Authenticate::new(clock, salts, failed_signatures))
+                .then(Admit::new(slots, salts, repeats, record, late_bodies))
+                .then(Read),
+            Spend::new(clock, salts, repeats, current)
+                .then(RouteGate)
+                .then(Either(Authorize, Foresee::new(freeze, watched, clock))),
+            Inspect::new().then(WouldLet), // and of what passes without them, its form
         ))
         .service(Pass);
 
-    Ways::new(current.clone(), worker, gated, passing, watched)
+    Dispatch::new(current.clone(), worker, gated, passing, watched)
 }

@@ -9,9 +9,14 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
+use std::time::SystemTime;
 
-use saltgate::credential::{Credentials, PhpDates};
-use saltgate::wire::{Reader, Sizes};
+use saltgate::authentication::{self, Rules};
+use saltgate::credential::{Credentials, PhpDates, Secret};
+use saltgate::directory::{Directory, KeyEntry};
+use saltgate::http::h1::{RequestReader, Sizes};
+use saltgate::policy::Owner;
+use saltgate::replay::{Floor, Window};
 
 struct Counting;
 
@@ -57,11 +62,54 @@ fn parsing_allocates_nothing() {
 }
 
 #[test]
+fn the_verdict_on_a_header_allocates_nothing() {
+    let vectors: serde_json::Value = serde_json::from_str(include_str!("vectors.json")).unwrap();
+    let directory = |api_key: &str, secret: &str| {
+        let secrets = vec![Secret::new(secret.as_bytes()).unwrap()];
+        let owner = Owner { account: "a".into(), member: "m".into() };
+        Directory::new([KeyEntry {
+            api_key: api_key.into(),
+            secrets,
+            owner,
+            role: None,
+            active: true,
+            expires: None,
+            line: 1,
+        }])
+    };
+    for vector in vectors.as_array().unwrap() {
+        let text = |name: &str| vector[name].as_str().unwrap();
+        let (header, key, secret) = (text("header").as_bytes(), text("apiKey"), text("apiSecret"));
+        let (right, unknown, wrong) =
+            (directory(key, secret), directory("OTHER", secret), directory(key, "another secret of theirs"));
+        let window = Window::default();
+        let signed = Credentials::parse(header, PhpDates::Accept).unwrap().date().instant();
+        for (name, directory, now, good) in [
+            ("good", &right, signed, true),
+            ("late", &right, signed + window.past, false),
+            ("unknown", &unknown, signed, false),
+            ("wrong", &wrong, signed, false),
+        ] {
+            let rules = Rules { directory: directory.as_ref().unwrap(), php_dates: PhpDates::Accept, window };
+            let floor = |_| Floor(SystemTime::UNIX_EPOCH);
+            let judged =
+                || assert_eq!(black_box(authentication::judge(header, rules, floor, now)).is_ok(), good, "{name}");
+            assert_eq!(allocations(judged), 0, "{name}");
+        }
+    }
+}
+
+#[test]
 fn judging_a_message_on_the_wire_allocates_nothing() {
     let sizes = Sizes { max_header_bytes: 1 << 10, max_target_bytes: 1 << 10 };
     let messages = "DELETE http://a/x?y HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nT: u\r\n\r\n\
                     DELETE /x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhiDELETE /x HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n";
-    let (mut reader, mut rest, mut ended) = (Reader::default(), messages.as_bytes(), 0);
+    let (mut reader, mut ended) = (RequestReader::default(), 0);
+    // Where the fields of a head stand is noted in room that a connection makes once.
+    for _ in 0..2 {
+        reader.accept(b"DELETE /x HTTP/1.1\r\nHost: a\r\nX: y\r\n\r\n", &sizes).unwrap();
+    }
+    let mut rest = messages.as_bytes();
     let judged = || {
         while let Ok(Some(accepted)) = black_box(reader.accept(rest, &sizes)) {
             rest = &rest[accepted.bytes..];

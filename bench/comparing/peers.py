@@ -211,6 +211,7 @@ class Field:
                if series.tls else "")
         return f"""[[listener]]
 address = "{HOST}:{port}"
+keep_alive = "always"
 {tls}[admin]
 address = "{HOST}:{admin}"
 [runtime]
@@ -229,6 +230,7 @@ servers = ["http://{HOST}:{self.upstream_port}"]
 {log}
 [limits]
 failed_signatures_per_client = "100000/second"
+spent_per_key = "100000/second"
 """
 
     @contextlib.contextmanager

@@ -118,6 +118,7 @@ def configuration(place, upstream):
         for number, (key, secret) in enumerate(KEYS)))
     (place / "saltgate.toml").write_text(f"""[[listener]]
 address = "{HOST}:0"
+keep_alive = "always"
 [runtime]
 workers = 1
 [replay.memory]
@@ -133,6 +134,7 @@ servers = ["http://{HOST}:{upstream.port}"]
 danger_no_record = true
 [limits]
 failed_signatures_per_client = "100000/second"
+spent_per_key = "100000/second"
 """)
     return place / "saltgate.toml"
 

@@ -1,35 +1,44 @@
+//! The body of a line, written as JSON.
+
 use std::time::Duration;
 
 use serde_json::to_writer;
 
-/// What a line tells, written member by member: two of them are written for each deletion, and by way
-/// of a tree of values they cost more than everything else it needs.
+use crate::plain;
+
+/// The JSON object of a line, written member by member. Each deletion writes two of them, and building a tree of values
+/// first would cost more than everything else the deletion needs.
 ///
-/// Names are plain words.
+/// Member names are not escaped, so they must be plain words.
 pub(super) struct Line(Vec<u8>);
 
-/// As long as most are; a longer one grows.
+/// The initial capacity: enough for most lines.
 const ROOM: usize = 512;
 
 impl Line {
     pub(super) fn new(time: &str, kind: &str) -> Self {
         let mut line = Vec::with_capacity(ROOM);
         line.extend_from_slice(b"{\"time\":");
-        // A vector takes everything.
+        // Writing to a vector cannot fail.
         let _ = to_writer(&mut line, time);
         Self(line).text("kind", kind)
     }
 
     pub(super) fn text(mut self, name: &str, value: &str) -> Self {
         self.name(name);
-        let _ = to_writer(&mut self.0, value);
+        self.0.push(b'"');
+        plain::json(value, &mut self.0);
+        self.0.push(b'"');
         self
     }
 
-    /// A text that may be missing.
+    /// A text, or `null`.
     pub(super) fn maybe(mut self, name: &str, value: Option<&str>) -> Self {
+        if let Some(value) = value {
+            return self.text(name, value);
+        }
         self.name(name);
-        let _ = to_writer(&mut self.0, &value);
+        self.0.extend_from_slice(b"null");
         self
     }
 
@@ -51,7 +60,7 @@ impl Line {
         self.0.extend_from_slice(b"\":");
     }
 
-    /// The whole of it, an object.
+    /// The finished object.
     pub(super) fn end(mut self) -> Vec<u8> {
         self.0.push(b'}');
         self.0

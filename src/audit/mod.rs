@@ -1,32 +1,41 @@
-//! The record: what was about to be deleted, and what became of it.
+//! The audit record: which deletions were attempted, and their outcomes.
 //!
-//! 1. A deletion is two lines of JSON: an **intent**, synced to disk before the first byte goes
-//!    upstream, and an **outcome** after. A request that spent its salt and was refused is one.
-//!    What spent nothing is counted, not written ([`Record::count`]).
-//! 2. An [`OpenIntent`] is closed exactly once: by [`OpenIntent::close`], or by being dropped,
-//!    which records that the outcome is unknown.
-//! 3. If the record cannot be written, nothing is deleted: [`Record::is_ready`] says so before a
-//!    salt is spent, [`Record::open`] fails after. The writer tries again by itself.
-//! 4. No secret, salt or signature is ever in it: an [`Entry`] has no field for them.
-//! 5. Each line carries the hash of the one before, each file goes on from the last one's, and
-//!    each process writes a chain of its own under a name of its own ([`verify`] reads them).
+//! 1. A deletion is two lines of JSON: an **intent**, synced to disk before the first byte is sent upstream, and an
+//!    **outcome**. A request that spent its salt and was refused is one line. A request that spent no salt is only
+//!    counted ([`Record::count`]).
+//! 2. An [`OpenIntent`] is closed exactly once: by [`OpenIntent::close`], or by drop, which records that the outcome is
+//!    unknown.
+//! 3. If the record cannot be written, nothing is deleted: [`Record::is_ready`] is false, so that no salt is spent, and
+//!    [`Record::open`] fails. The writer retries in the background.
+//! 4. No line is longer than readers accept: an intent that is too long is refused, and other lines are shortened.
+//! 5. It never contains a secret, salt or signature: an [`RecordEntry`] has no field for them.
+//! 6. Each line contains the hash of the line before it, also across files. Each process writes its own chain, under
+//!    its own name ([`verify()`] checks them).
 //!
-//! A line is a JSON object that begins with its number in the chain and the hash (SHA-256, over its
-//! bytes without the line end) of the line before; what it tells comes after, in this order of
-//! kinds: `header`, first in each file, with the format and who writes; `intent`, `outcome`,
-//! `refused`; `rehearsed`; `counted`; `resumed`, after a time in which nothing could be written; `reconciled`;
-//! `closed`, the last of a process that ended in order.
+//! A line is a JSON object that begins with its number in the chain and the hash of the line before it (SHA-256 of its
+//! bytes without the line end). The kinds of lines are `header`, the first of each file, with the format, the writer,
+//! and `begun_anew` if the chain had to continue there because the previous file was removed or replaced; `intent`,
+//! `outcome`, `refused`, `rehearsed`, `counted`; `resumed`, after a time in which nothing could be written;
+//! `reconciled`; and `closed`, the last of a process that ended normally.
 //!
 //! ```text
 //! {"n":7,"prev":"5e1f…","kind":"outcome","outcome":"deleted","request_id":"9c0b…","segment":"CRMSG1…",…}
 //! ```
 
-mod book;
+#[cfg(test)]
+mod adversary;
 mod chain;
+mod chain_writer;
 mod counted;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod line;
+mod log_file;
+mod open;
 mod query;
+mod reconcile;
+mod settings;
 mod space;
 mod verify;
 mod writer;
@@ -40,79 +49,49 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use crate::clock::{self, Clock};
-use book::Disk;
+use crate::plain;
+use chain_writer::Disk;
 use line::Line;
 use writer::Writer;
 
-pub use book::OpenError;
-pub use chain::{Hash, Head, NotAHead};
-pub use files::ReadError;
-pub use query::{Filter, abandoned, intents_since, read, unknown};
-pub use verify::{Finding, Report, Retention, heads, verify};
+pub use chain::{ChainHead, Hash, NotAHead};
+pub use chain_writer::RecordOpenError;
+pub use counted::RepeatOf;
+pub use files::{ReadError, Unread};
+pub use open::Audit;
+pub use query::{EndedRequest, Filter, abandoned, ended_since, intents_since, read, unknown};
+pub use reconcile::{ReconcileError, Reconciled, SegmentState, reconcile};
+pub use settings::{RecordSettings, Sync};
+pub use verify::{Finding, Report, Retention, heads, verify, without_head};
 
+/// How many bytes an outcome may be longer than its intent.
+const OUTCOME: usize = 1024;
+/// The most characters of each text in a line that has to be shortened.
+const MAX_TEXT: usize = 256;
 /// The most characters of a segment's name that are written.
 const MAX_NAME: usize = 256;
 
-/// How durable an intent is before its deletion is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sync {
-    /// On the disk: survives power loss. Intents that come together share one sync.
-    Each,
-    /// With the operating system: survives the process.
-    Os,
-}
-
-/// How a record is kept (contract §9, `[audit]`).
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// How durable an intent is before its deletion is sent.
-    pub sync: Sync,
-    /// Bytes after which a new file is begun.
-    pub rotate_size: u64,
-    /// The time after which a new file is begun, if anything was written to the old one.
-    pub rotate_age: Duration,
-    /// How long after its last line a file is removed; never, if `None`.
-    pub retain: Option<Duration>,
-    /// Free bytes below which a warning is given.
-    pub low_water: u64,
-    /// Who writes: a header says so.
-    pub writer: &'static str,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            sync: Sync::Each,
-            rotate_size: 64 << 20,
-            rotate_age: Duration::from_secs(86_400),
-            retain: None,
-            low_water: 256 << 20,
-            writer: "serve",
-        }
-    }
-}
-
-/// The record, or the spelled-out choice to keep none.
+/// The record, or the explicit choice to keep none.
 #[derive(Clone)]
 pub struct Record {
     writer: Option<Arc<Writer>>,
     clock: Clock,
 }
 
-/// Who wanted what.
+/// Who requested what.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct RecordEntry {
     /// The request id, as answered and logged.
     pub request_id: String,
     /// The apiKey.
     pub api_key: String,
     /// The caller's account.
     pub account: String,
-    /// The caller.
+    /// The caller's member id.
     pub member: String,
-    /// The caller's role, if it is one.
+    /// The caller's role, if it has a valid one.
     pub role: Option<&'static str>,
-    /// The client's address, if it came from one.
+    /// The client's address, if there is one.
     pub client: Option<String>,
     /// The route's pattern, once it is known.
     pub route: Option<String>,
@@ -120,23 +99,49 @@ pub struct Entry {
     pub segment: Option<String>,
     /// Who created the segment, as looked up.
     pub creator: Option<String>,
-    /// What the segment is called, as looked up; written up to its 256th character.
+    /// The segment's name, as looked up; at most 256 characters are written.
     pub name: Option<String>,
-    /// The upstream's status, if it answered the deletion.
+    /// A hash of the request's content, by which a repeat is recognized after a restart.
+    pub print: Option<String>,
+    /// The status of the upstream's answer to the deletion, if it answered.
     pub upstream_status: Option<u16>,
-    /// When the request came, on the elapsed clock.
+    /// When the request arrived, on the elapsed clock.
     pub started: Duration,
 }
 
-/// What became of a deletion that was on record.
+impl RecordEntry {
+    /// A copy with texts that are short enough for a line.
+    fn cut(&self) -> Self {
+        let short = |text: &String| text.chars().take(MAX_TEXT).collect::<String>();
+        let maybe = |text: &Option<String>| text.as_ref().map(short);
+        Self {
+            request_id: short(&self.request_id),
+            api_key: short(&self.api_key),
+            account: short(&self.account),
+            member: short(&self.member),
+            role: self.role,
+            client: maybe(&self.client),
+            route: maybe(&self.route),
+            segment: maybe(&self.segment),
+            creator: maybe(&self.creator),
+            name: maybe(&self.name),
+            print: maybe(&self.print),
+            ..*self
+        }
+    }
+}
+
+/// The outcome of a recorded deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The upstream answered that it is done (2xx).
+    /// The upstream confirmed it (2xx).
     Deleted(u16),
-    /// The upstream answered anything else.
+    /// The upstream answered with another status.
     RefusedByUpstream(u16),
-    /// It was sent, and no answer came: it may have happened.
+    /// It was sent and got no answer, so it may have happened.
     Unknown,
+    /// As `Unknown`, but an answer with this status had started.
+    UnknownAfter(u16),
     /// It was not sent.
     NotSent,
 }
@@ -146,14 +151,14 @@ impl Outcome {
         match self {
             Self::Deleted(_) => "deleted",
             Self::RefusedByUpstream(_) => "refused_by_upstream",
-            Self::Unknown => "unknown",
+            Self::Unknown | Self::UnknownAfter(_) => "unknown",
             Self::NotSent => "not_sent",
         }
     }
 
     fn status(self) -> Option<u16> {
         match self {
-            Self::Deleted(status) | Self::RefusedByUpstream(status) => Some(status),
+            Self::Deleted(status) | Self::RefusedByUpstream(status) | Self::UnknownAfter(status) => Some(status),
             Self::Unknown | Self::NotSent => None,
         }
     }
@@ -164,21 +169,21 @@ impl Outcome {
 pub struct NotRecorded;
 
 impl Record {
-    /// Begins a chain in `directory`, which is created if it is not there, and starts the thread
-    /// that writes it. `on_sync` is told how long each sync took.
+    /// Starts a chain in `directory`, which is created if needed, and the thread that writes it. `on_sync` gets the
+    /// duration of each sync.
     ///
     /// # Errors
-    /// If the directory or the file cannot be made, or not be written.
+    /// If the directory or the file cannot be created or written.
     pub fn open_in(
         directory: &Path,
-        settings: Settings,
+        settings: RecordSettings,
         clock: Clock,
         on_sync: impl Fn(Duration) + Send + 'static,
-    ) -> Result<Self, OpenError> {
+    ) -> Result<Self, RecordOpenError> {
         Self::open_on(Disk::real(on_sync), directory, settings, clock)
     }
 
-    fn open_on(disk: Disk, directory: &Path, settings: Settings, clock: Clock) -> Result<Self, OpenError> {
+    fn open_on(disk: Disk, directory: &Path, settings: RecordSettings, clock: Clock) -> Result<Self, RecordOpenError> {
         let writer = Writer::start(directory, settings, clock.clone(), disk)?;
         Ok(Self { writer: Some(Arc::new(writer)), clock })
     }
@@ -188,56 +193,80 @@ impl Record {
         Self { writer: None, clock }
     }
 
-    /// Whether an intent could be written now, as far as is known.
+    /// Whether an intent can probably be written now: the last write succeeded.
     pub fn is_ready(&self) -> bool {
         self.writer.as_ref().is_none_or(|writer| writer.is_healthy())
     }
 
-    /// Whether there is less free space than there should be. Everything works still.
+    /// Whether there is less free space than `audit.low_water`. Everything still works.
     pub fn is_low(&self) -> bool {
         self.writer.as_ref().is_some_and(|writer| writer.is_low())
     }
 
-    /// Puts an intent on record and waits until it is as durable as [`Sync`] says.
+    /// Whether a file was removed, replaced or truncated since the start while it was being written. The chain
+    /// continues in another file, but lines of the lost one may be missing.
+    pub fn was_begun_anew(&self) -> bool {
+        self.writer.as_ref().is_some_and(|writer| writer.was_begun_anew())
+    }
+
+    /// Records an intent, and waits until it is as durable as [`Sync`] says.
     ///
     /// # Errors
-    /// If it could not be written: nothing may be sent.
-    pub async fn open(&self, entry: impl Into<Box<Entry>>) -> Result<OpenIntent, NotRecorded> {
+    /// If it could not be written, or it or its outcome would be too long for readers: then nothing may be sent.
+    pub async fn open(&self, entry: impl Into<Box<RecordEntry>>) -> Result<OpenIntent, NotRecorded> {
         let entry = entry.into();
         if let Some(writer) = &self.writer {
-            writer.write_durably(self.line("intent", &entry).text("decision", "forward").end()).await?;
+            let line = self.line("intent", &entry).text("decision", "forward").end();
+            if !chain::fits(&line, OUTCOME) {
+                tracing::error!(
+                    bytes = line.len(),
+                    "an intent is too long for a line of the record: its deletion is refused"
+                );
+                return Err(NotRecorded);
+            }
+            writer.write_durably(line).await?;
         }
         Ok(OpenIntent { entry: Some(entry), record: self.clone() })
     }
 
-    /// The intent that is on no record, where none is kept (`danger_no_record`), and only there.
+    /// An intent without a record; only if none is kept (`danger_no_record`).
     pub fn open_on_none(&self) -> Option<OpenIntent> {
         self.writer.is_none().then(|| OpenIntent { entry: None, record: self.clone() })
     }
 
-    /// Puts a request on record that spent its salt and was refused. Not waited for.
-    pub fn refused(&self, entry: &Entry, reason: &'static str) {
-        drop(self.write("refused", entry, |line| line.text("decision", "refuse").text("reason", reason)));
+    /// Records a request that spent its salt and was refused, with the status of the answer if there was one. Does not
+    /// wait.
+    pub fn refused(&self, entry: &RecordEntry, reason: &'static str, status: Option<u16>) {
+        drop(self.write("refused", entry, |line| {
+            let line = line.text("decision", "refuse").text("reason", reason);
+            status.into_iter().fold(line, |line, status| line.status("status", Some(status)))
+        }));
     }
 
-    /// Puts a request on record that spent its salt to be told what a deletion would meet, which is
-    /// `reason`. Not waited for.
-    pub fn rehearsed(&self, entry: &Entry, reason: &'static str) {
+    /// Records a dry run, which spent its salt; `reason` is what the deletion would get. Does not wait.
+    pub fn rehearsed(&self, entry: &RecordEntry, reason: &'static str) {
         drop(self.write("rehearsed", entry, |line| line.text("decision", "rehearse").text("reason", reason)));
     }
 
-    /// Counts a request that spent nothing: about once a minute the counts become one line, with
-    /// a few samples. `claimed_key` is what the request claims; nothing is proven by it.
-    pub fn count(&self, reason: &'static str, id: &str, client: Option<IpAddr>, claimed_key: Option<&str>) {
+    /// Counts a request that spent no salt. About once a minute the counts become one line with a few samples.
+    /// `claimed_key` is what the request claims; it is not verified. `repeat` is set for a repeated request.
+    pub fn count(
+        &self,
+        reason: &'static str,
+        id: &str,
+        client: Option<IpAddr>,
+        claimed_key: Option<&str>,
+        repeat: Option<RepeatOf<'_>>,
+    ) {
         if let Some(writer) = &self.writer {
-            writer.counted().add(reason, id, client, claimed_key, &self.clock);
+            writer.counted().add(reason, id, client, claimed_key, repeat, &self.clock);
         }
     }
 
-    /// Puts on record what was learned later of an intent whose outcome was unknown.
+    /// Records the outcome of an intent that was unknown before.
     ///
     /// # Errors
-    /// If it could not be written: the outcome stays unknown.
+    /// If it could not be written; the outcome stays unknown.
     pub async fn reconciled(&self, intent: &serde_json::Value, outcome: &str) -> Result<(), NotRecorded> {
         let Some(writer) = &self.writer else { return Err(NotRecorded) };
         let mut line = json!({
@@ -249,20 +278,30 @@ impl Record {
         for field in ["request_id", "api_key", "account", "member", "role", "route", "segment", "creator", "name"] {
             line[field] = intent[field].clone();
         }
-        writer.write_durably(line.to_string().into_bytes()).await
+        let line = plain::json_line(&line).into_bytes();
+        if !chain::fits(&line, 0) {
+            return Err(NotRecorded);
+        }
+        writer.write_durably(line).await
     }
 
-    /// Writes what is said of a request once it has ended, with `more` of it.
-    fn write(&self, kind: &str, entry: &Entry, more: impl FnOnce(Line) -> Line) -> Option<oneshot::Receiver<()>> {
+    /// Writes the line of a request that has ended; `more` adds members to it.
+    fn write(&self, kind: &str, entry: &RecordEntry, more: impl Fn(Line) -> Line) -> Option<oneshot::Receiver<()>> {
         let writer = self.writer.as_ref()?;
         let took = self.clock.elapsed().saturating_sub(entry.started);
-        let line = more(self.line(kind, entry))
-            .seconds("duration_seconds", took)
-            .status("upstream_status", entry.upstream_status);
-        Some(writer.write(line.end()))
+        let line = |entry: &RecordEntry| {
+            let line = more(self.line(kind, entry)).seconds("duration_seconds", took);
+            line.status("upstream_status", entry.upstream_status)
+        };
+        let whole = line(entry).end();
+        if chain::fits(&whole, 0) {
+            return Some(writer.write(whole));
+        }
+        let cut = line(&entry.cut()).text("cut", "texts are written up to their 256th character").end();
+        Some(writer.write(cut))
     }
 
-    fn line(&self, kind: &str, entry: &Entry) -> Line {
+    fn line(&self, kind: &str, entry: &RecordEntry) -> Line {
         let line = Line::new(&clock::rfc3339(self.clock.now()), kind)
             .text("request_id", &entry.request_id)
             .text("api_key", &entry.api_key)
@@ -273,6 +312,7 @@ impl Record {
             .maybe("route", entry.route.as_deref())
             .maybe("segment", entry.segment.as_deref())
             .maybe("creator", entry.creator.as_deref());
+        let line = entry.print.iter().fold(line, |line, print| line.text("print", print));
         match &entry.name {
             Some(name) => line.text("name", &name.chars().take(MAX_NAME).collect::<String>()),
             None => line,
@@ -280,13 +320,13 @@ impl Record {
     }
 }
 
-/// An intent on record whose outcome is not: the licence to send one deletion.
+/// A recorded intent without an outcome, which permits sending one deletion.
 ///
-/// Dropped without [`OpenIntent::close`], it records that the outcome is unknown.
+/// If it is dropped without [`OpenIntent::close`], the outcome is recorded as unknown.
 #[must_use = "an intent without an outcome is recorded as unknown"]
 pub struct OpenIntent {
-    /// In a box: what sends a deletion carries it about.
-    entry: Option<Box<Entry>>,
+    /// Boxed to keep the future that sends the deletion small.
+    entry: Option<Box<RecordEntry>>,
     record: Record,
 }
 
@@ -305,7 +345,7 @@ impl OpenIntent {
     }
 
     fn conclude(&mut self, outcome: Outcome, reason: &'static str) -> Option<oneshot::Receiver<()>> {
-        let entry = Entry { upstream_status: outcome.status(), ..*self.entry.take()? };
+        let entry = RecordEntry { upstream_status: outcome.status(), ..*self.entry.take()? };
         let outcome = outcome.as_str();
         let more = |line: Line| line.text("decision", "forward").text("outcome", outcome).text("reason", reason);
         self.record.write("outcome", &entry, more)

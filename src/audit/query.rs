@@ -1,4 +1,4 @@
-//! What the record says: lines by filter, and deletions whose outcome nobody knows.
+//! Queries of the record: lines that match a filter, and deletions whose outcome is unknown.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -8,27 +8,26 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 
-use super::files::{self, Instance, ReadError, Segment};
+use super::files::{self, Instance, ReadError, Segment, Unread};
 use crate::clock;
 
 /// The most bytes that a start reads to find intents without an outcome.
 const MAX_LOOK: u64 = 128 << 20;
-/// How much a compressed file is counted for: about what it is without.
+/// The assumed compression ratio of a compressed file.
 const COMPRESSED: u64 = 10;
-/// The most of them from one process: an intent whose outcome had not come when the process ended
-/// stands near the end.
+/// The most of these bytes from one process: an intent that was still open when the process ended is near the end.
 const MAX_LOOK_EACH: u64 = 64 << 20;
 
-/// Which lines are wanted; all, by default.
+/// Which lines to return; by default all.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Not before this time, as [`crate::clock::rfc3339`] writes it.
+    /// From this time on, as [`crate::clock::rfc3339`] writes it.
     pub since: Option<String>,
     /// Before this time.
     pub until: Option<String>,
-    /// Of this apiKey.
+    /// With this apiKey.
     pub api_key: Option<String>,
-    /// Of this account.
+    /// With this account.
     pub account: Option<String>,
     /// About this segment.
     pub segment: Option<String>,
@@ -37,7 +36,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Whether a line is wanted.
+    /// Whether a line matches.
     pub fn takes(&self, line: &Value) -> bool {
         let is = |field: &str, wanted: &Option<String>| {
             wanted.as_ref().is_none_or(|wanted| line[field].as_str() == Some(wanted))
@@ -52,40 +51,52 @@ impl Filter {
     }
 }
 
-/// Hands out every line, process by process, each from its oldest to its newest; `each` says
-/// whether to go on. Returns how many lines could not be read as one.
+/// Calls `each` for every line, process by process, oldest line first, until it returns false. Unreadable parts are
+/// added to `unread` and skipped.
 ///
 /// # Errors
-/// If a file cannot be read, or is of a newer format.
-pub fn read(directory: &Path, mut each: impl FnMut(&Value) -> bool) -> Result<u64, ReadError> {
-    let mut unreadable = 0;
+/// If the directory cannot be read, or a file is of a newer format.
+pub fn read(directory: &Path, unread: &mut Unread, mut each: impl FnMut(&Value) -> bool) -> Result<(), ReadError> {
     for instance in files::list(directory)? {
         for segment in &instance.segments {
-            if !lines_of(segment, 0, &mut unreadable, &mut each)? {
-                return Ok(unreadable);
+            if !lines_of(segment, 0, unread, &mut each)? {
+                return Ok(());
             }
         }
     }
-    Ok(unreadable)
+    Ok(())
 }
 
 fn lines_of(
     segment: &Segment,
     skipped: u64,
-    unreadable: &mut u64,
+    unread: &mut Unread,
     each: &mut impl FnMut(&Value) -> bool,
 ) -> Result<bool, ReadError> {
-    for line in segment.lines_from(skipped)? {
-        let line = line?;
-        // The tail may be torn, or be written just now.
+    let lines = match segment.lines_from(skipped) {
+        Ok(lines) => lines,
+        Err(error) => {
+            unread.rest_of(segment, &error);
+            return Ok(true);
+        }
+    };
+    for line in lines {
+        let line = match line {
+            Ok(line) => line,
+            Err(error) => {
+                unread.rest_of(segment, &error);
+                break;
+            }
+        };
+        // The last line may be incomplete: torn, or still being written.
         if !line.whole {
             break;
         }
-        let Ok(value) = serde_json::from_slice::<Value>(&line.bytes) else {
-            *unreadable += 1;
+        let Some(value) = line.value() else {
+            unread.line(segment, &line);
             continue;
         };
-        if line.number == 1 {
+        if line.number == Some(1) {
             files::check_format(&segment.path, &value)?;
         }
         if !each(&value) {
@@ -95,8 +106,8 @@ fn lines_of(
     Ok(true)
 }
 
-/// Hands out the apiKey, the account and the time of every intent from `since` on, in no order of
-/// time. Files that nobody wrote to since are not read. Returns how many lines could not be read.
+/// Calls `each` with the apiKey, the account and the time of every intent from `since` on, in no particular order.
+/// Skips files that were not written since. Returns how many lines could not be read.
 ///
 /// # Errors
 /// If a file cannot be read, or is of a newer format.
@@ -115,14 +126,14 @@ pub fn intents_since(
         }
         for line in segment.lines()? {
             let line = line?;
-            // One that is not whole was never durable: nothing was sent for it.
+            // An incomplete line was never durable, so its deletion was not sent.
             if !line.whole {
                 break;
             }
             if !line.bytes.windows(INTENT.len()).any(|part| part == INTENT) {
                 continue;
             }
-            let Ok(value) = serde_json::from_slice::<Value>(&line.bytes) else {
+            let Some(value) = line.value() else {
                 unreadable += 1;
                 continue;
             };
@@ -138,19 +149,71 @@ pub fn intents_since(
     Ok(unreadable)
 }
 
-/// What a line about an intent holds; what else holds it is sorted out by reading it.
-const INTENT: &[u8] = b"\"intent\"";
+/// A request whose record has a fingerprint of its content ([`super::RecordEntry::print`]), and how it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndedRequest {
+    /// The fingerprint of its content.
+    pub print: String,
+    /// Its request id.
+    pub request_id: String,
+    /// `deleted`, `refused_by_upstream`, `unknown`, `not_sent`, `refused` or `rehearsed`.
+    pub outcome: String,
+    /// The status it was answered with, or that the service answered.
+    pub status: Option<u16>,
+    /// When it ended, or when it began if its end is not on record.
+    pub at: SystemTime,
+}
 
-/// The intents of which nobody knows what became: the outcome on record is "unknown", or there is
-/// none and the process that wrote the intent is gone. Not those that were reconciled since.
+/// The requests with a fingerprint that ended from `since` on, or whose end is not on record. Skips files that were not
+/// written since, and unreadable parts.
 ///
 /// # Errors
-/// If a file cannot be read, or is of a newer format.
-pub fn unknown(directory: &Path) -> Result<Vec<Value>, ReadError> {
+/// If the directory cannot be read, or a file is of a newer format.
+pub fn ended_since(directory: &Path, since: SystemTime) -> Result<Vec<EndedRequest>, ReadError> {
+    let mut ended: HashMap<String, EndedRequest> = HashMap::new();
+    if !directory.exists() {
+        return Ok(Vec::new());
+    }
+    for segment in files::list(directory)?.iter().flat_map(|instance| &instance.segments) {
+        if segment.path.metadata().and_then(|meta| meta.modified()).is_ok_and(|written| written < since) {
+            continue;
+        }
+        lines_of(segment, 0, &mut Unread::default(), &mut |line| {
+            let text = |field: &str| line[field].as_str();
+            let status = |field: &str| line[field].as_u64().and_then(|status| u16::try_from(status).ok());
+            let (outcome, status) = match text("kind") {
+                Some("intent") => (Some("unknown"), None),
+                Some("outcome") => (text("outcome"), status("upstream_status")),
+                Some("refused") => (Some("refused"), status("status")),
+                Some("rehearsed") => (Some("rehearsed"), Some(200)),
+                _ => return true,
+            };
+            let at = text("time").and_then(|time| clock::parse(time, since)).filter(|at| *at >= since);
+            if let (Some(print), Some(request_id), Some(outcome), Some(at)) =
+                (text("print"), text("request_id"), outcome, at)
+            {
+                let (print, request_id, outcome) = (print.to_owned(), request_id.to_owned(), outcome.to_owned());
+                ended.insert(request_id.clone(), EndedRequest { print, request_id, outcome, status, at });
+            }
+            true
+        })?;
+    }
+    Ok(ended.into_values().collect())
+}
+
+/// Text that every line of an intent contains. Other lines that contain it are sorted out by parsing.
+const INTENT: &[u8] = b"\"intent\"";
+
+/// The intents whose outcome is unknown: the recorded outcome is "unknown", or there is none and the process that wrote
+/// the intent is gone. Leaves out those that were reconciled. Unreadable parts are added to `unread` and skipped.
+///
+/// # Errors
+/// If the directory cannot be read, or a file is of a newer format.
+pub fn unknown(directory: &Path, unread: &mut Unread) -> Result<Vec<Value>, ReadError> {
     let mut found = Unknown::default();
     for instance in files::list(directory)? {
         for segment in &instance.segments {
-            found.read(segment, 0)?;
+            found.read(segment, 0, unread)?;
         }
         found.ended(instance.live);
     }
@@ -160,21 +223,21 @@ pub fn unknown(directory: &Path) -> Result<Vec<Value>, ReadError> {
 #[derive(Default)]
 struct Unknown {
     open: HashMap<String, Value>,
-    /// The outcome is on record, and is that nobody knows.
+    /// Intents whose recorded outcome is "unknown".
     unknown: Vec<Value>,
-    /// No outcome is on record, and none will be.
+    /// Intents without an outcome, whose process is gone.
     abandoned: Vec<Value>,
     reconciled: HashSet<String>,
 }
 
 impl Unknown {
-    fn read(&mut self, segment: &Segment, skipped: u64) -> Result<(), ReadError> {
-        lines_of(segment, skipped, &mut 0, &mut |line| {
+    fn read(&mut self, segment: &Segment, skipped: u64, unread: &mut Unread) -> Result<(), ReadError> {
+        lines_of(segment, skipped, unread, &mut |line| {
             let id = line["request_id"].as_str().unwrap_or_default();
             match line["kind"].as_str().unwrap_or_default() {
                 "intent" => drop(self.open.insert(id.to_owned(), line.clone())),
                 "outcome" => {
-                    // The intent may be gone by retention; its outcome says as much.
+                    // The intent may have been removed by retention; its outcome has the same fields.
                     let intent = self.open.remove(id).unwrap_or_else(|| line.clone());
                     if line["outcome"] == "unknown" {
                         self.unknown.push(intent);
@@ -188,7 +251,7 @@ impl Unknown {
         Ok(())
     }
 
-    /// What is still open when its process is gone has no outcome.
+    /// The process's files have been read: if it is gone, its open intents get no outcome any more.
     fn ended(&mut self, live: bool) {
         let mut open: Vec<Value> = std::mem::take(&mut self.open).into_values().collect();
         if !live {
@@ -205,12 +268,11 @@ impl Unknown {
     }
 }
 
-/// How many intents of processes that are gone have no outcome, as a start looks for them: only
-/// where a process did not close its chain, the last 64 MiB of each and 128 MiB in all, newest
-/// first. Says whether that was everything.
+/// How many intents of processes that are gone have no outcome. For a start, so it reads only chains that were not
+/// closed, newest first, the last 64 MiB of each and 128 MiB in total. Also returns whether that was everything.
 ///
 /// # Errors
-/// If a file cannot be read, or is of a newer format.
+/// If the directory cannot be read, or a file is of a newer format.
 pub fn abandoned(directory: &Path) -> Result<(usize, bool), ReadError> {
     look(directory, MAX_LOOK, MAX_LOOK_EACH)
 }
@@ -228,7 +290,7 @@ pub(super) fn look(directory: &Path, mut left: u64, each: u64) -> Result<(usize,
             let size = segment.path.metadata().map_or(0, |meta| meta.len());
             let size = if segment.is_compressed() { size.saturating_mul(COMPRESSED) } else { size };
             complete &= size <= each;
-            // Of a compressed file there is all or nothing.
+            // A compressed file cannot be read from the middle.
             if each == 0 || (segment.is_compressed() && size > each) {
                 break;
             }
@@ -237,7 +299,7 @@ pub(super) fn look(directory: &Path, mut left: u64, each: u64) -> Result<(usize,
             each -= size.min(each);
         }
         for (segment, skipped) in last.into_iter().rev() {
-            found.read(segment, skipped)?;
+            found.read(segment, skipped, &mut Unread::default())?;
         }
         found.ended(false);
     }
@@ -246,12 +308,11 @@ pub(super) fn look(directory: &Path, mut left: u64, each: u64) -> Result<(usize,
 }
 
 fn is_reconciler(instance: &Instance) -> bool {
-    let header = instance.segments.first().and_then(|first| first.lines().ok()?.next()?.ok());
-    let header: Value = header.and_then(|line| serde_json::from_slice(&line.bytes).ok()).unwrap_or_default();
+    let header = instance.segments.first().and_then(Segment::header).unwrap_or_default();
     header["writer"] == "reconcile"
 }
 
-/// Whether the last line says that nothing is left to come.
+/// Whether the last line is a `closed` line.
 fn is_closed(instance: &Instance) -> bool {
     let Some(last) = instance.segments.last() else { return true };
     if last.is_compressed() {

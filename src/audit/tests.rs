@@ -1,3 +1,5 @@
+//! Tests of the record as a whole: durability, order, full disks, and files that others change.
+
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
@@ -8,8 +10,8 @@ use serde_json::Value;
 
 use super::*;
 
-fn entry(id: &str) -> Entry {
-    Entry {
+pub(super) fn entry(id: &str) -> RecordEntry {
+    RecordEntry {
         request_id: id.into(),
         api_key: "KEY".into(),
         account: "account-1".into(),
@@ -20,12 +22,13 @@ fn entry(id: &str) -> Entry {
         segment: Some("S\n1".into()),
         creator: None,
         name: Some("n".repeat(300)),
+        print: None,
         upstream_status: None,
         started: Duration::ZERO,
     }
 }
 
-fn paths(directory: &Path) -> Vec<PathBuf> {
+pub(super) fn paths(directory: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<_> = std::fs::read_dir(directory).unwrap().map(|file| file.unwrap().path()).collect();
     paths.sort();
     paths
@@ -36,11 +39,11 @@ fn lines(directory: &Path) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn open_in(directory: &Path, settings: Settings) -> Record {
+fn open_in(directory: &Path, settings: RecordSettings) -> Record {
     Record::open_in(directory, settings, Clock::system(), |_| {}).unwrap()
 }
 
-/// Waits until all that was said so far is written.
+/// Waits until everything so far is written.
 async fn written(record: &Record) {
     record.open(entry("last")).await.unwrap().close(Outcome::NotSent, "ok").await;
 }
@@ -48,22 +51,22 @@ async fn written(record: &Record) {
 #[tokio::test]
 async fn an_intent_is_on_disk_when_open_returns_and_an_outcome_when_the_record_is_gone() {
     let dir = tempfile::tempdir().unwrap();
-    let record = open_in(dir.path(), Settings::default());
+    let record = open_in(dir.path(), RecordSettings::default());
     let first = record.open(entry("1")).await.unwrap();
     assert_eq!(lines(dir.path()).len(), 2, "header and intent are there before anything is sent");
     let second = record.open(entry("2")).await.unwrap();
     first.close(Outcome::Deleted(200), "ok").await;
     drop(second);
-    record.refused(&entry("3"), "not_creator");
+    record.refused(&entry("3"), "not_creator", Some(401));
     drop(record);
     let lines = lines(dir.path());
-    let told = |id: &str| -> Vec<String> {
+    let shown = |id: &str| -> Vec<String> {
         let of = lines.iter().filter(|line| line["request_id"] == id);
         of.map(|l| format!("{} {}", l["kind"].as_str().unwrap(), l["outcome"].as_str().unwrap_or("-"))).collect()
     };
-    assert_eq!(told("1"), ["intent -", "outcome deleted"]);
-    assert_eq!(told("2"), ["intent -", "outcome unknown"], "a dropped intent is an unknown outcome");
-    assert_eq!(told("3"), ["refused -"]);
+    assert_eq!(shown("1"), ["intent -", "outcome deleted"]);
+    assert_eq!(shown("2"), ["intent -", "outcome unknown"], "a dropped intent is an unknown outcome");
+    assert_eq!(shown("3"), ["refused -"]);
     assert_eq!(lines.last().unwrap()["kind"], "closed");
     assert_eq!(lines[1]["name"].as_str().unwrap().len(), MAX_NAME);
 }
@@ -71,8 +74,8 @@ async fn an_intent_is_on_disk_when_open_returns_and_an_outcome_when_the_record_i
 #[tokio::test]
 async fn an_outcome_is_written_when_close_returns() {
     let dir = tempfile::tempdir().unwrap();
-    let record = open_in(dir.path(), Settings::default());
-    // Often, since whoever does not wait is only mostly too early.
+    let record = open_in(dir.path(), RecordSettings::default());
+    // Repeated, because without waiting the line would be late only most of the time.
     for n in 1..=50 {
         record.open(entry("1")).await.unwrap().close(Outcome::Deleted(200), "ok").await;
         assert_eq!(lines(dir.path()).iter().filter(|line| line["kind"] == "outcome").count(), n);
@@ -82,21 +85,22 @@ async fn an_outcome_is_written_when_close_returns() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn whoever_writes_a_line_there_is_one_chain_and_all_of_it_is_there_at_once() {
     let dir = tempfile::tempdir().unwrap();
-    let record = open_in(dir.path(), Settings { rotate_size: 16 << 10, sync: Sync::Os, ..Settings::default() });
+    let record =
+        open_in(dir.path(), RecordSettings { rotate_size: 16 << 10, sync: Sync::Os, ..RecordSettings::default() });
     let deletions = (0..8).map(|who| {
         let (record, path) = (record.clone(), dir.path().to_owned());
         tokio::spawn(async move {
             for n in 0..25 {
                 let id = format!("{who}-{n}");
                 let mark = format!("\"request_id\":\"{id}\"");
-                // Of what others write just then half a line may be seen.
+                // Half a line that another thread is writing may be visible.
                 let text =
                     || paths(&path).iter().map(|file| std::fs::read_to_string(file).unwrap()).collect::<String>();
-                let told = || text().lines().filter(|line| line.contains(&mark) && line.ends_with('}')).count();
+                let shown = || text().lines().filter(|line| line.contains(&mark) && line.ends_with('}')).count();
                 let intent = record.open(entry(&id)).await.unwrap();
-                assert_eq!(told(), 1, "{id}: the intent is there when it is open");
+                assert_eq!(shown(), 1, "{id}: the intent is there when it is open");
                 intent.close(Outcome::Deleted(200), "ok").await;
-                assert_eq!(told(), 2, "{id}: the outcome is there when it is closed");
+                assert_eq!(shown(), 2, "{id}: the outcome is there when it is closed");
             }
         })
     });
@@ -113,7 +117,7 @@ async fn whoever_writes_a_line_there_is_one_chain_and_all_of_it_is_there_at_once
 fn an_intent_that_its_runtime_drops_at_its_end_is_unknown() {
     let dir = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let record = open_in(dir.path(), Settings { sync: Sync::Os, ..Settings::default() });
+    let record = open_in(dir.path(), RecordSettings { sync: Sync::Os, ..RecordSettings::default() });
     runtime.block_on(async {
         let intent = record.open(entry("1")).await.unwrap();
         tokio::spawn(async move {
@@ -122,7 +126,7 @@ fn an_intent_that_its_runtime_drops_at_its_end_is_unknown() {
         });
         tokio::task::yield_now().await;
     });
-    // Nothing is spawned any more by now; what is said all the same is said.
+    // The runtime is gone, so nothing can be spawned; the line is written all the same.
     drop(runtime);
     drop(record);
     let lines = lines(dir.path());
@@ -132,11 +136,11 @@ fn an_intent_that_its_runtime_drops_at_its_end_is_unknown() {
 #[test]
 fn a_file_in_place_of_the_directory_is_told_as_such() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let error = Record::open_in(file.path(), Settings::default(), Clock::system(), |_| {}).err().unwrap();
+    let error = Record::open_in(file.path(), RecordSettings::default(), Clock::system(), |_| {}).err().unwrap();
     assert!(error.to_string().contains("directory"), "{error}");
 }
 
-/// How many syncs so many deletions take, at once or one by one, where each sync takes 2 ms.
+/// How many syncs a number of deletions take, concurrently or one by one, if each sync takes 2 ms.
 async fn syncs(deletions: usize, at_once: bool) -> usize {
     let dir = tempfile::tempdir().unwrap();
     let count = Arc::new(AtomicUsize::new(0));
@@ -147,7 +151,7 @@ async fn syncs(deletions: usize, at_once: bool) -> usize {
         file.sync_data()
     };
     let disk = Disk { sync: Box::new(sync), on_sync: Box::new(|_| {}) };
-    let record = Record::open_on(disk, dir.path(), Settings::default(), Clock::system()).unwrap();
+    let record = Record::open_on(disk, dir.path(), RecordSettings::default(), Clock::system()).unwrap();
     let delete = |n: usize| {
         let record = record.clone();
         async move {
@@ -185,7 +189,7 @@ async fn a_failed_sync_sends_nothing_and_what_must_not_be_lost_comes_later() {
         false => file.sync_data(),
     };
     let disk = Disk { sync: Box::new(sync), on_sync: Box::new(|_| {}) };
-    let record = Record::open_on(disk, dir.path(), Settings::default(), Clock::system()).unwrap();
+    let record = Record::open_on(disk, dir.path(), RecordSettings::default(), Clock::system()).unwrap();
     let intent = record.open(entry("1")).await.unwrap();
     broken.store(true, Ordering::SeqCst);
     intent.close(Outcome::Deleted(200), "ok").await;
@@ -208,7 +212,7 @@ async fn a_failed_sync_sends_nothing_and_what_must_not_be_lost_comes_later() {
 fn once_a_minute_what_was_counted_is_a_line_and_once_a_day_there_is_a_new_file() {
     let dir = tempfile::tempdir().unwrap();
     let (clock, hands) = Clock::manual(std::time::UNIX_EPOCH);
-    let record = Record::open_in(dir.path(), Settings::default(), clock, |_| {}).unwrap();
+    let record = Record::open_in(dir.path(), RecordSettings::default(), clock, |_| {}).unwrap();
     let counted = || lines(dir.path()).iter().filter(|line| line["kind"] == "counted").count();
     let until = |what: &dyn Fn() -> bool| {
         (0..1000).any(|_| {
@@ -216,24 +220,24 @@ fn once_a_minute_what_was_counted_is_a_line_and_once_a_day_there_is_a_new_file()
             what()
         })
     };
-    record.count("unknown_key", "1", Some(IpAddr::from([127, 0, 0, 1])), None);
+    record.count("unknown_key", "1", Some(IpAddr::from([127, 0, 0, 1])), None, None);
     hands.advance(Duration::from_secs(61));
     assert!(until(&|| counted() == 1));
     hands.advance(Duration::from_secs(61));
-    std::thread::sleep(Duration::from_millis(700));
+    record.writer.as_ref().unwrap().tick();
     assert_eq!(counted(), 1, "nothing was counted, and nothing is said");
     hands.advance(Duration::from_secs(86_400));
     assert!(until(&|| paths(dir.path()).len() == 2));
     hands.advance(Duration::from_secs(86_400));
-    std::thread::sleep(Duration::from_millis(700));
+    record.writer.as_ref().unwrap().tick();
     assert_eq!(paths(dir.path()).len(), 2, "a file with nothing in it is not old");
     drop(record);
     assert_eq!(verify(dir.path(), &[], Retention::Forever).unwrap().faults, []);
 }
 
-/// A closed record of some files.
-fn sample(directory: &Path) {
-    let settings = Settings { rotate_size: 4096, sync: Sync::Os, ..Settings::default() };
+/// A closed record with several files.
+pub(super) fn sample(directory: &Path) {
+    let settings = RecordSettings { rotate_size: 4096, sync: Sync::Os, ..RecordSettings::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let record = open_in(directory, settings);
@@ -252,10 +256,10 @@ fn files_are_chained_sealed_read_when_compressed_and_may_go_by_retention() {
     let files = paths(dir.path());
     assert!(files.len() > 3, "{files:?}");
     for file in &files {
-        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o440);
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o400);
         assert!(file.metadata().unwrap().len() < 4096 + 2048);
     }
-    let head = heads(dir.path()).unwrap();
+    let head = heads(dir.path(), &mut Unread::default()).unwrap();
     let sound = |retention| verify(dir.path(), &head, retention).unwrap();
     assert_eq!(sound(Retention::Forever).faults, []);
     let compressed = format!("{}.gz", files[1].display());
@@ -271,9 +275,13 @@ fn files_are_chained_sealed_read_when_compressed_and_may_go_by_retention() {
     let hour = Duration::from_secs(3600);
     assert_eq!(sound(Retention::For(hour, now)).faults.len(), 1, "it went before its time");
     assert_eq!(sound(Retention::For(hour, now + 2 * hour)).faults, []);
-    assert_eq!(space::forget(dir.path(), hour, now, ("", 0)), 0);
+    // A process that started right after it.
+    let (clock, hands) = Clock::manual(now);
+    let mut cleanup = space::Cleanup::new(hour, &clock);
+    assert_eq!(cleanup.forget(dir.path(), ("", 0)), 0);
     let left = paths(dir.path()).len();
-    assert_eq!(space::forget(dir.path(), hour, now + 2 * hour, ("", 0)), left);
+    hands.advance(3 * hour);
+    assert_eq!(cleanup.forget(dir.path(), ("", 0)), left);
     assert_eq!(sound(Retention::Unknown).faults.len(), 1, "the head's process is gone");
 }
 
@@ -282,19 +290,50 @@ fn a_newer_format_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let path = files::path(dir.path(), "0123456789abcdef", 1);
     std::fs::write(&path, "{\"n\":1,\"kind\":\"header\",\"format\":2}\n").unwrap();
-    let told = verify(dir.path(), &[], Retention::Unknown).unwrap().faults[0].to_string();
-    assert!(told.contains("format 2"), "{told}");
-    for error in [heads(dir.path()).err(), unknown(dir.path()).err(), read(dir.path(), |_| true).err()] {
-        let told = error.unwrap().to_string();
-        assert!(told.contains("format 2") && told.contains("0123456789abcdef"), "{told}");
+    let shown = verify(dir.path(), &[], Retention::Unknown).unwrap().faults[0].to_string();
+    assert!(shown.contains("format 2"), "{shown}");
+    let unread = &mut Unread::default();
+    let errors =
+        [heads(dir.path(), unread).err(), unknown(dir.path(), unread).err(), read(dir.path(), unread, |_| true).err()];
+    for error in errors {
+        let shown = error.unwrap().to_string();
+        assert!(shown.contains("format 2") && shown.contains("0123456789abcdef"), "{shown}");
     }
+}
+
+#[tokio::test]
+async fn a_line_that_no_reader_would_read_is_not_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let record = open_in(dir.path(), RecordSettings::default());
+    let with = |id: &str, length: usize| RecordEntry { creator: Some("c".repeat(length)), ..entry(id) };
+    for (id, length) in [("far too long", 2 << 20), ("its outcome would be too long", (1 << 20) - 1500)] {
+        assert!(record.open(with(id, length)).await.is_err(), "{id}");
+        assert!(record.is_ready(), "{id}: nothing is wrong with the disk");
+    }
+    record
+        .open(with("long", (1 << 20) - 4000))
+        .await
+        .unwrap()
+        .close(Outcome::UnknownAfter(200), "outcome_unknown")
+        .await;
+    record.refused(&with("refused", 3 << 20), "not_creator", None);
+    drop(record);
+    let lines = lines(dir.path());
+    let shown: Vec<_> = lines.iter().filter_map(|line| line["request_id"].as_str()).collect();
+    assert_eq!(shown, ["long", "long", "refused"]);
+    assert_eq!(lines[3]["creator"].as_str().unwrap().len(), 256, "it is not lost, but cut");
+    assert!(lines[3]["cut"].is_string());
+    assert_eq!(verify(dir.path(), &[], Retention::Forever).unwrap().faults, []);
+    let mut unread = Unread::default();
+    read(dir.path(), &mut unread, |_| true).unwrap();
+    assert_eq!(unread.count, 0, "{unread:?}");
 }
 
 #[test]
 fn a_head_tells_what_was_cut_off_and_a_chain_written_anew() {
     let dir = tempfile::tempdir().unwrap();
     sample(dir.path());
-    let kept = heads(dir.path()).unwrap();
+    let kept = heads(dir.path(), &mut Unread::default()).unwrap();
     let files = paths(dir.path());
     let last = files.last().unwrap();
     std::fs::remove_file(last).unwrap();
@@ -303,29 +342,33 @@ fn a_head_tells_what_was_cut_off_and_a_chain_written_anew() {
     assert_eq!(verify(dir.path(), &[], Retention::Forever).unwrap().faults, [], "without a head nothing can tell");
     let before = &files[files.len() - 2];
     let whole = std::fs::read(before).unwrap();
-    let kept = heads(dir.path()).unwrap();
+    let kept = heads(dir.path(), &mut Unread::default()).unwrap();
     std::fs::remove_file(before).unwrap();
     std::fs::write(before, &whole[..whole.len() - 10]).unwrap();
     let report = verify(dir.path(), &kept, Retention::Forever).unwrap();
     assert!(report.faults[0].what.contains("cut off"), "{report:?}");
-    assert!(report.notes[0].what.contains("torn"), "{report:?}");
+    assert!(report.notes[0].what.contains("is incomplete"), "{report:?}");
 }
 
 #[test]
 fn an_intent_without_an_outcome_is_unknown_once_its_process_is_gone_until_it_is_reconciled() {
     let dir = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let record = open_in(dir.path(), Settings::default());
+    let record = open_in(dir.path(), RecordSettings::default());
     runtime.block_on(async {
         drop(record.open(entry("dropped")).await.unwrap());
         std::mem::forget(record.open(entry("open")).await.unwrap());
         written(&record).await;
     });
     let ids = || -> Vec<String> {
-        unknown(dir.path()).unwrap().iter().map(|line| line["request_id"].as_str().unwrap().to_owned()).collect()
+        unknown(dir.path(), &mut Unread::default())
+            .unwrap()
+            .iter()
+            .map(|line| line["request_id"].as_str().unwrap().to_owned())
+            .collect()
     };
     assert_eq!(ids(), ["dropped"], "the other may end yet");
-    // A copy in the name of another process: one that nobody holds a lock of.
+    // A copy under the name of another process, which holds no lock.
     let [path] = &paths(dir.path())[..] else { panic!() };
     let text = std::fs::read_to_string(path).unwrap();
     let other = files::path(dir.path(), "0123456789abcdef", 1);
@@ -337,8 +380,8 @@ fn an_intent_without_an_outcome_is_unknown_once_its_process_is_gone_until_it_is_
     let mut all = ids();
     all.sort();
     assert_eq!(all, ["dropped", "gone-1", "gone-2"]);
-    let intents = unknown(dir.path()).unwrap();
-    let closing = open_in(dir.path(), Settings { writer: "reconcile", ..Settings::default() });
+    let intents = unknown(dir.path(), &mut Unread::default()).unwrap();
+    let closing = open_in(dir.path(), RecordSettings { writer: "reconcile", ..RecordSettings::default() });
     for intent in &intents {
         runtime.block_on(closing.reconciled(intent, "deleted")).unwrap();
     }
@@ -347,7 +390,7 @@ fn an_intent_without_an_outcome_is_unknown_once_its_process_is_gone_until_it_is_
     assert_eq!(abandoned(dir.path()).unwrap(), (0, true));
 }
 
-/// What is done to a record behind its writer's back.
+/// Changes to a record that its writer does not know of.
 #[derive(Clone, Debug)]
 enum Edit {
     Flip { at: usize, bit: u8 },
@@ -379,10 +422,10 @@ fn sampled() -> &'static Path {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
-    /// Whatever is done to one line, it is named: the line, or the one that now stands where it stood.
+    /// Any change of one line is reported at that line, or at the line that is now in its position.
     #[test]
     fn every_edit_is_named(edit in edits(), file in any::<prop::sample::Index>(), line in any::<prop::sample::Index>()) {
-        let kept = heads(sampled()).unwrap();
+        let kept = heads(sampled(), &mut Unread::default()).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let files = paths(sampled());
         for file in &files {
@@ -416,7 +459,7 @@ proptest! {
         let here = at as u64 + 1;
         let named = match edit {
             Edit::Flip { .. } => exact(here),
-            // Where it stood, or, for the last of a file, where the chain goes on or its head is missed.
+            // At its position; for the last line of a file, where the chain continues or at the head.
             Edit::Remove => exact(here) || at + 1 == count && !report.faults.is_empty(),
             Edit::Swap if at + 1 < count => exact(here) && exact(here + 1),
             Edit::Swap => exact(1) && exact(here),
@@ -426,7 +469,7 @@ proptest! {
         prop_assert!(report.faults.len() <= 5, "{report:?}");
     }
 
-    /// However many lines are changed, each is named, or the one before it that it no longer vouches for.
+    /// Any number of changed lines are reported, each at itself or at the line before it, which it no longer confirms.
     #[test]
     fn every_one_of_several_changed_lines_is_named(flips in prop::collection::vec((any::<prop::sample::Index>(), any::<usize>(), 0_u8..7), 1..5)) {
         let files = paths(sampled());

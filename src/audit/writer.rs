@@ -1,3 +1,5 @@
+//! The thread that appends lines to the record, and what it does on a schedule: counts, checks, rotation and retention.
+
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,102 +12,113 @@ use serde_json::json;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::book::{Book, Disk, OpenError};
+use super::chain_writer::{ChainWriter, Disk, RecordOpenError};
 use super::counted::Counted;
-use super::{NotRecorded, Settings, Sync, space};
+use super::space::{self, Cleanup};
+use super::{NotRecorded, RecordSettings, Sync};
 use crate::clock::{self, Clock};
 
-/// How long after a failure the writer tries again.
+/// How long the writer waits after a failure before it tries again.
 const RETRY: Duration = Duration::from_millis(500);
-/// Lines that are kept while the disk is full, before they are given up.
+/// How many lines are kept in memory while the disk is full; more are lost.
 const MAX_BACKLOG: usize = 100_000;
-/// How often what was only counted becomes a line.
+/// How often counted requests become a line.
 const COUNT_EVERY: Duration = Duration::from_secs(60);
-/// How often the free space is looked at.
+/// How often the file is checked if writes do not check it: lines written since the last check are written again if it
+/// is gone.
+const SEEN_EVERY: Duration = Duration::from_secs(1);
+/// How often the free space is measured.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// How often files are looked for that are older than they are to be kept.
+/// How often files older than `audit.retain` are looked for.
 const FORGET_EVERY: Duration = Duration::from_secs(600);
 
-/// One thread that appends lines to a chain and syncs as many at once as have come.
+/// A thread that appends lines to a chain, with one sync for all lines that are waiting.
 ///
-/// Where nothing is synced a hand-over to it would cost more than the line. There the lines that a
-/// worker has in one turn of its loop are appended together when it has gone through all that was
-/// ready, by itself; unless somebody else appends just then, or more than lines is due. Nobody but
-/// the thread waits for the lock of the chain.
+/// Without syncs, handing a line to the thread would cost more than writing it. Then a worker appends the lines of one
+/// iteration of its event loop itself, as one batch, unless somebody else is appending or the file needs more than an
+/// append. Only the thread ever waits for the lock of the chain.
 ///
-/// The queue needs no bound of its own: a request puts at most two lines into it, and the
-/// requests in flight are bounded.
+/// The queue is unbounded, but a request adds at most two lines, and the requests in flight are bounded.
 pub(super) struct Writer {
     appender: Arc<Mutex<Appender>>,
     sync: Sync,
-    turn: Mutex<Turn>,
+    batch: Mutex<Batch>,
     lines: Option<mpsc::Sender<Line>>,
-    state: Arc<State>,
+    state: Arc<WriterState>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Lines that are appended together at the end of a turn.
+/// Lines that are appended together at the end of an iteration of the event loop.
 #[derive(Default)]
-struct Turn {
+struct Batch {
     lines: Vec<Line>,
-    /// Whether somebody will append them.
+    /// Whether a task to append them is scheduled.
     has_end: bool,
 }
 
-/// The end of a turn: whether the task that holds it runs or is dropped, the lines go on.
-struct TurnEnd(Arc<Writer>);
+/// Appends the batch on drop, so that the lines are written whether the task that holds it runs or is dropped.
+struct BatchEnd(Arc<Writer>);
 
-impl Drop for TurnEnd {
+impl Drop for BatchEnd {
     fn drop(&mut self) {
-        self.0.append_turn();
+        self.0.append_batch();
     }
 }
 
-/// What others may know of the writer.
-pub(super) struct State {
+/// The state of the writer that other threads may read.
+pub(super) struct WriterState {
     healthy: AtomicBool,
     low: AtomicBool,
+    begun_anew: AtomicBool,
     pub(super) counted: Counted,
 }
 
 struct Line {
     body: Vec<u8>,
     durable: Option<oneshot::Sender<()>>,
-    /// Whether it is written later if it cannot be written now. An intent is not: whoever waits
-    /// for it then sends nothing.
+    /// Whether it is kept and written later if it cannot be written now. An intent is not, because its deletion is then
+    /// refused.
     keep: bool,
 }
 
 impl Writer {
-    pub(super) fn start(directory: &Path, settings: Settings, clock: Clock, disk: Disk) -> Result<Self, OpenError> {
-        let book = Book::open(directory, settings, clock.clone(), disk)?;
+    pub(super) fn start(
+        directory: &Path,
+        settings: RecordSettings,
+        clock: Clock,
+        disk: Disk,
+    ) -> Result<Self, RecordOpenError> {
+        let chain = ChainWriter::open(directory, settings, clock.clone(), disk)?;
         let (lines, queue) = mpsc::channel();
-        let state = Arc::new(State {
+        let state = Arc::new(WriterState {
             healthy: AtomicBool::new(true),
             low: AtomicBool::new(false),
+            begun_anew: AtomicBool::new(false),
             counted: Counted::default(),
         });
         let now = clock.elapsed();
+        let cleanup = settings.retain.map(|retain| Cleanup::new(retain, &clock));
         let appender = Appender {
-            book,
+            chain,
             settings,
             clock,
             state: state.clone(),
             backlog: Vec::new(),
             counted_at: now,
+            seen_at: now,
             looked_at: now,
             forgot_at: now,
+            cleanup,
         };
         appender.look();
-        appender.forget();
         let appender = Arc::new(Mutex::new(appender));
         let appends = appender.clone();
         let thread = std::thread::Builder::new().name("record".into()).spawn(move || run(&appends, &queue));
-        let thread = thread.map_err(|error| OpenError::no_thread(directory, error))?;
+        let thread = thread.map_err(|error| RecordOpenError::no_thread(directory, error))?;
         Ok(Self {
             appender,
             sync: settings.sync,
-            turn: Mutex::default(),
+            batch: Mutex::default(),
             lines: Some(lines),
             state,
             thread: Some(thread),
@@ -120,19 +133,29 @@ impl Writer {
         self.state.low.load(Ordering::Relaxed)
     }
 
+    pub(super) fn was_begun_anew(&self) -> bool {
+        self.state.begun_anew.load(Ordering::Relaxed)
+    }
+
     pub(super) fn counted(&self) -> &Counted {
         &self.state.counted
     }
 
-    /// Writes a line or nothing, and says which.
+    /// Writes a line, and returns once it is durable or has failed.
     pub(super) async fn write_durably(self: &Arc<Self>, body: Vec<u8>) -> Result<(), NotRecorded> {
         self.queue(body, false).await.map_err(|_| NotRecorded)
     }
 
-    /// Writes a line, now or once it can be. What is returned says when it was written; nobody
-    /// need wait for it.
+    /// Writes a line, now or later if that is not possible yet. The receiver resolves once it is written; waiting is
+    /// optional.
     pub(super) fn write(self: &Arc<Self>, body: Vec<u8>) -> oneshot::Receiver<()> {
         self.queue(body, true)
+    }
+
+    /// Does what is due at the time that a test has set, without waiting for the thread.
+    #[cfg(test)]
+    pub(super) fn tick(&self) {
+        self.appender.lock().unwrap().tick();
     }
 
     fn queue(self: &Arc<Self>, body: Vec<u8>, keep: bool) -> oneshot::Receiver<()> {
@@ -141,14 +164,14 @@ impl Writer {
         match (self.sync, Handle::try_current()) {
             (Sync::Os, Ok(worker)) => {
                 let has_end = {
-                    let mut turn = self.turn();
-                    turn.lines.push(line);
-                    std::mem::replace(&mut turn.has_end, true)
+                    let mut batch = self.batch();
+                    batch.lines.push(line);
+                    std::mem::replace(&mut batch.has_end, true)
                 };
                 if !has_end {
-                    let end = TurnEnd(self.clone());
-                    // It is polled behind all that is ready now. A runtime that is ending drops it
-                    // here instead, which is why the turn is not locked any more.
+                    let end = BatchEnd(self.clone());
+                    // It is polled after everything that is ready now. A runtime that is shutting down drops it
+                    // right here, so the batch must not be locked any more.
                     worker.spawn(async move { drop(end) });
                 }
             }
@@ -157,15 +180,15 @@ impl Writer {
         written
     }
 
-    fn turn(&self) -> MutexGuard<'_, Turn> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    fn batch(&self) -> MutexGuard<'_, Batch> {
+        self.batch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn append_turn(&self) {
+    fn append_batch(&self) {
         let lines = {
-            let mut turn = self.turn();
-            turn.has_end = false;
-            std::mem::take(&mut turn.lines)
+            let mut batch = self.batch();
+            batch.has_end = false;
+            std::mem::take(&mut batch.lines)
         };
         let appended = match self.appender.try_lock() {
             Ok(mut appender) => appender.append_at_once(lines),
@@ -177,7 +200,7 @@ impl Writer {
     }
 
     fn hand_over(&self, line: Line) {
-        // A line that nobody takes is dropped, and with it the sender its writer waits for.
+        // If the thread is gone, the line is dropped, which also closes the channel that its sender waits on.
         if let Some(lines) = &self.lines {
             drop(lines.send(line));
         }
@@ -195,25 +218,27 @@ impl Drop for Writer {
 }
 
 struct Appender {
-    book: Book,
-    settings: Settings,
+    chain: ChainWriter,
+    settings: RecordSettings,
     clock: Clock,
-    state: Arc<State>,
+    state: Arc<WriterState>,
     /// Lines to keep that could not be written yet.
     backlog: Vec<Vec<u8>>,
     counted_at: Duration,
+    seen_at: Duration,
     looked_at: Duration,
     forgot_at: Duration,
+    cleanup: Option<Cleanup>,
 }
 
 fn run(appender: &Mutex<Appender>, queue: &Receiver<Line>) {
-    // What panicked left whole lines or half a line, which is cut off before the next.
+    // A panic leaves complete lines or half a line, which is truncated before the next write.
     let locked = || -> MutexGuard<'_, Appender> { appender.lock().unwrap_or_else(PoisonError::into_inner) };
     loop {
         let came = queue.recv_timeout(RETRY);
         let mut appender = locked();
         match came {
-            // Everything that came while the last batch was being synced shares the next sync.
+            // All lines that arrived during the last sync share the next one.
             Ok(line) => appender.append(std::iter::once(line).chain(queue.try_iter()).collect()),
             Err(RecvTimeoutError::Timeout) if appender.state.healthy.load(Ordering::Relaxed) => {}
             Err(RecvTimeoutError::Timeout) => appender.append(Vec::new()),
@@ -224,11 +249,11 @@ fn run(appender: &Mutex<Appender>, queue: &Receiver<Line>) {
 }
 
 impl Appender {
-    /// Appends lines if that needs no wait and nothing stands before them; else they are handed back.
+    /// Appends lines if nothing has to be waited for or written first; otherwise returns them.
     fn append_at_once(&mut self, lines: Vec<Line>) -> Result<(), Vec<Line>> {
         let healthy = self.state.healthy.load(Ordering::Relaxed);
         let coming = lines.iter().map(|line| line.body.len()).sum();
-        if !healthy || !self.backlog.is_empty() || !self.book.has_room(coming) {
+        if !healthy || !self.backlog.is_empty() || !self.chain.has_room(coming) {
             return Err(lines);
         }
         self.append(lines);
@@ -242,7 +267,7 @@ impl Appender {
         }
         if !self.backlog.is_empty() {
             tracing::error!(lines = self.backlog.len(), "the record cannot be written: lines are lost");
-        } else if let Err(error) = self.book.close() {
+        } else if let Err(error) = self.chain.close() {
             tracing::error!(%error, "the record cannot be closed");
         }
     }
@@ -250,22 +275,21 @@ impl Appender {
     fn append(&mut self, lines: Vec<Line>) {
         let mut backlog = std::mem::take(&mut self.backlog);
         if backlog.is_empty() && lines.is_empty() {
-            // An empty write succeeds on a full disk; only a line that is there proves anything.
+            // An empty write succeeds even on a full disk, so a line is written to find out.
             let probe = json!({ "time": clock::rfc3339(self.clock.now()), "kind": "resumed" }).to_string();
-            let written = self.book.write(std::iter::once(probe.as_bytes()));
+            let written = self.chain.look().and_then(|()| self.chain.write(std::iter::once(probe.as_bytes())));
             self.is_written(written);
             return;
         }
         let bodies = backlog.iter().map(Vec::as_slice).chain(lines.iter().map(|line| line.body.as_slice()));
-        let written = self.book.write(bodies);
+        let written = self.chain.write(bodies);
         if self.is_written(written) {
             for waiting in lines.into_iter().filter_map(|line| line.durable) {
                 let _ = waiting.send(());
             }
             return;
         }
-        // Whoever waits is told by the dropped sender; what must not be lost is kept for the next
-        // try.
+        // Dropping the sender tells whoever waits; lines that must not be lost are kept for the next attempt.
         backlog.extend(lines.into_iter().filter(|line| line.keep).map(|line| line.body));
         if backlog.len() > MAX_BACKLOG {
             tracing::error!("the record cannot be written and its backlog is full: lines are lost");
@@ -274,20 +298,28 @@ impl Appender {
         self.backlog = backlog;
     }
 
-    fn is_written(&self, written: io::Result<()>) -> bool {
+    fn is_written(&mut self, written: io::Result<()>) -> bool {
+        if let Some(why) = self.chain.was_begun_anew() {
+            self.state.begun_anew.store(true, Ordering::Relaxed);
+            tracing::warn!(
+                why,
+                "the record continues in a new file; restore the lost one, or keep this message: \
+                 `saltgate audit verify` will report it missing"
+            );
+        }
         match &written {
             Ok(()) if !self.state.healthy.swap(true, Ordering::Relaxed) => {
                 tracing::warn!("the record can be written again");
             }
             Err(error) if self.state.healthy.swap(false, Ordering::Relaxed) => {
-                tracing::error!(%error, "the record cannot be written: nothing is deleted until it can");
+                tracing::error!(%error, "the record cannot be written: deletions are refused until it can");
             }
             _ => {}
         }
         written.is_ok()
     }
 
-    /// What is due by time and not by any request.
+    /// Does what is due by time.
     fn tick(&mut self) {
         let now = self.clock.elapsed();
         let is_due = |since: &mut Duration, every| {
@@ -302,9 +334,14 @@ impl Appender {
                 self.append(vec![Line { body, durable: None, keep: true }]);
             }
         }
+        // If the record cannot be written now, the retry checks the file anyway.
+        if is_due(&mut self.seen_at, SEEN_EVERY) && self.state.healthy.load(Ordering::Relaxed) {
+            let seen = self.chain.look();
+            self.is_written(seen);
+        }
         if is_due(&mut self.looked_at, LOOK_EVERY) {
             self.look();
-            let turned = self.book.turn_if_old();
+            let turned = self.chain.turn_if_old();
             if turned.is_err() {
                 self.is_written(turned);
             }
@@ -315,25 +352,25 @@ impl Appender {
     }
 
     fn look(&self) {
-        let free = match space::free(self.book.directory()) {
+        let free = match space::free(self.chain.directory()) {
             Ok(free) => free,
-            Err(error) => return tracing::warn!(%error, "the free space for the record cannot be told"),
+            Err(error) => return tracing::warn!(%error, "the free space for the record cannot be measured"),
         };
         let low = free < self.settings.low_water;
         match (self.state.low.swap(low, Ordering::Relaxed), low) {
             (false, true) => tracing::warn!(
                 free,
                 low_water = self.settings.low_water,
-                "little space is left for the record; when there is none, nothing is deleted"
+                "little space is left for the record; deletions stop when it is full"
             ),
             (true, false) => tracing::info!(free, "there is space for the record again"),
             _ => {}
         }
     }
 
-    fn forget(&self) {
-        if let Some(retain) = self.settings.retain {
-            space::forget(self.book.directory(), retain, self.clock.now(), self.book.place());
+    fn forget(&mut self) {
+        if let Some(cleanup) = &mut self.cleanup {
+            cleanup.forget(self.chain.directory(), self.chain.position());
         }
     }
 }

@@ -1,24 +1,29 @@
-use std::path::PathBuf;
+//! `saltgate check`: validates the configuration and every file it names, and prints the settings.
+
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 
 use super::{fail, live, load, report};
 use crate::clock::Clock;
-use crate::serve;
+use crate::config::{Config, Fault};
+use crate::console::{self, complain, say};
+use crate::state;
+use crate::upstream::Servers;
 
 #[derive(Args)]
 pub(super) struct Arguments {
     /// The configuration, in TOML
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// Print every setting, not only what differs from its default
+    /// Print every setting, not only those that differ from their defaults
     #[arg(long)]
     all: bool,
-    /// Try it too: connect to every server, ask for its health, reach Redis; deletes and spends nothing
+    /// Also connect to every upstream server and to Redis; deletes nothing and spends no salt
     #[arg(long)]
     live: bool,
-    /// With --live: ask whose segment this is, as a deletion would
+    /// With --live: look up who owns this segment, as a deletion would
     #[arg(long, value_name = "ID", requires = "live")]
     segment: Option<String>,
 }
@@ -28,23 +33,27 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    let directory = match serve::directory(&mut config) {
+    let directory = match config.take_directory() {
         Ok(directory) => directory,
         Err(faults) => return report(&faults),
     };
-    match serve::certificates(&config, Clock::system().now()) {
-        Ok(warnings) => warnings.iter().for_each(|warning| eprintln!("warning: {warning}")),
+    let expired = match expired(&config) {
+        Ok(expired) => expired,
         Err(faults) => return report(&faults),
+    };
+    if let Some(fault) = missing_socket_folder(&config) {
+        return report(&[fault]);
     }
-    // The files of certificates and keys are read here.
-    if let Err(faults) = serve::servers(&config, serve::upstream_settings(&config), &Clock::system(), None) {
-        return report(&faults);
+    for warning in config.warnings.iter().map(ToString::to_string).chain(expired) {
+        complain!("warning: {warning}");
     }
-    for warning in &config.warnings {
-        eprintln!("warning: {warning}");
+    for folder in folders_of_state(&config) {
+        if let Some(mode) = state::open_to_others(folder) {
+            complain!("warning: {} is accessible to other users (mode {mode:04o}); chmod 700 it", folder.display());
+        }
     }
-    print!("{}", config.describe(arguments.all));
-    println!("# {} keys in {}; the configuration is sound", directory.len(), config.keys_file.display());
+    console::text(&config.describe(arguments.all));
+    say!("# {} keys in {}; the configuration is sound", directory.len(), config.keys_file.display());
     if !arguments.live {
         return ExitCode::SUCCESS;
     }
@@ -53,4 +62,28 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Err(error) => return fail(error),
     };
     runtime.block_on(live::check(&config, &directory, arguments.segment.as_deref()))
+}
+
+/// One line for each expired certificate. Reads the files of all certificates and their keys.
+fn expired(config: &Config) -> Result<Vec<String>, Vec<Fault>> {
+    let servers = Servers::new(config.upstream.clone(), Clock::system(), None);
+    let servers = servers.map_err(|unfit| vec![config.fault(unfit.key, unfit.why)])?;
+    let listeners = config.open_listeners()?;
+    let listeners = listeners.iter().filter_map(|listener| listener.tls.as_ref()).flat_map(|tls| tls.expiries());
+    let all = listeners.chain(servers.expiries()).chain(config.replay.expiries());
+    Ok(config.expired(all, Clock::system().now()))
+}
+
+/// The start does not create the folder of the control socket, so it must exist already.
+fn missing_socket_folder(config: &Config) -> Option<Fault> {
+    let folder = config.safeguards.socket.as_deref()?.parent().filter(|folder| !folder.as_os_str().is_empty())?;
+    let message = format!(
+        "the folder {} does not exist; create it for the gateway's user (mkdir -p -m 700), or choose another path",
+        folder.display()
+    );
+    (!folder.is_dir()).then(|| config.fault("control.socket", message))
+}
+
+fn folders_of_state(config: &Config) -> impl Iterator<Item = &Path> {
+    [config.audit.path(), config.replay.directory(), config.safeguards.state.as_deref()].into_iter().flatten()
 }

@@ -1,3 +1,5 @@
+//! `saltgate demo`: starts the demo, walks through the decision table, and keeps serving.
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,16 +12,16 @@ use crate::telemetry;
 
 #[derive(Args)]
 pub(super) struct Arguments {
-    /// End after the walk: exit 0, or 1 if any answer was not what the table says
+    /// Exit after the walk-through: status 0, or 1 if any answer differs from the decision table
     #[arg(long)]
     once: bool,
-    /// Keep the CRM and the record in this directory instead of a temporary one
+    /// Keep the CRM's data and the record in this directory instead of a temporary one
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    // The walk speaks for itself; what is worth a warning still shows.
+    // The walk-through prints its own output, so the log shows errors only.
     let _logs = match telemetry::start_logs(LevelFilter::ERROR) {
         Ok(logs) => logs,
         Err(error) => return fail(error),
@@ -28,12 +30,12 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Ok(demo) => demo,
         Err(error) => return fail(error),
     };
-    let as_told = match demo.walk() {
-        Ok(as_told) => as_told,
+    let as_expected = match demo.walk() {
+        Ok(as_expected) => as_expected,
         Err(error) => return fail(error),
     };
-    if !as_told {
-        return fail("an answer was not what the decision table says");
+    if !as_expected {
+        return fail("an answer differs from the decision table");
     }
     if arguments.once {
         return ExitCode::SUCCESS;

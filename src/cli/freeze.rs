@@ -1,10 +1,15 @@
+//! `saltgate freeze` and `saltgate unfreeze`: ask the running gateway to freeze deletions, to list what is frozen, or
+//! to lift a freeze.
+
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
 use super::{EX_USAGE, Socket, fail};
+use crate::console::{complain, say};
 use crate::control::Question;
+use crate::plain;
 use crate::safeguard::Target;
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -24,13 +29,13 @@ pub(super) struct Freeze {
     scope: Option<Scope>,
     /// The account or the apiKey
     name: Option<String>,
-    /// Print what is frozen, and freeze nothing
+    /// List what is frozen, and freeze nothing
     #[arg(long, conflicts_with_all = ["scope", "reason"])]
     list: bool,
-    /// Why, for whoever finds it frozen
+    /// The reason, shown in lists and in the log
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// How long to wait until no earlier deletion can still leave, in seconds
+    /// How many seconds to wait for deletions that were already permitted
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(..=600))]
     wait: u64,
     #[command(flatten)]
@@ -39,7 +44,7 @@ pub(super) struct Freeze {
 
 #[derive(Args)]
 pub(super) struct Unfreeze {
-    /// What to thaw: each is thawed by itself
+    /// What to unfreeze: each target is unfrozen separately
     scope: Scope,
     /// The account or the apiKey
     name: Option<String>,
@@ -53,11 +58,11 @@ fn target(scope: Scope, name: Option<&str>) -> Result<Target, ExitCode> {
         (Scope::Account, Some(name)) => Ok(Target::Account(name.to_owned())),
         (Scope::Key, Some(name)) => Ok(Target::Key(name.to_owned())),
         (Scope::All, Some(_)) => Err("`all` takes no name"),
-        (Scope::Account, None) => Err("which account? give its id"),
-        (Scope::Key, None) => Err("which key? give its apiKey"),
+        (Scope::Account, None) => Err("`account` needs the id of the account"),
+        (Scope::Key, None) => Err("`key` needs an apiKey"),
     }
     .map_err(|what| {
-        eprintln!("saltgate: {what}");
+        complain!("saltgate: {what}");
         ExitCode::from(EX_USAGE)
     })
 }
@@ -72,11 +77,11 @@ pub(super) fn freeze(arguments: &Freeze) -> ExitCode {
     let question = Question::Freeze { target: target.clone(), reason: arguments.reason.clone(), wait };
     let (mut left, mut enforced) = (0, true);
     let asked = arguments.socket.ask(&question, wait, |answer| {
-        let frozen = if answer["new"] == true { "is frozen" } else { "was frozen already, and is" };
-        println!("{target} {frozen}");
+        let frozen = if answer["new"] == true { "is frozen" } else { "was already frozen" };
+        say!("{target} {frozen}");
         if answer["known"] == false {
-            eprintln!(
-                "warning: the gateway knows no such {}: is it spelled right? case counts",
+            complain!(
+                "warning: the gateway knows no such {}; check the spelling, upper and lower case differ",
                 match target {
                     Target::Account(_) => "account",
                     Target::All | Target::Key(_) => "key",
@@ -89,16 +94,16 @@ pub(super) fn freeze(arguments: &Freeze) -> ExitCode {
     match asked {
         Err(code) => code,
         Ok(()) if !enforced => fail(
-            "this gateway only observes (mode = \"observe\"): it holds nothing back, and deletions go on. The freeze \
-             is kept, and is in force once the mode is enforce",
+            "this gateway only observes (mode = \"observe\"), so deletions are still forwarded. The freeze is stored, and \
+             takes effect once the mode is enforce",
         ),
         Ok(()) if left == 0 => {
-            println!("no earlier deletion can still leave");
+            say!("no deletion that was permitted before is still in progress");
             ExitCode::SUCCESS
         }
         Ok(()) => fail(format!(
-            "{left} deletions that were let through before are not answered yet: they were sent and wait for their \
-             answer, or may still leave; no other will. Ask again to wait for them"
+            "{left} deletions that were permitted before the freeze have no answer yet: they were sent, or are about to be. \
+             No other deletion will be sent. Run the command again to wait for them"
         )),
     }
 }
@@ -107,15 +112,15 @@ fn list(socket: &Socket) -> ExitCode {
     let mut none = true;
     let asked = socket.ask(&Question::Frozen, Duration::ZERO, |line| {
         none = false;
-        let reason = line["reason"].as_str().map(|reason| format!(": {}", reason.escape_debug())).unwrap_or_default();
+        let reason = line["reason"].as_str().map(|reason| format!(": {}", plain::line(reason))).unwrap_or_default();
         let (what, since) = (line["frozen"].as_str().unwrap_or("?"), line["since"].as_str().unwrap_or("?"));
-        println!("{what}  since {since} by uid {}{reason}", line["uid"]);
+        say!("{what}  since {since} by uid {}{reason}", line["uid"]);
     });
     match asked {
         Err(code) => code,
         Ok(()) => {
             if none {
-                println!("nothing is frozen");
+                say!("nothing is frozen");
             }
             ExitCode::SUCCESS
         }
@@ -128,9 +133,9 @@ pub(super) fn unfreeze(arguments: &Unfreeze) -> ExitCode {
         Err(code) => return code,
     };
     let asked = arguments.socket.ask(&Question::Unfreeze(target.clone()), Duration::ZERO, |answer| {
-        println!("{target} {}", if answer["was_frozen"] == true { "is thawed" } else { "was not frozen" });
+        say!("{target} {}", if answer["was_frozen"] == true { "is unfrozen" } else { "was not frozen" });
         for still in answer["still_frozen"].as_array().into_iter().flatten().filter_map(|it| it.as_str()) {
-            println!("still frozen: {still}");
+            say!("still frozen: {still}");
         }
     });
     asked.map_or_else(|code| code, |()| ExitCode::SUCCESS)

@@ -1,38 +1,38 @@
-//! `check --live`: what can be tried without deleting or spending anything.
+//! `saltgate check --live`: tries the upstream servers and Redis without deleting anything or spending a salt.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use http::HeaderValue;
 use serde_json::Value;
 
-use super::{EX_USAGE, report};
+use super::{EX_USAGE, fail, report};
 use crate::clock::Clock;
-use crate::config::{self, Config, Replay};
+use crate::config::{Config, Fault};
+use crate::console::{complain, say};
 use crate::directory::{Caller, Directory};
-use crate::policy::{Role, SegmentId};
-use crate::replay;
-use crate::serve;
-use crate::upstream::{Identity, RequestHead, Unsayable, Upstream, hygiene};
+use crate::lookup::{self, LookupAnswer};
+use crate::ownership::{Ownership, Pointers};
+use crate::plain;
+use crate::policy::{Identifier, Role, SegmentId};
+use crate::replay::{self, RedisStartError};
+use crate::safeguard::AutomationsError;
+use crate::upstream::{self, Identity, InvalidRequestHead, RequestHead, Servers, Upstream, headers};
 
-/// What was tried, a line each.
+/// The results so far, printed one per line.
 #[derive(Default)]
-struct Tried {
+struct Report {
     failed: bool,
 }
 
-impl Tried {
-    fn tell(&mut self, line: Result<String, String>) {
-        // What a service says may hold anything; a line of ours holds no control bytes.
-        let plain = |text: String| {
-            text.chars()
-                .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
-                .collect::<String>()
-        };
+impl Report {
+    fn line(&mut self, line: Result<String, String>) {
+        // The line may quote the service, so control characters are escaped.
         match line {
-            Ok(line) => println!("ok: {}", plain(line)),
+            Ok(line) => say!("ok: {}", plain::line(&line)),
             Err(line) => {
                 self.failed = true;
-                eprintln!("failed: {}", plain(line));
+                complain!("failed: {}", plain::line(&line));
             }
         }
     }
@@ -42,113 +42,142 @@ pub(super) async fn check(config: &Config, directory: &Directory, segment: Optio
     let segment = match segment.map(|id| SegmentId::parse(id).ok_or(id)).transpose() {
         Ok(segment) => segment,
         Err(id) => {
-            eprintln!("saltgate: --segment {id:?} is no id of a segment");
+            complain!("saltgate: --segment {id:?} is not the id of a segment");
             return ExitCode::from(EX_USAGE);
         }
     };
-    let mut tried = Tried::default();
+    let mut results = Report::default();
     let clock = Clock::system();
-    let settings = serve::upstream_settings(config);
-    for server in &settings.servers {
-        // Each by itself: none stands in for another.
-        let alone = crate::upstream::Settings { servers: vec![server.clone()], ..settings.clone() };
-        let servers = match serve::servers(config, alone, &clock, None) {
-            Ok(servers) => servers,
-            Err(faults) => return report(&faults),
+    for server in &config.upstream.servers {
+        // One at a time, so that no server answers for another.
+        let alone = upstream::UpstreamSettings { servers: vec![server.clone()], ..config.upstream.clone() };
+        let servers = match Servers::new(alone, clock.clone(), None) {
+            Ok(servers) => Arc::new(servers),
+            Err(unfit) => return report(&[config.fault(unfit.key, unfit.why)]),
         };
         let lines = servers.probe().await;
         let reached = lines.iter().all(Result::is_ok);
-        lines.into_iter().for_each(|line| tried.tell(line));
+        lines.into_iter().for_each(|line| results.line(line));
         if let (Some(segment), true) = (&segment, reached) {
             let name = format!("upstream {server}");
-            ownership(config, directory, &Upstream::new(&servers), segment, &name, &mut tried).await;
+            ownership(config, directory, &Upstream::new(&servers), segment, &name, &mut results).await;
         }
     }
-    if let Replay::Redis(redis) = &config.replay {
-        let settings = match serve::redis_settings(config, redis) {
-            Ok(settings) => settings,
-            Err(faults) => return report(&faults),
+    if let replay::ReplaySettings::Redis(redis) = &config.replay {
+        let answers = match replay::examine(redis).await {
+            Ok(answers) => answers,
+            Err(RedisStartError::Ca { file, error }) => return report(&[Fault::of_redis_ca(&file, &error)]),
+            Err(error) => return fail(error),
         };
-        for (server, answer) in replay::ping(&settings).await {
-            tried.tell(match answer {
-                Ok(()) => Ok(format!("redis {server}: answers")),
+        for (server, answer) in answers {
+            results.line(match answer {
+                Ok(what) => Ok(format!("redis {server}: answers: {what}")),
                 Err(why) => Err(format!("redis {server}: {why}")),
             });
         }
     }
-    if tried.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if results.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// The look-up that a deletion of the segment would make, and what the pointers find.
+/// Makes the look-up that a deletion of the segment would make, and reports what the pointers find.
 async fn ownership(
     config: &Config,
     directory: &Directory,
     upstream: &Upstream,
     segment: &SegmentId,
     name: &str,
-    tried: &mut Tried,
+    report: &mut Report,
 ) {
     let Some(caller) = caller(directory, &Clock::system()) else {
-        return tried.tell(Err("the directory has no active key in whose name to ask".into()));
+        return report.line(Err("no key is active, so there is nobody to ask for".into()));
     };
     for route in config.routes.iter() {
         let path = route.path(segment);
-        let told = |what: &str| format!("{name}: GET {path} in the name of {}: {what}", caller.api_key);
+        let answered = |what: &str| format!("{name}: GET {path} for {}: {what}", caller.api_key);
         let question = match question(&path, caller) {
             Ok(question) => question,
             Err(why) => {
-                tried.tell(Err(told(&why.to_string())));
+                report.line(Err(answered(&why.to_string())));
                 continue;
             }
         };
-        let answer = match upstream.ask(question).await {
-            Ok(answer) => answer,
+        let answer = match lookup::ask(upstream, question).await {
+            Ok(LookupAnswer::Found(answer)) => answer,
+            Ok(LookupAnswer::NotFound) => {
+                report.line(Err(answered("answered 404, expected 200")));
+                continue;
+            }
             Err(error) => {
-                tried.tell(Err(told(&error.to_string())));
+                report.line(Err(answered(&error.to_string())));
                 continue;
             }
         };
-        let status = answer.status().as_u16();
-        if status != 200 {
-            tried.tell(Err(told(&format!("answered {status}, expected 200"))));
-            continue;
-        }
-        tried.tell(Ok(told("answered 200")));
-        if let config::Ownership::Upstream { account, creator, segment: id, name: called } = &config.ownership {
-            let answer = serde_json::from_slice::<Value>(answer.body());
-            let pointers = [("account", Some(account)), ("creator", Some(creator)), ("segment", id.as_ref())];
-            for (what, pointer) in pointers {
+        report.line(Ok(answered("answered 200")));
+        if let Ownership::Upstream(pointers) = &config.ownership {
+            let Pointers { account, creator, segment: id, name: called } = pointers;
+            let all = [("account", Some(account)), ("creator", Some(creator)), ("segment", id.as_ref())];
+            for (what, pointer) in all {
                 let Some(pointer) = pointer else { continue };
-                let found = answer.as_ref().map(|answer| answer.pointer(pointer));
-                tried.tell(yields(name, what, pointer, found.map_err(|_| ())));
+                report.line(yields(name, what, pointer, answer.root().pointer(pointer)));
             }
-            // Nothing depends on it: without one a segment has no name on record.
-            if let (Some(pointer), Ok(answer)) = (called, &answer) {
-                let found = answer.pointer(pointer).and_then(Value::as_str).unwrap_or("nothing");
-                tried.tell(Ok(format!("{name}: ownership.upstream.name {pointer} yields {found:?}")));
+            // Not a failure: the name is only for the record.
+            if let Some(pointer) = called {
+                let found = answer.root().pointer(pointer).and_then(Value::as_str).unwrap_or("nothing");
+                report.line(Ok(format!("{name}: ownership.upstream.name {pointer} yields {found:?}")));
             }
-            if let crate::ownership::Ownership::Upstream(pointers) = serve::ownership(config) {
-                let body = answer.map(|answer| answer.to_string()).unwrap_or_default();
-                if let Err(why) = pointers.read(segment, body.as_bytes()) {
-                    tried.tell(Err(format!("{name}: a deletion would be refused: {why}")));
-                }
+            report.line(Ok(match answer.version() {
+                Some(tag) => format!("{name}: the deletion would carry If-Match: {}", shown(tag.value())),
+                None => format!("{name}: the answer has no strong ETag, so the deletion would carry no If-Match"),
+            }));
+            let refused = match pointers.read(segment, &answer) {
+                Ok(learned) => learned.creator().err().map(ToString::to_string),
+                Err(why) => Some(why.to_string()),
+            };
+            if let Some(why) = refused {
+                report.line(Err(format!("{name}: a deletion would be refused: {why}")));
             }
+        }
+        if let Some(path) = route.automations_path(segment) {
+            let asked = automations(config, upstream, &path, caller, segment).await;
+            let answered = |what: &str| format!("{name}: GET {path} for {}: {what}", caller.api_key);
+            report.line(asked.map(|linked| answered(&linked)).map_err(|why| answered(&why)));
         }
     }
 }
 
-fn yields(name: &str, what: &str, pointer: &str, found: Result<Option<&Value>, ()>) -> Result<String, String> {
-    let told = |what_is: String| format!("{name}: ownership.upstream.{what} {pointer} yields {what_is}");
-    match found {
-        Err(()) => Err(told("nothing: the answer is not JSON".into())),
-        Ok(None) => Err(told("nothing".into())),
-        Ok(Some(Value::String(text))) if !text.is_empty() => Ok(told(format!("{text:?}"))),
-        Ok(Some(Value::String(_))) => Err(told("an empty text".into())),
-        Ok(Some(_)) => Err(told("what is no text".into())),
+/// Asks for the linked automations, as the automation guard does.
+async fn automations(
+    config: &Config,
+    upstream: &Upstream,
+    path: &str,
+    caller: &Caller,
+    segment: &SegmentId,
+) -> Result<String, String> {
+    let question = question(path, caller).map_err(|why| why.to_string())?;
+    match config.safeguards.guard.ask(upstream, question, segment).await {
+        Ok(linked) => Ok(format!("{} linked automations", linked.iter().count())),
+        Err(AutomationsError::NotFound) => Err("answered 404, expected 200".into()),
+        Err(AutomationsError::Timeout) => Err("the upstream did not answer in time".into()),
+        Err(AutomationsError::Unclear(why)) => Err(format!("a deletion would be refused: {why}")),
     }
 }
 
-/// Somebody who may delete whatever there is, if there is such a key.
+fn shown(value: &HeaderValue) -> String {
+    String::from_utf8_lossy(value.as_bytes()).into_owned()
+}
+
+fn yields(name: &str, what: &str, pointer: &str, found: Option<&Value>) -> Result<String, String> {
+    let line = |what_is: String| format!("{name}: ownership.upstream.{what} {pointer} yields {what_is}");
+    match found {
+        None => Err(line("nothing".into())),
+        Some(Value::String(text)) if Identifier::is_one(text) => Ok(line(format!("{text:?}"))),
+        Some(Value::String(text)) if text.is_empty() => Err(line("an empty string".into())),
+        Some(Value::String(_)) => Err(line(format!("a value that is not {}", Identifier::FORM))),
+        Some(_) => Err(line("a value that is not a string".into())),
+    }
+}
+
+/// An active caller to ask for: preferably an OWNER, who may delete any segment.
 fn caller<'d>(directory: &'d Directory, clock: &Clock) -> Option<&'d Caller> {
     let active = directory.callers().filter(|caller| caller.is_active(clock.now()));
     let mut callers: Vec<&Caller> = active.map(|caller| &**caller).collect();
@@ -157,7 +186,7 @@ fn caller<'d>(directory: &'d Directory, clock: &Clock) -> Option<&'d Caller> {
     owner.or(callers.first()).copied()
 }
 
-fn question(path: &str, caller: &Caller) -> Result<RequestHead, Unsayable> {
+fn question(path: &str, caller: &Caller) -> Result<RequestHead, InvalidRequestHead> {
     let identity = Identity {
         account: &caller.owner.account,
         member: &caller.owner.member,
@@ -166,5 +195,5 @@ fn question(path: &str, caller: &Caller) -> Result<RequestHead, Unsayable> {
         creator: None,
         request_id: &HeaderValue::from_static("check-live"),
     };
-    hygiene::question(path, &identity)
+    headers::question(path, &identity)
 }

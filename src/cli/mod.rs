@@ -21,9 +21,10 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, Fault};
+use crate::console::{self, complain};
 use socket::Socket;
 
-/// An authenticating reverse proxy that lets exactly the right deletions through.
+/// An authenticating reverse proxy for the deletion of CRM segments
 #[derive(Parser)]
 #[command(name = "saltgate", version, arg_required_else_help = true)]
 struct Arguments {
@@ -33,26 +34,26 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// A gateway and an embedded CRM with sample data: shows the job, then keeps serving
+    /// Try it out: run a gateway in front of an embedded CRM with sample data
     #[cfg(feature = "demo")]
     Demo(demo::Arguments),
-    /// Runs the gateway
+    /// Run the gateway
     Serve(serve::Arguments),
-    /// Mends a replay journal that a wrong clock has led astray
+    /// Maintain the replay journal while no gateway uses it
     Replay(replay::Arguments),
-    /// Loads everything and prints what differs from the defaults
+    /// Validate the configuration and print the settings that differ from their defaults
     Check(check::Arguments),
-    /// Prints the value of an Authorization header
+    /// Sign a request: print the value of its Authorization header
     Sign(sign::Arguments),
-    /// Reads a header on standard input and says how it is judged, and why; spends nothing
+    /// Read a header from standard input and explain whether it is accepted, and why; does not spend its salt
     Explain(explain::Arguments),
-    /// Holds back all deletions, an account's or a key's, until they are thawed
+    /// Freeze deletions for a key, an account, or everything
     Freeze(freeze::Freeze),
-    /// Thaws what was frozen
+    /// Lift a freeze
     Unfreeze(freeze::Unfreeze),
-    /// Prints the last requests that the running gateway refused, and why
+    /// List the requests that the running gateway refused most recently, and why
     Refusals(refusals::Arguments),
-    /// The record: is it as it was written, what does it say, what became of the unknown
+    /// Verify, read and reconcile the audit record
     #[command(subcommand)]
     Audit(audit::Command),
 }
@@ -64,14 +65,31 @@ struct WithConfig {
     config: PathBuf,
 }
 
-/// A configuration is at fault.
+/// Exit status: the configuration has a fault.
 const EX_CONFIG: u8 = 78;
-/// The command line is at fault.
+/// Exit status: the command line is wrong.
 const EX_USAGE: u8 = 2;
 
 /// Runs the command that the arguments name.
 pub fn run() -> ExitCode {
-    match Arguments::parse().command {
+    // Files and sockets that a library creates without a mode are private to their owner, too.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    console::end(match Arguments::try_parse() {
+        Ok(arguments) => dispatch(arguments.command),
+        Err(error) => {
+            let text = error.render().to_string();
+            if error.use_stderr() {
+                console::complain_in_lines(&text)
+            } else {
+                console::text(&text)
+            }
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(EX_USAGE))
+        }
+    })
+}
+
+fn dispatch(command: Command) -> ExitCode {
+    match command {
         #[cfg(feature = "demo")]
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
@@ -86,19 +104,19 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// The configuration, or its faults on standard error, a line each.
+/// Loads the configuration, or prints its faults on standard error, one per line.
 fn load(path: &Path) -> Result<Config, ExitCode> {
     Config::load(path).map_err(|faults| report(&faults))
 }
 
 fn report(faults: &[Fault]) -> ExitCode {
     for fault in faults {
-        eprintln!("{fault}");
+        complain!("{fault}");
     }
     ExitCode::from(EX_CONFIG)
 }
 
 fn fail(what: impl std::fmt::Display) -> ExitCode {
-    eprintln!("saltgate: {what}");
+    complain!("saltgate: {what}");
     ExitCode::FAILURE
 }

@@ -1,4 +1,4 @@
-//! `saltgate replay`: what is done to a store of spent salts while no gateway uses it.
+//! `saltgate replay`: maintains a store of spent salts while no gateway uses it.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,8 +7,8 @@ use clap::{Args, Subcommand};
 
 use super::{fail, load};
 use crate::clock::{self, Clock};
-use crate::config::Replay;
-use crate::replay::{Journal, Reset, boot_id};
+use crate::console::say;
+use crate::replay::{Journal, ReplaySettings, Reset, boot_id};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -18,8 +18,8 @@ pub(super) struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Recovers from a wall clock that was wrong: brings a floor that lies beyond the window back,
-    /// behind the fence. Stop the gateway and set the clock right first
+    /// Lower a floor that a wrong wall clock has raised too far. First stop the gateway and correct
+    /// the clock
     ResetClock {
         /// The configuration, in TOML
         #[arg(long, value_name = "FILE")]
@@ -34,14 +34,16 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Err(code) => return code,
     };
     let path = match &config.replay {
-        Replay::Journal { path, .. } => path,
-        Replay::Memory(_) => {
-            println!("[replay.memory]: nothing to reset: a restart forgets its floor; when_new = \"fence\" covers it");
+        ReplaySettings::Journal(journal) => &journal.path,
+        ReplaySettings::Memory(_) => {
+            say!(
+                "[replay.memory]: nothing to reset: a restart forgets the floor, and when_new = \"fence\" covers the gap"
+            );
             return ExitCode::SUCCESS;
         }
-        Replay::Redis(_) => {
+        ReplaySettings::Redis(_) => {
             return fail(
-                "[replay.redis]: its clock is Redis's own; set that right, and start with a new prefix if its floor is too high",
+                "[replay.redis]: the store uses Redis's own clock; correct that clock, and start with a new prefix if the floor is too high",
             );
         }
     };
@@ -49,16 +51,18 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     match Journal::reset_clock(&clock, path, config.window, &boot_id()) {
         Ok(Reset::NotNeeded { floor }) => {
             match floor {
-                Some(floor) => println!("nothing to reset: the floor is {}, within the window", clock::rfc3339(floor)),
-                None => println!("nothing to reset: the floor was never raised"),
+                Some(floor) => say!("nothing to reset: the floor is {}, within the window", clock::rfc3339(floor)),
+                None => say!("nothing to reset: the floor was never raised"),
             }
             ExitCode::SUCCESS
         }
         Ok(Reset::Done { from, to }) => {
-            println!("the floor was   {}", clock::rfc3339(from));
-            println!("it is now       {}: nothing signed before then is admitted", clock::rfc3339(to));
-            println!("Every salt that is still remembered stays so. Headers dated between the two that were spent and");
-            println!("forgotten while the clock was wrong would be admitted again when their dates come.");
+            say!("the floor was   {}", clock::rfc3339(from));
+            say!("it is now       {}: nothing signed before then is admitted", clock::rfc3339(to));
+            say!(
+                "Every salt that is still stored stays spent. Salts dated between the two floors that were spent and then"
+            );
+            say!("forgotten while the clock was wrong would be admitted again once their dates are reached.");
             ExitCode::SUCCESS
         }
         Err(error) => fail(error),

@@ -1,14 +1,17 @@
+//! `saltgate serve`: runs the gateway, reloads it on SIGHUP, and drains it on SIGTERM, SIGINT or SIGQUIT.
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::{fail, load, report};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::serve::{Gateway, StartError};
+use crate::serve::{Drained, Gateway, StartError};
 use crate::telemetry;
 
 #[derive(Args)]
@@ -16,34 +19,60 @@ pub(super) struct Arguments {
     /// The configuration, in TOML
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// DANGEROUS: moves a replay journal that is damaged aside and forgets which salts it knew;
-    /// nothing signed before this start plus window_future is admitted
+    /// DANGEROUS: set a damaged replay journal aside and forget which salts were spent; nothing signed
+    /// before this start plus window_future is admitted
     #[arg(long)]
     discard_replay_journal: bool,
+    /// If the freeze state cannot be trusted, set its file aside and freeze everything until `saltgate unfreeze all`
+    #[arg(long)]
+    discard_freeze: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let mut config = match load(&arguments.config) {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
-    config.discard_replay_journal = arguments.discard_replay_journal;
-    let logs = match telemetry::start_logs(LevelFilter::INFO) {
-        Ok(logs) => logs,
-        Err(error) => return fail(error),
-    };
-    for warning in &config.warnings {
-        tracing::warn!("{warning}");
-    }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(error),
     };
-    // Before anything serves: a signal that nobody has asked for yet would end the process at once.
+    // Handlers come first: without one a signal kills the process, and reading many keys takes a while. Signals that
+    // arrive during the start are handled once the gateway serves.
     let signals = match runtime.block_on(async { Signals::new() }) {
         Ok(signals) => signals,
         Err(error) => return fail(format!("signals cannot be received: {error}")),
     };
+    let Signals { reload, mut end, _ignored } = signals;
+    let loaded = {
+        let (file, (done, loaded)) = (arguments.config.clone(), oneshot::channel());
+        // A thread of its own, so that a signal can end the process before loading is done.
+        std::thread::spawn(move || done.send(load(&file)).map_err(drop));
+        runtime.block_on(async {
+            tokio::select! {
+                biased;
+                loaded = loaded => Some(loaded),
+                () = end.received() => None,
+            }
+        })
+    };
+    let mut config = match loaded {
+        Some(Ok(Ok(config))) => config,
+        Some(Ok(Err(code))) => return code,
+        // The thread panicked, and the panic is in the log.
+        Some(Err(_)) => return ExitCode::FAILURE,
+        // A signal ended it before anything was opened.
+        None => return ExitCode::SUCCESS,
+    };
+    if arguments.discard_replay_journal {
+        config.replay.discard_journal();
+    }
+    config.safeguards.discard_freeze = arguments.discard_freeze;
+    let logs = match telemetry::start_logs(LevelFilter::INFO) {
+        Ok(logs) => logs,
+        Err(error) => return fail(error),
+    };
+    telemetry::log_panics();
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let known = config.warnings.len();
     let gateway = match Gateway::start(config, Clock::system()) {
         Ok(gateway) => gateway,
         Err(StartError::Config(faults)) => return report(&faults),
@@ -53,33 +82,58 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         }
     };
     announce(&gateway);
-    stand_back();
-    runtime.block_on(until_told(gateway, signals, &logs))
+    // The warnings of the configuration are already in the log.
+    gateway.warnings().iter().skip(known).for_each(|warning| tracing::warn!("{warning}"));
+    lower_priority();
+    runtime.block_on(until_signalled(gateway, reload, end, &logs))
 }
 
-/// This thread reads files and keys anew when it is told to. Where it shares a processor with workers,
-/// they go first: a reload may take its time, a request may not.
-fn stand_back() {
+/// Lowers the priority of this thread, which reloads files and keys: on a processor that it shares with workers,
+/// requests go first.
+fn lower_priority() {
     const NICER: i32 = 10;
     if let Err(error) = rustix::process::nice(NICER) {
-        tracing::debug!(%error, "reloads have the priority of requests");
+        tracing::debug!(%error, "the priority of reloads cannot be lowered");
     }
 }
 
-/// What the process is told to do.
+/// The signals that the process handles.
 struct Signals {
     reload: Signal,
+    end: End,
+    /// Signals without a meaning here; without a handler they would kill the process.
+    _ignored: [Signal; 2],
+}
+
+/// The signals that end the process.
+struct End {
     terminate: Signal,
     interrupt: Signal,
+    quit: Signal,
 }
 
 impl Signals {
     fn new() -> std::io::Result<Self> {
         Ok(Self {
             reload: signal(SignalKind::hangup())?,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
+            end: End {
+                terminate: signal(SignalKind::terminate())?,
+                interrupt: signal(SignalKind::interrupt())?,
+                quit: signal(SignalKind::quit())?,
+            },
+            _ignored: [signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?],
         })
+    }
+}
+
+impl End {
+    /// Waits for one of them.
+    async fn received(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = self.quit.recv() => {}
+        }
     }
 }
 
@@ -94,51 +148,71 @@ fn announce(gateway: &Gateway) {
     let process = gateway.process();
     if gateway.forgets() {
         tracing::warn!(
-            "[replay.memory]: a restart forgets which salts were spent; what the window before it admits could be \
+            "[replay.memory]: a restart forgets which salts were spent; headers signed within the window before it can be \
              replayed unless when_new = \"fence\""
         );
     }
     if let Some(until) = process.salts.fenced_until() {
         tracing::warn!(
             until = crate::clock::rfc3339(until),
-            "fenced: the replay memory is new, and nothing signed before then is admitted"
+            "fenced: salts that were spent earlier may be forgotten, so nothing signed before then is admitted"
         );
     }
 }
 
-/// Reloads on SIGHUP, drains on SIGTERM and SIGINT, and ends at once on the second of those.
-async fn until_told(mut gateway: Gateway, signals: Signals, logs: &telemetry::Logs) -> ExitCode {
-    let Signals { mut reload, mut terminate, mut interrupt } = signals;
+/// Reloads on SIGHUP. Drains on SIGTERM, SIGINT or SIGQUIT, and closes connections at once on the second of those.
+async fn until_signalled(mut gateway: Gateway, mut reload: Signal, mut end: End, logs: &telemetry::Logs) -> ExitCode {
     let mut ticks = tokio::time::interval(std::time::Duration::from_secs(1));
     loop {
         tokio::select! {
             _ = ticks.tick() => gateway.process().metrics.log_dropped(logs.dropped()),
-            _ = reload.recv() => take(&mut gateway),
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            _ = reload.recv() => self::reload(&mut gateway),
+            () = end.received() => break,
         }
     }
     tracing::info!("draining");
-    let drained = tokio::task::spawn_blocking(move || gateway.drain());
-    tokio::select! {
-        drained = drained => {
-            if drained.unwrap_or(false) {
-                tracing::info!("drained");
-            } else {
-                tracing::warn!("drain_timeout is over: what was still in flight is cut off");
+    let haste = gateway.haste();
+    let mut drained = tokio::task::spawn_blocking(move || gateway.drain());
+    let mut hastened = false;
+    loop {
+        tokio::select! {
+            drained = &mut drained => return ended(drained.ok()),
+            () = end.received(), if !hastened => {
+                hastened = true;
+                tracing::warn!("second signal: connections are closed, except those of requests whose salts are spent");
+                haste.hurry();
             }
-            ExitCode::SUCCESS
+            _ = reload.recv() => tracing::warn!("not reloaded: the process is draining"),
         }
-        _ = terminate.recv() => ExitCode::FAILURE,
-        _ = interrupt.recv() => ExitCode::FAILURE,
     }
 }
 
-fn take(gateway: &mut Gateway) {
+/// Logs how a drain ended, and returns the exit status; `None` means that it panicked.
+fn ended(drained: Option<Drained>) -> ExitCode {
+    match drained {
+        Some(Drained::Whole) => tracing::info!("drained"),
+        Some(Drained::Late { lost: 0 }) => {
+            tracing::warn!("drain_timeout is over: requests in flight were cut off; none of them had spent its salt");
+        }
+        Some(Drained::Late { lost }) => {
+            tracing::error!(
+                lost,
+                "drain_timeout is over: requests whose salts were spent are cut off; the record says which outcomes are \
+                 unknown"
+            );
+            return ExitCode::FAILURE;
+        }
+        None => return ExitCode::FAILURE,
+    }
+    ExitCode::SUCCESS
+}
+
+fn reload(gateway: &mut Gateway) {
     let config = Config::load(gateway.file());
     match gateway.reload(config) {
         Ok(needs_restart) => {
             tracing::info!("reloaded");
+            gateway.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
             for setting in needs_restart {
                 tracing::warn!(setting, "changed, and takes effect at the next start");
             }

@@ -1,3 +1,5 @@
+//! `saltgate sign`: prints the value of an `Authorization` header for a key.
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -5,6 +7,7 @@ use clap::Args;
 
 use super::{EX_CONFIG, EX_USAGE};
 use crate::clock::{self, Clock};
+use crate::console::{complain, say};
 use crate::credential::{Credentials, PhpDates, Secret, SigningKey, header_value};
 
 #[derive(Args)]
@@ -15,10 +18,10 @@ pub(super) struct Arguments {
     /// The environment variable that holds the secret
     #[arg(long, value_name = "NAME", required_unless_present = "secret_file", conflicts_with = "secret_file")]
     secret_env: Option<String>,
-    /// The file that holds the secret; one final line end is dropped
+    /// The file that holds the secret; one trailing newline is dropped
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
-    /// The date to sign, as it is to be sent [default: now]
+    /// The date to sign, exactly as it is sent [default: now]
     #[arg(long)]
     date: Option<String>,
     /// The salt to sign [default: 32 random hexadecimal digits]
@@ -30,50 +33,48 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let secret = match secret(arguments) {
         Ok(secret) => secret,
         Err(fault) => {
-            eprintln!("saltgate sign: {fault}");
+            complain!("saltgate sign: {fault}");
             return ExitCode::from(EX_CONFIG);
         }
     };
     let date = arguments.date.clone().unwrap_or_else(|| clock::rfc3339(Clock::system().now()));
     let salt = match arguments.salt.clone().map_or_else(random_salt, Ok) {
         Ok(salt) => salt,
-        Err(error) => return super::fail(format!("no random salt is to be had: {error}")),
+        Err(error) => return super::fail(format!("cannot generate a random salt: {error}")),
     };
     let signature = SigningKey::new(&secret).sign(&date, &salt);
     let header = header_value(&arguments.api_key, &date, &salt, &signature);
-    // What would be refused is not printed: whoever sends it would look for the fault elsewhere.
+    // A header that the gateway would refuse is not printed, so that nobody looks for the mistake elsewhere.
     if let Err(malformed) = Credentials::parse(header.as_bytes(), PhpDates::Accept) {
-        eprintln!("saltgate sign: this would be refused: {malformed}");
+        complain!("saltgate sign: this would be refused: {malformed}");
         return ExitCode::from(EX_USAGE);
     }
-    println!("{header}");
+    say!("{header}");
     ExitCode::SUCCESS
 }
 
 fn secret(arguments: &Arguments) -> Result<Secret, String> {
-    let (name, bytes) = match (&arguments.secret_env, &arguments.secret_file) {
+    let (name, secret) = match (&arguments.secret_env, &arguments.secret_file) {
         (Some(name), _) => {
             let value =
                 std::env::var(name).map_err(|_| format!("--secret-env {name}: is not set in the environment"))?;
-            (format!("--secret-env {name}"), value.into_bytes())
+            (format!("--secret-env {name}"), Secret::new(value.as_bytes()))
         }
         (None, Some(path)) => {
             let name = format!("--secret-file {}", path.display());
-            let mut bytes = std::fs::read(path).map_err(|error| format!("{name}: cannot be read: {error}"))?;
-            if bytes.last() == Some(&b'\n') {
-                bytes.pop();
-                if bytes.last() == Some(&b'\r') {
-                    bytes.pop();
-                }
-            }
-            (name, bytes)
+            let bytes = std::fs::read(path).map_err(|error| format!("{name}: cannot be read: {error}"))?;
+            (name, Secret::of_file(&bytes))
         }
         (None, None) => return Err("one of --secret-env and --secret-file is needed".into()),
     };
-    Secret::new(&bytes).map_err(|error| format!("{name}: the secret {error}"))
+    let secret = secret.map_err(|error| format!("{name}: the secret {error}"))?;
+    if let Some(doubt) = secret.doubt() {
+        complain!("saltgate sign: {name}: the secret {doubt}");
+    }
+    Ok(secret)
 }
 
-/// 128 random bits, as the API page's own programs send them.
+/// 128 random bits as hexadecimal digits, like the sample programs of the API documentation.
 pub(super) fn random_salt() -> Result<String, getrandom::Error> {
     let bits = (getrandom::u64()?, getrandom::u64()?);
     Ok(format!("{:016x}{:016x}", bits.0, bits.1))

@@ -1,3 +1,5 @@
+//! The control socket of the running gateway, as several commands take it from their arguments.
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -9,12 +11,12 @@ use super::{fail, report};
 use crate::config;
 use crate::control::{self, Question};
 
-/// Where it is if nobody says otherwise.
+/// The default path of the control socket.
 const DEFAULT: &str = "/run/saltgate/control.sock";
-/// For an answer, besides what was asked to wait.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long to wait for an answer, in addition to the wait that was asked for.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Which gateway is asked.
+/// Which gateway to ask.
 #[derive(Args)]
 pub(super) struct Socket {
     /// The configuration that names the control socket, in TOML
@@ -26,13 +28,13 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// Asks, and hands out the lines of the answer. A failure has been told.
+    /// Asks the gateway and calls `each` for every line of the answer. Prints any failure itself.
     pub(super) fn ask(&self, question: &Question, wait: Duration, each: impl FnMut(Value)) -> Result<(), ExitCode> {
         let path = match (&self.socket, &self.config) {
             (Some(socket), _) => socket.clone(),
             (None, Some(file)) => config::control_socket(file).map_err(|faults| report(&faults))?,
             (None, None) => Path::new(DEFAULT).to_owned(),
         };
-        control::ask(&path, question, wait + PATIENCE, each).map_err(fail)
+        control::ask(&path, question, wait + TIMEOUT, each).map_err(fail)
     }
 }

@@ -1,48 +1,51 @@
-use std::borrow::Cow;
+//! Reads the file of keys, `[[key]]`.
+
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::document::{Fault, Section, Source, kind, quoted};
+use super::Config;
+use super::fault::Fault;
+use super::secrets::secrets;
+use super::section::{Section, kind};
+use super::source::{Findings, Source};
 use super::tables;
-use crate::credential::Secret;
-use crate::policy::Role;
+use super::texts::quoted;
+use crate::directory::{Clash, Directory, KeyEntry};
+use crate::policy::{Identifier, Owner, Role};
 
-/// A key of the file, checked by itself.
-#[derive(Debug)]
-pub struct KeyEntry {
-    /// The apiKey.
-    pub api_key: String,
-    /// The secret.
-    pub secret: Secret,
-    /// Another, while one replaces the other.
-    pub second: Option<Secret>,
-    /// The account.
-    pub account: String,
-    /// The member.
-    pub member: String,
-    /// The role; `None` may do nothing.
-    pub role: Option<Role>,
-    /// Whether it is switched on.
-    pub active: bool,
-    /// From when on it is not.
-    pub expires: Option<SystemTime>,
-    /// Where it stands.
-    pub line: usize,
-}
-
-impl KeyEntry {
-    /// The secret, or both.
-    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
-        std::iter::once(&self.secret).chain(&self.second)
+impl Config {
+    /// The directory of the keys. The keys are moved out of the configuration, so that no secret exists twice.
+    ///
+    /// # Errors
+    /// If two keys conflict, or the operating system has no random bytes.
+    pub(crate) fn take_directory(&mut self) -> Result<Directory, Vec<Fault>> {
+        let keys = std::mem::take(&mut self.keys);
+        let lines: Vec<usize> = keys.iter().map(|key| key.line).collect();
+        Directory::new(keys).map_err(|clash| {
+            let (what, first, second) = match clash {
+                Clash::NoRandomness => {
+                    let message = "the operating system has no random bytes; the decoy for unknown keys cannot be made";
+                    return vec![Fault::new(&self.keys_file, None, "", message)];
+                }
+                Clash::ApiKey(first, second) => ("has the api_key of the one", first, second),
+                Clash::Secret(first, second) => ("has a secret that signs like one of the key", first, second),
+            };
+            let message = format!("this key {what} in line {}; each must be its own", lines[first]);
+            vec![Fault::new(&self.keys_file, Some(lines[second]), "key", message)]
+        })
     }
 }
 
-/// The keys of a file, their faults, and their warnings.
+/// The keys of a file, their faults, and their warnings. A file without keys is a fault unless `allow_empty`.
 pub(super) fn load(
     path: &Path,
+    allow_empty: bool,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> (Vec<KeyEntry>, Vec<Fault>, Vec<Fault>) {
     let text = match super::file(path, "the keys, in TOML") {
@@ -51,64 +54,69 @@ pub(super) fn load(
     };
     match one_by_one(Source::new(path, &text, environment)) {
         Some(keys) => (keys, Vec::new(), Vec::new()),
-        None => as_one_document(Source::new(path, &text, environment)),
+        None => as_one_document(Source::new(path, &text, environment), allow_empty),
     }
 }
 
-fn as_one_document(mut source: Source<'_>) -> (Vec<KeyEntry>, Vec<Fault>, Vec<Fault>) {
-    let mut warnings = Vec::new();
+fn as_one_document(source: Source<'_>, allow_empty: bool) -> (Vec<KeyEntry>, Vec<Fault>, Vec<Fault>) {
     let mut keys = Vec::new();
-    if let Some(mut root) = source.parse() {
-        for section in root.sections(&mut source, "key") {
-            keys.extend(key(section, &mut source, &mut warnings));
+    if let Some(mut root) = Section::document(&source) {
+        for section in root.sections("key") {
+            keys.extend(key(section));
         }
-        root.finish(&mut source);
+        root.finish();
     }
-    if keys.is_empty() && source.faults.is_empty() {
-        warnings.push(Fault::new(source.file, None, "", "holds no [[key]]: every request will be refused"));
+    if keys.is_empty() && source.fault_count() == 0 {
+        let message = "holds no [[key]]: every request would be refused";
+        if allow_empty {
+            source.warn_at(None, "", message);
+        } else {
+            let expected = "expected at least one, or allow_empty = true in [directory.file]";
+            source.fault_at(None, "", format!("{message}; {expected}"));
+        }
     }
-    (keys, source.faults, warnings)
+    let Findings { faults, warnings, .. } = source.findings();
+    (keys, faults, warnings)
 }
 
-/// The keys of a file of which nothing is to be said, each read by itself: as one document 100 000 keys take half
-/// a second and 200 MiB. `None` if there is a fault or a warning, which only the whole document can place.
-fn one_by_one(mut source: Source<'_>) -> Option<Vec<KeyEntry>> {
-    let source = &mut source;
-    let (mut keys, mut warnings) = (Vec::new(), Vec::new());
+/// The keys of a file without faults and warnings, each parsed on its own, because 100 000 keys as one document take half a
+/// second and 200 MiB. `None` if there is a fault or a warning: its line is known only from the whole document.
+fn one_by_one(source: Source<'_>) -> Option<Vec<KeyEntry>> {
+    let mut keys = Vec::new();
     for (number, part) in tables::parts(source.text).enumerate() {
-        source.go_to(part.clone());
+        source.go_to(&part);
         let sections = match tables::plain(&source.text[part]) {
-            Some(table) => vec![Section::new("key".into(), table, 0)],
+            Some(table) => vec![Section::new(&source, "key".into(), table, 0)],
             None => {
-                let mut root = source.parse()?;
-                // Before the first of them there is nothing.
-                let sections = if number == 0 { Vec::new() } else { root.sections(source, "key") };
-                root.finish(source);
+                let mut root = Section::document(&source)?;
+                // There is nothing before the first key.
+                let sections = if number == 0 { Vec::new() } else { root.sections("key") };
+                root.finish();
                 sections
             }
         };
-        keys.extend(sections.into_iter().filter_map(|section| key(section, source, &mut warnings)));
-        if !source.faults.is_empty() || !warnings.is_empty() {
+        keys.extend(sections.into_iter().filter_map(key));
+        if !source.is_clean() {
             return None;
         }
     }
     (!keys.is_empty()).then_some(keys)
 }
 
-fn key<'s>(mut section: Section<'s>, source: &mut Source<'s>, warnings: &mut Vec<Fault>) -> Option<KeyEntry> {
+fn key(mut section: Section<'_>) -> Option<KeyEntry> {
+    let source = section.source;
     let at = section.at;
     let line = source.line(at);
-    let faults = source.faults.len();
-    let api_key = named(&mut section, source, "api_key", "1 to 64 letters and digits", |text| {
+    let faults = source.fault_count();
+    let api_key = named(&mut section, "api_key", "1 to 64 letters and digits", |text| {
         (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric())
     });
-    let visible = |text: &str| (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
-    let account = named(&mut section, source, "account", "1 to 128 visible ASCII characters", visible);
-    let member = named(&mut section, source, "member", "1 to 128 visible ASCII characters", visible);
+    let account = named(&mut section, "account", Identifier::FORM, Identifier::is_one);
+    let member = named(&mut section, "member", Identifier::FORM, Identifier::is_one);
     let role_at = section.at("role");
     section.known("role");
     let roles = "\"MEMBER\", \"DEVELOPER\" or \"OWNER\"";
-    let role = section.has("role").then(|| text(&mut section, source, "role", roles)).flatten();
+    let role = section.has("role").then(|| text(&mut section, "role", roles)).flatten();
     let role = match role {
         Some(name) => {
             let role = Role::parse(&name);
@@ -116,45 +124,33 @@ fn key<'s>(mut section: Section<'s>, source: &mut Source<'s>, warnings: &mut Vec
                 let near = Role::ALL.iter().find(|r| r.as_str().eq_ignore_ascii_case(name.trim()));
                 let hint = near.map(|r| format!("; did you mean \"{r}\"?")).unwrap_or_default();
                 let message = format!(
-                    "{} is no role: this key may delete nothing; roles are \"MEMBER\", \"DEVELOPER\" and \"OWNER\"{hint}",
+                    "{} is not a role: this key may delete nothing; roles are \"MEMBER\", \"DEVELOPER\" and \"OWNER\"{hint}",
                     quoted(&name)
                 );
-                warnings.push(Fault::new(source.file, role_at.map(|at| source.line(at)), "key.role", message));
+                source.warn_at(role_at, "key.role", message);
             }
             role
         }
         None => None,
     };
-    let active = section.take("active").is_none_or(|value| active(&value, source));
+    let active = section.take("active").map_or(KeyEntry::ACTIVE, |value| active(&value, source));
     let expires = section.take("expires").and_then(|value| expires(value, source));
-    let mut secrets = secrets(&mut section, source).into_iter();
-    section.finish(source);
-    if source.faults.len() > faults {
+    let secrets = secrets(&mut section);
+    section.finish();
+    if source.fault_count() > faults {
         return None;
     }
-    let (secret, second) = (secrets.next()?, secrets.next());
-    Some(KeyEntry {
-        api_key: api_key?,
-        secret,
-        second,
-        account: account?,
-        member: member?,
-        role,
-        active,
-        expires,
-        line,
-    })
+    if secrets.is_empty() {
+        return None;
+    }
+    let owner = Owner { account: account?.into(), member: member?.into() };
+    Some(KeyEntry { api_key: api_key?, secrets, owner, role, active, expires, line })
 }
 
-fn named<'s>(
-    section: &mut Section<'s>,
-    source: &mut Source<'s>,
-    name: &'static str,
-    expected: &str,
-    fits: impl Fn(&str) -> bool,
-) -> Option<String> {
+fn named(section: &mut Section<'_>, name: &'static str, expected: &str, fits: impl Fn(&str) -> bool) -> Option<String> {
+    let source = section.source;
     let at = section.at(name);
-    let text = text(section, source, name, expected)?;
+    let text = text(section, name, expected)?;
     if !fits(&text) {
         source.fault_at(at, &format!("key.{name}"), format!("is {}; expected {expected}", quoted(&text)));
         return None;
@@ -162,8 +158,9 @@ fn named<'s>(
     Some(text)
 }
 
-/// Text of which no setting is made: nobody shows the settings of so many keys.
-fn text<'s>(section: &mut Section<'s>, source: &mut Source<'s>, name: &'static str, expected: &str) -> Option<String> {
+/// Text that is not recorded as a setting, because settings of keys are not shown.
+fn text(section: &mut Section<'_>, name: &'static str, expected: &str) -> Option<String> {
+    let source = section.source;
     let key = || format!("key.{name}");
     let Some(value) = section.take(name) else {
         let at = (section.at > 0).then_some(section.at);
@@ -181,7 +178,7 @@ fn text<'s>(section: &mut Section<'s>, source: &mut Source<'s>, name: &'static s
     }
 }
 
-fn active(value: &Spanned<DeValue<'_>>, source: &mut Source<'_>) -> bool {
+fn active(value: &Spanned<DeValue<'_>>, source: &Source<'_>) -> bool {
     let DeValue::Boolean(active) = value.get_ref() else {
         let problem = format!("is {}; expected true or false", kind(value.get_ref()));
         source.fault_at(Some(value.span().start), "key.active", problem);
@@ -190,11 +187,11 @@ fn active(value: &Spanned<DeValue<'_>>, source: &mut Source<'_>) -> bool {
     *active
 }
 
-fn expires(value: Spanned<DeValue<'_>>, source: &mut Source<'_>) -> Option<SystemTime> {
+fn expires(value: Spanned<DeValue<'_>>, source: &Source<'_>) -> Option<SystemTime> {
     let at = value.span().start;
     let expected = "expected a date with its zone and without quotes, such as 2027-01-01T00:00:00Z";
     let DeValue::Datetime(datetime) = value.get_ref() else {
-        source.fault_at(Some(at), "key.expires", format!("is no date; {expected}"));
+        source.fault_at(Some(at), "key.expires", format!("is not a date; {expected}"));
         return None;
     };
     let parsed = parse_datetime(datetime);
@@ -216,86 +213,23 @@ fn parse_datetime(datetime: &toml::value::Datetime) -> Option<SystemTime> {
     at.filter(|at| *at >= UNIX_EPOCH)
 }
 
-fn secrets<'s>(section: &mut Section<'s>, source: &mut Source<'s>) -> Vec<Secret> {
-    let at = section.at;
-    let values = match (section.take("secret"), section.take("secrets")) {
-        (Some(one), None) => return secret(&one, source).into_iter().collect(),
-        (None, Some(list)) => list,
-        (Some(both), Some(_)) => {
-            source.fault_at(Some(both.span().start), "key.secret", "stands beside `secrets`; expected one of the two");
-            return Vec::new();
-        }
-        (None, None) => {
-            let expected = "expected secret = \"…\", { env = \"NAME\" } or { file = \"path\" }";
-            source.fault_at(Some(at), "key.secret", format!("is missing; {expected}"));
-            return Vec::new();
-        }
-    };
-    match values.get_ref() {
-        DeValue::Array(array) if (1..=2).contains(&array.len()) => {
-            array.iter().filter_map(|value| secret(value, source)).collect()
-        }
-        _ => {
-            source.fault_at(Some(values.span().start), "key.secrets", "is not a list of one or two secrets");
-            Vec::new()
-        }
-    }
-}
-
-fn secret(value: &Spanned<DeValue<'_>>, source: &mut Source<'_>) -> Option<Secret> {
-    let at = value.span().start;
-    let resolved = resolve(value.get_ref(), source);
-    let checked = resolved.and_then(|(whence, bytes)| Secret::new(&bytes).map_err(|error| format!("{whence} {error}")));
-    match checked {
-        Ok(secret) => Some(secret),
-        Err(message) => {
-            source.fault_at(Some(at), "key.secret", message);
-            None
-        }
-    }
-}
-
-/// Where the secret comes from, and its bytes. Says nothing of the bytes.
-fn resolve<'v>(value: &'v DeValue<'_>, source: &Source<'_>) -> Result<(Cow<'static, str>, Cow<'v, [u8]>), String> {
-    const EXPECTED: &str = "is neither text nor { env = \"NAME\" } nor { file = \"path\" }";
-    let table = match value {
-        DeValue::String(text) => return Ok(("the secret".into(), text.as_bytes().into())),
-        DeValue::Table(table) if table.len() == 1 => table,
-        _ => return Err(EXPECTED.into()),
-    };
-    let text = |name: &str| table.get(name).and_then(|value| value.get_ref().as_str());
-    if let Some(name) = text("env") {
-        let value = (source.environment)(name);
-        let value = value.ok_or_else(|| format!("names {name}, which is not set in the environment"))?;
-        return Ok((format!("the secret in {name}").into(), value.into_bytes().into()));
-    }
-    let path = source.resolve(text("file").ok_or(EXPECTED)?);
-    let mut bytes = std::fs::read(&path).map_err(|error| format!("names {}: {error}", path.display()))?;
-    if bytes.last() == Some(&b'\n') {
-        bytes.pop();
-        if bytes.last() == Some(&b'\r') {
-            bytes.pop();
-        }
-    }
-    Ok((format!("the secret in {}", path.display()).into(), bytes.into()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::credential::Secret;
 
     fn read(text: &str, how: impl FnOnce(Source<'_>) -> Option<Vec<KeyEntry>>) -> Option<Vec<String>> {
         let environment = |name: &str| (name == "SECRET").then(|| "a secret of the environment".to_owned());
         let keys = how(Source::new(Path::new("/keys.toml"), text, &environment))?;
         let told = |key: &KeyEntry| {
-            let secrets: Vec<&[u8]> = key.secrets().map(Secret::expose).collect();
+            let secrets: Vec<&[u8]> = key.secrets.iter().map(Secret::expose).collect();
             format!("{key:?} {secrets:?}")
         };
         Some(keys.iter().map(told).collect())
     }
 
     fn whole(source: Source<'_>) -> Option<Vec<KeyEntry>> {
-        let (keys, faults, warnings) = as_one_document(source);
+        let (keys, faults, warnings) = as_one_document(source, false);
         (faults.is_empty() && warnings.is_empty()).then_some(keys)
     }
 

@@ -1,247 +1,198 @@
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+//! Reads `[[listener]]`.
+
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::document::{Section, Setting, Source, quoted};
-use crate::policy::Network;
-
-/// `[[listener]]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listener {
-    /// Where requests are taken.
-    pub address: Address,
-    /// Who may connect to a Unix socket.
-    pub mode: u32,
-    /// Whether a PROXY header comes first.
-    pub proxy_protocol: bool,
-    /// Whose word about a client's address is taken.
-    pub trusted_proxies: Vec<TrustedProxy>,
-    /// Whether HTTP/2 is spoken.
-    pub http2: bool,
-    /// TLS, if it ends here.
-    pub tls: Option<ListenerTls>,
-}
-
-/// `listener.address`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Address {
-    /// An address and a port.
-    Tcp(SocketAddr),
-    /// A Unix socket.
-    Unix(PathBuf),
-}
-
-impl Address {
-    /// Whether only this machine reaches it.
-    pub fn is_local(&self) -> bool {
-        match self {
-            Self::Tcp(address) => address.ip().is_loopback(),
-            Self::Unix(_) => true,
-        }
-    }
-
-    /// Whether the port is one that is free at the time.
-    fn is_any_port(&self) -> bool {
-        matches!(self, Self::Tcp(address) if address.port() == 0)
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
-/// One of `listener.trusted_proxies`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TrustedProxy {
-    /// Some addresses.
-    Network(Network),
-    /// Whoever may connect to the Unix socket.
-    Unix,
-}
-
-/// `[listener.tls]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListenerTls {
-    /// The first is for whoever asks for no name that we know.
-    pub certificates: Vec<Certificate>,
-    /// Who signs clients' certificates.
-    pub client_ca: Option<PathBuf>,
-    /// Whether clients show certificates.
-    pub client_auth: ClientAuth,
-    /// Whether TLS 1.2 is spoken besides 1.3.
-    pub tls12: bool,
-    /// The line it begins in, for faults of what its files hold.
-    pub line: usize,
-}
-
-/// One of `listener.tls.certificates`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names are the setting's")]
-pub struct Certificate {
-    pub chain: PathBuf,
-    pub key: PathBuf,
-    pub line: usize,
-}
-
-/// `listener.tls.client_auth`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientAuth {
-    /// Clients are not asked for certificates.
-    Off,
-    /// One that is shown must be good.
-    Optional,
-    /// Without a good one there is no connection.
-    Required,
-}
+use super::Config;
+use super::fault::Fault;
+use super::places::collide;
+use super::section::Section;
+use super::socket::socket_path;
+use super::texts::quoted;
+use crate::certificate::CertificateError;
+use crate::listen::{
+    CertificateFiles, ClientAuth, ConnectionSettings, ListenAddress, ListenerSettings, Opened, TlsFiles, Trusted,
+};
+use crate::net::{Network, parse_socket_address};
+use crate::policy::KeepAlive;
 
 const ADDRESS: &str = "an address such as \"127.0.0.1:8080\" or \"unix:/run/saltgate/gate.sock\"";
+/// The socket is first made under a name that is a little longer, which has to fit too.
+const MAX_LISTENER_PATH: usize = 90;
 const MODE: &str = "the mode of the socket, such as \"0660\"";
 
-pub(super) fn listeners<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> Option<Vec<Listener>> {
+/// A file of TLS, where a setting names it: for the faults that are found when it is read.
+#[derive(Clone, Debug)]
+pub(super) struct NamedFile {
+    /// The index of its listener, counted from 0.
+    listener: usize,
+    file: PathBuf,
+    key: &'static str,
+    line: usize,
+}
+
+/// The listeners, and the files that they name.
+pub(super) fn listeners(root: &mut Section<'_>) -> Option<(Vec<ListenerSettings>, Vec<NamedFile>)> {
+    let source = root.source;
     let there = root.has("listener");
-    let mut listeners: Vec<Listener> = Vec::new();
-    let sections = root.sections(s, "listener");
+    let mut listeners: Vec<ListenerSettings> = Vec::new();
+    let mut files = Vec::new();
+    let sections = root.sections("listener");
     if !there || sections.is_empty() {
-        if s.faults.iter().all(|fault| fault.key != "listener") {
-            s.fault_at(None, "listener", "is missing; expected [[listener]] with address = \"127.0.0.1:8080\"");
+        if !source.has_fault_of("listener") {
+            source.fault_at(None, "listener", "is missing; expected [[listener]] with address = \"127.0.0.1:8080\"");
         }
         return None;
     }
     let mut sound = true;
     for section in sections {
         let at = section.at("address");
-        match listener(section, s) {
-            Some(new) if !new.address.is_any_port() && listeners.iter().any(|old| old.address == new.address) => {
-                s.fault_at(at, "listener.address", format!("{} is there twice", quoted(&new.address.to_string())));
-                sound = false;
+        match listener(section, listeners.len(), &mut files) {
+            Some(new) => {
+                if let Some(old) = listeners.iter().find(|old| collide(&old.address, &new.address)) {
+                    let address = quoted(&new.address.to_string());
+                    let message = if old.address == new.address {
+                        format!("{address} is set twice; expected one listener of each address")
+                    } else {
+                        format!("{address} collides with the listener on {}; expected one of the two", old.address)
+                    };
+                    source.fault_at(at, "listener.address", message);
+                    sound = false;
+                }
+                listeners.push(new);
             }
-            Some(new) => listeners.push(new),
             None => sound = false,
         }
     }
-    sound.then_some(listeners)
+    sound.then_some((listeners, files))
 }
 
-fn listener<'s>(mut section: Section<'s>, s: &mut Source<'s>) -> Option<Listener> {
-    let address = address(&mut section, s);
+fn listener(mut section: Section<'_>, number: usize, files: &mut Vec<NamedFile>) -> Option<ListenerSettings> {
+    let source = section.source;
+    let address = address(&mut section);
     let at_mode = section.at("mode");
-    let mode_text = section.has("mode").then(|| section.text(s, "mode", MODE)).flatten();
+    let mode_text = section.has("mode").then(|| section.text("mode", MODE)).flatten();
     section.known("mode");
-    let mode = mode_text.as_deref().map_or(Some(0o660), |text| {
+    let mode = mode_text.as_deref().map_or(Some(ListenerSettings::MODE), |text| {
         let octal = text.len() <= 4 && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
         u32::from_str_radix(text, 8).ok().filter(|mode| octal && *mode <= 0o777)
     });
     if mode.is_none() {
-        s.fault_at(at_mode, "listener.mode", format!("is no mode; expected {MODE}"));
+        source.fault_at(at_mode, "listener.mode", format!("is not a mode; expected {MODE}"));
     }
-    let is_unix = matches!(address, Some(Address::Unix(_)));
+    let is_unix = matches!(address, Some(ListenAddress::Unix(_)));
     if address.is_some() && !is_unix && mode_text.is_some() {
-        s.fault_at(at_mode, "listener.mode", "stands beside an address with a port, which has no mode; leave it out");
+        source.fault_at(at_mode, "listener.mode", "is set for an address with a port, which has no mode; leave it out");
     }
     let words = [("off", false), ("required", true)];
-    let proxy_protocol = section.word(s, "proxy_protocol", &words, words[0]);
-    let trusted_proxies = trusted_proxies(&mut section, s, address.as_ref());
-    let http2 = section.flag(s, "http2", true);
+    let proxy_protocol = section.word("proxy_protocol", &words, ConnectionSettings::PROXY_PROTOCOL);
+    let trusted = Arc::new(trusted_proxies(&mut section, address.as_ref()));
+    let http2 = section.flag("http2", ConnectionSettings::HTTP2);
+    let words = [("accepted", KeepAlive::Accepted), ("always", KeepAlive::Always), ("never", KeepAlive::Never)];
+    let keep_alive = section.word("keep_alive", &words, ConnectionSettings::KEEP_ALIVE);
     let tls = section.has("tls").then(|| {
-        let tls = section.section(s, "tls");
-        tls_of(tls, s)
+        let tls = section.section("tls");
+        tls_of(tls, number, files)
     });
     section.known("tls");
-    section.finish(s);
+    section.finish();
     let tls = match tls {
         Some(tls) => Some(tls?),
         None => None,
     };
-    Some(Listener { address: address?, mode: mode?, proxy_protocol, trusted_proxies, http2, tls })
+    let connections = ConnectionSettings { proxy_protocol, trusted, http2, keep_alive, tls };
+    Some(ListenerSettings { address: address?, mode: mode?, connections })
 }
 
-fn address<'s>(section: &mut Section<'s>, s: &mut Source<'s>) -> Option<Address> {
+fn address(section: &mut Section<'_>) -> Option<ListenAddress> {
+    let source = section.source;
     let at = section.at("address");
-    let text = section.text(s, "address", ADDRESS)?;
-    let problem = match text.strip_prefix("unix:") {
-        Some("") => "names no path",
+    let text = section.text("address", ADDRESS)?;
+    let read = match text.strip_prefix("unix:") {
         Some(path) => {
-            let path = s.resolve(path);
-            // The kernel's limit is 108 bytes with the final zero; the socket is made under a name
-            // that is a little longer.
-            if path.as_os_str().len() <= 90 {
-                return Some(Address::Unix(path));
-            }
-            "names a path of over 90 bytes, which is too long for a socket"
+            socket_path(path, source, MAX_LISTENER_PATH).map(ListenAddress::Unix).map_err(|error| error.to_string())
         }
-        None => match text.parse() {
-            Ok(address) => return Some(Address::Tcp(address)),
-            Err(_) => "is no address",
-        },
+        None => parse_socket_address(&text).map(ListenAddress::Tcp).map_err(|error| error.to_string()),
     };
-    s.fault_at(at, "listener.address", format!("{} {problem}; expected {ADDRESS}", quoted(&text)));
-    None
+    let fault =
+        |problem| source.fault_at(at, "listener.address", format!("{} {problem}; expected {ADDRESS}", quoted(&text)));
+    read.map_err(fault).ok()
 }
 
-fn trusted_proxies<'s>(section: &mut Section<'s>, s: &mut Source<'s>, address: Option<&Address>) -> Vec<TrustedProxy> {
+fn trusted_proxies(section: &mut Section<'_>, address: Option<&ListenAddress>) -> Trusted {
+    let source = section.source;
     const KEY: &str = "listener.trusted_proxies";
     const EXPECTED: &str =
         "addresses and networks such as [\"10.0.0.0/8\", \"fd00::1\"], and for a Unix socket \"unix\"";
     let at = section.at("trusted_proxies");
-    let texts = section.texts(s, "trusted_proxies", EXPECTED);
-    let mut proxies = Vec::new();
+    let texts = section.texts("trusted_proxies", EXPECTED);
+    let mut trusted = Trusted::default();
     for text in texts {
         match (text.as_str(), text.parse()) {
-            ("unix", _) if matches!(address, Some(Address::Tcp(_))) => {
-                s.fault_at(at, KEY, "names \"unix\", and the listener is none; leave it out");
+            ("unix", _) if matches!(address, Some(ListenAddress::Tcp(_))) => {
+                source.fault_at(at, KEY, "names \"unix\", but the listener is not a Unix socket; leave it out");
             }
-            ("unix", _) => proxies.push(TrustedProxy::Unix),
-            (_, Ok(network)) => proxies.push(TrustedProxy::Network(network)),
+            ("unix", _) => trusted.unix = true,
+            (_, Ok(network)) => trusted.networks.push(network),
             (_, Err(_)) => {
                 let slip = text.split_once('/').is_some_and(|(address, _)| address.parse::<IpAddr>().is_ok());
                 let hint = if slip { " (are there bits beyond the length of the network?)" } else { "" };
-                s.fault_at(at, KEY, format!("{} is no address or network{hint}; expected {EXPECTED}", quoted(&text)));
+                source.fault_at(
+                    at,
+                    KEY,
+                    format!("{} is not an address or a network{hint}; expected {EXPECTED}", quoted(&text)),
+                );
             }
         }
     }
-    proxies
+    trusted
 }
 
-fn tls_of<'s>(mut section: Section<'s>, s: &mut Source<'s>) -> Option<ListenerTls> {
-    let line = s.line(section.at);
+fn tls_of(mut section: Section<'_>, listener: usize, files: &mut Vec<NamedFile>) -> Option<TlsFiles> {
+    let source = section.source;
+    let line = source.line(section.at);
     let at = Some(section.at);
     let there = section.has("certificates");
-    let sections = section.sections(s, "certificates");
+    let sections = section.sections("certificates");
     let mut certificates = Vec::new();
     let wanted = sections.len();
     for mut one in sections {
-        let line = s.line(one.at);
-        let chain = one.text(s, "chain", "the path of the certificates, in PEM");
-        let key = one.text(s, "key", "the path of their key, in PEM");
-        one.finish(s);
+        let line = source.line(one.at);
+        let chain = one.text("chain", "the path of the certificates, in PEM");
+        let key = one.text("key", "the path of their key, in PEM");
+        one.finish();
         if let (Some(chain), Some(key)) = (chain, key) {
-            certificates.push(Certificate { chain: s.resolve(&chain), key: s.resolve(&key), line });
+            let pair = CertificateFiles { chain: source.resolve(&chain), key: source.resolve(&key) };
+            let mut named = |key, file: &PathBuf| files.push(NamedFile { listener, file: file.clone(), key, line });
+            named("listener.tls.certificates.chain", &pair.chain);
+            named("listener.tls.certificates.key", &pair.key);
+            certificates.push(pair);
         }
     }
     if wanted == 0 {
         let what = if there { "names none" } else { "is missing" };
         let message = format!("{what}; expected [{{ chain = \"gate.pem\", key = \"gate.key\" }}]");
-        s.fault_at(at, "listener.tls.certificates", message);
+        source.fault_at(at, "listener.tls.certificates", message);
     }
     let at_ca = section.at("client_ca");
-    let ca = section.optional_text(s, "client_ca", "the path of certificates in PEM");
-    let client_ca = ca.map(|path| s.resolve(&path));
+    let ca = section.optional_text("client_ca", "the path of certificates in PEM");
+    let client_ca = ca.map(|path| source.resolve(&path));
+    if let Some(file) = &client_ca {
+        files.push(NamedFile { listener, file: file.clone(), key: "listener.tls.client_ca", line });
+    }
     let words = [("off", ClientAuth::Off), ("optional", ClientAuth::Optional), ("required", ClientAuth::Required)];
-    let default = if client_ca.is_some() { words[2] } else { words[0] };
+    let default = if client_ca.is_some() { ClientAuth::Required } else { ClientAuth::Off };
     let at_auth = section.at("client_auth");
-    let client_auth = section.word(s, "client_auth", &words, default);
+    let client_auth = section.word("client_auth", &words, default);
     match (client_auth, &client_ca) {
         (ClientAuth::Off, Some(_)) => {
-            let message = "stands beside client_auth = \"off\", and nobody is asked; expected one of the two";
-            s.fault_at(at_ca, "listener.tls.client_ca", message);
+            let message =
+                "conflicts with client_auth = \"off\", which asks nobody for a certificate; expected one of the two";
+            source.fault_at(at_ca, "listener.tls.client_ca", message);
         }
         (ClientAuth::Optional | ClientAuth::Required, None) => {
-            s.fault_at(
+            source.fault_at(
                 at_auth,
                 "listener.tls.client_auth",
                 "asks for certificates that nobody signs; expected client_ca",
@@ -250,47 +201,65 @@ fn tls_of<'s>(mut section: Section<'s>, s: &mut Source<'s>) -> Option<ListenerTl
         _ => {}
     }
     let versions = [("1.2", true), ("1.3", false)];
-    let tls12 = section.word(s, "min_version", &versions, versions[0]);
-    section.finish(s);
+    let tls12 = section.word("min_version", &versions, TlsFiles::TLS12);
+    section.finish();
     let sound = wanted > 0 && certificates.len() == wanted;
-    sound.then_some(ListenerTls { certificates, client_ca, client_auth, tls12, line })
+    sound.then_some(TlsFiles { certificates, client_ca, client_auth, tls12 })
 }
 
-impl<'s> Section<'s> {
-    /// Texts; none if it is left out.
-    fn texts(&mut self, source: &mut Source<'s>, name: &'static str, expected: &str) -> Vec<String> {
-        let key = format!("{}.{name}", self.path);
-        let mut setting = Setting { key, value: "[]".into(), default: Some("[]".into()) };
-        let mut found = Vec::new();
-        if let Some(value) = self.take(name) {
-            let texts: Option<Vec<String>> = match value.get_ref() {
-                toml::de::DeValue::Array(array) => {
-                    array.iter().map(|text| text.get_ref().as_str().map(str::to_owned)).collect()
-                }
-                _ => None,
-            };
-            match texts {
-                Some(texts) => found = texts,
-                None => {
-                    let message = format!("is not a list of texts; expected {expected}");
-                    source.fault_at(Some(value.span().start), &setting.key, message);
-                }
+/// The first listener that has this address too.
+pub(super) fn collides_with<'c>(
+    listeners: Option<&'c Vec<ListenerSettings>>,
+    address: &ListenAddress,
+) -> Option<&'c ListenAddress> {
+    listeners?.iter().map(|listener| &listener.address).find(|listener| collide(listener, address))
+}
+
+/// Warns of a listener where anybody who connects can choose the client's address.
+pub(super) fn warn_of_believing_anybody(file: &Path, listeners: &[ListenerSettings]) -> Vec<Fault> {
+    let open = listeners.iter().filter(|listener| !listener.address.is_local());
+    open.filter_map(|listener| {
+        let address = &listener.address;
+        let ConnectionSettings { trusted, proxy_protocol, .. } = &listener.connections;
+        let (key, message) = if trusted.networks.iter().any(Network::is_everybody) {
+            let message = format!(
+                "trusts every address, and {address} is not loopback: whoever connects there chooses the client's address \
+                 that is limited and put on record; name the proxies alone"
+            );
+            ("listener.trusted_proxies", message)
+        } else if *proxy_protocol && trusted.is_empty() {
+            let message = format!(
+                "is \"required\" without trusted_proxies, and {address} is not loopback: whoever connects there chooses the \
+                 client's address that is limited and put on record; list the proxies in trusted_proxies"
+            );
+            ("listener.proxy_protocol", message)
+        } else {
+            return None;
+        };
+        Some(Fault::new(file, None, key, message))
+    })
+    .collect()
+}
+
+impl Config {
+    /// The connection settings of each listener, with its TLS files loaded.
+    ///
+    /// # Errors
+    /// Every listener whose files cannot be used.
+    pub(crate) fn open_listeners(&self) -> Result<Vec<Opened>, Vec<Fault>> {
+        let (mut all, mut faults) = (Vec::new(), Vec::new());
+        for (number, listener) in self.listeners.iter().enumerate() {
+            match listener.connections.open() {
+                Ok(opened) => all.push(opened),
+                Err(error) => faults.push(self.tls_fault(number, &error)),
             }
-            let shown: Vec<String> = found.iter().map(|text| quoted(text)).collect();
-            setting.value = format!("[{}]", shown.join(", "));
         }
-        source.settings.push(setting);
-        found
+        if faults.is_empty() { Ok(all) } else { Err(faults) }
     }
-}
 
-/// A fault of what a file of TLS holds.
-pub fn tls_fault(config: &Path, tls: &ListenerTls, file: &Path, message: &str) -> super::Fault {
-    let named = tls.certificates.iter().find_map(|certificate| match () {
-        () if certificate.chain == file => Some((certificate.line, "listener.tls.certificates.chain")),
-        () if certificate.key == file => Some((certificate.line, "listener.tls.certificates.key")),
-        () => None,
-    });
-    let (line, key) = named.unwrap_or((tls.line, "listener.tls.client_ca"));
-    super::Fault::new(config, Some(line), key, format!("{} {message}", file.display()))
+    fn tls_fault(&self, listener: usize, error: &CertificateError) -> Fault {
+        let named = self.tls_files.iter().find(|named| named.listener == listener && named.file == error.file);
+        let (line, key) = named.map_or((None, "listener.tls"), |named| (Some(named.line), named.key));
+        Fault::new(&self.file, line, key, format!("{} {}", error.file.display(), error.message))
+    }
 }

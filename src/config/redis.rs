@@ -1,73 +1,40 @@
-use std::fmt;
-use std::path::PathBuf;
-use std::time::Duration;
+//! Reads `[replay.redis]`.
 
-use super::document::{Section, Source, quoted};
-use super::{Authority, Places};
+use std::io;
+use std::path::Path;
 
-/// `[replay.redis]`.
-#[derive(Clone, Debug)]
-#[allow(missing_docs, reason = "the names are the contract's")]
-pub struct Redis {
-    pub places: Places,
-    /// One server, or some of a cluster's.
-    pub servers: Vec<Authority>,
-    pub cluster: bool,
-    /// `rediss://`.
-    pub tls: bool,
-    /// Who signs its certificate.
-    pub ca: Option<PathBuf>,
-    pub username: Option<String>,
-    pub password: Option<Hidden>,
-    pub database: i64,
-    pub prefix: String,
-    pub timeout: Duration,
-    pub clock_margin: Duration,
-    pub on_failover: OnFailover,
-}
-
-/// `on_failover`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnFailover {
-    /// Nothing is admitted that may have been spent before.
-    Fence,
-    /// What was lost can be replayed.
-    DangerAccept,
-}
-
-/// Text that is never shown.
-#[derive(Clone)]
-pub struct Hidden(pub String);
-
-impl fmt::Debug for Hidden {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("…")
-    }
-}
+use super::fault::Fault;
+use super::numbers::MILLISECOND;
+use super::section::Section;
+use super::texts::quoted;
+use crate::credential::Doubt;
+use crate::net::{Authority, AuthorityError};
+use crate::replay::{Hidden, OnFailover, RedisSettings, Room, WhenNew, Window};
 
 const URL: &str = "an address such as \"redis://gate:${REDIS_PASSWORD}@redis:6379\"; several of a cluster's servers with commas between";
 
-pub(super) fn redis<'s>(mut section: Section<'s>, s: &mut Source<'s>, places: Places) -> Option<Redis> {
+pub(super) fn redis(mut section: Section<'_>, room: Room, when_new: WhenNew, window: Window) -> Option<RedisSettings> {
+    let source = section.source;
     let at = section.at("url");
-    let text = section.hidden_text(s, "url", URL, redacted);
-    let cluster = section.flag(s, "cluster", false);
+    let text = section.hidden_text("url", URL, redacted);
+    let cluster = section.flag("cluster", false);
     let at_ca = section.at("ca");
-    let ca = section.optional_text(s, "ca", "the path of certificates in PEM").map(|path| s.resolve(&path));
+    let ca = section.optional_text("ca", "the path of certificates in PEM").map(|path| source.resolve(&path));
     let at_prefix = section.at("prefix");
-    let prefix = section.text_or(s, "prefix", "saltgate", "text");
-    let timeout = section.duration(s, "timeout", Duration::from_millis(250), Duration::from_millis(1));
-    let clock_margin = section.duration(s, "clock_margin", Duration::from_secs(5), Duration::from_millis(1));
+    let prefix = section.text_or("prefix", RedisSettings::PREFIX, "text");
+    let timeout = section.duration("timeout", RedisSettings::TIMEOUT, MILLISECOND);
+    let clock_margin = section.duration("clock_margin", RedisSettings::CLOCK_MARGIN, MILLISECOND);
     let words = [("fence", OnFailover::Fence), ("danger_accept", OnFailover::DangerAccept)];
-    let on_failover = section.word(s, "on_failover", &words, words[0]);
-    section.finish(s);
+    let on_failover = section.word("on_failover", &words, RedisSettings::ON_FAILOVER);
+    section.finish();
 
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-:".contains(&byte);
     if prefix.is_empty() || prefix.len() > 64 || !prefix.bytes().all(plain) {
         // Braces would put every salt in one slot of a cluster.
         let message = format!("is {}; expected 1 to 64 letters, digits, `.`, `_`, `-` or `:`", quoted(&prefix));
-        s.fault_at(at_prefix, "replay.redis.prefix", message);
+        source.fault_at(at_prefix, "replay.redis.prefix", message);
     }
-    let mut fault = |at, key: &str, message: &str| s.fault_at(at, key, message);
+    let fault = |at, key: &str, message: &str| source.fault_at(at, key, message);
     let url = match parse(&text?) {
         Ok(url) => url,
         Err(problem) => {
@@ -82,12 +49,17 @@ pub(super) fn redis<'s>(mut section: Section<'s>, s: &mut Source<'s>, places: Pl
         fault(at, "replay.redis.url", "names a database; a cluster has none but 0");
     }
     if ca.is_some() && !url.tls {
-        fault(at_ca, "replay.redis.ca", "stands beside an address without TLS; expected rediss://");
+        fault(at_ca, "replay.redis.ca", "is set for an address without TLS; expected rediss://");
     }
     let Url { servers, tls, username, password, database } = url;
+    // Most likely from a variable whose value ends in a line end.
+    for (what, text) in [("user", &username), ("password", &password)] {
+        if let Some(doubt) = text.as_ref().and_then(|text| Doubt::of(text.as_bytes())) {
+            source.warn_at(at, "replay.redis.url", format!("has a {what} that {doubt}"));
+        }
+    }
     let password = password.map(Hidden);
-    Some(Redis {
-        places,
+    Some(RedisSettings {
         servers,
         cluster,
         tls,
@@ -98,8 +70,18 @@ pub(super) fn redis<'s>(mut section: Section<'s>, s: &mut Source<'s>, places: Pl
         prefix,
         timeout,
         clock_margin,
+        room,
+        when_new,
         on_failover,
+        window,
     })
+}
+
+impl Fault {
+    /// Redis cannot be used because its authorities cannot be read.
+    pub(crate) fn of_redis_ca(file: &Path, error: &io::Error) -> Self {
+        Self::new(file, None, "replay.redis.ca", format!("cannot be read: {error}"))
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -111,12 +93,27 @@ struct Url {
     database: i64,
 }
 
-/// No problem quotes the text: there is a password in it.
-fn parse(text: &str) -> Result<Url, &'static str> {
+/// Redis's own port.
+const PORT: u16 = 6379;
+
+/// Why this is no address of Redis. The text never quotes the address, which holds a password.
+#[derive(Debug, thiserror::Error)]
+enum UrlError {
+    #[error("does not begin with redis:// or rediss://")]
+    Scheme,
+    #[error("ends in something that is not the number of a database")]
+    Database,
+    #[error("has a `%` in its user or password that is not followed by two hex digits of UTF-8")]
+    Percent,
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+}
+
+fn parse(text: &str) -> Result<Url, UrlError> {
     let (tls, rest) = match text.split_once("://") {
         Some(("redis", rest)) => (false, rest),
         Some(("rediss", rest)) => (true, rest),
-        _ => return Err("does not begin with redis:// or rediss://"),
+        _ => return Err(UrlError::Scheme),
     };
     let (user, rest) = match rest.rsplit_once('@') {
         Some((user, rest)) => (Some(user), rest),
@@ -124,28 +121,24 @@ fn parse(text: &str) -> Result<Url, &'static str> {
     };
     let (hosts, database) = match rest.split_once('/') {
         None | Some((_, "")) => (rest.trim_end_matches('/'), 0),
-        Some((hosts, database)) => (hosts, database.parse().map_err(|_| "ends in what is no number of a database")?),
+        Some((hosts, database)) => (hosts, self::database(database).ok_or(UrlError::Database)?),
     };
-    if database < 0 {
-        return Err("ends in what is no number of a database");
-    }
-    let servers: Option<Vec<Authority>> = hosts.split(',').map(server).collect();
+    let servers = hosts.split(',').map(|text| Authority::parse(text, Some(PORT))).collect::<Result<Vec<_>, _>>()?;
     let (username, password) = match user.map(|user| user.split_once(':').unwrap_or((user, ""))) {
         None => (None, None),
         Some((name, password)) => (decoded(name)?, decoded(password)?),
     };
-    Ok(Url { servers: servers.ok_or("names no server")?, tls, username, password, database })
+    Ok(Url { servers, tls, username, password, database })
 }
 
-fn server(text: &str) -> Option<Authority> {
-    let parsed: http::uri::Authority = text.parse().ok()?;
-    let host = parsed.host().trim_start_matches('[').trim_end_matches(']');
-    (!host.is_empty()).then(|| Authority { host: host.into(), port: parsed.port_u16().unwrap_or(6379) })
+/// A database in plain digits. Redis has 16 of them as it comes, and never more than fit in 31 bits.
+fn database(text: &str) -> Option<i64> {
+    let plain = text == "0" || !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse::<i32>().ok().filter(|_| plain).map(i64::from)
 }
 
 /// `%40` and its like; nothing at all is none.
-fn decoded(text: &str) -> Result<Option<String>, &'static str> {
-    const PROBLEM: &str = "has a `%` in its user or password that is not followed by two hex digits of UTF-8";
+fn decoded(text: &str) -> Result<Option<String>, UrlError> {
     let mut bytes = Vec::new();
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
@@ -154,10 +147,10 @@ fn decoded(text: &str) -> Result<Option<String>, &'static str> {
             continue;
         }
         let mut digit = || rest.next().and_then(|digit| char::from(digit).to_digit(16));
-        let (high, low) = digit().zip(digit()).ok_or(PROBLEM)?;
-        bytes.push(u8::try_from(high * 16 + low).map_err(|_| PROBLEM)?);
+        let (high, low) = digit().zip(digit()).ok_or(UrlError::Percent)?;
+        bytes.push(u8::try_from(high * 16 + low).map_err(|_| UrlError::Percent)?);
     }
-    let text = String::from_utf8(bytes).map_err(|_| PROBLEM)?;
+    let text = String::from_utf8(bytes).map_err(|_| UrlError::Percent)?;
     Ok((!text.is_empty()).then_some(text))
 }
 
@@ -176,16 +169,26 @@ mod tests {
 
     #[test]
     fn an_address_is_read_part_by_part() {
-        let host = |host: &str, port| Authority { host: host.into(), port };
+        let host = |host: &str, port| Authority::new(host, port).unwrap();
         let url = parse("rediss://gate:p%40ss:w@a:7000,[::1]:7001,c/").unwrap();
         assert_eq!(url.servers, [host("a", 7000), host("::1", 7001), host("c", 6379)]);
         assert_eq!((url.tls, url.username.as_deref(), url.password.as_deref()), (true, Some("gate"), Some("p@ss:w")));
         let url = parse("redis://:word@h/3").unwrap();
         assert_eq!((url.username, url.password.as_deref(), url.database), (None, Some("word"), 3));
         assert_eq!(parse("redis://h").unwrap().database, 0);
-        for wrong in
-            ["", "h:1", "http://h", "redis://", "redis://a,,b", "redis://h/x", "redis://h/-1", "redis://u:%4@h"]
-        {
+        for wrong in [
+            "",
+            "h:1",
+            "http://h",
+            "redis://",
+            "redis://a,,b",
+            "redis://h/x",
+            "redis://h/-1",
+            "redis://h/+1",
+            "redis://h/01",
+            "redis://h:99999",
+            "redis://u:%4@h",
+        ] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }
     }

@@ -1,165 +1,171 @@
-//! `[control]`, `[budget]`, `[automations]` and what a route says of linked automations.
+//! Reads `[control]`, `[budget]`, `[automations]` and the settings of a route about linked automations.
 
 use std::path::{Path, PathBuf};
 
-use super::Audit;
-use super::document::{Fault, Section, Source, quoted};
-use crate::policy::{Budget, Route};
+use super::fault::Fault;
+use super::section::Section;
+use super::socket::{MAX_SOCKET_PATH, socket_path};
+use super::source::Source;
+use super::texts::quoted;
+use crate::audit::Audit;
+use crate::policy::{Budget, Route, Routes};
+use crate::safeguard::{Budgets, Guard, SafeguardSettings};
 
-/// The safety catches (contract §1, step 6) and the socket that works them.
-#[derive(Clone, Debug)]
-pub struct Safeguards {
-    /// `control.socket`.
-    pub socket: Option<PathBuf>,
-    /// The directory that keeps what is frozen: `control.state`, or one beside the record's, of its
-    /// name and `.control`.
-    pub state: Option<PathBuf>,
-    /// `budget.per_key`.
-    pub budget_per_key: Option<Budget>,
-    /// `budget.per_account`.
-    pub budget_per_account: Option<Budget>,
-    /// `[automations]`.
-    pub automations: Automations,
-}
+const SOCKET: &str = "the path of a socket such as \"/run/saltgate/control.sock\"";
 
-/// `[automations]`: JSON pointers into what the service says.
-#[derive(Clone, Debug)]
-#[allow(missing_docs, reason = "the names are the settings'")]
-pub struct Automations {
-    pub list: String,
-    pub id: String,
-    pub name: String,
-}
-
-pub(super) fn safeguards<'s>(root: &mut Section<'s>, s: &mut Source<'s>, audit: Option<&Audit>) -> Safeguards {
-    let record = match audit {
-        Some(Audit::Record { path, retain, .. }) => Some((path.clone(), *retain)),
-        _ => None,
-    };
-    let (socket, state) = control(root, s);
+pub(super) fn safeguards(root: &mut Section<'_>, audit: Option<&Audit>) -> SafeguardSettings {
+    let source = root.source;
+    let (socket, state) = control(root);
     if socket.is_some() && state.is_none() && matches!(audit, Some(Audit::DangerNoRecord)) {
         let message = "is missing; expected a directory that survives restarts, to keep what is frozen in (with a \
                        record it is one beside the record's)";
-        s.fault_at(None, "control.state", message);
+        source.fault_at(None, "control.state", message);
     }
-    let mut section = root.section(s, "budget");
-    let mut budget = |name| budget(&mut section, s, name, audit, record.as_ref().and_then(|(_, retain)| *retain));
-    let (budget_per_key, budget_per_account) = (budget("per_key"), budget("per_account"));
-    section.finish(s);
-    let mut section = root.section(s, "automations");
-    let list = pointer(&mut section, s, "list", "/automations");
-    let id = pointer(&mut section, s, "id", "/automationId");
-    let name = pointer(&mut section, s, "name", "/name");
-    section.finish(s);
-    Safeguards {
-        socket,
-        state: state.or(record.map(|(path, _)| beside(path))),
-        budget_per_key,
-        budget_per_account,
-        automations: Automations { list, id, name },
-    }
+    let mut section = root.section("budget");
+    let mut budget = |name| budget(&mut section, name, audit);
+    let budgets = Budgets { key: budget("per_key"), account: budget("per_account") };
+    section.finish();
+    let mut section = root.section("automations");
+    let guard = guard(&mut section);
+    section.finish();
+    let state = state.or_else(|| Some(beside(audit?.path()?)));
+    SafeguardSettings { socket, state, budgets, guard, discard_freeze: false }
 }
 
-/// The `control.socket` of a configuration, whatever else stands in it: whoever asks a running
-/// gateway need not have its secrets at hand.
+fn guard(section: &mut Section<'_>) -> Guard {
+    let source = section.source;
+    const LIST: &str = "a JSON pointer such as \"/automations\", or \"\" where the answer is the list";
+    const TOTAL: &str = "a JSON pointer to the number of all linked automations, such as \"/total\"";
+    let (at_list, at_total) = (section.at("list"), section.at("total"));
+    let list = section.text_or("list", Guard::LIST, LIST);
+    if !list.is_empty() && !list.starts_with('/') {
+        source.fault_at(at_list, "automations.list", format!("is {}; expected {LIST}", quoted(&list)));
+    }
+    let total = section.optional_text("total", TOTAL);
+    match &total {
+        Some(total) if !total.starts_with('/') => {
+            source.fault_at(at_total, "automations.total", format!("is {}; expected {TOTAL}", quoted(total)));
+        }
+        Some(_) if list.is_empty() => {
+            let message =
+                "conflicts with automations.list = \"\": a bare array has no number beside it; expected one of the two";
+            source.fault_at(at_total, "automations.total", message);
+        }
+        Some(_) | None => {}
+    }
+    let id = pointer(section, "id", Guard::ID);
+    let name = pointer(section, "name", Guard::NAME);
+    Guard { list, total, id, name }
+}
+
+/// Warns of a guard that can never be satisfied.
+pub(super) fn warn_of_no_total(file: &Path, guard: &Guard, routes: &Routes) -> Option<Fault> {
+    let is_whole = guard.total.is_some() || guard.list.is_empty();
+    let guarded = routes.iter().any(Route::is_guarded);
+    (guarded && !is_whole).then(|| {
+        let message = "is missing beside linked_automations = \"refuse\": nothing would say that a list of linked \
+                       automations is whole, and every deletion would be 502; name the number of all of them, such as \
+                       total = \"/total\", or set list = \"\" where the answer is a bare array";
+        Fault::new(file, None, "automations.total", message)
+    })
+}
+
+/// The `control.socket` of a configuration. Nothing else is read, so that a command that asks a running gateway does not need
+/// its secrets.
 ///
 /// # Errors
 /// If there is none, or it cannot be read.
-pub fn control_socket(file: &Path) -> Result<PathBuf, Vec<Fault>> {
+pub(crate) fn control_socket(file: &Path) -> Result<PathBuf, Vec<Fault>> {
     let text = super::file(file, "a configuration, in TOML").map_err(|fault| vec![fault])?;
     let environment = |name: &str| std::env::var(name).ok();
-    let mut source = Source::new(file, &text, &environment);
-    let Some(mut root) = source.parse() else { return Err(source.faults) };
-    let (socket, _) = control(&mut root, &mut source);
-    if socket.is_none() && source.faults.is_empty() {
+    let source = Source::new(file, &text, &environment);
+    let socket = Section::document(&source).and_then(|mut root| control(&mut root).0);
+    if socket.is_none() && source.fault_count() == 0 {
         let message = "is missing: this gateway has no control socket; expected [control] with socket = \"…\"";
         source.fault_at(None, "control.socket", message);
     }
-    socket.filter(|_| source.faults.is_empty()).ok_or(source.faults)
+    let faults = source.findings().faults;
+    socket.filter(|_| faults.is_empty()).ok_or(faults)
 }
 
-fn control<'s>(root: &mut Section<'s>, s: &mut Source<'s>) -> (Option<PathBuf>, Option<PathBuf>) {
+fn control(root: &mut Section<'_>) -> (Option<PathBuf>, Option<PathBuf>) {
+    let source = root.source;
     if !root.has("control") {
         root.take("control");
         return (None, None);
     }
-    let mut section = root.section(s, "control");
+    let mut section = root.section("control");
     let at = section.at("socket");
-    let socket = section.text(s, "socket", "the path of a socket such as \"/run/saltgate/control.sock\"");
-    let state = section.optional_text(s, "state", "a directory that survives restarts").map(|path| s.resolve(&path));
-    section.finish(s);
-    let socket = socket.map(|path| s.resolve(path.strip_prefix("unix:").unwrap_or(&path)));
-    // What the kernel allows.
-    if socket.as_ref().is_some_and(|path| path.as_os_str().len() > 100) {
-        s.fault_at(at, "control.socket", "is longer than 100 bytes, which is more than the path of a socket may have");
+    let socket = section.text("socket", SOCKET);
+    let state = section.optional_text("state", "a directory that survives restarts").map(|path| source.resolve(&path));
+    section.finish();
+    let read = socket.map(|path| socket_path(path.strip_prefix("unix:").unwrap_or(&path), source, MAX_SOCKET_PATH));
+    match read.transpose() {
+        Ok(socket) => (socket, state),
+        Err(problem) => {
+            source.fault_at(at, "control.socket", format!("{problem}; expected {SOCKET}"));
+            (None, state)
+        }
     }
-    (socket, state)
 }
 
-/// Not within: whoever reads a record reads all that is in its directory.
-fn beside(record: PathBuf) -> PathBuf {
+/// Beside the record and not within its directory, because readers of a record read everything in it.
+fn beside(record: &Path) -> PathBuf {
     let mut name = record.file_name().unwrap_or_default().to_owned();
     name.push(".control");
     record.with_file_name(name)
 }
 
-fn budget<'s>(
-    section: &mut Section<'s>,
-    s: &mut Source<'s>,
-    name: &'static str,
-    audit: Option<&Audit>,
-    retain: Option<std::time::Duration>,
-) -> Option<Budget> {
+fn budget(section: &mut Section<'_>, name: &'static str, audit: Option<&Audit>) -> Option<Budget> {
+    let source = section.source;
     let at = section.at(name);
     let key = format!("budget.{name}");
     let expected = "a number and a span such as \"100/hour\" (second, minute, hour, day or week), at most 100000";
-    let text = section.optional_text(s, name, expected)?;
+    let text = section.optional_text(name, expected)?;
     let Some(budget) = Budget::parse(&text) else {
-        s.fault_at(at, &key, format!("is {}; expected {expected}", quoted(&text)));
+        source.fault_at(at, &key, format!("is {}; expected {expected}", quoted(&text)));
         return None;
     };
     if matches!(audit, Some(Audit::DangerNoRecord)) {
         let message = "is counted from the record after a restart, and audit.danger_no_record = true keeps none; \
                        expected audit.path beside it";
-        s.fault_at(at, &key, message);
+        source.fault_at(at, &key, message);
     }
-    if retain.is_some_and(|retain| retain < budget.span) {
-        s.fault_at(at, &key, "is counted from the record, which audit.retain keeps for less than that span");
+    if audit.and_then(Audit::retain).is_some_and(|retain| retain < budget.span) {
+        source.fault_at(at, &key, "is counted from the record, which audit.retain keeps for less than that span");
     }
     Some(budget)
 }
 
-fn pointer<'s>(section: &mut Section<'s>, s: &mut Source<'s>, name: &'static str, default: &str) -> String {
+fn pointer(section: &mut Section<'_>, name: &'static str, default: &str) -> String {
+    let source = section.source;
     let at = section.at(name);
     let expected = format!("a JSON pointer such as {}", quoted(default));
-    let text = section.text_or(s, name, default, &expected);
+    let text = section.text_or(name, default, &expected);
     if !text.starts_with('/') {
-        s.fault_at(at, &format!("automations.{name}"), format!("is {}; expected {expected}", quoted(&text)));
+        source.fault_at(at, &format!("automations.{name}"), format!("is {}; expected {expected}", quoted(&text)));
     }
     text
 }
 
-/// What a route says of linked automations.
-pub(super) fn guard<'s>(section: &mut Section<'s>, s: &mut Source<'s>) -> Guarded {
+/// The settings of a route about linked automations.
+pub(super) fn guarded(section: &mut Section<'_>) -> Guarded {
+    let source = section.source;
     let words = [("ignore", false), ("refuse", true)];
-    let refuse = section.word(s, "linked_automations", &words, words[0]);
+    let refuse = section.word("linked_automations", &words, false);
     let at = section.at("automations_path");
-    let path = section.optional_text(s, "automations_path", "a path such as \"/v1/automations?segment={segmentId}\"");
+    let path = section.optional_text("automations_path", "a path such as \"/v1/automations?segment={segmentId}\"");
     if path.is_some() && !refuse {
-        s.fault_at(
-            at,
-            "route.automations_path",
-            "is asked only where linked_automations = \"refuse\" stands beside it",
-        );
+        source.fault_at(at, "route.automations_path", "is asked only with linked_automations = \"refuse\"");
     }
     if let Some(value) = section.take("budget") {
         let message = "is not a route's; write [budget] with per_key = \"100/hour\" or per_account = \"1000/day\"";
-        s.fault_at(Some(value.span().start), "route.budget", message);
+        source.fault_at(Some(value.span().start), "route.budget", message);
     }
     Guarded { refuse, path, at }
 }
 
-/// See [`guard`].
+/// See [`guarded`].
 pub(super) struct Guarded {
     refuse: bool,
     path: Option<String>,
@@ -167,11 +173,11 @@ pub(super) struct Guarded {
 }
 
 impl Guarded {
-    pub(super) fn applied(self, route: Route, s: &mut Source<'_>) -> Option<Route> {
+    pub(super) fn applied(self, route: Route, source: &Source<'_>) -> Option<Route> {
         if !self.refuse {
             return Some(route);
         }
         let guarded = route.with_guard(self.path.as_deref());
-        guarded.map_err(|error| s.fault_at(self.at, "route.automations_path", error.to_string())).ok()
+        guarded.map_err(|error| source.fault_at(self.at, "route.automations_path", error.to_string())).ok()
     }
 }

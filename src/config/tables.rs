@@ -1,15 +1,15 @@
-//! The tables `[[key]]` of a text, one after the other. TOML's parser makes a tree of all of a document first, which for
-//! 100 000 of them is many times the text; and nearly all of them are plain.
+//! The `[[key]]` tables of a text, one at a time. TOML's parser builds a tree of the whole document, which for 100 000 keys is
+//! many times as large as the text, and nearly all of these tables are simple.
 
 use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// The parts of a text: what is before the first `[[key]]` that begins a line, and then from each to the next.
+/// The parts of a text: from its start to the first line that begins with `[[key]]`, and then from each such line to the next.
 ///
-/// If each part is a document, all of them are the document that the text is. For TOML is read from the front: where a
-/// text or a list goes on over such a line, the part that it begins in has no end of it, and is no document.
+/// If every part is valid TOML, the parts together are the whole document. A multi-line string or array that spans a
+/// `[[key]]` line makes the part in which it begins invalid.
 pub(super) fn parts(text: &str) -> impl Iterator<Item = Range<usize>> {
     let next = |from: usize| text[from..].find("\n[[key]]").map_or(text.len(), |at| from + at + 1);
     let mut from = if text.starts_with("[[key]]") { 0 } else { next(0) };
@@ -21,8 +21,8 @@ pub(super) fn parts(text: &str) -> impl Iterator<Item = Range<usize>> {
     std::iter::once(0..from).chain(rest)
 }
 
-/// The table that a part is, if it is `[[key]]` and lines such as `name = "text"`, and nothing in it means anything but
-/// itself. All else is for TOML's parser, which needs ten times as long.
+/// Parses a part that consists of `[[key]]` and lines such as `name = "text"` without escapes. `None` for anything else, which
+/// TOML's parser reads in ten times the time.
 pub(super) fn plain(part: &str) -> Option<DeTable<'_>> {
     let mut table = DeTable::new();
     let mut lines = part.split('\n');

@@ -1,5 +1,5 @@
-//! What is said over the control socket: one question a connection, a line of JSON; the answer is
-//! lines of JSON, and after the last the gateway closes.
+//! The protocol of the control socket. A connection carries one question, a line of JSON. The answer is several lines
+//! of JSON, after which the gateway closes the connection.
 //!
 //! ```text
 //! → {"command":"freeze","scope":"key","name":"NCS…","reason":"a leak","wait_seconds":30}
@@ -7,9 +7,11 @@
 //! ← {"done":true}
 //! ```
 //!
-//! An answer that does not end in `done` is not whole; one that ends in `error` says why.
+//! An answer ends with `done`, or with `error` and the reason. Without either it is incomplete.
 
 mod client;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 
 use std::time::Duration;
 
@@ -17,45 +19,71 @@ use serde_json::{Value, json};
 
 use crate::safeguard::Target;
 
-pub use client::{Failed, ask};
+pub use client::{ControlClientError, ask};
 
-/// The most bytes of a question. The longest header that anybody explains is far shorter.
+/// The most bytes of a question; far more than any header to explain.
 pub const MAX_QUESTION: usize = 64 << 10;
 
-/// A question.
+/// A question to the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {
-    /// Freezes; answers once no deletion that was judged before can still leave.
+    /// Freezes `target`; answers once no deletion that was permitted before can still be sent.
     Freeze {
-        /// What.
+        /// What to freeze.
         target: Target,
-        /// Why, for whoever finds it frozen.
+        /// The operator's reason.
         reason: Option<String>,
-        /// How long to wait for what may still leave.
+        /// How long to wait for deletions that were permitted before.
         wait: Duration,
     },
-    /// Thaws.
+    /// Lifts a freeze.
     Unfreeze(Target),
-    /// What is frozen.
+    /// Lists what is frozen.
     Frozen,
-    /// The last requests that were refused.
+    /// Lists the requests that were refused last.
     Refusals {
-        /// The one with this id.
+        /// Only the one with this request id.
         id: Option<String>,
-        /// Those that claim this apiKey.
+        /// Only those that claim this apiKey.
         key: Option<String>,
-        /// Those since this time, as [`crate::clock::rfc3339`] writes it.
+        /// Only those since this time, as [`crate::clock::rfc3339`] writes it.
         since: Option<String>,
     },
-    /// How this header is judged.
+    /// Explains how a header is judged.
     Explain {
-        /// The value of the `Authorization` line.
+        /// The value of the `Authorization` field.
         header: String,
     },
 }
 
+/// What is wrong with a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QuestionError {
+    /// It could not be read from the socket.
+    #[error("the question cannot be read")]
+    Unread,
+    /// It is too long, or has no line end.
+    #[error("the question is not one line of at most {MAX_QUESTION} bytes")]
+    NotALine,
+    /// It is not JSON.
+    #[error("the question is not JSON")]
+    NotJson,
+    /// It has no `command`, or an unknown one.
+    #[error("the question has no `command` that this build knows")]
+    Command,
+    /// `explain` comes without a header.
+    #[error("explain needs a `header`")]
+    NoHeader,
+    /// Its `name` cannot be that of an account or a key.
+    #[error("the `name` is not 1 to 128 visible ASCII characters")]
+    Name,
+    /// Its `scope` is unknown.
+    #[error("the `scope` must be all, account or key")]
+    Scope,
+}
+
 impl Question {
-    /// The question as a line, without its end.
+    /// The question as a line of JSON, without the line end.
     pub fn line(&self) -> String {
         match self {
             Self::Freeze { target, reason, wait } => {
@@ -74,12 +102,12 @@ impl Question {
         .to_string()
     }
 
-    /// Reads a line.
+    /// Parses a line of JSON.
     ///
     /// # Errors
-    /// What is wrong with it.
-    pub fn parse(line: &[u8]) -> Result<Self, String> {
-        let value: Value = serde_json::from_slice(line).map_err(|_| "the question is not JSON".to_owned())?;
+    /// If it is not a valid question.
+    pub fn parse(line: &[u8]) -> Result<Self, QuestionError> {
+        let value: Value = serde_json::from_slice(line).map_err(|_| QuestionError::NotJson)?;
         let text = |name: &str| value[name].as_str().map(str::to_owned);
         match value["command"].as_str() {
             Some("freeze") => Ok(Self::Freeze {
@@ -90,8 +118,8 @@ impl Question {
             Some("unfreeze") => Ok(Self::Unfreeze(target(&value)?)),
             Some("frozen") => Ok(Self::Frozen),
             Some("refusals") => Ok(Self::Refusals { id: text("id"), key: text("key"), since: text("since") }),
-            Some("explain") => Ok(Self::Explain { header: text("header").ok_or("explain needs a `header`")? }),
-            _ => Err("the question has no `command` that this build knows".into()),
+            Some("explain") => Ok(Self::Explain { header: text("header").ok_or(QuestionError::NoHeader)? }),
+            _ => Err(QuestionError::Command),
         }
     }
 }
@@ -105,17 +133,17 @@ fn with_target(command: &str, target: &Target) -> Value {
     json!({ "command": command, "scope": scope, "name": name })
 }
 
-fn target(question: &Value) -> Result<Target, String> {
+fn target(question: &Value) -> Result<Target, QuestionError> {
     let name = || {
         let name = question["name"].as_str().unwrap_or_default();
         let fits = (1..=128).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic());
-        if fits { Ok(name.to_owned()) } else { Err("the `name` is not 1 to 128 visible ASCII characters".to_owned()) }
+        if fits { Ok(name.to_owned()) } else { Err(QuestionError::Name) }
     };
     match question["scope"].as_str() {
         Some("all") => Ok(Target::All),
         Some("account") => name().map(Target::Account),
         Some("key") => name().map(Target::Key),
-        _ => Err("the `scope` is none of all, account and key".into()),
+        _ => Err(QuestionError::Scope),
     }
 }
 

@@ -1,4 +1,7 @@
-/// The days of a month (1 to 12) in the Gregorian calendar, carried back to the year 0000; 0 for any other month.
+//! Days of the Gregorian calendar.
+
+/// The number of days of a month (1 to 12) in the Gregorian calendar, extended back to the year 0000; 0 for any other
+/// month.
 pub(super) fn days_in_month(year: u32, month: u32) -> u32 {
     match month {
         1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
@@ -9,9 +12,10 @@ pub(super) fn days_in_month(year: u32, month: u32) -> u32 {
     }
 }
 
-/// The days from 1970-01-01 to a real calendar day of the years 0000 to 9999.
+/// The number of days from 1970-01-01 to a valid day of the years 0000 to 9999.
 ///
-/// Counts years from March, so that the leap day is the last of its year, and in whole 400-year cycles of 146 097 days.
+/// Years are counted from March, so that the leap day is the last day of its year, and in 400-year cycles of 146 097
+/// days.
 pub(super) fn days_since_epoch(year: u32, month: u32, day: u32) -> i64 {
     let (year, month, day) = (i64::from(year), i64::from(month), i64::from(day));
     let march_year = if month <= 2 { year - 1 } else { year };
@@ -22,7 +26,7 @@ pub(super) fn days_since_epoch(year: u32, month: u32, day: u32) -> i64 {
     cycle * 146_097 + day_of_cycle - DAYS_TO_1970
 }
 
-/// From 0000-03-01 to 1970-01-01.
+/// Days from 0000-03-01 to 1970-01-01.
 const DAYS_TO_1970: i64 = 719_468;
 
 fn is_leap(year: u32) -> bool {
@@ -35,7 +39,7 @@ mod tests {
 
     #[test]
     fn every_day_follows_the_day_before() {
-        // The reference counts one by one, from a day whose number is known from elsewhere.
+        // The reference counts day by day, from a day with a known number.
         let mut expected = -719_528;
         for year in 0..=9999 {
             for month in 1..=12 {

@@ -2,19 +2,18 @@
 //!
 //! 1. The grammar is `YYYY-MM-DDTHH:MM[:SS[.d{1,9}]](Z|±HH:MM|±HHMM)`, upper-case `T` and `Z`, every field in range: no
 //!    `:60`, no `24:00`, real calendar days, offsets up to 23:59.
-//! 2. It is prefix-free: a date ends with its zone, whose first byte says how long it is, and nothing may follow. The MAC
-//!    covers `date‖salt` without a delimiter, so a form that lets a date end in two places (a bare `+09`, no zone at all,
-//!    `[Asia/Seoul]` behind it) would let a spent header pass as a new one. A general ISO 8601 parser accepts such forms;
-//!    hence this one, by hand, over bytes.
-//! 3. One text has one reading. `.32400Z` is the official PHP SDK's Korean wall clock, its offset in seconds where a
-//!    fraction belongs: it means `+09:00`, or is refused, and is never 0.324 seconds past in UTC.
+//! 2. It is prefix-free: a date ends with its zone, the zone's first byte determines its length, and nothing may
+//!    follow. The MAC covers `date‖salt` without a delimiter, so a form that could end in two places (a bare `+09`,
+//!    no zone, a suffix `[Asia/Seoul]`) would let a spent header pass as a new one. General ISO 8601 parsers accept
+//!    such forms, so this one is written by hand.
+//! 3. A text has one meaning. `.32400Z` comes from the official PHP SDK, which writes Korean wall-clock time with the
+//!    offset in seconds in place of a fraction. It means `+09:00` or is refused, but never 0.324 seconds in UTC.
 
-use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use super::calendar::{days_in_month, days_since_epoch};
 
-/// A date as it was received, and the instant it means.
+/// A date as received, and the instant that it means.
 #[derive(Clone, Copy, Debug)]
 pub struct Date<'h> {
     text: &'h str,
@@ -24,71 +23,96 @@ pub struct Date<'h> {
     php_sdk: bool,
 }
 
-/// Whether a fraction of `32400` before `Z` is read as the PHP SDK means it (`accept_php_sdk_dates`).
+/// How to read a fraction of `32400` before `Z` (`accept_php_sdk_dates`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PhpDates {
-    /// It is Korean wall-clock time, `+09:00`.
+    /// As the PHP SDK means it: Korean wall-clock time, `+09:00`.
     Accept,
-    /// It is no date.
+    /// It is not a date.
     Refuse,
 }
 
-/// Why a text is no date: the first clause of the grammar it misses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a text is not a date: the first violation of the grammar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadDate {
-    /// It does not begin with `YYYY-MM-DDTHH:MM`, or what follows a second `:` is not two digits.
+    /// It does not begin with `YYYY-MM-DDTHH:MM`, or a second `:` is not followed by two digits.
+    #[error("expected YYYY-MM-DDTHH:MM, then perhaps :SS and a fraction, then a zone")]
     Form,
     /// There is no such day.
+    #[error("expected a day that is in the calendar")]
     Day,
     /// There is no such time of day.
+    #[error("expected a time from 00:00:00 to 23:59:59")]
     Time,
     /// The fraction is empty or has more than nine digits.
+    #[error("expected one to nine digits after the seconds' dot")]
     Fraction,
-    /// The zone is neither `Z` nor `±HH:MM` nor `±HHMM`, or is missing, or out of range.
+    /// The zone is missing, out of range, or neither `Z` nor `±HH:MM` nor `±HHMM`.
+    #[error("expected the zone as Z, ±HH:MM or ±HHMM, up to 23:59")]
     Zone,
-    /// There is something behind the zone.
+    /// Something follows the zone.
+    #[error("expected nothing behind the zone")]
     Trailing,
-    /// It is a PHP SDK date, and those are switched off.
+    /// It is a PHP SDK date, and those are not accepted.
+    #[error("expected no fraction of 32400 before Z: it is how the PHP SDK writes +09:00, which is off")]
     PhpSdk,
 }
 
 impl<'h> Date<'h> {
-    /// Reads a whole text as a date.
+    /// Parses a complete text as a date.
     ///
     /// # Errors
-    /// If it is not, byte for byte, of the grammar above.
+    /// If it does not follow the grammar above byte by byte.
     pub fn parse(text: &'h str, php: PhpDates) -> Result<Self, BadDate> {
+        Self::read(text, php).map_err(|(bad, _)| bad)
+    }
+
+    /// The byte offset at which parsing failed, and why; `None` if the text is a date. For `explain`.
+    pub fn reading_ends(text: &str, php: PhpDates) -> Option<(BadDate, usize)> {
+        Date::read(text, php).err()
+    }
+
+    fn read(text: &'h str, php: PhpDates) -> Result<Self, (BadDate, usize)> {
         let mut rest = Rest(text.as_bytes());
-        let (year, month, day) = rest.day().ok_or(BadDate::Form)?;
-        let (hour, minute) = rest.time().ok_or(BadDate::Form)?;
-        let (second, fraction) = rest.seconds()?;
+        let ended = |bad, rest: &Rest<'_>| (bad, text.len() - rest.0.len());
+        let (year, month, day) = rest.day().ok_or_else(|| ended(BadDate::Form, &rest))?;
+        let (hour, minute) = rest.time().ok_or_else(|| ended(BadDate::Form, &rest))?;
+        let (second, fraction) = rest.seconds().map_err(|bad| ended(bad, &rest))?;
         if !(1..=days_in_month(year, month)).contains(&day) {
-            return Err(BadDate::Day);
+            let month_is_wrong = !(1..=12).contains(&month);
+            return Err((BadDate::Day, if month_is_wrong { MONTH_AT } else { DAY_AT }));
         }
         if hour > 23 || minute > 59 || second > 59 {
-            return Err(BadDate::Time);
+            let at = if hour > 23 {
+                HOUR_AT
+            } else if minute > 59 {
+                MINUTE_AT
+            } else {
+                SECOND_AT
+            };
+            return Err((BadDate::Time, at));
         }
         let php_sdk = fraction == PHP_FRACTION && rest.0.first() == Some(&b'Z');
-        let zone = rest.zone().ok_or(BadDate::Zone)?;
+        let zone = rest.zone().ok_or_else(|| ended(BadDate::Zone, &rest))?;
         if !rest.0.is_empty() {
-            return Err(BadDate::Trailing);
+            return Err(ended(BadDate::Trailing, &rest));
         }
         if php_sdk && php == PhpDates::Refuse {
-            return Err(BadDate::PhpSdk);
+            return Err((BadDate::PhpSdk, FRACTION_AT));
         }
         let (nanoseconds, offset) = if php_sdk { (0, KOREA) } else { (nanoseconds(fraction), zone) };
         let wall = days_since_epoch(year, month, day) * 86_400 + i64::from(hour * 3600 + minute * 60 + second);
         Ok(Self { text, seconds: wall - offset, nanoseconds, php_sdk })
     }
 
-    /// The text as it was received, which is what the MAC covers.
+    /// The text as received, which the MAC covers.
     pub fn text(&self) -> &'h str {
         self.text
     }
 
-    /// The instant it means, to the nanosecond.
+    /// The instant that it means, to the nanosecond.
     ///
-    /// Where the platform's clock cannot hold it, 1970: no window ever reaches there.
+    /// 1970 if the platform's clock cannot represent it: no window ever reaches there.
     pub fn instant(&self) -> SystemTime {
         let whole = Duration::from_secs(self.seconds.unsigned_abs());
         let whole = if self.seconds < 0 {
@@ -101,23 +125,31 @@ impl<'h> Date<'h> {
             .unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
-    /// Whether it was read as the PHP SDK means it, for whoever explains or counts.
+    /// Whether it was read as a PHP SDK date, for explanations and metrics.
     pub fn is_php_sdk(&self) -> bool {
         self.php_sdk
     }
 }
 
-/// What the PHP SDK sends where a fraction belongs: the seconds of Korea's offset.
+/// The offsets of the fields in `YYYY-MM-DDTHH:MM:SS.`.
+const MONTH_AT: usize = 5;
+const DAY_AT: usize = 8;
+const HOUR_AT: usize = 11;
+const MINUTE_AT: usize = 14;
+const SECOND_AT: usize = 17;
+const FRACTION_AT: usize = 20;
+
+/// What the PHP SDK sends in place of a fraction: Korea's offset in seconds.
 const PHP_FRACTION: &[u8] = b"32400";
-/// The same as an offset.
+/// The same as a number.
 const KOREA: i64 = 9 * 3600;
 
-/// A fraction of at most nine digits, as nanoseconds.
+/// Converts a fraction of at most nine digits to nanoseconds.
 fn nanoseconds(fraction: &[u8]) -> u32 {
     (0..9).fold(0, |value, place| value * 10 + fraction.get(place).map_or(0, |digit| u32::from(digit - b'0')))
 }
 
-/// What of a text has not been read yet.
+/// The part of a text that has not been parsed yet.
 struct Rest<'h>(&'h [u8]);
 
 impl<'h> Rest<'h> {
@@ -136,7 +168,7 @@ impl<'h> Rest<'h> {
         Some((hour, self.digits(2)?))
     }
 
-    /// The seconds, if there are any, and their fraction's digits, if it has any. No seconds, no fraction.
+    /// The seconds, if present, and the digits of their fraction, if present. Without seconds there is no fraction.
     fn seconds(&mut self) -> Result<(u32, &'h [u8]), BadDate> {
         if self.skip(b':').is_none() {
             return Ok((0, b""));
@@ -161,7 +193,7 @@ impl<'h> Rest<'h> {
         }
         let sign = if self.skip(b'+').is_some() { 1 } else { self.skip(b'-').map(|()| -1)? };
         let hours = self.digits(2).filter(|hours| *hours <= 23)?;
-        // With the colon or without it, two digits follow: both forms end where they must.
+        // With or without the colon, exactly two digits follow, so both forms have one end.
         let _ = self.skip(b':');
         let minutes = self.digits(2).filter(|minutes| *minutes <= 59)?;
         Some(sign * i64::from(hours * 3600 + minutes * 60))
@@ -181,22 +213,6 @@ impl<'h> Rest<'h> {
         Some(())
     }
 }
-
-impl fmt::Display for BadDate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Form => "expected YYYY-MM-DDTHH:MM, then perhaps :SS and a fraction, then a zone",
-            Self::Day => "expected a day that is in the calendar",
-            Self::Time => "expected a time from 00:00:00 to 23:59:59",
-            Self::Fraction => "expected one to nine digits after the seconds' dot",
-            Self::Zone => "expected the zone as Z, ±HH:MM or ±HHMM, up to 23:59",
-            Self::Trailing => "expected nothing behind the zone",
-            Self::PhpSdk => "expected no fraction of 32400 before Z: it is how the PHP SDK writes +09:00, which is off",
-        })
-    }
-}
-
-impl std::error::Error for BadDate {}
 
 #[cfg(test)]
 mod tests {

@@ -1,18 +1,18 @@
 //! The value of an `Authorization` header (contract §2).
 //!
 //! 1. `HMAC-SHA256`, one space, then `name=value` parameters separated by a comma and at most one space.
-//! 2. Exactly `apiKey`, `date`, `salt` and `signature`, each once, in any order: what two readers could read differently
-//!    is refused.
-//! 3. Scheme and names ignore ASCII case, values are taken byte for byte: no quoting, no escapes, no trimming.
+//! 2. Exactly `apiKey`, `date`, `salt` and `signature`, each once, in any order, so that no two readers can read it
+//!    differently.
+//! 3. Scheme and names ignore ASCII case. Values are taken byte by byte: no quoting, no escapes, no trimming.
 //! 4. At most 512 bytes, all of them visible ASCII or single spaces.
-//! 5. Another scheme is told apart first, whatever else is wrong: it is another client's, not a broken one of ours.
+//! 5. Another scheme is reported before anything else that is wrong, because it belongs to another kind of client.
 
 use memchr::memchr;
 
-use super::{Date, Malformed, PhpDates, Signature};
+use super::{Date, MalformedHeader, PhpDates, Signature};
 use crate::bytewise;
 
-/// What a client says who it is and what it signed. Well formed, and nothing more: no secret has been asked yet.
+/// Who a client claims to be, and what it claims to have signed. Well formed, but not verified.
 #[derive(Debug)]
 pub struct Credentials<'h> {
     api_key: &'h str,
@@ -22,34 +22,34 @@ pub struct Credentials<'h> {
 }
 
 impl<'h> Credentials<'h> {
-    /// The most bytes a value may have.
+    /// The longest value, in bytes.
     pub const MAX: usize = 512;
 
-    /// Reads the whole value of the one `Authorization` field. Allocates nothing.
+    /// Parses the value of the one `Authorization` field. Allocates nothing.
     ///
     /// # Errors
-    /// With the first clause of contract §2 that the value misses.
-    pub fn parse(value: &'h [u8], php: PhpDates) -> Result<Self, Malformed> {
+    /// The first violation of contract §2.
+    pub fn parse(value: &'h [u8], php: PhpDates) -> Result<Self, MalformedHeader> {
         let parameters = after_scheme(value)?;
         if value.len() > Self::MAX {
-            return Err(Malformed::TooLong);
+            return Err(MalformedHeader::TooLong);
         }
-        let parameters = visible_ascii(parameters).ok_or(Malformed::NotVisibleAscii)?;
-        // No part of what is right has two spaces; of what is wrong they are what is told first.
+        let parameters = visible_ascii(parameters).ok_or(MalformedHeader::NotVisibleAscii)?;
+        // A valid value never has two spaces in a row, so they are reported first.
         Self::of(parameters, php)
-            .map_err(|why| if parameters.contains("  ") { Malformed::NotVisibleAscii } else { why })
+            .map_err(|why| if parameters.contains("  ") { MalformedHeader::NotVisibleAscii } else { why })
     }
 
-    fn of(parameters: &'h str, php: PhpDates) -> Result<Self, Malformed> {
+    fn of(parameters: &'h str, php: PhpDates) -> Result<Self, MalformedHeader> {
         let [api_key, date, salt, signature] = four_values(parameters)?;
         if !consists_of(api_key, 1..=64, |byte| byte.is_ascii_alphanumeric()) {
-            return Err(Malformed::ApiKey);
+            return Err(MalformedHeader::ApiKey);
         }
         if !consists_of(salt, 12..=64, |byte| byte.is_ascii_alphanumeric() | matches!(byte, b'_' | b'-')) {
-            return Err(Malformed::Salt);
+            return Err(MalformedHeader::Salt);
         }
-        let signature = Signature::parse(signature.as_bytes()).ok_or(Malformed::Signature)?;
-        let date = Date::parse(date, php).map_err(Malformed::Date)?;
+        let signature = Signature::parse(signature.as_bytes()).ok_or(MalformedHeader::Signature)?;
+        let date = Date::parse(date, php).map_err(MalformedHeader::Date)?;
         Ok(Self { api_key, date, salt, signature })
     }
 
@@ -68,13 +68,13 @@ impl<'h> Credentials<'h> {
         self.salt
     }
 
-    /// What is claimed to be the MAC of date and salt.
+    /// The claimed MAC of date and salt.
     pub fn signature(&self) -> &Signature {
         &self.signature
     }
 }
 
-/// The header value that carries these four, spelled as most clients do. Judges none of them.
+/// A header value with these four parameters, in the usual spelling. Checks none of them.
 pub fn header_value(api_key: &str, date: &str, salt: &str, signature: &str) -> String {
     format!("{SCHEME} apiKey={api_key}, date={date}, salt={salt}, signature={signature}")
 }
@@ -82,17 +82,17 @@ pub fn header_value(api_key: &str, date: &str, salt: &str, signature: &str) -> S
 const SCHEME: &str = "HMAC-SHA256";
 const NAMES: [&str; 4] = ["apiKey", "date", "salt", "signature"];
 
-fn after_scheme(value: &[u8]) -> Result<&[u8], Malformed> {
-    let (scheme, rest) = value.split_at_checked(SCHEME.len()).ok_or(Malformed::Scheme)?;
+fn after_scheme(value: &[u8]) -> Result<&[u8], MalformedHeader> {
+    let (scheme, rest) = value.split_at_checked(SCHEME.len()).ok_or(MalformedHeader::Scheme)?;
     if !scheme.eq_ignore_ascii_case(SCHEME.as_bytes()) {
-        return Err(Malformed::Scheme);
+        return Err(MalformedHeader::Scheme);
     }
     match rest {
-        [] | [b' '] => Err(Malformed::NoParameters),
-        // Two spaces: the scheme is right, the spacing is not.
-        [b' ', b' ', ..] => Err(Malformed::NotVisibleAscii),
+        [] | [b' '] => Err(MalformedHeader::NoParameters),
+        // Two spaces: the scheme is right, but not the spacing.
+        [b' ', b' ', ..] => Err(MalformedHeader::NotVisibleAscii),
         [b' ', parameters @ ..] => Ok(parameters),
-        _ => Err(Malformed::Scheme),
+        _ => Err(MalformedHeader::Scheme),
     }
 }
 
@@ -102,23 +102,23 @@ fn visible_ascii(bytes: &[u8]) -> Option<&str> {
 }
 
 /// The values in the order of [`NAMES`].
-fn four_values(parameters: &str) -> Result<[&str; 4], Malformed> {
+fn four_values(parameters: &str) -> Result<[&str; 4], MalformedHeader> {
     let mut values = [None; 4];
     let mut rest = Some(parameters);
     while let Some(parameters) = rest {
         let end = memchr(b',', parameters.as_bytes()).unwrap_or(parameters.len());
         let parameter = &parameters[..end];
-        let equals = memchr(b'=', parameter.as_bytes()).ok_or(Malformed::Separator)?;
+        let equals = memchr(b'=', parameter.as_bytes()).ok_or(MalformedHeader::Separator)?;
         let (name, value) = (&parameter[..equals], &parameter[equals + 1..]);
         let place = NAMES.iter().position(|known| known.eq_ignore_ascii_case(name));
-        let place = place.ok_or(Malformed::UnknownParameter)?;
+        let place = place.ok_or(MalformedHeader::UnknownParameter)?;
         if values[place].replace(value).is_some() {
-            return Err(Malformed::RepeatedParameter);
+            return Err(MalformedHeader::RepeatedParameter);
         }
-        // One space at most behind a comma; the one before the first parameter was the scheme's.
+        // At most one space after a comma. The space before the first parameter belongs to the scheme.
         rest = parameters.get(end + 1..).map(|next| next.strip_prefix(' ').unwrap_or(next));
     }
-    let present = |place: usize| values[place].ok_or(Malformed::MissingParameter(NAMES[place]));
+    let present = |place: usize| values[place].ok_or(MalformedHeader::MissingParameter(NAMES[place]));
     Ok([present(0)?, present(1)?, present(2)?, present(3)?])
 }
 
@@ -130,7 +130,7 @@ fn consists_of(value: &str, length: std::ops::RangeInclusive<usize>, allowed: im
 mod tests {
     use super::super::BadDate;
     use super::*;
-    use Malformed::{
+    use MalformedHeader::{
         ApiKey, MissingParameter, NoParameters, NotVisibleAscii, RepeatedParameter, Salt, Scheme, Separator, TooLong,
         UnknownParameter,
     };
@@ -138,7 +138,7 @@ mod tests {
     const GOOD: &str = "HMAC-SHA256 apiKey=NCSTESTKEY000001, date=2026-11-23T22:38:08Z, salt=cAhvtSQ1pU4NANjoBjRj, \
                         signature=69f8adbe49c8658112ba2f6a8a5c4175d28823a006c7f3f766b1e234e0f4cd1e";
 
-    fn parse(value: &str) -> Result<Credentials<'_>, Malformed> {
+    fn parse(value: &str) -> Result<Credentials<'_>, MalformedHeader> {
         Credentials::parse(value.as_bytes(), PhpDates::Accept)
     }
 
@@ -198,9 +198,9 @@ mod tests {
             ("11 bytes of salt", GOOD.replace("cAhvtSQ1pU4NANjoBjRj", "cAhvtSQ1pU4"), Salt),
             ("65 bytes of salt", GOOD.replace("cAhvtSQ1pU4NANjoBjRj", &"a".repeat(65)), Salt),
             ("a salt of other bytes", GOOD.replace("cAhvtSQ1pU4NANjoBjRj", "cAhvtSQ1pU4NANjo+jRj"), Salt),
-            ("an upper-case signature", GOOD.replace("69f8ad", "69F8AD"), Malformed::Signature),
-            ("a space at the end", format!("{GOOD} "), Malformed::Signature),
-            ("no zone", GOOD.replace("08Z", "08"), Malformed::Date(BadDate::Zone)),
+            ("an upper-case signature", GOOD.replace("69f8ad", "69F8AD"), MalformedHeader::Signature),
+            ("a space at the end", format!("{GOOD} "), MalformedHeader::Signature),
+            ("no zone", GOOD.replace("08Z", "08"), MalformedHeader::Date(BadDate::Zone)),
         ];
         for (name, value, malformed) in cases {
             assert_eq!(parse(&value).map(|_| ()), Err(malformed), "{name}");
@@ -220,6 +220,6 @@ mod tests {
         let value = GOOD.replace("08Z", "08.32400Z");
         assert!(parse(&value).is_ok_and(|credentials| credentials.date().is_php_sdk()));
         let refused = Credentials::parse(value.as_bytes(), PhpDates::Refuse).map(|_| ());
-        assert_eq!(refused, Err(Malformed::Date(BadDate::PhpSdk)));
+        assert_eq!(refused, Err(MalformedHeader::Date(BadDate::PhpSdk)));
     }
 }

@@ -1,63 +1,54 @@
-use std::fmt;
+//! How a header can violate the grammar.
 
 use super::date::BadDate;
 
-/// Which clause of the header grammar (contract §2) a value misses. For logs and `explain`, never for the client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Malformed {
+/// How a value violates the header grammar (contract §2). For logs and `explain`, never for the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MalformedHeader {
     /// Another scheme than `HMAC-SHA256`, or none.
+    #[error("the scheme must be HMAC-SHA256, then one space")]
     Scheme,
     /// More than 512 bytes.
+    #[error("the header must be at most 512 bytes long")]
     TooLong,
     /// A byte that is neither visible ASCII nor a single space.
+    #[error("the header must be visible ASCII with single spaces")]
     NotVisibleAscii,
-    /// The scheme and nothing behind it.
+    /// The scheme without parameters.
+    #[error("the scheme must be followed by apiKey, date, salt and signature")]
     NoParameters,
     /// A parameter that is not `name=value`, or an empty one.
+    #[error("the parameters must be name=value, separated by a comma and at most one space")]
     Separator,
-    /// A parameter of another name.
+    /// A parameter with another name.
+    #[error("the parameters must be apiKey, date, salt and signature and no other")]
     UnknownParameter,
-    /// A parameter that was there before.
+    /// A parameter that occurs twice.
+    #[error("each parameter must be there only once")]
     RepeatedParameter,
-    /// No parameter of this name.
+    /// The parameter with this name is missing.
+    #[error("the parameter {0} must be there")]
     MissingParameter(&'static str),
-    /// An `apiKey` of other bytes or another length.
+    /// An `apiKey` with invalid bytes or length.
+    #[error("apiKey must be 1 to 64 letters and digits")]
     ApiKey,
-    /// A `salt` of other bytes or another length.
+    /// A `salt` with invalid bytes or length.
+    #[error("salt must be 12 to 64 letters, digits, _ and -")]
     Salt,
     /// A `signature` that is not 64 lower-case hexadecimal digits.
+    #[error("signature must be 64 lower-case hexadecimal digits")]
     Signature,
-    /// A `date` that is none.
+    /// An invalid `date`.
+    #[error("date is not readable: {0}")]
     Date(BadDate),
 }
 
-impl Malformed {
-    /// Whether the client speaks another scheme, rather than this one badly.
+impl MalformedHeader {
+    /// Whether the client uses another scheme, rather than this one wrongly.
     pub fn is_other_scheme(self) -> bool {
         self == Self::Scheme
     }
 }
-
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Scheme => "the scheme must be HMAC-SHA256, then one space",
-            Self::TooLong => "the header must be at most 512 bytes long",
-            Self::NotVisibleAscii => "the header must be visible ASCII with single spaces",
-            Self::NoParameters => "the scheme must be followed by apiKey, date, salt and signature",
-            Self::Separator => "the parameters must be name=value, separated by a comma and at most one space",
-            Self::UnknownParameter => "the parameters must be apiKey, date, salt and signature and no other",
-            Self::RepeatedParameter => "each parameter must be there only once",
-            Self::MissingParameter(name) => return write!(f, "the parameter {name} must be there"),
-            Self::ApiKey => "apiKey must be 1 to 64 letters and digits",
-            Self::Salt => "salt must be 12 to 64 letters, digits, _ and -",
-            Self::Signature => "signature must be 64 lower-case hexadecimal digits",
-            Self::Date(bad) => return write!(f, "date is not readable: {bad}"),
-        })
-    }
-}
-
-impl std::error::Error for Malformed {}
 
 #[cfg(test)]
 mod tests {
@@ -65,14 +56,14 @@ mod tests {
 
     #[test]
     fn only_another_scheme_is_another_scheme() {
-        assert!(Malformed::Scheme.is_other_scheme());
-        assert!(!Malformed::NoParameters.is_other_scheme());
-        assert!(!Malformed::Date(BadDate::Zone).is_other_scheme());
+        assert!(MalformedHeader::Scheme.is_other_scheme());
+        assert!(!MalformedHeader::NoParameters.is_other_scheme());
+        assert!(!MalformedHeader::Date(BadDate::Zone).is_other_scheme());
     }
 
     #[test]
     fn a_sentence_names_the_part() {
-        assert_eq!(Malformed::MissingParameter("salt").to_string(), "the parameter salt must be there");
-        assert!(Malformed::Date(BadDate::Trailing).to_string().ends_with("nothing behind the zone"));
+        assert_eq!(MalformedHeader::MissingParameter("salt").to_string(), "the parameter salt must be there");
+        assert!(MalformedHeader::Date(BadDate::Trailing).to_string().ends_with("nothing behind the zone"));
     }
 }

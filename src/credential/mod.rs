@@ -1,27 +1,31 @@
 //! The signing scheme (contract §2), pure: bytes in, verdict out.
 //!
-//! 1. [`Credentials`] is the header: parsed once, whole, borrowing from it and allocating nothing.
-//! 2. [`Date`] is a grammar before it is a time. No date is the beginning of another, so that nothing can move between
-//!    date and salt under one signature.
-//! 3. The MAC covers the bytes that were received: neither date nor salt is ever printed anew before it is verified.
-//! 4. [`SigningKey::verify`] holds the one constant-time comparison of the crate.
-//! 5. Secrets, keys and signatures show nothing of themselves: no `Display`, no `PartialEq`, a redacted `Debug`.
+//! 1. [`Credentials`] is the parsed header. It borrows from the header and allocates nothing.
+//! 2. [`Date`] has a strict grammar in which no date is a prefix of another. So no byte can move between date and
+//!    salt under the same signature.
+//! 3. The MAC covers the bytes as received: neither date nor salt is formatted again before the verification.
+//! 4. [`SigningKey::verify`] contains the only constant-time comparison of signatures in the crate.
+//! 5. Secrets, keys and signatures reveal nothing: no `Display`, no `PartialEq`, and a redacted `Debug`.
 
 mod calendar;
 mod date;
 mod header;
 mod malformed;
+mod salt_id;
 mod secret;
 mod signature;
 mod signing_key;
 
 pub use date::{BadDate, Date, PhpDates};
 pub use header::{Credentials, header_value};
-pub use malformed::Malformed;
-pub use secret::{Secret, SecretError};
+pub use malformed::MalformedHeader;
+pub use salt_id::SaltId;
+pub use secret::{Doubt, Secret, SecretError};
 pub use signature::Signature;
 pub use signing_key::SigningKey;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What must hold of every header, and not only of those one thinks of.
+//! Property tests: what must hold for every header.
 
 use std::time::{Duration, SystemTime};
 
@@ -17,7 +17,7 @@ fn is_salt(bytes: &[u8]) -> bool {
         && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
-/// Dates of the grammar, the PHP SDK's among them.
+/// Valid dates, including those of the PHP SDK.
 fn dates() -> impl Strategy<Value = String> {
     let day =
         (0..=9999_u32, 1..=12_u32, 1..=28_u32).prop_map(|(year, month, day)| format!("{year:04}-{month:02}-{day:02}"));
@@ -31,7 +31,7 @@ fn dates() -> impl Strategy<Value = String> {
         .prop_map(|(day, time, seconds, zone)| format!("{day}T{time}{seconds}{zone}"))
 }
 
-/// Dates, and what is nearly one: a byte changed, added or taken away, or an end moved.
+/// Valid dates and near misses: a byte changed, added or removed, or the end moved.
 fn nearly_dates() -> impl Strategy<Value = Vec<u8>> {
     let byte = prop_oneof![3 => "[0-9]", 3 => "[TZ:.+-]", 1 => "[ -~]"].prop_map(|text: String| text.into_bytes()[0]);
     (dates(), any::<prop::sample::Index>(), byte, 0..5_u8, "[0-9A-Za-z:.+-]{0,8}").prop_map(
@@ -50,7 +50,7 @@ fn nearly_dates() -> impl Strategy<Value = Vec<u8>> {
     )
 }
 
-/// An independent reading of a date without a zone: days counted year by year and month by month.
+/// A second, independent parser for a date without a zone, which counts days year by year and month by month.
 fn reference_seconds(text: &str) -> i64 {
     let number = |from: usize, to: usize| text[from..to].parse::<i64>().unwrap();
     let leap = |year: i64| i64::from(year % 4 == 0 && year % 100 != 0 || year % 400 == 0);

@@ -1,12 +1,15 @@
+//! A signature that a client claims.
+
 use std::fmt;
 
-/// A signature as a client claims it: 32 bytes that mean nothing before [`SigningKey::verify`](super::SigningKey::verify).
+/// A claimed signature: 32 bytes that mean nothing until [`SigningKey::verify`](super::SigningKey::verify) has
+/// checked them.
 ///
-/// There is no `PartialEq` and no way to the bytes from outside, so that nothing but `verify` can compare it.
+/// There is no `PartialEq` and no access to the bytes from outside, so that only `verify` can compare it.
 pub struct Signature([u8; 32]);
 
 impl Signature {
-    /// Reads 64 lower-case hexadecimal digits. Upper case is refused: one signature has one spelling.
+    /// Parses 64 lower-case hexadecimal digits. Upper case is refused, so that a signature has only one spelling.
     pub fn parse(hex: &[u8]) -> Option<Self> {
         let hex: &[u8; 64] = hex.try_into().ok()?;
         let mut bytes = [0; 32];
@@ -16,7 +19,7 @@ impl Signature {
             *byte = high << 4 | low & 0xf;
             all |= high | low;
         }
-        // Judged once for all of them, without a branch for each.
+        // One check for all digits, without a branch for each.
         (all != NO_DIGIT).then_some(Self(bytes))
     }
 
@@ -32,10 +35,10 @@ pub(super) fn to_hex(bytes: &[u8; 32]) -> String {
     bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
 }
 
-/// Has every bit: what is joined with it is it.
+/// Has all bits set: OR-ing anything with it gives it again.
 const NO_DIGIT: u8 = 0xff;
 
-/// What each byte is worth as a lower-case hexadecimal digit.
+/// The value of each byte as a lower-case hexadecimal digit.
 const VALUES: [u8; 256] = {
     let mut values = [NO_DIGIT; 256];
     let mut value = 0;

@@ -1,11 +1,11 @@
-//! A secret made ready to verify with.
+//! A key derived from a secret, ready to sign and verify.
 //!
-//! 1. What is kept is the MAC's keyed state, cloned per use: half the cost of a MAC is in its key. It is kept without the
-//!    buffer of a message that is under way, which is most of a MAC's size: there may be 100 000 keys.
-//! 2. Everything derived from the secret besides signatures begins with a zero byte, with which no date begins: no header
-//!    ever signs a derived value.
-//! 3. Two secrets are the same if they are the same key block: HMAC pads a short key with zeros and hashes a long one, so
-//!    different secrets can sign alike.
+//! 1. It holds the MAC's keyed state, which is cloned for each use, because half the cost of a MAC is its key. It is
+//!    held without the message buffer, which is most of a MAC's size, because there may be 100 000 keys.
+//! 2. Everything derived from the secret, except signatures, is a MAC of a text that starts with a zero byte. No date
+//!    starts with one, so no header can contain a derived value as its signature.
+//! 3. Two secrets are the same if they have the same key block: HMAC pads a short key with zeros and hashes a long
+//!    one, so different secrets can produce the same signatures.
 
 use std::fmt;
 
@@ -18,9 +18,9 @@ use subtle::{Choice, ConstantTimeEq};
 use zeroize::Zeroizing;
 
 use super::signature::to_hex;
-use super::{Date, Secret, Signature};
+use super::{Date, SaltId, Secret, Signature};
 
-/// What a secret can do: sign, verify, and name salts. Overwritten when dropped.
+/// Signs, verifies, and computes the ids of salts. Overwritten when dropped.
 pub struct SigningKey {
     keyed: HmacCore<Sha256>,
     salt_key: Zeroizing<[u8; 16]>,
@@ -35,7 +35,7 @@ impl SigningKey {
         Self { keyed, salt_key }
     }
 
-    /// A key that nobody has: for a name that no key bears, so that refusing it costs what refusing any other does.
+    /// A random key for unknown apiKeys, so that refusing them costs the same as refusing known ones.
     ///
     /// # Errors
     /// If the operating system has no random bytes.
@@ -45,13 +45,14 @@ impl SigningKey {
         Ok(Self::new(&Secret::from_random(&bytes)))
     }
 
-    /// Whether this key signed this date and this salt, as they were received: the one constant-time comparison of the
-    /// crate. The verdict is a [`Choice`], so that two of them can be joined without a branch.
+    /// Whether this key signed this date and this salt as received, by the only constant-time comparison of
+    /// signatures in the crate. Returns a [`Choice`], so that two verdicts can be combined without a branch.
     pub fn verify(&self, date: &Date<'_>, salt: &str, signature: &Signature) -> Choice {
         self.made(date.text(), salt, signature)
     }
 
-    /// The same for a client that put the salt before the date: what `explain` looks for, and nothing admits.
+    /// The same for a client that put the salt before the date. Only `explain` uses it; such a signature is never
+    /// admitted.
     pub fn verify_swapped(&self, date: &Date<'_>, salt: &str, signature: &Signature) -> Choice {
         self.made(salt, date.text(), signature)
     }
@@ -61,32 +62,37 @@ impl SigningKey {
         words(&made).ct_eq(&words(signature.bytes()))
     }
 
-    /// The signature of a date and a salt, in lower-case hexadecimal digits. Judges neither.
+    /// The signature of a date and a salt, in lower-case hexadecimal digits. Checks neither.
     pub fn sign(&self, date_text: &str, salt: &str) -> String {
         to_hex(&mac(&self.keyed, date_text.as_bytes(), salt.as_bytes()))
     }
 
-    /// The name of a salt in the replay memory: a keyed hash, the same in every process that holds the secret, and
-    /// nothing to anybody who does not.
-    pub fn salt_id(&self, salt: &str) -> [u8; 16] {
-        SipHasher24::new_with_key(&self.salt_key).hash(salt.as_bytes()).as_bytes()
+    /// The id of a salt in the stores: a keyed hash that is the same in every process with the secret, and reveals
+    /// nothing without it.
+    pub fn salt_id(&self, salt: &str) -> SaltId {
+        SaltId::new(self.keyed_hash(salt))
     }
 
-    /// Whether two secrets sign alike. For loading keys, where time tells nobody anything.
+    /// A hash of any text, keyed like the ids of salts, for tables in which nobody must be able to choose collisions.
+    pub fn keyed_hash(&self, text: &str) -> [u8; 16] {
+        SipHasher24::new_with_key(&self.salt_key).hash(text.as_bytes()).as_bytes()
+    }
+
+    /// Whether two secrets produce the same signatures. Only for loading keys, because its time depends on them.
     pub fn same_block(&self, other: &Self) -> bool {
         self.block_digest() == other.block_digest()
     }
 
-    /// The same for exactly those keys that sign alike, and computable only with the secret; for a map over many keys.
-    /// The name of a salt that no request can have.
+    /// A value that two keys share exactly if they produce the same signatures, for a map over many keys. It cannot
+    /// be computed without the secret: it is the id of a salt that no request can have.
     pub fn block_digest(&self) -> [u8; 16] {
-        self.salt_id("")
+        self.keyed_hash("")
     }
 }
 
 const SALT_KEY: &[u8] = b"\0saltgate-replay";
 
-/// The secret as HMAC uses it (RFC 2104): padded with zeros to a block of SHA-256, hashed first if longer.
+/// The secret as HMAC uses it (RFC 2104): padded with zeros to a SHA-256 block, or hashed first if it is longer.
 fn key_block(secret: &[u8]) -> Zeroizing<[u8; 64]> {
     let mut block = Zeroizing::new([0; 64]);
     if secret.len() > block.len() {
@@ -97,13 +103,13 @@ fn key_block(secret: &[u8]) -> Zeroizing<[u8; 64]> {
     block
 }
 
-/// The MAC of two parts, one after the other.
+/// The MAC of two parts in sequence.
 fn mac(keyed: &HmacCore<Sha256>, first: &[u8], second: &[u8]) -> [u8; 32] {
     let message = Hmac::<Sha256>::compose(keyed.clone(), Buffer::<HmacCore<Sha256>>::default());
     message.chain_update(first).chain_update(second).finalize().into_bytes().into()
 }
 
-/// A MAC in four words, to be compared in fewer steps than byte by byte.
+/// A MAC as four words, which takes fewer steps to compare than bytes.
 fn words(mac: &[u8; 32]) -> [u64; 4] {
     let (words, _) = mac.as_chunks();
     std::array::from_fn(|n| u64::from_ne_bytes(words[n]))
@@ -139,7 +145,7 @@ mod tests {
         assert_eq!(key.sign(DATE, SALT), SIGNED);
         assert!(verifies(&key, SIGNED));
         assert!(!verifies(&key, &"0".repeat(64)));
-        // Each of its bytes is compared.
+        // Every byte is compared.
         for at in 0..SIGNED.len() {
             let other = if &SIGNED[at..=at] == "0" { "1" } else { "0" };
             assert!(!verifies(&key, &[&SIGNED[..at], other, &SIGNED[at + 1..]].concat()), "{at}");
@@ -177,16 +183,16 @@ mod tests {
         assert_eq!(one.salt_id(SALT), key(b"0123456789abcdef").salt_id(SALT));
         assert_ne!(one.salt_id(SALT), one.salt_id("cAhvtSQ1pU4NANjoBjRj6Er6v4C1roc6"));
         assert_ne!(one.salt_id(SALT), other.salt_id(SALT));
-        // Pinned, since stores outlive releases: another value here brings spent salts back.
-        assert_eq!(one.salt_id(SALT), SALT_ID);
+        // Pinned, because stores outlive releases: with another value, spent salts could be spent again.
+        assert_eq!(one.salt_id(SALT).bytes(), &SALT_ID);
     }
 
-    // From an implementation of its own of RFC 2104 and the SipHash paper.
+    // From an independent implementation of RFC 2104 and the SipHash paper.
     const SALT_ID: [u8; 16] = [166, 0, 47, 3, 121, 7, 205, 40, 159, 135, 217, 128, 146, 238, 76, 213];
 
     #[test]
     fn a_key_takes_two_states_of_sha_256_and_the_key_of_its_salts() {
-        // A state, and how many blocks it has seen. A hundred thousand keys are held in memory.
+        // A hash state and its block count. There may be 100 000 keys in memory.
         assert!(size_of::<SigningKey>() <= 2 * (32 + 8) + 16, "{}", size_of::<SigningKey>());
     }
 

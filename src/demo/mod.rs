@@ -1,4 +1,4 @@
-//! What `saltgate demo` shows the job on, and the tests prove it on. Not in a container image.
+//! The demo: a gateway in front of an embedded CRM. Tests use the CRM, too. Not part of the container image.
 
 pub mod crm;
 

@@ -1,8 +1,8 @@
-//! The API page's own three programs, with a host, a key and a secret that work.
+//! The three sample programs of the API documentation, with a working host, key and secret.
 
 use std::net::SocketAddr;
 
-/// A program for a host, an apiKey, a secret and a segment.
+/// Writes a program for a host, an apiKey, a secret and a segment.
 pub(super) type Program = fn(SocketAddr, &str, &str, &str) -> String;
 
 /// Bash, Node and Python.

@@ -1,5 +1,5 @@
-//! `saltgate demo`: the gateway in front of the embedded CRM, and a walk through the decision
-//! table with real requests over real sockets.
+//! The demo itself: starts the gateway in front of the embedded CRM, and walks through the decision table with real
+//! requests over real sockets.
 
 use std::error::Error;
 use std::io::{Read, Write};
@@ -11,13 +11,15 @@ use std::time::Duration;
 use super::crm::{Crm, MEMBERS, SampleMember, Tables};
 use crate::clock::{self, Clock};
 use crate::config::Config;
+use crate::console::say;
 use crate::credential::{Secret, SigningKey, header_value};
 use crate::serve::Gateway;
+use crate::state;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-/// Of the API's own form, and in nobody's account.
-const NOBODYS: &str = "CRMSG1000000000000000SGM00000000";
+/// A well-formed segment id that no account has.
+const UNKNOWN: &str = "CRMSG1000000000000000SGM00000000";
 
 /// The gateway, the CRM behind it, and the keys of its members.
 pub struct Demo {
@@ -35,7 +37,7 @@ struct Key {
     secret: String,
 }
 
-/// One request of the walk, and what the table says to it.
+/// One request of the walk-through, and the answer that the decision table gives.
 struct Row<'d> {
     key: &'d Key,
     whose: &'static str,
@@ -45,15 +47,18 @@ struct Row<'d> {
 }
 
 impl Demo {
-    /// Starts both, on free ports, with keys of their own.
+    /// Starts the gateway and the CRM on free ports, with fresh keys.
     ///
     /// # Errors
-    /// If the directory cannot be written, or a port cannot be had.
+    /// If the directory cannot be written, or a port cannot be bound.
     pub fn start(data: Option<&Path>) -> Outcome<Self> {
         let temporary = data.is_none();
         let directory = data.map_or_else(temporary_directory, Path::to_path_buf);
-        std::fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
-        let crm = Arc::new(Crm::open(&directory.join("crm.sqlite"))?);
+        state::folder(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+        let database = directory.join("crm.sqlite");
+        // SQLite accepts an empty file as a new database, and gives its journal the same mode.
+        state::file().create(true).append(true).open(&database)?;
+        let crm = Arc::new(Crm::open(&database)?);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))?;
         let upstream = listener.local_addr()?;
@@ -71,41 +76,42 @@ impl Demo {
         self.gateway.as_ref().and_then(Gateway::address).unwrap_or_else(|| ([127, 0, 0, 1], 0).into())
     }
 
-    /// The walk. Returns whether every answer was what the table says.
+    /// Walks through the decision table. Returns whether every answer matches it.
     ///
     /// # Errors
-    /// If a request has no answer, or the sample data is used up.
+    /// If a request gets no answer, or the sample data is used up.
     pub fn walk(&self) -> Outcome<bool> {
-        println!("Saltgate at http://{} in front of an embedded CRM ({})\n", self.address(), self.directory.display());
-        println!("The decision table, one request each:");
-        let mut as_told = true;
+        say!("Saltgate at http://{} in front of an embedded CRM ({})\n", self.address(), self.directory.display());
+        say!("The decision table, one request each:");
+        let mut as_expected = true;
         let mut last: Option<(String, String, Tables, Tables)> = None;
         for row in self.rows()? {
             let before = self.crm.store().tables_for(&row.segment)?;
             let header = signed(row.key, &clock::rfc3339(Clock::system().now()))?;
             let status = self.delete(&row.segment, &header)?;
-            as_told &= report(&row, status);
+            as_expected &= report(&row, status);
             if status == 200 {
                 let after = self.crm.store().tables_for(&row.segment)?;
-                as_told &= after.segment.is_none();
+                as_expected &= after.segment.is_none();
                 last = Some((row.segment, header, before, after));
             }
         }
-        println!("\nWhat no signature buys:");
+        say!("\nRequests that are refused although they are signed:");
         let (segment, header, before, after) = last.ok_or("nothing was deleted")?;
-        as_told &= self.refused(&segment, &header, "the same header once more", "its salt is spent")?;
+        as_expected &= self.refused(&segment, &header, "the same header again", "its salt is spent")?;
         let owner = &self.keys[0];
         let hour_ago = Clock::system().now() - Duration::from_secs(3600);
         let stale = signed(owner, &clock::rfc3339(hour_ago))?;
-        as_told &= self.refused(&segment, &stale, "a date of an hour ago", "outside the window of 15 minutes")?;
+        as_expected &= self.refused(&segment, &stale, "a date one hour ago", "outside the window of 15 minutes")?;
         let stolen = Key { member: owner.member, api_key: owner.api_key.clone(), secret: self.keys[2].secret.clone() };
         let stolen = signed(&stolen, &clock::rfc3339(Clock::system().now()))?;
-        as_told &= self.refused(&segment, &stolen, "one key, another key's secret", "the signature does not match")?;
+        as_expected &=
+            self.refused(&segment, &stolen, "one key, another key's secret", "the signature does not match")?;
 
-        println!("\nWhat the last deletion did, in the CRM's own tables ({segment}):");
+        say!("\nThe last deletion in the CRM's tables ({segment}):");
         show("before", &before);
         show("after ", &after);
-        Ok(as_told)
+        Ok(as_expected)
     }
 
     fn rows(&self) -> Outcome<Vec<Row<'_>>> {
@@ -123,22 +129,20 @@ impl Demo {
         for key in [owner, developer, maker, viewer] {
             let other = if key.member.id == maker.member.id { developer } else { maker };
             let (own, others) = match key.member.role {
-                Some("OWNER") => ((200, "it is an OWNER"), (200, "an OWNER may, whoever created it")),
-                Some(_) => {
-                    ((200, "who created it may delete it"), (401, "only an OWNER may delete what others created"))
-                }
+                Some("OWNER") => ((200, "it is an OWNER"), (200, "an OWNER may delete any segment")),
+                Some(_) => ((200, "its creator may delete it"), (401, "only an OWNER may delete what others created")),
                 None => ((401, "no role"), (401, "no role")),
             };
             let nobody =
                 if key.member.role.is_some() { (404, "it does not exist for this account") } else { (401, "no role") };
-            // What is deleted is taken from the end, so that the first samples stay for pasting, and
-            // no row asks for what another deleted.
+            // Delete from the end, so that the first samples are left for the commands to paste, and no row needs a
+            // segment that another row deleted.
             rows.push(Row { key, whose: OWN, segment: segment_of(&key.member, 0)?, status: own.0, why: own.1 });
             let others_segment = segment_of(&other.member, if others.0 == 200 { 1 } else { 2 })?;
             rows.push(Row { key, whose: OTHERS, segment: others_segment, status: others.0, why: others.1 });
             let elsewhere = segment_of(&stranger.member, 0)?;
             rows.push(Row { key, whose: ELSEWHERE, segment: elsewhere, status: nobody.0, why: nobody.1 });
-            rows.push(Row { key, whose: NONE, segment: NOBODYS.into(), status: nobody.0, why: nobody.1 });
+            rows.push(Row { key, whose: NONE, segment: UNKNOWN.into(), status: nobody.0, why: nobody.1 });
         }
         Ok(rows)
     }
@@ -146,11 +150,11 @@ impl Demo {
     fn refused(&self, segment: &str, header: &str, what: &str, why: &str) -> Outcome<bool> {
         let status = self.delete(segment, header)?;
         let mark = if status == 401 { ' ' } else { '!' };
-        println!("{mark} {what:<46} {status}  {why}");
+        say!("{mark} {what:<46} {status}  {why}");
         Ok(status == 401)
     }
 
-    /// Prints three commands to paste, and serves until it is told to end.
+    /// Prints three commands to paste, and serves until Ctrl-C.
     ///
     /// # Errors
     /// If signals cannot be received.
@@ -158,11 +162,11 @@ impl Demo {
         let maker = &self.keys[2];
         let segments = self.crm.store().segments_of(maker.member.account, maker.member.id)?;
         let ids: Vec<&str> = segments.iter().map(|segment| segment.id.as_str()).collect();
-        println!("\nStill serving. To paste in another terminal:");
+        say!("\nThe gateway keeps running. Paste into another terminal:");
         for (segment, program) in ids.iter().zip(super::programs::ALL) {
-            println!("\n{}", program(self.address(), &maker.api_key, &maker.secret, segment));
+            say!("\n{}", program(self.address(), &maker.api_key, &maker.secret, segment));
         }
-        println!("\nThe record is in {}. Ctrl-C ends.", self.directory.join("record").display());
+        say!("\nThe record is in {}. Press Ctrl-C to stop.", self.directory.join("record").display());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(tokio::signal::ctrl_c())?;
         if let Some(gateway) = self.gateway.take() {
@@ -190,25 +194,25 @@ impl Drop for Demo {
     fn drop(&mut self) {
         drop(self.gateway.take());
         if self.temporary {
-            // What is left of a temporary directory is the system's to clear.
+            // If this fails, the system clears its temporary directory later.
             drop(std::fs::remove_dir_all(&self.directory));
         }
     }
 }
 
 fn report(row: &Row<'_>, status: u16) -> bool {
-    let as_told = status == row.status;
+    let as_expected = status == row.status;
     let role = row.key.member.role.unwrap_or("no role");
     let (mark, wanted) =
-        if as_told { (' ', String::new()) } else { ('!', format!(" (the table says {})", row.status)) };
-    println!("{mark} {:<16} {role:<10} {:<18} {status}{wanted}  {}", row.key.member.id, row.whose, row.why);
-    as_told
+        if as_expected { (' ', String::new()) } else { ('!', format!(" (the table says {})", row.status)) };
+    say!("{mark} {:<16} {role:<10} {:<18} {status}{wanted}  {}", row.key.member.id, row.whose, row.why);
+    as_expected
 }
 
 fn show(when: &str, tables: &Tables) {
     let segment = tables.segment.as_ref().map_or("gone".to_owned(), |segment| format!("\"{}\"", segment.name));
     let triggering = tables.automations.iter().filter(|automation| automation.triggering).count();
-    println!(
+    say!(
         "  {when}  segments: {segment:<24} segment_members: {}   automations: {} linked or stopped, {triggering} triggering",
         tables.contacts.len(),
         tables.automations.len()
@@ -231,7 +235,7 @@ fn temporary_directory() -> PathBuf {
     std::env::temp_dir().join(format!("saltgate-demo-{}", std::process::id()))
 }
 
-/// The same files that anybody would write.
+/// Writes the same configuration files as a user would.
 fn write_configuration(directory: &Path, upstream: SocketAddr, keys: &[Key]) -> Outcome<PathBuf> {
     let mut text = String::new();
     for Key { member, api_key, secret } in keys {
@@ -241,7 +245,7 @@ fn write_configuration(directory: &Path, upstream: SocketAddr, keys: &[Key]) -> 
             member.account, member.id
         );
     }
-    std::fs::write(directory.join("keys.toml"), text)?;
+    state::replace(directory, "keys.toml", text.as_bytes())?;
     let config = directory.join("saltgate.toml");
     let text = format!(
         r#"[[listener]]
@@ -264,6 +268,6 @@ servers = ["http://{upstream}"]
 path = "record"
 "#
     );
-    std::fs::write(&config, text)?;
+    state::replace(directory, "saltgate.toml", text.as_bytes())?;
     Ok(config)
 }

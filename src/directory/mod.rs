@@ -1,96 +1,60 @@
-//! Who the caller is (contract §4): apiKey → key, as one whole snapshot in memory.
+//! The known keys (contract §4): apiKey → caller, as one immutable snapshot in memory.
 //!
-//! 1. Authenticating asks nobody; a refresh swaps the snapshot.
-//! 2. An unknown apiKey costs the same work as a known one: it is checked against a decoy, and
-//!    every check computes two MACs, whether the key has one secret or two. Two decoys do for
-//!    all keys, and sign for nobody.
-//! 3. No two secrets sign alike: a signature would not say whose it is.
+//! 1. Authentication asks no other system. A reload replaces the snapshot.
+//! 2. An unknown apiKey costs the same work as a known one: a decoy caller stands in for it. Every check computes two
+//!    MACs, whether the key has one secret or two. Whether the key is unknown, inactive or the signature wrong is
+//!    computed without a branch. `make timing` measures this.
+//! 3. No two secrets may produce the same signatures, because a signature would then not say whose it is.
 
-use std::borrow::Borrow;
-use std::collections::{HashMap, HashSet};
-use std::hash::{Hash, Hasher};
+mod entry;
+mod index;
+
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use subtle::Choice;
 
-use crate::credential::{Credentials, Secret, SigningKey};
+use crate::credential::{Credentials, SaltId, SigningKey};
 use crate::policy::{Owner, Role};
-use crate::throttle::InFlight;
+use crate::throttle::KeyUse;
+use index::Index;
 
-/// A key as its source describes it.
-pub struct Entry {
-    /// The apiKey.
-    pub api_key: String,
-    /// One secret, or two while one replaces the other.
-    pub secrets: Vec<Secret>,
-    /// Account and member.
-    pub owner: Owner,
-    /// The role; `None` reaches nothing.
-    pub role: Option<Role>,
-    /// Whether the key is switched on.
-    pub active: bool,
-    /// From when on the key is as good as unknown.
-    pub expires: Option<SystemTime>,
-}
+pub use entry::KeyEntry;
 
-/// A caller, as far as a signature says.
+/// The caller that a key stands for.
 #[derive(Debug)]
 pub struct Caller {
     /// The apiKey.
     pub api_key: Box<str>,
     /// Account and member.
     pub owner: Owner,
-    /// The role; `None` reaches nothing.
+    /// The role; `None` permits nothing.
     pub role: Option<Role>,
-    in_flight: OnceLock<InFlight>,
-    /// Which entry it was.
+    usage: OnceLock<KeyUse>,
+    /// The index of its entry.
     index: u32,
     active: bool,
     expires: Option<SystemTime>,
     signing: SigningKey,
-    /// Few keys have one at a time, so it is elsewhere.
+    /// Boxed, because few keys have a second secret.
     second: Option<Box<SigningKey>>,
 }
 
-/// A whole snapshot of all keys.
+/// A snapshot of all keys.
 #[derive(Debug)]
 pub struct Directory {
-    callers: HashSet<Named>,
-    /// What stands in for a key that is unknown, and for the second secret of a key that has one.
-    decoys: [SigningKey; 2],
+    callers: Index,
+    /// Stands in for the second secret of keys that have only one.
+    decoy: SigningKey,
 }
 
-/// A caller, found by its apiKey.
-#[derive(Debug)]
-struct Named(Arc<Caller>);
-
-impl Borrow<str> for Named {
-    fn borrow(&self) -> &str {
-        &self.0.api_key
-    }
-}
-
-impl Hash for Named {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.api_key.hash(state);
-    }
-}
-
-impl PartialEq for Named {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.api_key == other.0.api_key
-    }
-}
-
-impl Eq for Named {}
-
-/// Why there is no snapshot: most often two entries that cannot stand side by side.
+/// Why a snapshot cannot be made.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Clash {
-    /// The same apiKey twice: the indices of both entries.
+    /// Two entries have the same apiKey: their indices.
     ApiKey(usize, usize),
-    /// Secrets that sign alike: the indices of both entries.
+    /// Two secrets produce the same signatures: the indices of their entries.
     Secret(usize, usize),
     /// The operating system has no random bytes for a decoy.
     NoRandomness,
@@ -100,142 +64,159 @@ fn decoy() -> Result<SigningKey, Clash> {
     SigningKey::decoy().map_err(|_| Clash::NoRandomness)
 }
 
+/// The decoy caller. No request can name it, because an apiKey is never empty.
+fn decoy_caller() -> Result<Caller, Clash> {
+    Ok(Caller {
+        api_key: "".into(),
+        owner: Owner { account: "".into(), member: "".into() },
+        role: None,
+        usage: OnceLock::new(),
+        index: 0,
+        active: true,
+        expires: None,
+        signing: decoy()?,
+        second: None,
+    })
+}
+
 /// Who signed, and with which secret.
 pub struct Identified {
     /// The caller.
     pub caller: Arc<Caller>,
-    /// What the salt is remembered by.
-    pub salt_id: [u8; 16],
+    /// The id under which the stores remember the salt.
+    pub salt_id: SaltId,
 }
 
-/// Why nobody is identified. The caller is told none of this.
-#[derive(Clone, Debug)]
+/// Why no caller was identified. The client never learns this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unidentified {
     /// No such apiKey.
     Unknown,
     /// Switched off or expired.
-    Inactive(Arc<Caller>),
-    /// Not signed with the key's secret.
-    Mismatch(Arc<Caller>),
+    Inactive,
+    /// Not signed with a secret of the key.
+    Mismatch,
+}
+
+impl Unidentified {
+    /// Read from a table, because branches would take different times.
+    fn of(known: Choice, active: Choice) -> Self {
+        const TABLE: [Unidentified; 4] =
+            [Unidentified::Unknown, Unidentified::Unknown, Unidentified::Inactive, Unidentified::Mismatch];
+        TABLE[usize::from(known.unwrap_u8() << 1 | active.unwrap_u8())]
+    }
 }
 
 impl Directory {
-    /// A snapshot of these entries, each of which is gone before the next is asked for: with its secrets.
+    /// A snapshot of these entries. Each entry and its secrets are dropped before the next one is taken.
     ///
     /// # Errors
-    /// If two entries have one apiKey, or two secrets sign alike, or there is no randomness.
-    #[allow(clippy::mutable_key_type, reason = "a caller is found by its name, which never changes")]
-    pub fn new(entries: impl IntoIterator<Item = Entry>) -> Result<Self, Clash> {
+    /// If two entries have the same apiKey, two secrets produce the same signatures, or there is no randomness.
+    pub fn new(entries: impl IntoIterator<Item = KeyEntry>) -> Result<Self, Clash> {
         let entries = entries.into_iter();
         let (many, _) = entries.size_hint();
-        let mut callers: HashSet<Named> = HashSet::with_capacity(many);
+        let mut callers = Index::new(decoy_caller()?, decoy()?, many);
         let mut blocks: HashMap<[u8; 16], u32> = HashMap::with_capacity(many);
         for (index, entry) in (0..).zip(entries) {
-            if let Some(Named(first)) = callers.get(&*entry.api_key) {
-                return Err(Clash::ApiKey(first.index as usize, index as usize));
-            }
             let mut keys = entry.secrets.iter().map(SigningKey::new);
-            // An entry without a secret is nobody's.
+            // An entry without a secret gets a decoy, so nobody can sign for it.
             let signing = keys.next().map_or_else(decoy, Ok)?;
             let second = keys.next().map(Box::new);
-            for key in [Some(&signing), second.as_deref()].into_iter().flatten() {
-                if let Some(first) = blocks.insert(key.block_digest(), index) {
-                    return Err(Clash::Secret(first as usize, index as usize));
-                }
-            }
-            callers.insert(Named(Arc::new(Caller {
+            let clash = [Some(&signing), second.as_deref()].into_iter().flatten().find_map(|key| {
+                let first = blocks.insert(key.block_digest(), index)?;
+                Some(Clash::Secret(first as usize, index as usize))
+            });
+            let caller = Caller {
                 api_key: entry.api_key.into(),
                 index,
                 owner: entry.owner,
                 role: entry.role,
-                in_flight: OnceLock::new(),
+                usage: OnceLock::new(),
                 active: entry.active,
                 expires: entry.expires,
                 signing,
                 second,
-            })));
+            };
+            callers.add(caller).map_err(|first| Clash::ApiKey(first.index as usize, index as usize))?;
+            // A repeated apiKey is reported before a repeated secret, because it says more.
+            clash.map_or(Ok(()), Err)?;
         }
-        Ok(Self { callers, decoys: [decoy()?, decoy()?] })
+        Ok(Self { callers, decoy: decoy()? })
     }
 
-    /// This snapshot after that one: a key's requests in flight are counted on.
+    /// Makes this snapshot the successor of `before`: the keys' requests in flight and spent salts continue to count.
     #[must_use]
     pub fn after(self, before: &Self) -> Self {
-        for Named(caller) in &self.callers {
+        for caller in self.callers.callers() {
             if let Some(before) = before.caller(&caller.api_key) {
-                // Nobody has asked a caller of a snapshot that is not in force yet.
-                let _ = caller.in_flight.set(before.in_flight().clone());
+                // The value cannot be set already: nobody uses this snapshot yet.
+                let _ = caller.usage.set(before.usage().clone());
             }
         }
         self
     }
 
-    /// Whose signature this is. Always one look-up and two MACs.
+    /// Identifies the signer. This always takes one look-up, two MACs and one branch (whether the signature is
+    /// valid).
     ///
     /// # Errors
-    /// Why it is nobody's: for the log, never for the caller.
+    /// Why no caller was identified, for the log and never for the client.
     pub fn identify(&self, credentials: &Credentials<'_>, now: SystemTime) -> Result<Identified, Unidentified> {
-        let known = self.caller(credentials.api_key());
-        let [first, second] = self.signing(known.map(|caller| &**caller));
+        let (caller, known) = self.callers.find(credentials.api_key());
+        let second = caller.second.as_deref().unwrap_or(&self.decoy);
         let date = credentials.date();
-        let by_first = first.verify(&date, credentials.salt(), credentials.signature());
+        let by_first = caller.signing.verify(&date, credentials.salt(), credentials.signature());
         let by_second = second.verify(&date, credentials.salt(), credentials.signature());
-        let Some(caller) = known else { return Err(Unidentified::Unknown) };
-        // Whatever a decoy says, it signs for nobody.
+        // A match with the decoy does not count.
         let by_second = by_second & Choice::from(u8::from(caller.second.is_some()));
-        if !caller.is_active(now) {
-            return Err(Unidentified::Inactive(caller.clone()));
+        let active = Choice::from(u8::from(caller.is_active(now)));
+        if !bool::from(known & active & (by_first | by_second)) {
+            return Err(Unidentified::of(known, active));
         }
-        if !bool::from(by_first | by_second) {
-            return Err(Unidentified::Mismatch(caller.clone()));
-        }
-        let signer = if by_second.into() { second } else { first };
+        let signer = if by_second.into() { second } else { &caller.signing };
         Ok(Identified { caller: caller.clone(), salt_id: signer.salt_id(credentials.salt()) })
     }
 
-    /// What a caller signs with, decoys where there is nothing.
-    fn signing<'d>(&'d self, caller: Option<&'d Caller>) -> [&'d SigningKey; 2] {
-        let [first, second] = &self.decoys;
-        match caller {
-            None => [first, second],
-            Some(caller) => [&caller.signing, caller.second.as_deref().unwrap_or(second)],
-        }
-    }
-
-    /// The caller of an apiKey, for those who explain rather than judge.
+    /// The caller of an apiKey, for explanations and not for authentication.
     pub fn caller(&self, api_key: &str) -> Option<&Arc<Caller>> {
-        self.callers.get(api_key).map(|Named(caller)| caller)
+        let (caller, known) = self.callers.find(api_key);
+        bool::from(known).then_some(caller)
     }
 
-    /// All callers, in no order.
+    /// All callers, in the order of their entries.
     pub fn callers(&self) -> impl Iterator<Item = &Arc<Caller>> {
-        self.callers.iter().map(|Named(caller)| caller)
+        self.callers.callers().iter()
     }
 
     /// How many keys there are.
     pub fn len(&self) -> usize {
-        self.callers.len()
+        self.callers.callers().len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no keys.
     pub fn is_empty(&self) -> bool {
-        self.callers.is_empty()
+        self.len() == 0
     }
 }
 
 impl Caller {
     /// Whether the key is switched on and has not expired.
     pub fn is_active(&self, now: SystemTime) -> bool {
-        self.active && self.expires.is_none_or(|expires| now < expires)
+        // Without a branch, because this also runs for the decoy caller.
+        self.active & self.expires.is_none_or(|expires| now < expires)
     }
 
-    /// Its requests in flight. Most of many keys have none for as long as the process runs.
-    pub fn in_flight(&self) -> &InFlight {
-        self.in_flight.get_or_init(InFlight::default)
+    /// Whether the key has expired. Reads the time only if the key has an expiry.
+    pub fn has_expired(&self, now: impl FnOnce() -> SystemTime) -> bool {
+        self.expires.is_some_and(|expires| now() >= expires)
     }
 
-    /// Whether one of the key's secrets made this signature over salt and date, the wrong way
-    /// round: for those who explain.
+    /// What the key uses. Created on first use, because most keys are never used.
+    pub fn usage(&self) -> &KeyUse {
+        self.usage.get_or_init(KeyUse::default)
+    }
+
+    /// Whether one of the key's secrets made this signature over salt and date in the wrong order, for explanations.
     pub fn signed_swapped(&self, credentials: &Credentials<'_>) -> Choice {
         self.by_any(|key| key.verify_swapped(&credentials.date(), credentials.salt(), credentials.signature()))
     }
@@ -253,20 +234,21 @@ impl Caller {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::credential::{PhpDates, header_value};
+    use crate::credential::{PhpDates, Secret, header_value};
     use crate::throttle::Slots;
 
     const NOW: &str = "2026-11-24T00:00:00Z";
     const SALT: &str = "0123456789abcdef";
 
-    fn entry(api_key: &str, secrets: &[&[u8]]) -> Entry {
-        Entry {
+    fn entry(api_key: &str, secrets: &[&[u8]]) -> KeyEntry {
+        KeyEntry {
             api_key: api_key.into(),
             secrets: secrets.iter().map(|s| Secret::new(s).unwrap()).collect(),
             owner: Owner { account: "account-1".into(), member: "member-1".into() },
             role: Some(Role::Member),
             active: true,
             expires: None,
+            line: 1,
         }
     }
 
@@ -294,29 +276,45 @@ mod tests {
     #[test]
     fn nobody_is_identified_by_another_keys_secret_or_an_unknown_key() {
         let directory = Directory::new(vec![entry("ONE", &[OLD]), entry("TWO", &[NEW])]).unwrap();
-        assert!(matches!(identify(&directory, &signed("ONE", NEW)), Err(Unidentified::Mismatch(_))));
+        assert!(matches!(identify(&directory, &signed("ONE", NEW)), Err(Unidentified::Mismatch)));
         assert!(matches!(identify(&directory, &signed("NONE", OLD)), Err(Unidentified::Unknown)));
         assert!(matches!(identify(&directory, &signed("one", OLD)), Err(Unidentified::Unknown)));
     }
 
     #[test]
+    fn every_caller_of_many_is_found_and_nobody_else() {
+        let secret = |n: u32| format!("a secret of its own, number {n:06}");
+        let entries = (0..5_000).map(|n| entry(&format!("KEY{n}"), &[secret(n).as_bytes()]));
+        // An iterator without a size hint makes the index grow.
+        let directory = Directory::new(entries.filter(|_| true)).unwrap();
+        assert_eq!(directory.len(), 5_000);
+        for n in 0..5_000 {
+            assert_eq!(&*directory.caller(&format!("KEY{n}")).unwrap().api_key, format!("KEY{n}"));
+            assert!(directory.caller(&format!("KEZ{n}")).is_none() && directory.caller("").is_none());
+        }
+        let header = signed("KEY4999", secret(4_999).as_bytes());
+        assert_eq!(&*identify(&directory, &header).ok().unwrap().caller.api_key, "KEY4999");
+    }
+
+    #[test]
     fn switched_off_or_expired_is_inactive_whatever_the_signature() {
         let now = Credentials::parse(signed("KEY", OLD).as_bytes(), PhpDates::Accept).unwrap().date().instant();
-        let off = Entry { active: false, ..entry("KEY", &[OLD]) };
-        let expired = Entry { expires: Some(now), ..entry("KEY", &[OLD]) };
+        let off = KeyEntry { active: false, ..entry("KEY", &[OLD]) };
+        let expired = KeyEntry { expires: Some(now), ..entry("KEY", &[OLD]) };
         for entry in [off, expired] {
             let directory = Directory::new(vec![entry]).unwrap();
-            assert!(matches!(identify(&directory, &signed("KEY", OLD)), Err(Unidentified::Inactive(_))));
-            assert!(matches!(identify(&directory, &signed("KEY", NEW)), Err(Unidentified::Inactive(_))));
+            assert!(matches!(identify(&directory, &signed("KEY", OLD)), Err(Unidentified::Inactive)));
+            assert!(matches!(identify(&directory, &signed("KEY", NEW)), Err(Unidentified::Inactive)));
         }
     }
 
     #[test]
     fn what_stands_in_for_a_second_secret_signs_for_nobody() {
         let directory = Directory::new(vec![entry("KEY", &[OLD])]).unwrap();
-        for decoy in &directory.decoys {
+        let (unknown, _) = directory.callers.find("NONE");
+        for decoy in [&directory.decoy, &unknown.signing] {
             let header = header_value("KEY", NOW, SALT, &decoy.sign(NOW, SALT));
-            assert!(matches!(identify(&directory, &header), Err(Unidentified::Mismatch(_))));
+            assert!(matches!(identify(&directory, &header), Err(Unidentified::Mismatch)));
         }
     }
 
@@ -325,7 +323,7 @@ mod tests {
         let slots = Slots::new(9, 1);
         let before = Directory::new(vec![entry("KEY", &[OLD])]).unwrap();
         let after = Directory::new(vec![entry("NEW", &[OLD]), entry("KEY", &[NEW])]).unwrap().after(&before);
-        let in_flight = |directory: &Directory, key: &str| directory.caller(key).unwrap().in_flight().clone();
+        let in_flight = |directory: &Directory, key: &str| directory.caller(key).unwrap().usage().in_flight().clone();
         let held = slots.take(&in_flight(&after, "KEY")).unwrap();
         assert!(slots.take(&in_flight(&before, "KEY")).is_err(), "one key, whichever snapshot a request began with");
         assert!(slots.take(&in_flight(&after, "NEW")).is_ok(), "and no other");

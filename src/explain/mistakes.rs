@@ -1,25 +1,25 @@
-//! What people get wrong when they sign, where the signature tells.
+//! Common mistakes in signing that the signature reveals.
 
-use super::{Bench, NOTHING, Sheet};
+use super::{Explainer, NOTHING, Report};
 use crate::credential::{Credentials, Secret, SigningKey};
 
-/// Says which of the known mistakes made this signature, if one did.
-pub(super) fn look_for(bench: &Bench<'_>, credentials: &Credentials<'_>, sheet: &mut Sheet) {
+/// Reports which known mistake produced this signature, if one did.
+pub(super) fn look_for(explainer: &Explainer<'_>, credentials: &Credentials<'_>, report: &mut Report) {
     let claimed = credentials.api_key();
-    for (api_key, secrets) in bench.secrets {
+    for (api_key, secrets) in explainer.secrets {
         for (what, secret, swapped) in secrets.iter().flat_map(variants) {
             if !made_by(&secret, credentials, swapped) {
                 continue;
             }
-            return near_miss(claimed, api_key, what, sheet);
+            return near_miss(claimed, api_key, what, report);
         }
     }
-    for other in bench.directory.callers() {
+    for other in explainer.rules.directory.callers() {
         if other.signed(credentials).into() {
-            return near_miss(claimed, &other.api_key, None, sheet);
+            return near_miss(claimed, &other.api_key, None, report);
         }
         if other.signed_swapped(credentials).into() {
-            return near_miss(claimed, &other.api_key, Some(SWAPPED), sheet);
+            return near_miss(claimed, &other.api_key, Some(SWAPPED), report);
         }
     }
 }
@@ -34,7 +34,7 @@ const TRIMMED: Mistake = (
     "우리 설정에 있는 비밀키 앞뒤의 공백 없이 서명했습니다",
 );
 
-fn near_miss(claimed: &str, api_key: &str, what: Option<Mistake>, sheet: &mut Sheet) {
+fn near_miss(claimed: &str, api_key: &str, what: Option<Mistake>, report: &mut Report) {
     let (english, korean) = match (api_key == claimed, what) {
         (true, None) => return,
         (true, Some((english, korean))) => (
@@ -51,10 +51,10 @@ fn near_miss(claimed: &str, api_key: &str, what: Option<Mistake>, sheet: &mut Sh
             )
         }
     };
-    sheet.note(NOTHING, &format!("near miss: {english}"), &format!("가까운 실수: {korean}"));
+    report.note(NOTHING, &format!("near miss: {english}"), &format!("가까운 실수: {korean}"));
 }
 
-/// A secret as people mistake it: what went wrong, the bytes, and whether date and salt were
+/// The variants of a secret that mistakes produce: what went wrong, the bytes, and whether date and salt were
 /// swapped.
 fn variants(secret: &Secret) -> Vec<(Option<Mistake>, Vec<u8>, bool)> {
     let bytes = secret.expose();

@@ -1,4 +1,4 @@
-//! Every reason in words, for operators and for their customers, in English and Korean.
+//! A text for every reason, for operators and for their customers, in English and Korean.
 
 use crate::refusal::Reason;
 
@@ -43,7 +43,7 @@ pub fn words(reason: Reason) -> Words {
             "요청에 Authorization 헤더가 두 개 이상 있습니다. 하나만 보내 주세요.",
         ),
         Reason::MalformedCredentials => say(
-            "the Authorization header does not have the form that is needed",
+            "the Authorization header is malformed",
             "Authorization 헤더의 형식이 맞지 않습니다",
             "Your Authorization header does not have the documented form; please compare it with the example in the API documentation.",
             "Authorization 헤더 형식이 문서와 다릅니다. API 문서의 예제와 비교해 주세요.",
@@ -115,28 +115,40 @@ pub fn words(reason: Reason) -> Words {
             "요청하신 주소에 해당하는 리소스가 없습니다. 경로를 확인해 주세요.",
         ),
         Reason::MethodNotAllowed => say(
-            "the path has another method",
+            "the path does not support this method",
             "이 경로에 없는 메서드입니다",
-            "This address takes another method; please see the Allow field of the answer.",
+            "This address does not support this method; please see the Allow field of the answer.",
             "이 주소에서 쓸 수 없는 메서드입니다. 응답의 Allow 필드를 확인해 주세요.",
         ),
         Reason::MalformedRequest => say(
-            "the form of the message is in doubt",
+            "the HTTP message is malformed or ambiguous",
             "메시지 형식이 올바르지 않습니다",
             "Your HTTP request is not well formed; please check the client or the proxy that sends it.",
             "HTTP 요청 형식이 올바르지 않습니다. 보내는 클라이언트나 프록시를 확인해 주세요.",
         ),
+        Reason::LoopDetected => say(
+            "the message has passed this gateway before: a proxy or an upstream leads back to it",
+            "이 게이트웨이를 이미 지나간 메시지입니다. 프록시나 업스트림이 자신을 가리킵니다",
+            "Your request ran in a loop on our side; we are looking into it.",
+            "요청이 저희 쪽에서 순환했습니다. 확인하고 있습니다.",
+        ),
         Reason::TooLarge => say(
-            "the message is over a limit",
+            "the message exceeds a limit",
             "메시지가 제한보다 큽니다",
-            "Your request is larger than is accepted; a deletion needs no large headers and no large body.",
+            "Your request is too large; a deletion needs no large headers and no large body.",
             "요청이 허용 크기를 넘습니다. 삭제 요청에는 큰 헤더나 본문이 필요하지 않습니다.",
         ),
         Reason::TooSlow => say(
-            "the message did not come in time",
+            "the message did not arrive in time",
             "메시지가 제때 도착하지 않았습니다",
             "Your request did not arrive in time; please check the network and send a newly signed one.",
             "요청이 제시간에 도착하지 않았습니다. 네트워크를 확인하고 새로 서명하여 보내 주세요.",
+        ),
+        Reason::PreconditionFailed => say(
+            "the request's own condition (If-Match) does not match the version that was checked",
+            "요청의 조건(If-Match)이 판정한 버전과 일치하지 않습니다",
+            "The segment is not the version that your If-Match names, or your condition cannot be checked; nothing was deleted. Please read the segment again and sign a new request, with its ETag or without a condition.",
+            "세그먼트가 If-Match에 적힌 버전이 아니거나 조건을 확인할 수 없어 아무것도 삭제되지 않았습니다. 세그먼트를 다시 조회한 뒤 그 ETag를 쓰거나 조건 없이 새로 서명하여 보내 주세요.",
         ),
         Reason::AutomationsLinked => say(
             "automations are linked to the segment, and the caller did not confirm them",
@@ -151,39 +163,39 @@ pub fn words(reason: Reason) -> Words {
             "현재 삭제가 일시 중지되어 있습니다. 삭제된 것은 없으며 다시 가능해지면 알려 드리겠습니다.",
         ),
         Reason::BudgetSpent => say(
-            "the key or the account has had its deletions",
+            "the key or the account has used up its deletion budget",
             "키 또는 계정의 삭제 한도를 다 썼습니다",
-            "You have reached the limit of deletions; please wait as long as Retry-After says and sign a new request.",
-            "삭제 한도에 도달했습니다. Retry-After만큼 기다린 뒤 새로 서명하여 보내 주세요.",
+            "You have reached the limit of deletions; please wait as long as the errorMessage of the answer says, and sign a new request.",
+            "삭제 한도에 도달했습니다. 응답의 errorMessage에 적힌 시간이 지난 뒤 새로 서명하여 보내 주세요.",
         ),
         Reason::Throttled => say(
             "too many requests",
             "요청이 너무 많습니다",
-            "You sent too many requests in a short time; please wait as long as Retry-After says.",
-            "짧은 시간에 요청이 너무 많습니다. Retry-After만큼 기다려 주세요.",
+            "You sent too many requests in a short time; please wait as long as the answer says (Retry-After or errorMessage), and sign a new request.",
+            "짧은 시간에 요청이 너무 많습니다. 응답(Retry-After 또는 errorMessage)에 적힌 시간이 지난 뒤 새로 서명하여 보내 주세요.",
         ),
         Reason::Overloaded => say(
-            "too much is in flight",
+            "too many requests are in flight",
             "처리 중인 요청이 너무 많습니다",
             "The service is busy; please try again in a moment.",
             "서비스가 혼잡합니다. 잠시 뒤 다시 시도해 주세요.",
         ),
         Reason::Fenced => say(
-            "the gateway is new and does not know what was spent before",
+            "the gateway has just started and does not know which salts were spent before",
             "게이트웨이가 새로 시작하여 이전에 쓰인 salt를 모릅니다",
-            "The service is starting; please sign a new request after the time that Retry-After says.",
-            "서비스가 시작하는 중입니다. Retry-After 시간이 지난 뒤 새로 서명하여 보내 주세요.",
+            "The service is starting; please wait as long as the errorMessage of the answer says, and sign a new request.",
+            "서비스가 시작하는 중입니다. 응답의 errorMessage에 적힌 시간이 지난 뒤 새로 서명하여 보내 주세요.",
         ),
         Reason::ReplayFull => say(
-            "the memory of spent salts is full",
+            "the store of spent salts is full",
             "쓰인 salt를 기억할 공간이 가득 찼습니다",
-            "The service is busy; please try again in a few minutes.",
-            "서비스가 혼잡합니다. 몇 분 뒤 다시 시도해 주세요.",
+            "The service is busy; nothing was deleted, please send a newly signed request in a few minutes.",
+            "서비스가 혼잡합니다. 삭제된 것은 없으니 몇 분 뒤 새로 서명하여 보내 주세요.",
         ),
         Reason::ReplayUnavailable => say(
-            "the store of spent salts is out of reach",
+            "the store of spent salts cannot be reached",
             "쓰인 salt의 저장소에 닿을 수 없습니다",
-            "A part of the service is out of reach; nothing was deleted, please send a newly signed request in a few minutes.",
+            "A part of the service cannot be reached; nothing was deleted, please send a newly signed request in a few minutes.",
             "서비스 일부에 연결할 수 없습니다. 삭제된 것은 없으니 몇 분 뒤 새로 서명하여 보내 주세요.",
         ),
         Reason::RecordUnavailable => say(
@@ -205,19 +217,19 @@ pub fn words(reason: Reason) -> Words {
             "서비스에 연결할 수 없었습니다. 삭제된 것은 없으니 나중에 새로 서명하여 보내 주세요.",
         ),
         Reason::UpstreamTimeout => say(
-            "the service did not take the connection in time; nothing was sent",
+            "the service did not accept the connection in time; nothing was sent",
             "서비스가 제때 연결을 받지 않아 보내지 않았습니다",
             "The service did not answer in time; nothing was deleted, please send a newly signed request later.",
             "서비스가 제시간에 응답하지 않았습니다. 삭제된 것은 없으니 나중에 새로 서명하여 보내 주세요.",
         ),
         Reason::OutcomeUnknown => say(
-            "it was sent and its answer was lost: it may have happened",
+            "the deletion was sent and its answer was lost: it may have happened",
             "보냈으나 응답을 받지 못해 삭제되었을 수 있습니다",
-            "The deletion was sent and its answer was lost; please look whether the segment is still there before you try again.",
+            "The deletion was sent and its answer was lost; please check whether the segment still exists before you try again.",
             "삭제 요청은 전달되었으나 응답을 받지 못했습니다. 다시 시도하기 전에 세그먼트가 남아 있는지 확인해 주세요.",
         ),
         Reason::ClientGone => say(
-            "the client left",
+            "the client closed the connection",
             "클라이언트가 연결을 끊었습니다",
             "Your client closed the connection before the answer; please check its timeout.",
             "응답 전에 클라이언트가 연결을 끊었습니다. 클라이언트의 제한 시간을 확인해 주세요.",
@@ -244,6 +256,11 @@ mod tests {
             assert!(is_korean(korean) && is_korean(to_customer_korean), "{reason:?}");
             assert!(!is_korean(english) && to_customer_english.is_ascii(), "{reason:?}");
             assert!(to_customer_english.ends_with('.') && to_customer_korean.ends_with('.'), "{reason:?}");
+            // An answer to a header that will not be valid again has no `Retry-After`, so the text must mention
+            // errorMessage, too.
+            for to_customer in [to_customer_english, to_customer_korean] {
+                assert!(!to_customer.contains("Retry-After") || to_customer.contains("errorMessage"), "{reason:?}");
+            }
             assert!(seen.insert(english) && seen.insert(korean), "{reason:?}");
         }
     }

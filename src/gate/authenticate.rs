@@ -1,30 +1,39 @@
-use std::ops::Deref;
+//! Judges the `Authorization` header.
+
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 
-use super::{Gate, Head, Observation, Process};
-use crate::credential::Credentials;
-use crate::directory::{Caller, Identified, Unidentified};
-use crate::refusal::Refused;
-use crate::replay::{Floor, OutOfWindow, SaltId};
+use super::chain::Gate;
+use super::inspect::Head;
+use super::observation::Observation;
+use super::state::Desk;
+use crate::authentication::{self, Signed, Unauthentic, Unsigned};
+use crate::clock::Clock;
+use crate::credential::SaltId;
+use crate::directory::Caller;
+use crate::refusal::{Refused, Revoked};
+use crate::replay::SpentSalts;
+use crate::throttle::FailedSignatures;
 
 /// Whose signature is this, and is its date in the window (contract §2–§4)?
-pub struct Authenticate(Arc<Process>);
+pub struct Authenticate {
+    clock: Clock,
+    salts: Arc<dyn SpentSalts>,
+    failed_signatures: FailedSignatures,
+}
 
 /// A request whose signer is proven. Only [`Authenticate`] makes one.
 pub struct Authenticated<B> {
     head: Head<B>,
-    caller: Arc<Caller>,
-    salt: SaltId,
-    date: SystemTime,
+    signed: Signed,
 }
 
 impl Authenticate {
-    /// Judges by the process's clock and floor.
-    pub fn new(process: Arc<Process>) -> Self {
-        Self(process)
+    /// Judges by the floor of these salts, and throttles addresses whose signatures fail.
+    pub fn new(clock: &Clock, salts: &Arc<dyn SpentSalts>, failed_signatures: &FailedSignatures) -> Self {
+        Self { clock: clock.clone(), salts: salts.clone(), failed_signatures: failed_signatures.clone() }
     }
 }
 
@@ -33,79 +42,85 @@ impl<B: Send> Gate<Head<B>> for Authenticate {
     type Refusal = Refused;
 
     async fn decide(&self, head: Head<B>, seen: &mut Observation) -> Result<Authenticated<B>, Refused> {
-        let generation = head.generation();
-        let mut lines = head.headers().get_all(AUTHORIZATION).iter();
-        let line = lines.next().ok_or(Refused::MissingCredentials)?;
-        if lines.next().is_some() {
-            return Err(Refused::RepeatedCredentials);
+        let line = only_line(head.headers())?;
+        let floor_of = |salt| self.salts.floor_of(salt);
+        match authentication::judge(line.as_bytes(), head.generation().rules(), floor_of, seen.arrived()) {
+            Ok(signed) => {
+                seen.signed(&signed);
+                Ok(Authenticated { head, signed })
+            }
+            Err(unauthentic) => Err(self.refuse(&head, unauthentic, seen)),
         }
-        let credentials = Credentials::parse(line.as_bytes(), generation.php_dates).map_err(|malformed| {
-            seen.detail = Some(malformed.to_string());
-            if malformed.is_other_scheme() { Refused::UnsupportedScheme } else { Refused::MalformedCredentials }
-        })?;
-        let date = credentials.date().instant();
-        let now = seen.arrived();
-        let identified = generation.directory.identify(&credentials, now);
-        let Identified { caller, salt_id } = identified.map_err(|unidentified| {
-            seen.claims(credentials.api_key());
-            seen.dated(date, false);
-            let refused = match unidentified {
-                Unidentified::Unknown => Refused::UnknownKey,
-                Unidentified::Inactive(_) => Refused::InactiveKey,
-                Unidentified::Mismatch(_) => Refused::SignatureMismatch,
-            };
-            // Only now is the address asked about: a valid signature never is.
-            let address = head.client().address();
-            let throttled = address.map_or(Ok(()), |it| self.0.failed_signatures.failed(it, self.0.clock.elapsed()));
-            throttled.map_or_else(Refused::FailedTooOften, |()| refused)
-        })?;
-        seen.is_of(&caller);
-        seen.dated(date, true);
-        let floor = self.0.salts.floor_of(salt_id);
-        generation.window.judge(date, now, floor).map_err(|out| match out {
-            OutOfWindow::Past | OutOfWindow::Future => Refused::DateSkewed,
-            OutOfWindow::BelowFloor => below_floor(floor, now),
-        })?;
-        Ok(Authenticated { salt: salt_id, date, caller, head })
     }
 }
 
-/// While the floor stands in the future, the memory is too new to judge; afterwards the date is
-/// simply too old.
-fn below_floor(Floor(floor): Floor, now: SystemTime) -> Refused {
-    match floor.duration_since(now) {
-        Ok(left) if !left.is_zero() => Refused::Fenced(left),
-        _ => Refused::BelowFloor,
+fn only_line(headers: &HeaderMap) -> Result<&HeaderValue, Refused> {
+    let mut lines = headers.get_all(AUTHORIZATION).iter();
+    let line = lines.next().ok_or(Refused::MissingCredentials)?;
+    if lines.next().is_some() { Err(Refused::RepeatedCredentials) } else { Ok(line) }
+}
+
+impl Authenticate {
+    /// Tells the log what is known of the request. The address of the client is asked about only where the signature failed.
+    fn refuse<B>(&self, head: &Head<B>, unauthentic: Unauthentic<'_>, seen: &mut Observation) -> Refused {
+        let refused = unauthentic.refused();
+        match unauthentic {
+            Unauthentic::Unsigned(Unsigned::Malformed(malformed)) => seen.detail = Some(malformed.to_string()),
+            Unauthentic::Untimely(signed, _) => seen.signed(&signed),
+            Unauthentic::Unsigned(Unsigned::Unidentified { api_key, date, .. }) => {
+                seen.claims(api_key);
+                seen.dated(date, false);
+                let address = head.client().address();
+                let throttled = address.map_or(Ok(()), |it| self.failed_signatures.failed(it, self.clock.elapsed()));
+                return throttled.map_or_else(Refused::FailedTooOften, |()| refused);
+            }
+        }
+        refused
     }
 }
 
 impl<B> Authenticated<B> {
+    /// The message, and what it is judged by.
+    pub fn head(&self) -> &Head<B> {
+        &self.head
+    }
+
     /// Who signed.
     pub fn caller(&self) -> &Caller {
-        &self.caller
+        self.signed.caller()
     }
 
     /// What the salt is remembered by.
     pub fn salt(&self) -> SaltId {
-        self.salt
+        self.signed.salt()
     }
 
     /// When it was signed, as the signer says.
     pub fn date(&self) -> SystemTime {
-        self.date
+        self.signed.date()
+    }
+
+    pub(super) fn body_mut(&mut self) -> &mut B {
+        self.head.body_mut()
     }
 
     pub(super) fn take_body(self) -> (Authenticated<()>, B) {
-        let Self { head, caller, salt, date } = self;
+        let Self { head, signed } = self;
         let (head, body) = head.take_body();
-        (Authenticated { head, caller, salt, date }, body)
+        (Authenticated { head, signed }, body)
     }
 }
 
-impl<B> Deref for Authenticated<B> {
-    type Target = Head<B>;
-
-    fn deref(&self) -> &Head<B> {
-        &self.head
+impl Authenticated<()> {
+    /// The same request, judged by the generation that came into force since: its key, its secret, what its date
+    /// may look like. All that comes after is judged by that one too.
+    #[cold]
+    pub(super) fn again(mut self, desk: Arc<Desk>, seen: &mut Observation, now: SystemTime) -> Result<Self, Revoked> {
+        let line = only_line(self.head.headers()).map_err(|_| Revoked::MalformedCredentials)?;
+        let signed = authentication::signer(line.as_bytes(), desk.generation.rules(), now);
+        self.signed = signed.map_err(|unsigned| unsigned.revoked())?;
+        seen.is_of(self.signed.caller());
+        self.head.move_to(desk);
+        Ok(self)
     }
 }

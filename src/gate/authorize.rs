@@ -1,23 +1,24 @@
-use std::ops::Deref;
-
 use http::HeaderValue;
 
-use super::{Deletion, Gate, Observation, Purpose, Routed};
-use crate::ownership::{Learned, NotLearned, Ownership, Pointers};
-use crate::policy::{Permit, Reach, Refusal};
+use super::chain::Gate;
+use super::observation::Observation;
+use super::route::{Deletion, Purpose, Routed};
+use crate::ownership::{Ownership, OwnershipError, Pointers, SegmentInfo};
+use crate::policy::{ClientCondition, Condition, Permit, PermitRefusal, RoleReach};
 use crate::refusal::RefusedAfterSpend;
 use crate::telemetry::Stage;
-use crate::upstream::{Identity, RequestHead, Unsayable, hygiene};
+use crate::upstream::{Identity, InvalidRequestHead, RequestHead, headers};
 
-/// May this role delete this segment (contract §5)? Whose it is, the service says.
+/// May this role delete this segment, and is it the version that the client means (contract §5)? Whose it is, the
+/// service says.
 pub struct Authorize;
 
 /// A request that the decision table permits.
 pub struct Authorized<P = Deletion> {
     routed: Routed<P>,
-    /// In a box: where the service is not asked there is none, and its room would be carried about.
-    learned: Option<Box<Learned>>,
-    _permit: Permit,
+    /// Boxed to keep what every later gate hands on small; `None` where the service is not asked.
+    learned: Option<Box<SegmentInfo>>,
+    permit: Permit,
 }
 
 impl<P: Purpose> Gate<Routed<P>> for Authorize {
@@ -28,37 +29,54 @@ impl<P: Purpose> Gate<Routed<P>> for Authorize {
         let verdict = judge(&routed, seen).await;
         seen.passed(Stage::Authorize);
         let (permit, learned) = verdict?;
-        Ok(Authorized { routed, learned, _permit: permit })
+        Ok(Authorized { routed, learned, permit })
     }
 }
 
 async fn judge<P: Purpose>(
     routed: &Routed<P>,
     seen: &mut Observation,
-) -> Result<(Permit, Option<Box<Learned>>), RefusedAfterSpend> {
-    let caller = routed.caller();
-    if routed.route().reach(caller.role) == Reach::Nothing {
+) -> Result<(Permit, Option<Box<SegmentInfo>>), RefusedAfterSpend> {
+    let caller = routed.request().caller();
+    if routed.route().reach(caller.role) == RoleReach::Nothing {
         return Err(RefusedAfterSpend::RoleInsufficient);
     }
-    let pointers = match &routed.generation().ownership {
+    let pointers = match &routed.request().head().generation().ownership {
         Ownership::Delegate => {
-            let permit = routed.route().judge_role(caller.role).map_err(refusal)?;
-            return Ok((permit, None));
+            let permitted = routed.route().judge_role(caller.role).map_err(refusal)?;
+            return Ok((permitted.on(condition(routed, None)?), None));
         }
         Ownership::Upstream(pointers) => pointers,
     };
     let learned = Box::new(Box::pin(look_up(pointers, routed, seen)).await?);
-    seen.creator = Some(learned.owner.member.clone());
-    seen.name.clone_from(&learned.name);
-    let permit = routed.route().judge(caller.role, &caller.owner, &learned.owner).map_err(refusal)?;
+    // The account first: whoever cannot see a segment learns nothing of it, not even that its creator is not known.
+    let in_account = routed.route().judge_account(caller.role, &caller.owner, learned.account()).map_err(refusal)?;
+    seen.name = learned.name().map(str::to_owned);
+    let creator = learned.creator().map_err(|why| {
+        seen.detail = Some(why.to_string());
+        RefusedAfterSpend::OwnershipUnavailable
+    })?;
+    seen.creator = Some((**creator).into());
+    let permitted = in_account.judge_creator(creator).map_err(refusal)?;
+    let permit = permitted.on(condition(routed, Some(&learned))?);
     Ok((permit, Some(learned)))
 }
 
-fn refusal(refusal: Refusal) -> RefusedAfterSpend {
+/// The client's own conditions, judged by the version that its permission was judged by.
+fn condition<P>(routed: &Routed<P>, learned: Option<&SegmentInfo>) -> Result<Condition, RefusedAfterSpend> {
+    let own = headers::conditions(routed.request().head().headers()).map(|condition| match condition {
+        headers::ConditionHeader::IfMatch(value) => ClientCondition::IfMatch(value.as_bytes()),
+        headers::ConditionHeader::Other => ClientCondition::Other,
+    });
+    let version = learned.and_then(|learned| learned.version().cloned());
+    Condition::judge(version, own).map_err(|_| RefusedAfterSpend::PreconditionFailed)
+}
+
+fn refusal(refusal: PermitRefusal) -> RefusedAfterSpend {
     match refusal {
-        Refusal::RoleInsufficient => RefusedAfterSpend::RoleInsufficient,
-        Refusal::NotCreator => RefusedAfterSpend::NotCreator,
-        Refusal::NotFound => RefusedAfterSpend::SegmentNotFound,
+        PermitRefusal::RoleInsufficient => RefusedAfterSpend::RoleInsufficient,
+        PermitRefusal::NotCreator => RefusedAfterSpend::NotCreator,
+        PermitRefusal::NotFound => RefusedAfterSpend::SegmentNotFound,
     }
 }
 
@@ -66,25 +84,25 @@ async fn look_up<P: Purpose>(
     pointers: &Pointers,
     routed: &Routed<P>,
     seen: &mut Observation,
-) -> Result<Learned, RefusedAfterSpend> {
+) -> Result<SegmentInfo, RefusedAfterSpend> {
     let path = routed.route().path(routed.segment());
     let question = question(routed, &path, seen.id()).map_err(|error| {
         seen.detail = Some(error.to_string());
         RefusedAfterSpend::Internal
     })?;
-    pointers.look_up(routed.upstream(), question, routed.segment()).await.map_err(|not| match not {
-        NotLearned::NoSuchSegment => RefusedAfterSpend::SegmentNotFound,
-        NotLearned::Timeout => RefusedAfterSpend::OwnershipTimeout,
-        NotLearned::Unclear(why) => {
-            seen.detail = Some(why);
+    pointers.look_up(routed.request().head().upstream(), question, routed.segment()).await.map_err(|not| match not {
+        OwnershipError::NoSuchSegment => RefusedAfterSpend::SegmentNotFound,
+        OwnershipError::Timeout => RefusedAfterSpend::OwnershipTimeout,
+        OwnershipError::Unclear(why) => {
+            seen.detail = Some(why.to_string());
             RefusedAfterSpend::OwnershipUnavailable
         }
     })
 }
 
 /// A GET with our own headers and nothing of the client's.
-pub(super) fn question<P>(routed: &Routed<P>, path: &str, id: &HeaderValue) -> Result<RequestHead, Unsayable> {
-    let caller = routed.caller();
+pub(super) fn question<P>(routed: &Routed<P>, path: &str, id: &HeaderValue) -> Result<RequestHead, InvalidRequestHead> {
+    let caller = routed.request().caller();
     let identity = Identity {
         account: &caller.owner.account,
         member: &caller.owner.member,
@@ -93,24 +111,26 @@ pub(super) fn question<P>(routed: &Routed<P>, path: &str, id: &HeaderValue) -> R
         creator: None,
         request_id: id,
     };
-    hygiene::question(path, &identity)
+    headers::question(path, &identity)
 }
 
 impl<P> Authorized<P> {
+    /// The request, its route and its segment.
+    pub fn routed(&self) -> &Routed<P> {
+        &self.routed
+    }
+
     /// What the service said of the segment; `None` where that is left to the service.
-    pub fn learned(&self) -> Option<&Learned> {
+    pub fn learned(&self) -> Option<&SegmentInfo> {
         self.learned.as_deref()
+    }
+
+    /// The permit, and the condition that it is for.
+    pub fn permit(&self) -> &Permit {
+        &self.permit
     }
 
     pub(super) fn into_routed(self) -> Routed<P> {
         self.routed
-    }
-}
-
-impl<P> Deref for Authorized<P> {
-    type Target = Routed<P>;
-
-    fn deref(&self) -> &Routed<P> {
-        &self.routed
     }
 }

@@ -1,12 +1,15 @@
 use std::error::Error;
 use std::io;
-use std::ops::Deref;
 
 use bytes::{Bytes, BytesMut};
 use http::Version;
 use http_body_util::BodyExt;
 
-use super::{Admitted, Authenticated, Gate, Observation};
+use super::admit::Admitted;
+use super::authenticate::Authenticated;
+use super::chain::Gate;
+use super::observation::Observation;
+use crate::event_loop::timeout;
 use crate::refusal::Refused;
 use crate::replay::Reservation;
 use crate::telemetry::Stage;
@@ -31,17 +34,18 @@ where
     type Refusal = Refused;
 
     async fn decide(&self, admitted: Admitted<B>, seen: &mut Observation) -> Result<Whole, Refused> {
-        let (authenticated, slot, place, body) = admitted.into_parts();
-        let limits = authenticated.generation().limits;
+        let (authenticated, slot, place, body, late) = admitted.into_parts();
+        let limits = authenticated.head().generation().limits;
         let body = if body.is_end_stream() {
             Bytes::new()
         } else {
             let trailers =
-                if authenticated.version() == Version::HTTP_2 { Trailers::Refused } else { Trailers::Removed };
+                if authenticated.head().version() == Version::HTTP_2 { Trailers::Refused } else { Trailers::Removed };
             // In a box: most deletions have no body, and would carry its room about.
             let whole = Box::pin(collect(body, limits.max_body_bytes, trailers));
-            tokio::time::timeout(limits.body_timeout, whole).await.map_err(|_| Refused::BodyTooSlow)??
+            timeout(limits.body_timeout, whole).await.map_err(|_| Refused::BodyTooSlow)??
         };
+        drop(late);
         seen.passed(Stage::Admit);
         Ok(Whole { authenticated, slot, place, body })
     }
@@ -82,7 +86,7 @@ where
 
 /// What a body that breaks off is refused with. What was refused on the wire says so by the kind
 /// of its error; else the client has left.
-pub(super) fn broken(error: &(dyn Error + 'static)) -> Refused {
+pub(crate) fn broken(error: &(dyn Error + 'static)) -> Refused {
     let causes = std::iter::successors(Some(error), |&error| error.source());
     match causes.filter_map(|error| error.downcast_ref::<io::Error>()).map(io::Error::kind).next() {
         Some(io::ErrorKind::InvalidData) => Refused::MalformedRequest("The framing of the body is in doubt."),
@@ -94,14 +98,6 @@ pub(super) fn broken(error: &(dyn Error + 'static)) -> Refused {
 impl Whole {
     pub(super) fn into_parts(self) -> (Authenticated<()>, Slot, Reservation, Bytes) {
         (self.authenticated, self.slot, self.place, self.body)
-    }
-}
-
-impl Deref for Whole {
-    type Target = Authenticated<()>;
-
-    fn deref(&self) -> &Authenticated<()> {
-        &self.authenticated
     }
 }
 

@@ -1,15 +1,22 @@
-use std::ops::Deref;
 use std::sync::Arc;
 
-use super::{Cleared, Gate, Observation, Process};
-use crate::audit::OpenIntent;
+use super::chain::Gate;
+use super::observation::Observation;
+use super::safeguard::Cleared;
+use crate::audit::{self, OpenIntent, RecordEntry};
+use crate::clock::Clock;
+use crate::policy::Role;
 use crate::refusal::RefusedAfterSpend;
-use crate::safeguard::Spent;
+use crate::safeguard::{BudgetExceeded, BudgetUsage};
 use crate::telemetry::Stage;
 
 /// The intent, on record before anything irreversible; what it takes of the budget is taken with
 /// it.
-pub struct Record(Arc<Process>);
+pub struct RecordIntent {
+    record: audit::Record,
+    budget_usage: Arc<BudgetUsage>,
+    clock: Clock,
+}
 
 /// A request that is on record: a proven signer, a spent salt, a permit, and a line that says so.
 pub struct Recorded {
@@ -17,32 +24,33 @@ pub struct Recorded {
     intent: OpenIntent,
 }
 
-impl Record {
-    /// Writes to the process's record.
-    pub fn new(process: Arc<Process>) -> Self {
-        Self(process)
+impl RecordIntent {
+    /// Writes to this record, and takes of the budgets.
+    pub fn new(record: &audit::Record, budget_usage: &Arc<BudgetUsage>, clock: &Clock) -> Self {
+        Self { record: record.clone(), budget_usage: budget_usage.clone(), clock: clock.clone() }
     }
 }
 
-impl Gate<Cleared> for Record {
+impl Gate<Cleared> for RecordIntent {
     type Out = Recorded;
     type Refusal = RefusedAfterSpend;
 
     async fn decide(&self, cleared: Cleared, seen: &mut Observation) -> Result<Recorded, RefusedAfterSpend> {
-        let Process { takings, clock, record, .. } = &*self.0;
-        let caller = cleared.caller();
+        let Self { record, budget_usage, clock } = self;
+        let request = cleared.authorized().routed().request();
+        let caller = request.caller();
         let (key, account) = (&*caller.api_key, &*caller.owner.account);
-        let taken = takings
-            .take(key, account, cleared.generation().budgets, clock.elapsed())
-            .map_err(|Spent(left)| RefusedAfterSpend::BudgetSpent(left))?;
+        let taken = budget_usage
+            .take(key, account, request.head().generation().budgets, clock.elapsed())
+            .map_err(|BudgetExceeded(left)| RefusedAfterSpend::BudgetSpent(left))?;
         let written = match record.open_on_none() {
             Some(intent) => Ok(intent),
-            None => match seen.entry().map(Box::new) {
-                Some(entry) => Box::pin(record.open(entry)).await.map_err(|_| RefusedAfterSpend::RecordUnavailable),
-                None => Err(RefusedAfterSpend::Internal),
-            },
+            None => {
+                let entry = Box::new(entry(&cleared, seen));
+                Box::pin(record.open(entry)).await.map_err(|_| RefusedAfterSpend::RecordUnavailable)
+            }
         };
-        let intent = written.inspect_err(|_| takings.give_back(key, account, &taken))?;
+        let intent = written.inspect_err(|_| budget_usage.give_back(key, account, &taken))?;
         drop(taken);
         seen.on_record();
         seen.passed(Stage::Record);
@@ -50,16 +58,35 @@ impl Gate<Cleared> for Record {
     }
 }
 
-impl Recorded {
-    pub(super) fn into_parts(self) -> (Cleared, OpenIntent) {
-        (self.cleared, self.intent)
+/// The intent: who wants what is read off the proof; only when it came, and under which id, is the observation's.
+fn entry(cleared: &Cleared, seen: &Observation) -> RecordEntry {
+    let (routed, learned) = (cleared.authorized().routed(), cleared.authorized().learned());
+    let (caller, client) = (routed.request().caller(), routed.request().head().client());
+    let creator = learned.and_then(|learned| learned.creator().ok());
+    RecordEntry {
+        request_id: seen.id().to_str().unwrap_or_default().to_owned(),
+        api_key: caller.api_key.to_string(),
+        account: caller.owner.account.to_string(),
+        member: caller.owner.member.to_string(),
+        role: caller.role.map(Role::as_str),
+        client: client.address().map(|_| client.as_str().to_owned()),
+        route: Some(routed.route().pattern().to_owned()),
+        segment: Some(routed.segment().as_str().to_owned()),
+        creator: creator.map(|creator| creator.to_string()),
+        name: learned.and_then(|learned| learned.name()).map(str::to_owned),
+        print: seen.print(),
+        upstream_status: None,
+        started: seen.started(),
     }
 }
 
-impl Deref for Recorded {
-    type Target = Cleared;
-
-    fn deref(&self) -> &Cleared {
+impl Recorded {
+    /// The request that is on record.
+    pub fn cleared(&self) -> &Cleared {
         &self.cleared
+    }
+
+    pub(super) fn into_parts(self) -> (Cleared, OpenIntent) {
+        (self.cleared, self.intent)
     }
 }

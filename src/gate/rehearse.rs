@@ -7,11 +7,21 @@
 
 use std::sync::Arc;
 
+use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::safeguard::judge;
-use super::{Authorized, Concluded, Directed, Gate, Observation, Process, Rehearsal, Routed};
-use crate::refusal::{Linked, Reason, Refusal, RefusedAfterSpend};
+use super::answer::{Answered, Body, json as json_answer, show};
+use super::authorize::Authorized;
+use super::chain::Gate;
+use super::observation::Observation;
+use super::route::{Directed, Rehearsal, Routed};
+use super::safeguard::Catches;
+use super::send::Concluded;
+use crate::clock::Clock;
+use crate::plain;
+use crate::refusal::{Reason, Refusal, RefusedAfterSpend, Remaining};
+use crate::repeats::KeptAnswer;
+use crate::safeguard::{BudgetUsage, Freeze};
 
 /// The way of deletions, and that of rehearsals beside it.
 pub struct Fork<D, R> {
@@ -31,7 +41,17 @@ pub enum Ending {
 pub struct Foretold(Value);
 
 /// The last of the gates of rehearsals.
-pub struct Foretell(Arc<Process>);
+pub struct Foretell(Catches);
+
+impl Ending {
+    /// The answer, as far as it is kept for repeats.
+    pub(crate) fn kept(&self) -> KeptAnswer {
+        match self {
+            Self::Deletion(concluded) => concluded.kept(),
+            Self::Rehearsal(Foretold(told)) => KeptAnswer::own(200, told.to_string().into()),
+        }
+    }
+}
 
 impl<D, R> Fork<D, R> {
     /// Deletions end with `deletions`, rehearsals with `rehearsals`.
@@ -58,9 +78,9 @@ where
 }
 
 impl Foretell {
-    /// Tells by what the process has frozen and counted.
-    pub fn new(process: Arc<Process>) -> Self {
-        Self(process)
+    /// Tells by what is frozen, and by what was taken of the budgets.
+    pub fn new(freeze: &Arc<Freeze>, budget_usage: &Arc<BudgetUsage>, clock: &Clock) -> Self {
+        Self(Catches::new(freeze, budget_usage, clock))
     }
 }
 
@@ -78,11 +98,11 @@ impl Gate<Authorized<Rehearsal>> for Foretell {
 }
 
 async fn foretell(
-    process: &Process,
+    catches: &Catches,
     authorized: &Authorized<Rehearsal>,
     seen: &mut Observation,
 ) -> Result<Foretold, RefusedAfterSpend> {
-    let would = match judge(process, &process.takings, authorized, seen).await {
+    let would = match catches.judge(authorized, seen).await {
         Ok(()) => None,
         Err(
             refused @ (RefusedAfterSpend::Frozen
@@ -92,18 +112,18 @@ async fn foretell(
         Err(refused) => return Err(refused),
     };
     let reason = would.as_ref().map_or(Reason::Ok, Refusal::reason);
+    let answer = would.as_ref().map(|refused| refused.answer(Remaining::Never));
     seen.rehearsed_on_record(reason);
     let mut told = json!({
         "wouldDelete": would.is_none(),
-        "status": would.as_ref().map_or(200, |refused| refused.answer().status),
+        "status": answer.map_or(200, |answer| answer.status),
         "reason": reason.as_str(),
-        "segmentId": authorized.segment().as_str(),
+        "segmentId": authorized.routed().segment().as_str(),
     });
-    if let Some(refused) = &would {
-        let answer = refused.answer();
+    if let (Some(refused), Some(answer)) = (&would, answer) {
         told["errorCode"] = answer.code.into();
-        told["errorMessage"] = answer.message.into();
-        if let Some(seconds) = answer.retry_after {
+        told["errorMessage"] = answer.message().into();
+        if let Some(seconds) = answer.wait_seconds() {
             told["retryAfter"] = seconds.into();
         }
         if let Some(linked) = refused.linked() {
@@ -115,15 +135,17 @@ async fn foretell(
     Ok(Foretold(told))
 }
 
-/// The automations and their digest, as an answer shows them.
-pub(super) fn show(linked: &Linked, answer: &mut Value) {
-    let automations = linked.automations.iter().map(|(id, name)| json!({ "id": id, "name": name }));
-    answer["automations"] = automations.collect();
-    answer["confirm"] = linked.confirm.as_str().into();
-}
-
 impl Foretold {
     pub(super) fn into_body(self) -> Value {
         self.0
+    }
+}
+
+impl Answered for Ending {
+    fn into_response(self) -> Response<Body> {
+        match self {
+            Self::Deletion(concluded) => concluded.into_response(),
+            Self::Rehearsal(foretold) => json_answer(StatusCode::OK, plain::json_line(&foretold.into_body()).into()),
+        }
     }
 }

@@ -1,25 +1,28 @@
 use std::sync::Arc;
 
-use super::{Cleared, Gate, Observation, Process, Recorded};
+use super::chain::Gate;
+use super::observation::Observation;
+use super::record::Recorded;
+use super::safeguard::Cleared;
 use crate::audit::{OpenIntent, Outcome};
+use crate::event_loop::yield_now;
 use crate::refusal::{Reason, RefusedAfterSpend};
-use crate::safeguard::Departure;
-use crate::turn::others_first;
+use crate::safeguard::{Freeze, SendPermit};
 
 /// Is it frozen by now? Judged last of all: nothing is waited for between this and sending, so
 /// whoever freezes knows what can still leave.
-pub struct Release(Arc<Process>);
+pub struct Release(Arc<Freeze>);
 
 /// A recorded deletion that may leave now. The sender takes nothing else.
 pub struct Released {
     recorded: Recorded,
-    departure: Departure,
+    permit: SendPermit,
 }
 
 impl Release {
-    /// Judges by what the process has frozen.
-    pub fn new(process: Arc<Process>) -> Self {
-        Self(process)
+    /// Judges by what is frozen.
+    pub fn new(freeze: &Arc<Freeze>) -> Self {
+        Self(freeze.clone())
     }
 }
 
@@ -28,10 +31,10 @@ impl Gate<Recorded> for Release {
     type Refusal = RefusedAfterSpend;
 
     async fn decide(&self, recorded: Recorded, _: &mut Observation) -> Result<Released, RefusedAfterSpend> {
-        others_first().await;
-        let caller = recorded.caller();
-        match self.0.freeze.depart(&caller.owner.account, &caller.api_key) {
-            Some(departure) => Ok(Released { recorded, departure }),
+        yield_now().await;
+        let caller = recorded.cleared().authorized().routed().request().caller();
+        match self.0.permit(&caller.owner.account, &caller.api_key) {
+            Some(permit) => Ok(Released { recorded, permit }),
             None => {
                 let (_, intent) = recorded.into_parts();
                 intent.close(Outcome::NotSent, Reason::Frozen.as_str()).await;
@@ -42,8 +45,8 @@ impl Gate<Recorded> for Release {
 }
 
 impl Released {
-    pub(super) fn into_parts(self) -> (Cleared, OpenIntent, Departure) {
+    pub(super) fn into_parts(self) -> (Cleared, OpenIntent, SendPermit) {
         let (cleared, intent) = self.recorded.into_parts();
-        (cleared, intent, self.departure)
+        (cleared, intent, self.permit)
     }
 }

@@ -1,9 +1,13 @@
 use std::marker::PhantomData;
-use std::ops::Deref;
 use std::sync::Arc;
 
-use super::{Fresh, Gate, Observation};
-use crate::policy::{Found, Route, SegmentId};
+use bytes::Bytes;
+
+use super::authenticate::Authenticated;
+use super::chain::Gate;
+use super::observation::Observation;
+use super::spend::Fresh;
+use crate::policy::{Route, RouteMatch, SegmentId};
 use crate::refusal::RefusedAfterSpend;
 
 /// Which route is this, byte for byte, and for which segment? What is none is refused.
@@ -44,17 +48,18 @@ impl Gate<Fresh> for RouteGate {
     type Refusal = RefusedAfterSpend;
 
     async fn decide(&self, fresh: Fresh, seen: &mut Observation) -> Result<Directed, RefusedAfterSpend> {
-        match fresh.generation().routes.find(fresh.method().as_str(), fresh.raw_path()) {
-            Found::Route(route, segment) => {
+        let head = fresh.request().head();
+        match head.generation().routes.find(head.method().as_str(), head.raw_path()) {
+            RouteMatch::Route(route, segment) => {
                 let route = route.clone();
                 Ok(Directed::Deletion(Routed::new(fresh, route, segment, seen)))
             }
-            Found::Rehearsal(route, segment) => {
+            RouteMatch::Rehearsal(route, segment) => {
                 let route = route.clone();
                 Ok(Directed::Rehearsal(Routed::new(fresh, route, segment, seen)))
             }
-            Found::OtherMethod(allowed) => Err(RefusedAfterSpend::MethodNotAllowed(allowed)),
-            Found::None => Err(RefusedAfterSpend::RouteNotFound),
+            RouteMatch::OtherMethod(allowed) => Err(RefusedAfterSpend::MethodNotAllowed(allowed)),
+            RouteMatch::None => Err(RefusedAfterSpend::RouteNotFound),
         }
     }
 }
@@ -64,6 +69,16 @@ impl<P> Routed<P> {
         seen.route = Some(route.clone());
         seen.segment = Some(segment.clone());
         Self { fresh, route, segment, purpose: PhantomData }
+    }
+
+    /// The request, signed right.
+    pub fn request(&self) -> &Authenticated<()> {
+        self.fresh.request()
+    }
+
+    /// Its body.
+    pub fn body(&self) -> &Bytes {
+        self.fresh.body()
     }
 
     /// The route.
@@ -78,13 +93,5 @@ impl<P> Routed<P> {
 
     pub(super) fn into_fresh(self) -> Fresh {
         self.fresh
-    }
-}
-
-impl<P> Deref for Routed<P> {
-    type Target = Fresh;
-
-    fn deref(&self) -> &Fresh {
-        &self.fresh
     }
 }

@@ -1,12 +1,15 @@
-use std::ops::Deref;
 use std::sync::Arc;
 
 use http::header::HeaderName;
 
+use super::authorize::Authorized;
 use super::authorize::question;
-use super::{Authorized, Gate, Observation, Process, Purpose};
+use super::chain::Gate;
+use super::observation::Observation;
+use super::route::Purpose;
+use crate::clock::Clock;
 use crate::refusal::{self, RefusedAfterSpend};
-use crate::safeguard::{NotLearned, Spent, Takings};
+use crate::safeguard::{AutomationsError, BudgetExceeded, BudgetUsage, Freeze};
 use crate::throttle::Slot;
 
 /// The digest by which a caller confirms which automations may stop.
@@ -16,12 +19,19 @@ const X_SALTGATE_CONFIRM: HeaderName = HeaderName::from_static("x-saltgate-confi
 /// something left of the budget, would automations stop?
 ///
 /// Freeze and budget are judged again where it counts: the budget when it is taken
-/// ([`super::Record`]), the freeze when the deletion is released ([`super::Release`]).
-pub struct Safeguard(Arc<Process>);
+/// ([`super::RecordIntent`]), the freeze when the deletion is released ([`super::Release`]).
+pub struct Safeguard(Catches);
 
 /// The same look where nothing is held back (`mode = "observe"`). What passes is counted apart: it
 /// is not on record, and takes nothing of what is.
-pub struct Foresee(Arc<Process>);
+pub struct Foresee(Catches);
+
+/// What holds back: the freeze, and what was taken of the budgets.
+pub(super) struct Catches {
+    freeze: Arc<Freeze>,
+    budget_usage: Arc<BudgetUsage>,
+    clock: Clock,
+}
 
 /// A request that no safety catch holds back.
 pub struct Cleared {
@@ -29,9 +39,9 @@ pub struct Cleared {
 }
 
 impl Safeguard {
-    /// Judges by what the process has frozen and counted.
-    pub fn new(process: Arc<Process>) -> Self {
-        Self(process)
+    /// Judges by what is frozen, and by what was taken of the budgets.
+    pub fn new(freeze: &Arc<Freeze>, budget_usage: &Arc<BudgetUsage>, clock: &Clock) -> Self {
+        Self(Catches::new(freeze, budget_usage, clock))
     }
 }
 
@@ -40,15 +50,15 @@ impl Gate<Authorized> for Safeguard {
     type Refusal = RefusedAfterSpend;
 
     async fn decide(&self, authorized: Authorized, seen: &mut Observation) -> Result<Cleared, RefusedAfterSpend> {
-        judge(&self.0, &self.0.takings, &authorized, seen).await?;
+        self.0.judge(&authorized, seen).await?;
         Ok(Cleared { authorized })
     }
 }
 
 impl Foresee {
-    /// Judges by what the process has frozen, and by what it let pass without holding back.
-    pub fn new(process: Arc<Process>) -> Self {
-        Self(process)
+    /// Judges by what is frozen, and by what would have been taken of the budgets so far.
+    pub fn new(freeze: &Arc<Freeze>, watched: &Arc<BudgetUsage>, clock: &Clock) -> Self {
+        Self(Catches::new(freeze, watched, clock))
     }
 }
 
@@ -57,35 +67,41 @@ impl Gate<Authorized> for Foresee {
     type Refusal = RefusedAfterSpend;
 
     async fn decide(&self, authorized: Authorized, seen: &mut Observation) -> Result<(), RefusedAfterSpend> {
-        let Process { watched, clock, .. } = &*self.0;
-        judge(&self.0, watched, &authorized, seen).await?;
-        let caller = authorized.caller();
-        let budgets = authorized.generation().budgets;
+        self.0.judge(&authorized, seen).await?;
+        let Catches { budget_usage: watched, clock, .. } = &self.0;
+        let request = authorized.routed().request();
+        let (caller, budgets) = (request.caller(), request.head().generation().budgets);
         let taken = watched.take(&caller.api_key, &caller.owner.account, budgets, clock.elapsed());
-        taken.map(drop).map_err(|Spent(left)| RefusedAfterSpend::BudgetSpent(left))
+        taken.map(drop).map_err(|BudgetExceeded(left)| RefusedAfterSpend::BudgetSpent(left))
     }
 }
 
-/// The verdict alone: nothing is taken, nothing is changed.
-pub(super) async fn judge<P: Purpose>(
-    process: &Process,
-    takings: &Takings,
-    authorized: &Authorized<P>,
-    seen: &mut Observation,
-) -> Result<(), RefusedAfterSpend> {
-    let caller = authorized.caller();
-    let (key, account) = (&*caller.api_key, &*caller.owner.account);
-    if process.freeze.holds_back(account, key) {
-        return Err(RefusedAfterSpend::Frozen);
+impl Catches {
+    pub(super) fn new(freeze: &Arc<Freeze>, budget_usage: &Arc<BudgetUsage>, clock: &Clock) -> Self {
+        Self { freeze: freeze.clone(), budget_usage: budget_usage.clone(), clock: clock.clone() }
     }
-    let budgets = authorized.generation().budgets;
-    if budgets.is_any() {
-        let left = takings.judge(key, account, budgets, process.clock.elapsed());
-        left.map_err(|Spent(left)| RefusedAfterSpend::BudgetSpent(left))?;
-    }
-    match authorized.route().automations_path(authorized.segment()) {
-        None => Ok(()),
-        Some(path) => Box::pin(judge_automations(path, authorized, seen)).await,
+
+    /// The verdict alone: nothing is taken, nothing is changed.
+    pub(super) async fn judge<P: Purpose>(
+        &self,
+        authorized: &Authorized<P>,
+        seen: &mut Observation,
+    ) -> Result<(), RefusedAfterSpend> {
+        let (routed, request) = (authorized.routed(), authorized.routed().request());
+        let caller = request.caller();
+        let (key, account) = (&*caller.api_key, &*caller.owner.account);
+        if self.freeze.is_frozen(account, key) {
+            return Err(RefusedAfterSpend::Frozen);
+        }
+        let budgets = request.head().generation().budgets;
+        if budgets.is_any() {
+            let left = self.budget_usage.judge(key, account, budgets, self.clock.elapsed());
+            left.map_err(|BudgetExceeded(left)| RefusedAfterSpend::BudgetSpent(left))?;
+        }
+        match routed.route().automations_path(routed.segment()) {
+            None => Ok(()),
+            Some(path) => Box::pin(judge_automations(path, authorized, seen)).await,
+        }
     }
 }
 
@@ -94,31 +110,32 @@ async fn judge_automations<P: Purpose>(
     authorized: &Authorized<P>,
     seen: &mut Observation,
 ) -> Result<(), RefusedAfterSpend> {
-    let question = question(authorized, &path, seen.id()).map_err(|error| {
+    let (routed, request) = (authorized.routed(), authorized.routed().request());
+    let question = question(routed, &path, seen.id()).map_err(|error| {
         seen.detail = Some(error.to_string());
         RefusedAfterSpend::Internal
     })?;
-    let guard = &authorized.generation().guard;
-    let asked = guard.ask(authorized.upstream(), question, authorized.segment()).await;
+    let guard = &request.head().generation().guard;
+    let asked = guard.ask(request.head().upstream(), question, routed.segment()).await;
     let linked = asked.map_err(|not| match not {
-        NotLearned::Timeout => RefusedAfterSpend::AutomationsTimeout,
+        AutomationsError::Timeout => RefusedAfterSpend::AutomationsTimeout,
         // Where the service judges account and creator itself, this is how it says no.
-        NotLearned::NotFound if authorized.learned().is_none() => RefusedAfterSpend::SegmentNotFound,
-        NotLearned::NotFound => {
+        AutomationsError::NotFound if authorized.learned().is_none() => RefusedAfterSpend::SegmentNotFound,
+        AutomationsError::NotFound => {
             seen.detail = Some("the upstream answered 404 when asked for linked automations".into());
             RefusedAfterSpend::AutomationsUnavailable
         }
-        NotLearned::Unclear(why) => {
-            seen.detail = Some(why);
+        AutomationsError::Unclear(why) => {
+            seen.detail = Some(why.to_string());
             RefusedAfterSpend::AutomationsUnavailable
         }
     })?;
     if linked.is_empty() {
         return Ok(());
     }
-    let digest = linked.digest(&authorized.caller().owner.account, authorized.segment());
-    // Said twice is not said: the one that was meant cannot be told.
-    let mut confirmed = authorized.headers().get_all(X_SALTGATE_CONFIRM).iter();
+    let digest = linked.digest(&request.caller().owner.account, routed.segment());
+    // Of two confirmations nobody can tell which one was meant, so neither counts.
+    let mut confirmed = request.head().headers().get_all(X_SALTGATE_CONFIRM).iter();
     if let (Some(confirmed), None) = (confirmed.next(), confirmed.next()) {
         if confirmed.as_bytes() == digest.as_bytes() {
             seen.detail = Some(format!("confirmed: linked automations {digest}"));
@@ -130,16 +147,13 @@ async fn judge_automations<P: Purpose>(
 }
 
 impl Cleared {
+    /// The request, its route and its permit.
+    pub fn authorized(&self) -> &Authorized {
+        &self.authorized
+    }
+
     /// The slot, for as long as the answer takes. The request is over.
     pub(super) fn into_slot(self) -> Slot {
         self.authorized.into_routed().into_fresh().into_slot()
-    }
-}
-
-impl Deref for Cleared {
-    type Target = Authorized;
-
-    fn deref(&self) -> &Authorized {
-        &self.authorized
     }
 }

@@ -1,16 +1,28 @@
-use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Authenticated, Gate, Observation, Process, Whole};
-use crate::refusal::RefusedAfterSpend;
-use crate::replay::{ClaimRefused, OutOfWindow};
+use super::again;
+use super::again::Again;
+use super::authenticate::Authenticated;
+use super::chain::Gate;
+use super::observation::Observation;
+use super::read::Whole;
+use super::state::Current;
+use crate::clock::Clock;
+use crate::refusal::{RefusedAfterSpend, Revoked};
+use crate::repeats::Repeats;
+use crate::replay::{ClaimRefused, Mark, OutOfWindow, SpentSalts};
 use crate::telemetry::Stage;
 use crate::throttle::Slot;
 
-/// This salt, once (contract §3).
-pub struct Spend(Arc<Process>);
+/// This salt, once (contract §3), and by the keys in force now (contract §4): a body may have come late, and the key been
+/// revoked meanwhile. From here on a request is judged by the generation in force when its salt was spent.
+pub struct Spend {
+    clock: Clock,
+    again: Again,
+    current: Arc<Current>,
+}
 
 /// A request whose salt nobody had spent before.
 ///
@@ -24,9 +36,27 @@ struct Unspent {
 }
 
 impl Spend {
-    /// Spends in the process's one memory.
-    pub fn new(process: Arc<Process>) -> Self {
-        Self(process)
+    /// Spends in this one store, by the keys in force; what came before is known from `repeats`.
+    pub fn new(clock: &Clock, salts: &Arc<dyn SpentSalts>, repeats: &Repeats, current: &Arc<Current>) -> Self {
+        let again = Again { salts: salts.clone(), repeats: repeats.clone() };
+        Self { clock: clock.clone(), again, current: current.clone() }
+    }
+
+    /// Whether the header is good still, as [`super::Authenticate`] found it when it came.
+    fn judge_again(
+        &self,
+        authenticated: Authenticated<()>,
+        seen: &mut Observation,
+    ) -> Result<Authenticated<()>, Revoked> {
+        let clock = &self.clock;
+        if authenticated.head().desk().is_retired() {
+            let desk = self.current.desk(authenticated.head().desk().worker);
+            return authenticated.again(desk, seen, clock.now());
+        }
+        if authenticated.caller().has_expired(|| clock.now()) {
+            return Err(Revoked::InactiveKey);
+        }
+        Ok(authenticated)
     }
 }
 
@@ -36,22 +66,39 @@ impl Gate<Whole> for Spend {
 
     async fn decide(&self, whole: Whole, seen: &mut Observation) -> Result<Fresh, RefusedAfterSpend> {
         let (authenticated, slot, place, body) = whole.into_parts();
-        let window = authenticated.generation().window;
-        let claim = self.0.salts.claim(place, authenticated.salt(), authenticated.date(), window);
-        let answer = claim.answer().await;
+        let authenticated = self.judge_again(authenticated, seen).map_err(RefusedAfterSpend::Revoked)?;
+        let (window, salt) = (authenticated.head().generation().window, authenticated.salt());
+        let asked = again::asked(&authenticated, &body);
+        let Again { salts, repeats } = &self.again;
+        let claimant = repeats.claims(salt);
+        let mark = if salts.is_shared() { seen.mark(asked.print(&salt)) } else { Mark::default() };
+        let answer = salts.claim(place, salt, authenticated.date(), window, mark).answer().await;
         seen.passed(Stage::Spend);
-        answer.map_err(|refused| match refused {
-            ClaimRefused::Reused => RefusedAfterSpend::SaltReused,
-            ClaimRefused::OutOfWindow(OutOfWindow::BelowFloor) => RefusedAfterSpend::BelowFloor,
-            ClaimRefused::OutOfWindow(OutOfWindow::Past | OutOfWindow::Future) => RefusedAfterSpend::DateSkewed,
-            ClaimRefused::Unknown => RefusedAfterSpend::ClaimUnknown,
-        })?;
-        seen.spent();
+        if let Err(refused) = answer {
+            drop((claimant, slot));
+            let mark = if let ClaimRefused::ReusedBy(mark) = refused { Some(mark) } else { None };
+            return Err(match refused {
+                // In a box: most requests come once.
+                ClaimRefused::Reused | ClaimRefused::ReusedBy(_) => {
+                    Box::pin(self.again.met(&authenticated, asked, mark, seen)).await
+                }
+                ClaimRefused::OutOfWindow(OutOfWindow::BelowFloor) => RefusedAfterSpend::BelowFloor,
+                ClaimRefused::OutOfWindow(OutOfWindow::Past | OutOfWindow::Future) => RefusedAfterSpend::DateSkewed,
+                ClaimRefused::Unknown => RefusedAfterSpend::ClaimUnknown,
+            });
+        }
+        seen.spent(claimant.is_first(seen.as_first(asked, body.len() as u64)));
+        authenticated.caller().usage().spends().owe(authenticated.head().generation().spending, seen.marked());
         Ok(Fresh(Box::new(Unspent { authenticated, slot, body })))
     }
 }
 
 impl Fresh {
+    /// The request, signed right.
+    pub fn request(&self) -> &Authenticated<()> {
+        &self.0.authenticated
+    }
+
     /// The body.
     pub fn body(&self) -> &Bytes {
         &self.0.body
@@ -59,13 +106,5 @@ impl Fresh {
 
     pub(super) fn into_slot(self) -> Slot {
         self.0.slot
-    }
-}
-
-impl Deref for Fresh {
-    type Target = Authenticated<()>;
-
-    fn deref(&self) -> &Authenticated<()> {
-        &self.0.authenticated
     }
 }

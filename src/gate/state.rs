@@ -1,67 +1,28 @@
+//! What requests are judged by: a generation, as each worker holds it.
+
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
+use http::request::Parts;
+use tokio::sync::watch;
 
-use super::{Mode, Refusals, RequestIds, Tasks};
-use crate::audit;
-use crate::clock::Clock;
+use super::disguise::may_delete;
+use super::reporting::Reporting;
+use crate::authentication::Rules;
 use crate::credential::PhpDates;
 use crate::directory::Directory;
 use crate::ownership::Ownership;
-use crate::policy::{Found, Passthrough, Routes};
-use crate::replay::{SpentSalts, Window};
-use crate::safeguard::{Budgets, Freeze, Guard, Takings};
-use crate::telemetry::Metrics;
-use crate::throttle::{FailedSignatures, Slots};
-use crate::upstream::hygiene::Authorization;
-use crate::upstream::{Servers, Upstream};
+use crate::policy::{Limits, Mode, Passthrough, RouteMatch, Routes};
+use crate::replay::Window;
+use crate::safeguard::{Budgets, Guard};
+use crate::throttle::Rate;
+use crate::upstream::headers::Authorization;
+use crate::upstream::{self, Servers, Unjudged, Upstream};
 
-/// What lives once per process: correctness state, shared by every worker, kept by a reload.
-pub struct Process {
-    /// Time.
-    pub clock: Clock,
-    /// The spent salts.
-    pub salts: Box<dyn SpentSalts>,
-    /// The record.
-    pub record: audit::Record,
-    /// What is frozen.
-    pub freeze: Freeze,
-    /// What keys and accounts took of their budgets.
-    pub takings: Takings,
-    /// What it would have counted of what was only observed.
-    pub watched: Takings,
-    /// The last requests that were refused.
-    pub refusals: Refusals,
-    /// One per request between admission and the end of its answer.
-    pub slots: Slots,
-    /// Signatures that failed, per client address.
-    pub failed_signatures: FailedSignatures,
-    /// The metrics.
-    pub metrics: Arc<Metrics>,
-    /// Where request ids come from.
-    pub request_ids: RequestIds,
-    /// Requests that run to their end whether the client stays or not, of each worker.
-    pub tasks: Box<[Tasks]>,
-    /// Set once the process is to end.
-    pub draining: AtomicBool,
-    /// How many seconds the wall clock is ahead of where elapsed time says it should be, once
-    /// that is more than a jump.
-    pub clock_skew: AtomicI64,
-    /// Whether the process is not ready without its store of salts, where others could be.
-    pub ready_needs_replay: bool,
-}
-
-impl Process {
-    /// Whether the process is on its way out.
-    pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
-    }
-}
-
-/// What a reload swaps, as a whole: a request takes one at the door and keeps it.
+/// What a reload swaps, as a whole. A request takes one at the door; when its salt is spent it is judged by the one
+/// in force by then ([`super::Spend`]), and keeps that.
 pub struct Generation {
     /// Who may call.
     pub directory: Directory,
@@ -85,42 +46,65 @@ pub struct Generation {
     pub guard: Guard,
     /// The upstream as each worker reaches it: pools are per worker, so no worker waits for
     /// another's lock.
-    pub upstreams: Box<[Upstream]>,
+    pub upstreams: Box<[upstream::Upstreams]>,
     /// The upstream's servers, as all workers know them.
     pub servers: Arc<Servers>,
     /// What becomes of the `Authorization` of what was judged.
     pub authorization: Authorization,
-    /// What a message may measure.
+    /// What a message may measure, and how long connections wait.
     pub limits: Limits,
+    /// How fast one key may spend salts.
+    pub spending: Rate,
 }
 
 impl Generation {
-    /// Whether a message goes upstream without a gate: it is named, and is no route.
-    pub(super) fn passes(&self, method: &str, raw_path: &str) -> bool {
+    /// What an `Authorization` header is judged by.
+    pub fn rules(&self) -> Rules<'_> {
+        Rules { directory: &self.directory, php_dates: self.php_dates, window: self.window }
+    }
+
+    /// Whether a message goes upstream without a gate: it is named, is no route, and cannot be a deletion all the same.
+    pub(crate) fn passes(&self, parts: &Parts) -> bool {
+        let (method, raw_path) = (parts.method.as_str(), parts.uri.path());
         self.passthrough.lets(method, raw_path)
-            && matches!(self.routes.find(method, raw_path), Found::None | Found::OtherMethod(_))
+            && matches!(self.routes.find(method, raw_path), RouteMatch::None | RouteMatch::OtherMethod(_))
+            && !may_delete(parts, &self.routes)
     }
 }
 
 /// What one worker judges by. Counted for each worker by itself: no request touches the count of
 /// another worker's.
 pub struct Desk {
-    pub(super) process: Arc<Process>,
-    pub(super) generation: Arc<Generation>,
+    pub(super) reporting: Arc<Reporting>,
+    pub(crate) generation: Arc<Generation>,
     pub(super) worker: usize,
+    /// Whether another generation is in force.
+    retired: AtomicBool,
 }
 
 impl Desk {
-    /// This worker's way to the upstream.
+    /// Whether another generation is in force by now.
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
+    }
+
+    /// This worker's way to the upstream, for look-ups and deletions.
     pub(super) fn upstream(&self) -> &Upstream {
-        &self.generation.upstreams[self.worker]
+        &self.generation.upstreams[self.worker].judged
+    }
+
+    /// This worker's way to the upstream, for what passes without being judged.
+    pub(crate) fn passing(&self) -> &Upstream<Unjudged> {
+        &self.generation.upstreams[self.worker].unjudged
     }
 }
 
 /// The generation in force. A request looks here once, at the door.
 pub struct Current {
-    process: Arc<Process>,
+    reporting: Arc<Reporting>,
     desks: ArcSwap<Desks>,
+    /// Tells whoever waits that another generation is in force.
+    stored: watch::Sender<()>,
 }
 
 struct Desks {
@@ -129,15 +113,22 @@ struct Desks {
 }
 
 impl Current {
-    /// This one, until another is stored.
-    pub fn new(process: &Arc<Process>, generation: Generation) -> Self {
-        let desks = ArcSwap::from_pointee(Desks::new(process, generation));
-        Self { process: process.clone(), desks }
+    /// This one, until another is stored. What is seen of requests is reported to `reporting`.
+    pub fn new(reporting: &Arc<Reporting>, generation: Generation) -> Self {
+        let desks = ArcSwap::from_pointee(Desks::new(reporting, generation));
+        Self { reporting: reporting.clone(), desks, stored: watch::Sender::new(()) }
     }
 
     /// Every request from now on is judged by this one.
     pub fn store(&self, generation: Generation) {
-        self.desks.store(Arc::new(Desks::new(&self.process, generation)));
+        let old = self.desks.swap(Arc::new(Desks::new(&self.reporting, generation)));
+        old.of_workers.iter().for_each(|desk| desk.retired.store(true, Ordering::Release));
+        self.stored.send_replace(());
+    }
+
+    /// Sees a change whenever another generation is stored.
+    pub fn reloads(&self) -> watch::Receiver<()> {
+        self.stored.subscribe()
     }
 
     /// A look at it, for a moment.
@@ -167,23 +158,15 @@ impl Current {
 
 impl Desks {
     /// One for each worker that has a way to the upstream.
-    fn new(process: &Arc<Process>, generation: Generation) -> Self {
+    fn new(reporting: &Arc<Reporting>, generation: Generation) -> Self {
         let generation = Arc::new(generation);
-        let desk = |worker| Desk { process: process.clone(), generation: generation.clone(), worker };
+        let desk = |worker| Desk {
+            reporting: reporting.clone(),
+            generation: generation.clone(),
+            worker,
+            retired: AtomicBool::new(false),
+        };
         let of_workers = (0..generation.upstreams.len()).map(|worker| Arc::new(desk(worker))).collect();
         Self { generation, of_workers }
     }
-}
-
-/// What a message may measure (contract §9, `[limits]`).
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Bytes of the header section.
-    pub max_header_bytes: usize,
-    /// Bytes of the request target.
-    pub max_target_bytes: usize,
-    /// Bytes of the body.
-    pub max_body_bytes: usize,
-    /// The time for the whole body.
-    pub body_timeout: Duration,
 }

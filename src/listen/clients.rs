@@ -1,70 +1,74 @@
+//! The limit of connections of each client.
+
 use std::collections::HashMap;
 use std::collections::hash_map::{Entry, RandomState};
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// How many connections each client has, so that none has them all.
+use super::activity::{Activity, Full};
+use super::eviction_order::EvictionOrder;
+use crate::net::Subscriber;
+
+/// The number of connections of each client, so that no client takes them all.
 ///
-/// A client is an IPv4 address, or the /64 of an IPv6 address: a subscriber has that whole network
-/// to choose addresses from. Only who has a connection is remembered, so there are never more
-/// clients than connections.
-pub struct Clients {
+/// Only clients that have a connection are stored, so there are never more clients than connections.
+pub(super) struct Clients {
     most: usize,
     shards: Box<[Shard]>,
-    /// Keyed at random: nobody chooses addresses that all fall into one shard.
+    /// Keyed at random, so that nobody can choose addresses that all fall into one shard.
     hash: RandomState,
 }
 
-type Shard = Mutex<HashMap<u128, usize>>;
+type Shard = Mutex<HashMap<Subscriber, Held>>;
 
-/// A connection's place; dropping it gives it back.
-pub struct Place {
-    clients: Arc<Clients>,
-    client: u128,
+/// The connections of one client.
+#[derive(Default)]
+struct Held {
+    count: usize,
+    order: EvictionOrder,
 }
 
 impl Clients {
-    /// None may have more than this many at a time.
-    pub fn new(most: usize) -> Self {
+    /// No client may have more than `most` connections at a time.
+    pub(super) fn new(most: usize) -> Self {
         Self { most, shards: (0..16).map(|_| Shard::default()).collect(), hash: RandomState::new() }
     }
 
-    /// A place for one more connection of this client's, if it may have one.
-    pub fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
-        let client = client(address);
-        let mut held = self.shard(client);
-        let count = held.entry(client).or_default();
-        if *count >= self.most {
-            return None;
+    /// Counts one more connection of this client. If the client has reached its limit, its oldest idle connection is
+    /// evicted. `None` if none of them is idle.
+    pub(super) fn enter(&self, address: IpAddr, number: u64, activity: &Arc<Activity>) -> Option<Subscriber> {
+        let client = Subscriber::of(address);
+        let mut shard = self.shard(client);
+        let held = shard.entry(client).or_default();
+        if held.count >= self.most {
+            if !held.order.evict_oldest(Full::Client) {
+                return None;
+            }
+            // The evicted connection no longer counts, though it takes a moment to close.
+            held.count -= 1;
         }
-        *count += 1;
-        drop(held);
-        Some(Place { clients: self.clone(), client })
+        held.count += 1;
+        held.order.insert(number, activity.clone());
+        Some(client)
     }
 
-    fn shard(&self, client: u128) -> MutexGuard<'_, HashMap<u128, usize>> {
-        let at = self.hash.hash_one(client) as usize % self.shards.len();
-        self.shards[at].lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if let Entry::Occupied(mut count) = self.clients.shard(self.client).entry(self.client) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
+    /// Counts that a connection of this client has ended.
+    pub(super) fn leave(&self, client: Subscriber, number: u64, activity: &Activity) {
+        if let Entry::Occupied(mut held) = self.shard(client).entry(client) {
+            held.get_mut().order.remove(number);
+            if activity.evicted_for() != Some(Full::Client) {
+                held.get_mut().count -= 1;
+            }
+            if held.get().count == 0 {
+                held.remove();
             }
         }
     }
-}
 
-/// IPv4 as it is mapped into IPv6, so that the two are never one.
-fn client(address: IpAddr) -> u128 {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(address) => address.to_bits() & !u128::from(u64::MAX),
+    fn shard(&self, client: Subscriber) -> MutexGuard<'_, HashMap<Subscriber, Held>> {
+        let at = self.hash.hash_one(client) as usize % self.shards.len();
+        self.shards[at].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -72,19 +76,49 @@ fn client(address: IpAddr) -> u128 {
 mod tests {
     use super::*;
 
+    /// A activity that is in use, of which there is no other with this number.
+    fn busy(clients: &Clients, address: &str, number: u64) -> Option<(Subscriber, u64, Arc<Activity>)> {
+        let activity = Arc::new(Activity::default());
+        activity.begin();
+        let key = clients.enter(address.parse().unwrap(), number, &activity)?;
+        Some((key, number, activity))
+    }
+
     #[test]
     fn a_client_has_its_share_and_is_forgotten_when_it_leaves() {
-        let clients = Arc::new(Clients::new(2));
-        let enter = |address: &str| clients.enter(address.parse().unwrap());
+        let clients = Clients::new(2);
+        let mut numbers = 0..;
+        let mut enter = |address: &str| busy(&clients, address, numbers.next().unwrap());
         let held = [enter("192.0.2.1"), enter("::ffff:192.0.2.1")];
         assert!(held.iter().all(Option::is_some));
         assert!(enter("192.0.2.1").is_none(), "mapped or not, it is one client");
-        assert!(enter("192.0.2.2").is_some());
+        let other = enter("192.0.2.2");
+        assert!(other.is_some());
         let subscriber = [enter("2001:db8::1"), enter("2001:db8::2:0:0:1")];
         assert!(subscriber.iter().all(Option::is_some));
         assert!(enter("2001:db8::ffff").is_none(), "a /64 is one client");
-        assert!(enter("2001:db8:0:1::1").is_some(), "the next is another");
-        drop((held, subscriber));
+        let next = enter("2001:db8:0:1::1");
+        assert!(next.is_some(), "the next is another");
+        for (key, number, activity) in held.into_iter().chain(subscriber).chain([other, next]).flatten() {
+            clients.leave(key, number, &activity);
+        }
+        assert!(clients.shards.iter().all(|shard| shard.lock().unwrap().is_empty()), "nobody is remembered");
+    }
+
+    #[test]
+    fn a_client_with_all_of_its_connections_loses_its_own_oldest_silent_one() {
+        let clients = Clients::new(2);
+        let enter = |number| {
+            let activity = Arc::new(Activity::default());
+            let key = clients.enter("192.0.2.1".parse().unwrap(), number, &activity);
+            (key, number, activity)
+        };
+        let order = [enter(0), enter(1), enter(2)];
+        let evicted: Vec<_> = order.iter().map(|(_, _, activity)| activity.evicted_for()).collect();
+        assert_eq!(evicted, [Some(Full::Client), None, None]);
+        for (key, number, activity) in order {
+            clients.leave(key.unwrap(), number, &activity);
+        }
         assert!(clients.shards.iter().all(|shard| shard.lock().unwrap().is_empty()), "nobody is remembered");
     }
 }

@@ -1,56 +1,46 @@
-//! From an address to a stream of HTTP: sockets, the PROXY protocol, TLS, and who sent it.
+//! From an address to a stream of HTTP: sockets, the PROXY protocol, TLS, and who sent a request.
 //!
-//! 1. An address belongs to one gateway and to all of its workers: [`Entrance`].
-//! 2. A connection that was accepted is brought to where HTTP begins by [`greet`]: the PROXY
-//!    header where one is required, the TLS handshake, and which HTTP it is. All of it has a
-//!    deadline, and what fails has a [`Refused`].
-//! 3. What comes of it is one type, [`Io`], whatever is below: the stack is compiled once.
-//! 4. [`Peer`] says who sent a message: the address of the connection, unless a proxy that is
-//!    trusted tells of another.
+//! 1. An address belongs to one gateway and is shared by all of its workers: [`BoundAddress`].
+//! 2. [`handshake`] does what comes before HTTP: the PROXY header if one is required, the TLS handshake, and the choice of
+//!    the HTTP version. Each step has a deadline, and each failure is a [`GreetError`].
+//! 3. The result is one type, [`Io`], for TCP, TLS and Unix sockets, so that the stack is compiled once.
+//! 4. Every connection holds a [`ConnectionSlot`] of the [`ConnectionLimit`]. If none is free, the oldest connection on
+//!    which no caller was recognised is evicted.
+//! 5. [`Peer`] says who sent a request: the address of the connection, or the one that a trusted proxy reports.
 
-mod certificate;
+mod activity;
 mod clients;
-mod door;
-mod greet;
+mod eviction_order;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+mod handshake;
+mod limit;
+mod opened;
 mod peer;
 mod proxy;
+mod settings;
 mod stream;
+mod tcp;
 mod tls;
 mod unix;
 
-pub use clients::{Clients, Place};
-pub use door::Door;
-pub use greet::{Greeted, Http, Refused, Settings, greet};
+pub use activity::{Activity, Full};
+pub use handshake::{Established, GreetError, Http, handshake};
+pub use limit::{ConnectionLimit, ConnectionSlot};
+pub use opened::Opened;
 pub use peer::{Peer, Trusted};
+pub use settings::{CertificateFiles, ClientAuth, ConnectionSettings, ListenAddress, ListenerSettings, TlsFiles};
 pub use stream::{Io, Raw, Stream};
-pub use tls::{CertificateFiles, ClientAuth, Tls, TlsError, TlsFiles};
-pub use unix::UnixDoor;
+pub use tcp::BoundTcp;
+pub use tls::ListenerTls;
+pub use unix::{BoundUnix, bind_private};
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
 
-/// Where connections come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Address {
-    /// An address and a port.
-    Tcp(SocketAddr),
-    /// A Unix socket.
-    Unix(PathBuf),
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
-/// Why an address is not ours.
+/// Why an address could not be bound.
 #[derive(Debug)]
 pub struct ListenError {
     address: String,
@@ -80,15 +70,15 @@ impl fmt::Display for ListenError {
 
 impl std::error::Error for ListenError {}
 
-/// An address of either kind that is ours.
-pub enum Entrance {
+/// An address, TCP or Unix, that this process listens on.
+pub enum BoundAddress {
     /// TCP.
-    Tcp(Door),
+    Tcp(BoundTcp),
     /// A Unix socket.
-    Unix(UnixDoor),
+    Unix(BoundUnix),
 }
 
-/// What one worker accepts from.
+/// The socket from which one worker accepts connections.
 pub enum Listener {
     /// TCP.
     Tcp(TcpListener),
@@ -96,34 +86,34 @@ pub enum Listener {
     Unix(UnixListener),
 }
 
-impl Entrance {
-    /// Takes an address for this process; a Unix socket gets this mode.
+impl BoundAddress {
+    /// Binds an address for this process. A Unix socket gets this mode.
     ///
     /// # Errors
-    /// If somebody else has it.
-    pub fn open(address: &Address, mode: u32) -> Result<Self, ListenError> {
+    /// If another process listens on it, or it cannot be bound.
+    pub fn open(address: &ListenAddress, mode: u32) -> Result<Self, ListenError> {
         match address {
-            Address::Tcp(address) => Door::open(*address).map(Self::Tcp),
-            Address::Unix(path) => UnixDoor::open(path, mode).map(Self::Unix),
+            ListenAddress::Tcp(address) => BoundTcp::open(*address).map(Self::Tcp),
+            ListenAddress::Unix(path) => BoundUnix::open(path, mode).map(Self::Unix),
         }
     }
 
-    /// The address; of a port that was free for the taking, the one that was taken.
-    pub fn address(&self) -> Address {
+    /// The address, with the port that was chosen if the settings say port 0.
+    pub fn address(&self) -> ListenAddress {
         match self {
-            Self::Tcp(door) => Address::Tcp(door.address()),
-            Self::Unix(door) => Address::Unix(door.path().to_owned()),
+            Self::Tcp(bound) => ListenAddress::Tcp(bound.address()),
+            Self::Unix(bound) => ListenAddress::Unix(bound.path().to_owned()),
         }
     }
 
-    /// A listener of its own for each worker.
+    /// One listener for each worker.
     ///
     /// # Errors
-    /// If there are no more descriptors, say.
+    /// If a socket cannot be made, for example because the process has no file descriptors left.
     pub fn listeners(&self, workers: usize) -> io::Result<Vec<Listener>> {
         Ok(match self {
-            Self::Tcp(door) => door.listeners(workers)?.into_iter().map(Listener::Tcp).collect(),
-            Self::Unix(door) => door.listeners(workers)?.into_iter().map(Listener::Unix).collect(),
+            Self::Tcp(bound) => bound.listeners(workers)?.into_iter().map(Listener::Tcp).collect(),
+            Self::Unix(bound) => bound.listeners(workers)?.into_iter().map(Listener::Unix).collect(),
         })
     }
 }

@@ -1,24 +1,26 @@
+//! The other side of a connection, and who sent a request that came on it: `X-Forwarded-For` counts only from a trusted
+//! proxy.
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::{HeaderMap, HeaderName};
 
-use crate::gate::Client;
-use crate::policy::Network;
+use crate::net::{Client, Network};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Whose word about a client's address is taken. Nobody's, unless it is written down.
+/// Who may report the address of a client. Nobody, unless it is configured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trusted {
     /// The proxies' addresses.
     pub networks: Vec<Network>,
-    /// Whoever may connect to the Unix socket.
+    /// Everybody who may connect to the Unix socket.
     pub unix: bool,
 }
 
 impl Trusted {
-    /// Whether the word of whoever sends from here is taken. No address is a Unix socket's.
+    /// Whether a sender at this address is trusted. `None` means a Unix socket.
     pub fn holds(&self, address: Option<IpAddr>) -> bool {
         match address {
             Some(address) => self.networks.iter().any(|network| network.holds(address)),
@@ -36,19 +38,24 @@ impl Trusted {
 #[derive(Clone)]
 pub struct Peer {
     client: Client,
-    /// Whose word is taken, if the other side is such a one.
+    /// The trusted proxies, if the other side is one of them.
     trusted: Option<Arc<Trusted>>,
 }
 
 impl Peer {
-    /// The other side is at `address`: the connection's own, or what a PROXY header told.
+    /// The other side at `address`, which is that of the connection or that of its PROXY header.
     pub fn new(address: Option<IpAddr>, https: bool, trusted: &Arc<Trusted>) -> Self {
-        let address = address.map(|address| address.to_canonical());
-        let trusted = trusted.holds(address).then(|| trusted.clone());
-        Self { client: Client::new(address, https), trusted }
+        let client = Client::new(address.map(|address| address.to_canonical()), https);
+        Self { client, trusted: None }.judged_by(trusted)
     }
 
-    /// Whether its word about others is taken.
+    /// The same peer, judged by another list of trusted proxies.
+    pub fn judged_by(&self, trusted: &Arc<Trusted>) -> Self {
+        let trusted = trusted.holds(self.address()).then(|| trusted.clone());
+        Self { client: self.client.by_trusted_proxy(trusted.is_some()), trusted }
+    }
+
+    /// Whether it is a trusted proxy.
     pub fn is_trusted(&self) -> bool {
         self.trusted.is_some()
     }
@@ -58,53 +65,51 @@ impl Peer {
         self.client.address()
     }
 
-    /// Who sent a message that came on this connection.
+    /// The client that sent a request on this connection.
     ///
-    /// Where the other side is trusted it is the rightmost address of `X-Forwarded-For` that is
-    /// not: whatever stands left of that was the client's to write. If all are trusted it is the
-    /// leftmost. A list that cannot be read tells nothing, and the proxy itself counts as the
-    /// client.
+    /// If the other side is trusted, this is the rightmost address in `X-Forwarded-For` that is not trusted: the client may
+    /// have written everything to the left of it. If all addresses are trusted, it is the leftmost. If an entry to the right
+    /// of that address is not an address, the list is ignored and the proxy itself counts as the client.
     pub fn client_of(&self, headers: &HeaderMap) -> Client {
         let Some(trusted) = &self.trusted else { return self.client };
-        let mut told = self.client.address();
+        let mut client = self.client.address();
         for line in headers.get_all(X_FORWARDED_FOR).iter().rev() {
-            let Ok(line) = line.to_str() else { return self.client };
-            for entry in line.rsplit(',') {
-                let Some(address) = address(entry.trim_matches([' ', '\t'])) else { return self.client };
-                told = Some(address);
-                if !trusted.holds(told) {
-                    return self.client.at(told);
+            for entry in line.as_bytes().rsplit(|byte| *byte == b',') {
+                // An unreadable entry matters only here: one to the left of the result is never looked at.
+                let entry = std::str::from_utf8(entry).ok().map(|entry| entry.trim_matches([' ', '\t']));
+                let Some(address) = entry.and_then(address) else { return self.client };
+                client = Some(address);
+                if !trusted.holds(client) {
+                    return self.client.at(client);
                 }
             }
         }
-        self.client.at(told)
+        self.client.at(client)
     }
 }
 
-/// An address, with or without a port: there are proxies that write one.
+/// An address, with or without a port, since some proxies write one.
 fn address(entry: &str) -> Option<IpAddr> {
-    let address = match entry.strip_prefix('[') {
+    let (address, port) = match entry.strip_prefix('[') {
         Some(rest) => {
             let (address, port) = rest.split_once(']')?;
-            let port = port.strip_prefix(':').unwrap_or(port);
-            if !port.is_empty() {
-                port.parse::<u16>().ok()?;
-            }
-            IpAddr::V6(address.parse().ok()?)
+            (IpAddr::V6(address.parse().ok()?), port)
         }
-        None => match entry.split_once(':') {
-            Some((address, port)) if !port.contains(':') => {
-                port.parse::<u16>().ok()?;
-                IpAddr::V4(address.parse().ok()?)
+        None => match entry.find(':') {
+            Some(colon) if !entry[colon + 1..].contains(':') => {
+                (IpAddr::V4(entry[..colon].parse().ok()?), &entry[colon..])
             }
-            _ => entry.parse().ok()?,
+            _ => (entry.parse().ok()?, ""),
         },
     };
-    Some(address.to_canonical())
+    let is_port = |port: &str| port.bytes().all(|digit| digit.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    (port.is_empty() || port.strip_prefix(':').is_some_and(is_port)).then(|| address.to_canonical())
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     #[test]
@@ -128,15 +133,27 @@ mod tests {
             ("10.0.0.1", &["unknown"], "10.0.0.1"),
             ("10.0.0.1", &["192.0.2.1:4711"], "192.0.2.1"),
             ("10.0.0.1", &["192.0.2.1:port"], "10.0.0.1"),
+            ("10.0.0.1", &["192.0.2.1:+80"], "10.0.0.1"),
+            ("10.0.0.1", &["192.0.2.1:"], "10.0.0.1"),
             ("10.0.0.1", &["[2001:db8::1]:4711"], "2001:db8::1"),
+            ("10.0.0.1", &["[2001:db8::1]4711"], "10.0.0.1"),
+            ("10.0.0.1", &["[2001:db8::1]:"], "10.0.0.1"),
             ("10.0.0.1", &["[2001:db8::1]"], "2001:db8::1"),
             ("10.0.0.1", &["2001:db8::1"], "2001:db8::1"),
             ("10.0.0.1", &["::ffff:192.0.2.1"], "192.0.2.1"),
             ("fd00::7", &["2001:db8::1, ::ffff:10.1.1.1"], "2001:db8::1"),
+            ("10.0.0.1", &["\u{e9}, 192.0.2.1"], "192.0.2.1"),
+            ("10.0.0.1", &["\u{e9}", "192.0.2.1, 10.9.9.9"], "192.0.2.1"),
+            ("10.0.0.1", &["\u{e9}, 198.51.100.1, 192.0.2.1", "10.9.9.9"], "192.0.2.1"),
+            ("10.0.0.1", &["192.0.2.1, \u{e9}"], "10.0.0.1"),
+            ("10.0.0.1", &["192.0.2.1", "\u{e9}"], "10.0.0.1"),
+            ("10.0.0.1", &["192.0.2.1\u{e9}"], "10.0.0.1"),
         ];
         for (peer, lines, client) in rows {
             let peer = Peer::new(Some(peer.parse().unwrap()), false, &trusted);
-            let lines = lines.iter().map(|line| (X_FORWARDED_FOR, line.parse().unwrap()));
+            // Latin-1: what is not ASCII is no UTF-8 either.
+            let latin = |line: &str| line.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect::<Vec<u8>>();
+            let lines = lines.iter().map(|line| (X_FORWARDED_FOR, HeaderValue::from_bytes(&latin(line)).unwrap()));
             let judged = peer.client_of(&lines.collect::<HeaderMap>());
             assert_eq!(judged.to_string(), *client, "{client}");
         }

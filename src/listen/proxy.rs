@@ -1,25 +1,23 @@
-//! The PROXY protocol, versions 1 and 2: a header before everything else, in which a proxy says
-//! whose connection it passes on.
+//! The PROXY protocol, versions 1 and 2: a header at the start of a connection in which a proxy reports the client's address.
 //!
-//! Byte for byte: exactly the header is taken, whatever follows is the client's. A header that is
-//! anything but right closes the connection, for whoever is believed here is believed about the
-//! client's address.
+//! Exactly the bytes of the header are consumed; everything after them is the client's. A malformed header closes the
+//! connection, because the header decides the client's address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// What begins version 2, and nothing else.
+/// The signature of version 2.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
-/// A line of version 1 is no longer, its end included.
+/// The longest line of version 1, including its line end, in bytes.
 const MAX_LINE: usize = 107;
-/// What version 2 may say besides the addresses is skipped, and no more than this.
-const MAX_BODY: usize = 4096;
+/// The longest body of version 2, in bytes. Everything after the addresses is skipped; a client's certificates fit.
+const MAX_BODY: usize = 16 << 10;
 
 /// Whose connection it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
-    /// This client's.
+    /// This client.
     Client(IpAddr),
-    /// The proxy's own, or one without an address.
+    /// The proxy itself, or a client without an address.
     Proxy,
 }
 
@@ -28,9 +26,9 @@ pub(super) enum Source {
 pub(super) enum Header {
     /// The beginning of a header.
     Incomplete,
-    /// Whose connection it is, and how many bytes said so.
+    /// A whole header: whose connection it is, and the length of the header in bytes.
     Whole(Source, usize),
-    /// No header, and what is wrong with it.
+    /// A malformed header, and what is wrong with it.
     Wrong(&'static str),
 }
 
@@ -50,9 +48,13 @@ fn line(bytes: &[u8]) -> Header {
     let Some(end) = looked_at.windows(2).position(|pair| pair == b"\r\n") else {
         return if bytes.len() < MAX_LINE { Header::Incomplete } else { Header::Wrong("the line does not end") };
     };
-    let Ok(text) = std::str::from_utf8(&bytes[6..end]) else { return Header::Wrong("the line is no text") };
+    let content = &bytes[6..end];
+    // The rest of the line must be ignored and need not be text.
+    if content == b"UNKNOWN" || content.starts_with(b"UNKNOWN ") {
+        return Header::Whole(Source::Proxy, end + 2);
+    }
+    let Ok(text) = std::str::from_utf8(content) else { return Header::Wrong("the line is no text") };
     let source = match text.split(' ').collect::<Vec<_>>()[..] {
-        ["UNKNOWN", ..] => Some(Source::Proxy),
         ["TCP4", from, to, from_port, to_port] => tcp::<Ipv4Addr>(from, to, from_port, to_port),
         ["TCP6", from, to, from_port, to_port] => tcp::<Ipv6Addr>(from, to, from_port, to_port),
         _ => None,
@@ -83,7 +85,7 @@ fn binary(bytes: &[u8]) -> Header {
     }
     let Some(body) = bytes.get(16..16 + length) else { return Header::Incomplete };
     let source = match (command & 0x0F, family) {
-        // The proxy itself, to see whether we live.
+        // LOCAL: a health check of the proxy.
         (0, _) => Some(Source::Proxy),
         (1, 0x11) => body.first_chunk::<12>().map(|b| Source::Client(Ipv4Addr::new(b[0], b[1], b[2], b[3]).into())),
         (1, 0x21) => body.first_chunk::<36>().and_then(|b| {
@@ -120,7 +122,12 @@ mod tests {
             (b"PROXY TCP6 ::ffff:192.0.2.7 ::1 1 2\r\n".to_vec(), client("192.0.2.7")),
             (b"PROXY UNKNOWN\r\n".to_vec(), Source::Proxy),
             (b"PROXY UNKNOWN ffff:f anything 1 2\r\n".to_vec(), Source::Proxy),
+            (b"PROXY UNKNOWN \xff\xfe 1 2\r\n".to_vec(), Source::Proxy),
             (v2(1, 0x11, &with_more), client("192.0.2.7")),
+            (
+                v2(1, 0x11, &[&[192, 0, 2, 7, 10, 0, 0, 1, 0, 80, 1, 187][..], &[0xEE; MAX_BODY - 12]].concat()),
+                client("192.0.2.7"),
+            ),
             (v2(1, 0x21, &six), client("fdfd:fdfd:fdfd:fdfd:fdfd:fdfd:fdfd:fdfd")),
             (v2(1, 0x31, &[0; 216]), Source::Proxy),
             (v2(1, 0, &[]), Source::Proxy),
@@ -157,6 +164,7 @@ mod tests {
             b"PROXY UDP4 192.0.2.7 10.0.0.1 1 2\r\n",
             b"PROXY TCP4 192.0.2.7\n10.0.0.1 1 2\r\n",
             b"PROXY \xff\r\n",
+            b"PROXY UNKNOWN\xff\r\n",
             long.as_bytes(),
             &of_version_1,
             &v2(2, 0x11, &[1; 12]),

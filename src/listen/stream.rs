@@ -1,13 +1,17 @@
+//! The streams of a connection: as the kernel gives it, with bytes read ahead, and with TLS or without.
+
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
-/// A connection as the kernel has it.
+/// An accepted connection.
 pub enum Raw {
     /// TCP.
     Tcp(TcpStream),
@@ -15,24 +19,38 @@ pub enum Raw {
     Unix(UnixStream),
 }
 
-/// A connection of which some bytes have been read already: they come first.
+/// A connection of which some bytes were read ahead. Reading returns those first.
 pub struct Stream {
     raw: Raw,
     ahead: Vec<u8>,
-    /// How many of those have been handed out.
+    /// How many of those bytes were returned.
     taken: usize,
 }
 
-/// A connection where HTTP begins. An enum: the plain connection, which is the busy one, is not
-/// called through a table.
+/// A connection on which HTTP begins. An enum and not a trait object, so that plain connections are not called through a
+/// table.
 pub enum Io {
-    /// What came is what was sent.
+    /// Without TLS.
     Plain(Stream),
-    /// TLS ends here.
+    /// With TLS.
     Tls(Box<TlsStream<Stream>>),
 }
 
+/// How many bytes the kernel takes of an answer that it has not sent yet. It says that there is room again once half of
+/// them are sent. Without this bound it takes megabytes, and waits until the client has read a third of them: to
+/// `write_timeout`, a slow client would be one that reads nothing.
+const MAX_UNSENT: u32 = 256 << 10;
+
 impl Raw {
+    /// A TCP connection that was accepted, with the options that suit answers.
+    pub fn accepted(stream: TcpStream) -> Self {
+        // Where the kernel refuses one, the connection works all the same. Without the first, a small answer could wait
+        // for the acknowledgement of the one before.
+        drop(stream.set_nodelay(true));
+        drop(SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT));
+        Self::Tcp(stream)
+    }
+
     /// The other side's address; a Unix socket has none.
     pub fn peer(&self) -> io::Result<Option<SocketAddr>> {
         match self {
@@ -42,11 +60,26 @@ impl Raw {
     }
 }
 
-/// Does the same with either kind.
+/// Does the same for every variant.
 macro_rules! either {
     ($this:expr, $kind:ident { $($variant:ident),+ }, $stream:ident => $what:expr) => {
         match $this { $($kind::$variant($stream) => $what,)+ }
     };
+}
+
+impl Io {
+    /// Closes the connection with a reset and without `close_notify`, so that the other side cannot take it for a regular end.
+    /// A Unix socket is closed as usual, since it has no reset.
+    pub fn reset(self) {
+        let stream = match &self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        };
+        if let Raw::Tcp(stream) = &stream.raw {
+            // If the kernel refuses this, the connection is still closed.
+            drop(SockRef::from(stream).set_linger(Some(Duration::ZERO)));
+        }
+    }
 }
 
 impl AsyncRead for Raw {
@@ -81,8 +114,7 @@ impl AsyncWrite for Raw {
     }
 }
 
-/// What is read ahead at a time: most heads fit, so that a plain connection costs no read more
-/// than without looking.
+/// How many bytes are read ahead at a time. Most heads fit, so that reading ahead costs no additional read.
 const AHEAD: usize = 2048;
 
 impl Stream {
@@ -90,18 +122,18 @@ impl Stream {
         Self { raw, ahead: Vec::new(), taken: 0 }
     }
 
-    /// What was read and not handed out.
+    /// The bytes that were read ahead and not returned yet.
     pub(super) fn ahead(&self) -> &[u8] {
         &self.ahead[self.taken..]
     }
 
-    /// Reads some more; how many bytes, 0 at the end.
+    /// Reads more bytes ahead. Returns how many, 0 at the end of the stream.
     pub(super) async fn look_further(&mut self) -> io::Result<usize> {
         self.ahead.reserve(AHEAD);
         self.raw.read_buf(&mut self.ahead).await
     }
 
-    /// What was read first was for us.
+    /// Skips bytes that were read ahead.
     pub(super) fn skip(&mut self, bytes: usize) {
         self.taken = (self.taken + bytes).min(self.ahead.len());
     }

@@ -1,153 +1,78 @@
+//! TLS on a listener, from files that may be replaced while the gateway runs.
+
 use std::collections::HashMap;
 use std::fmt;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::CertificateDer;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 
-use super::certificate::{self, Facts};
+use super::{CertificateFiles, ClientAuth, TlsFiles};
+use crate::certificate::{self, CertificateError, CertificateUse, Expiry, Facts, FileWatch, certificates, private_key};
 
-/// The files of a certificate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CertificateFiles {
-    /// The certificate, and those up to but without the root, in PEM.
-    pub chain: PathBuf,
-    /// Its key, in PEM.
-    pub key: PathBuf,
-}
-
-/// Whether clients show certificates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientAuth {
-    /// They are not asked.
-    Off,
-    /// They are asked; one that is shown must be good.
-    Optional,
-    /// Without a good one there is no connection.
-    Required,
-}
-
-/// What TLS on a listener is made of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// The first is for whoever asks for no name, or one that none is for.
-    pub certificates: Vec<CertificateFiles>,
-    /// Who signs clients' certificates, in PEM.
-    pub client_ca: Option<PathBuf>,
-    /// Whether clients show certificates.
-    pub client_auth: ClientAuth,
-    /// Whether TLS 1.2 is spoken besides 1.3.
-    pub tls12: bool,
-    /// Whether HTTP/2 is offered.
-    pub http2: bool,
-}
-
-/// Why TLS cannot be had from some files: which, and what is wrong.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsError {
-    /// The file.
-    pub file: PathBuf,
-    /// What is wrong with it, and what to do.
-    pub message: String,
-}
-
-impl TlsError {
-    fn new(file: &Path, message: impl Into<String>) -> Self {
-        Self { file: file.into(), message: message.into() }
-    }
-}
-
-impl fmt::Display for TlsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.file.display(), self.message)
-    }
-}
-
-impl std::error::Error for TlsError {}
-
-/// TLS on a listener, by files that may change.
+/// TLS on a listener, from files that may be replaced.
 ///
-/// What was made of the files is replaced as a whole; a connection keeps what it began with.
-pub struct Tls {
+/// Everything that is read from the files is replaced at once. A connection keeps what it began with.
+pub struct ListenerTls {
     files: TlsFiles,
+    /// Whether HTTP/2 is offered.
+    http2: bool,
     made: ArcSwap<Made>,
-    /// The files as they were last looked at, whether something good came of them or not.
-    seen: Mutex<Vec<Option<Identity>>>,
+    watch: FileWatch,
+    /// Whether the files are the ones in force.
+    current: AtomicBool,
 }
 
 struct Made {
     config: Arc<ServerConfig>,
-    expiries: Vec<(String, SystemTime)>,
+    expiries: Vec<Expiry>,
 }
 
-/// Which file a path leads to, through however many links, and which content of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Identity {
-    device: u64,
-    inode: u64,
-    size: u64,
-    changed: (i64, i64),
-}
-
-impl Tls {
-    /// Makes TLS of these files.
+impl ListenerTls {
+    /// Loads these files. HTTP/2 is offered if `http2`.
     ///
     /// # Errors
-    /// The first file with which something is wrong.
-    pub fn load(files: TlsFiles) -> Result<Self, TlsError> {
-        let seen = Mutex::new(identities(&files));
-        let made = ArcSwap::from_pointee(make(&files)?);
-        Ok(Self { files, made, seen })
+    /// The first file that cannot be used.
+    pub fn load(files: TlsFiles, http2: bool) -> Result<Self, CertificateError> {
+        let pairs = files.certificates.iter().flat_map(|pair| [&pair.chain, &pair.key]);
+        let watch = FileWatch::new(pairs.chain(&files.client_ca).cloned().collect());
+        let made = ArcSwap::from_pointee(make(&files, http2)?);
+        Ok(Self { files, http2, made, watch, current: AtomicBool::new(true) })
     }
 
-    /// The files it is made of.
-    pub fn files(&self) -> &TlsFiles {
-        &self.files
-    }
-
-    /// What a connection that begins now is served by.
+    /// The configuration for a new connection.
     pub fn current(&self) -> Arc<ServerConfig> {
         self.made.load().config.clone()
     }
 
-    /// The names the certificates go by, and when each expires.
-    pub fn expiries(&self) -> Vec<(String, SystemTime)> {
+    /// When each certificate expires, those of clients' authorities included.
+    pub fn expiries(&self) -> Vec<Expiry> {
         self.made.load().expiries.clone()
     }
 
-    /// Looks whether the files changed, and takes them if they did: whether they were taken, or
-    /// why not. What was in force stays in force until something good comes.
-    pub fn look(&self) -> Option<Result<(), TlsError>> {
-        let now = identities(&self.files);
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if *seen == now {
+    /// Loads the files if they changed. `None` if they did not. If they cannot be used, the old ones stay in force.
+    pub fn look(&self) -> Option<Result<(), CertificateError>> {
+        if !self.watch.has_changed() {
             return None;
         }
-        *seen = now;
-        Some(make(&self.files).map(|made| self.made.store(Arc::new(made))))
+        let taken = make(&self.files, self.http2).map(|made| self.made.store(Arc::new(made)));
+        self.current.store(taken.is_ok(), Ordering::Relaxed);
+        Some(taken)
+    }
+
+    /// Whether the files were the ones in force when they were last checked.
+    pub fn is_current(&self) -> bool {
+        self.current.load(Ordering::Relaxed)
     }
 }
 
-fn identities(files: &TlsFiles) -> Vec<Option<Identity>> {
-    let pairs = files.certificates.iter().flat_map(|pair| [&pair.chain, &pair.key]);
-    let identity = |path: &PathBuf| {
-        let about = fs::metadata(path).ok()?;
-        let changed = (about.ctime(), about.ctime_nsec());
-        Some(Identity { device: about.dev(), inode: about.ino(), size: about.size(), changed })
-    };
-    pairs.chain(&files.client_ca).map(identity).collect()
-}
-
-fn make(files: &TlsFiles) -> Result<Made, TlsError> {
+fn make(files: &TlsFiles, http2: bool) -> Result<Made, CertificateError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut names = HashMap::new();
     let (mut keys, mut expiries) = (Vec::new(), Vec::new());
@@ -157,74 +82,57 @@ fn make(files: &TlsFiles) -> Result<Made, TlsError> {
             if let Some(other) = names.insert(name.clone(), nth) {
                 let other = files.certificates[other].chain.display();
                 let message = format!("is for {name}, as {other} is; a name must have one certificate");
-                return Err(TlsError::new(&pair.chain, message));
+                return Err(CertificateError::new(&pair.chain, message));
             }
         }
-        let name = facts.names.into_iter().next().unwrap_or_else(|| format!("certificate {}", nth + 1));
-        expiries.push((name, facts.expires));
+        expiries.push(Expiry { part: CertificateUse::Listener, name: facts.name(nth), at: facts.expires });
         keys.push(Arc::new(key));
     }
     let versions: &[_] =
         if files.tls12 { &[&rustls::version::TLS13, &rustls::version::TLS12] } else { &[&rustls::version::TLS13] };
     let builder = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions);
     let unusable = |error: rustls::Error| {
-        TlsError::new(files.certificates.first().map_or(Path::new(""), |pair| &pair.chain), error.to_string())
+        CertificateError::new(files.certificates.first().map_or(Path::new(""), |pair| &pair.chain), error.to_string())
     };
     let builder = builder.map_err(unusable)?;
     let builder = match (&files.client_ca, files.client_auth) {
         (_, ClientAuth::Off) | (None, _) => builder.with_no_client_auth(),
         (Some(path), auth) => {
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(path)?), provider);
+            let authorities = certificates(path)?;
+            expiries.extend(certificate::expiries(CertificateUse::ListenerClientCa, &authorities));
+            let roots = Arc::new(roots(path, authorities)?);
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
             let verifier = if auth == ClientAuth::Optional { verifier.allow_unauthenticated() } else { verifier };
-            let verifier = verifier.build().map_err(|error| TlsError::new(path, error.to_string()))?;
+            let verifier = verifier.build().map_err(|error| CertificateError::new(path, error.to_string()))?;
             builder.with_client_cert_verifier(verifier)
         }
     };
     let mut config = builder.with_cert_resolver(Arc::new(ByName { keys, names }));
-    let protocols: &[&[u8]] = if files.http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
+    let protocols: &[&[u8]] = if http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
     config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     Ok(Made { config: Arc::new(config), expiries })
 }
 
-fn certified(pair: &CertificateFiles, provider: &CryptoProvider) -> Result<(CertifiedKey, Facts), TlsError> {
+fn certified(pair: &CertificateFiles, provider: &CryptoProvider) -> Result<(CertifiedKey, Facts), CertificateError> {
     let CertificateFiles { chain, key } = pair;
     let certificates = certificates(chain)?;
     let facts = certificates.first().and_then(|first| certificate::facts(first));
-    let facts = facts.ok_or_else(|| TlsError::new(chain, "holds a certificate that cannot be read"))?;
-    let pem = zeroize::Zeroizing::new(read(key)?);
-    let parsed = PrivateKeyDer::from_pem_slice(&pem)
-        .map_err(|_| TlsError::new(key, "holds no private key; expected one in PEM, without a passphrase"))?;
-    let certified = CertifiedKey::from_der(certificates, parsed, provider).map_err(|error| match error {
+    let facts = facts.ok_or_else(|| CertificateError::new(chain, "holds a certificate that cannot be read"))?;
+    let certified = CertifiedKey::from_der(certificates, private_key(key)?, provider).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => {
-            TlsError::new(key, format!("is not the key of the first certificate in {}", chain.display()))
+            CertificateError::new(key, format!("is not the key of the first certificate in {}", chain.display()))
         }
-        error => TlsError::new(key, format!("cannot be used: {error}")),
+        error => CertificateError::new(key, format!("cannot be used: {error}")),
     })?;
     Ok((certified, facts))
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let pem = read(path)?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    match found {
-        Ok(found) if !found.is_empty() => Ok(found),
-        _ => Err(TlsError::new(path, "holds no certificate; expected some in PEM")),
-    }
-}
-
-fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
+fn roots(path: &Path, authorities: Vec<CertificateDer<'static>>) -> Result<RootCertStore, CertificateError> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(path)? {
-        roots.add(certificate).map_err(|error| TlsError::new(path, format!("cannot be used: {error}")))?;
+    for authority in authorities {
+        roots.add(authority).map_err(|error| CertificateError::new(path, format!("cannot be used: {error}")))?;
     }
     Ok(roots)
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    fs::read(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => TlsError::new(path, "is not there"),
-        _ => TlsError::new(path, format!("cannot be read: {error}")),
-    })
 }
 
 /// Which certificate is for which name.
@@ -244,7 +152,7 @@ impl ResolvesServerCert for ByName {
     }
 }
 
-impl fmt::Debug for Tls {
+impl fmt::Debug for ListenerTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.files.fmt(f)
     }

@@ -1,70 +1,108 @@
-//! Whose segment is it (contract §5)? Asked anew for every request, never remembered, never
-//! taken from the client. What cannot be learned beyond doubt is not known.
+//! Whose segment is it (contract §5)? Asked anew for every request, never remembered, never taken from the client. An
+//! unclear answer counts as no answer.
 
 mod pointers;
 
-use http::StatusCode;
-use http::header::{ETAG, HeaderValue};
+use std::fmt;
 
-use crate::policy::{Owner, SegmentId};
-use crate::upstream::{AskError, RequestHead, Upstream};
+use crate::lookup::{self, LookupAnswer, LookupError, Unusable};
+use crate::policy::SegmentId;
+use crate::upstream::{RequestHead, Upstream};
 
-pub use pointers::Pointers;
+pub use pointers::{Pointers, SegmentInfo};
 
-/// Where account and creator of a segment come from.
+/// The source of a segment's account and creator.
 #[derive(Clone, Debug)]
 pub enum Ownership {
-    /// A GET of the segment's own path; pointers into the answer.
+    /// A GET of the segment's own path, and JSON pointers into its answer.
     Upstream(Pointers),
-    /// Left to the service, which gets the identity headers; the role alone is judged here.
+    /// The service decides, by the identity headers. The gateway checks only the role.
     Delegate,
 }
 
-/// What the service says of a segment.
+/// Why the owner of a segment is unknown.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Learned {
-    /// Its account and its creator.
-    pub owner: Owner,
-    /// What it is called, where that is looked up and is text.
-    pub name: Option<String>,
-    /// The version this was true of: a strong `ETag`, for the deletion's `If-Match`.
-    pub version: Option<HeaderValue>,
-}
-
-/// Why nothing was learned.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NotLearned {
+pub enum OwnershipError {
     /// There is no such segment.
     NoSuchSegment,
     /// The service did not answer in time.
     Timeout,
-    /// The service did not say, or not beyond doubt. For the log.
-    Unclear(String),
+    /// The answer is missing or unclear. For the log.
+    Unclear(Unclear),
+}
+
+/// Why an answer is unclear.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unclear {
+    /// No answer could be read.
+    Unread(LookupError),
+    /// A value is missing or has the wrong form.
+    Unusable(Unusable),
+    /// The value at this JSON pointer is not the id of this segment.
+    AnotherSegment(String),
+}
+
+impl fmt::Display for Unclear {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unread(error) => write!(f, "{error}"),
+            Self::Unusable(what) => write!(f, "{what}"),
+            Self::AnotherSegment(pointer) => {
+                write!(f, "the upstream's answer is about another segment, or may be ({pointer} is not its id)")
+            }
+        }
+    }
+}
+
+impl From<Unusable> for Unclear {
+    fn from(what: Unusable) -> Self {
+        Self::Unusable(what)
+    }
 }
 
 impl Pointers {
     /// Asks the service about a segment.
     ///
     /// # Errors
-    /// [`NotLearned`] for anything but a plain 200 that says all that is needed.
+    /// [`OwnershipError`] for anything but a plain 200 that says whose account it is in.
     pub async fn look_up(
         &self,
         upstream: &Upstream,
         question: RequestHead,
         segment: &SegmentId,
-    ) -> Result<Learned, NotLearned> {
-        let answer = upstream.ask(question).await.map_err(|error| match error {
-            AskError::Timeout | AskError::ConnectTimeout(_) => NotLearned::Timeout,
-            error => NotLearned::Unclear(error.to_string()),
-        })?;
-        match answer.status() {
-            StatusCode::OK => {}
-            StatusCode::NOT_FOUND => return Err(NotLearned::NoSuchSegment),
-            status => return Err(NotLearned::Unclear(format!("the upstream answered {}", status.as_u16()))),
+    ) -> Result<SegmentInfo, OwnershipError> {
+        match lookup::ask(upstream, question).await {
+            Ok(LookupAnswer::Found(document)) => self.read(segment, &document).map_err(OwnershipError::Unclear),
+            Ok(LookupAnswer::NotFound) => Err(OwnershipError::NoSuchSegment),
+            Err(LookupError::Timeout) => Err(OwnershipError::Timeout),
+            Err(error) => Err(OwnershipError::Unclear(Unclear::Unread(error))),
         }
-        let (owner, name) = self.read(segment, answer.body()).map_err(NotLearned::Unclear)?;
-        let mut versions = answer.headers().get_all(ETAG).iter();
-        let version = versions.next().filter(|tag| tag.as_bytes().starts_with(b"\"")).cloned();
-        Ok(Learned { owner, name, version: version.filter(|_| versions.next().is_none()) })
+    }
+}
+
+impl Ownership {
+    /// Whether the service has this segment, asked as a deletion of it would ask.
+    ///
+    /// # Errors
+    /// If the answer does not say so beyond doubt.
+    pub async fn is_there(
+        &self,
+        upstream: &Upstream,
+        question: RequestHead,
+        segment: &SegmentId,
+    ) -> Result<bool, Unclear> {
+        match self {
+            Self::Upstream(pointers) => match pointers.look_up(upstream, question, segment).await {
+                Ok(learned) => learned.creator().map(|_| true).map_err(|why| why.clone().into()),
+                Err(OwnershipError::NoSuchSegment) => Ok(false),
+                Err(OwnershipError::Timeout) => Err(Unclear::Unread(LookupError::Timeout)),
+                Err(OwnershipError::Unclear(why)) => Err(why),
+            },
+            Self::Delegate => match lookup::ask(upstream, question).await {
+                Ok(LookupAnswer::Found(_)) => Ok(true),
+                Ok(LookupAnswer::NotFound) => Ok(false),
+                Err(error) => Err(Unclear::Unread(error)),
+            },
+        }
     }
 }

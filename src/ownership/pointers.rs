@@ -1,76 +1,152 @@
-use serde_json::Value;
+//! JSON pointers into the service's answer about a segment, and what is read by them.
 
-use crate::policy::{Owner, SegmentId};
+use serde_json::{Map, Value};
 
-/// JSON pointers into what the service says of a segment.
+use super::Unclear;
+use crate::lookup::{Document, Unusable, segment_id};
+use crate::policy::{Identifier, SegmentId, StrongTag};
+
+/// JSON pointers into the service's answer about a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pointers {
-    account: String,
-    creator: String,
-    segment: Option<String>,
+    /// To the account.
+    pub account: String,
+    /// To the creator.
+    pub creator: String,
+    /// To the segment's own id. If `None`, every `segmentId` and `id` in the objects on the path to account and
+    /// creator must be the segment's.
+    pub segment: Option<String>,
+    /// To the segment's name, for the record only.
+    pub name: Option<String>,
+}
+
+/// What the service says about a segment. Only [`Pointers::read`] makes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentInfo {
+    account: Identifier,
+    creator: Result<Identifier, Unusable>,
     name: Option<String>,
+    version: Option<StrongTag>,
+}
+
+impl SegmentInfo {
+    /// The segment's account.
+    pub fn account(&self) -> &Identifier {
+        &self.account
+    }
+
+    /// Who created the segment.
+    ///
+    /// # Errors
+    /// If the answer does not say. For a segment of another account this is no error.
+    pub fn creator(&self) -> Result<&Identifier, &Unusable> {
+        self.creator.as_ref()
+    }
+
+    /// The segment's name, if it is configured and is text.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// The version of the segment that this describes.
+    pub fn version(&self) -> Option<&StrongTag> {
+        self.version.as_ref()
+    }
 }
 
 impl Pointers {
-    /// `account` and `creator` must be there; so must `segment`, the segment's own id, where it
-    /// is named. Where it is not, `segmentId` or `id` beside the account is read if it is there.
+    /// Pointers to account and creator, and perhaps to the segment's own id: see [`Pointers::segment`].
     pub fn new(account: String, creator: String, segment: Option<String>) -> Self {
         Self { account, creator, segment, name: None }
     }
 
-    /// The same, and what a segment is called: for the record, and for no decision.
+    /// The same with a pointer to the segment's name, for the record only.
     #[must_use]
     pub fn with_name(self, name: Option<String>) -> Self {
         Self { name, ..self }
     }
 
-    /// Account and creator of `segment`, if the answer says so beyond doubt; its name, if the
-    /// answer has one.
+    /// Reads account, creator and name of `segment` from an answer.
     ///
     /// # Errors
     /// What is missing or wrong, for the log.
-    pub fn read(&self, segment: &SegmentId, answer: &[u8]) -> Result<(Owner, Option<String>), String> {
-        let answer: Value =
-            serde_json::from_slice(answer).map_err(|_| "the upstream's answer is not JSON".to_owned())?;
-        let text = |pointer: &str| match answer.pointer(pointer) {
-            None => Err(format!("the upstream's answer has no {pointer}")),
-            Some(Value::String(text)) if !text.is_empty() => Ok(text.as_str()),
-            Some(Value::String(_)) => Err(format!("the upstream's answer has an empty {pointer}")),
-            Some(_) => Err(format!("the upstream's answer has a {pointer} that is not text")),
-        };
-        if let Some(pointer) = self.id_pointer(&answer) {
-            if text(&pointer)? != segment.as_str() {
-                return Err(format!("the upstream's answer is about another segment ({pointer})"));
-            }
-        }
-        let name = self.name.as_deref().and_then(|pointer| answer.pointer(pointer)?.as_str());
-        let owner = Owner { account: text(&self.account)?.into(), member: text(&self.creator)?.into() };
-        Ok((owner, name.map(str::to_owned)))
+    pub fn read(&self, segment: &SegmentId, answer: &Document) -> Result<SegmentInfo, Unclear> {
+        self.judge_id(segment, answer)?;
+        let name = self.name.as_deref().and_then(|pointer| answer.root().pointer(pointer)?.as_str());
+        Ok(SegmentInfo {
+            account: answer.identifier(&self.account)?,
+            creator: answer.identifier(&self.creator),
+            name: name.map(cut),
+            version: answer.version(),
+        })
     }
 
-    fn id_pointer(&self, answer: &Value) -> Option<String> {
-        if self.segment.is_some() {
-            return self.segment.clone();
+    fn judge_id(&self, segment: &SegmentId, answer: &Document) -> Result<(), Unclear> {
+        if let Some(pointer) = &self.segment
+            && answer.text(pointer)? != segment.as_str()
+        {
+            return Err(Unclear::AnotherSegment(pointer.clone()));
         }
-        let parent = self.account.rsplit_once('/').map_or("", |(parent, _)| parent);
-        ["segmentId", "id"].iter().map(|name| format!("{parent}/{name}")).find(|p| answer.pointer(p).is_some())
+        let mut named = false;
+        for (at, object) in self.on_the_way(answer) {
+            named |= segment_id(segment, at, object).map_err(Unclear::AnotherSegment)?;
+        }
+        if self.segment.is_some() {
+            return Ok(());
+        }
+        for (at, object) in self.on_the_way(answer) {
+            let Some(id) = object.get("id").filter(|_| !self.names(at, "/id")) else { continue };
+            // Next to the segment's own id, a numeric `id` is the number of a database row.
+            if id.as_str() != Some(segment.as_str()) && !(named && id.is_u64()) {
+                return Err(Unclear::AnotherSegment(format!("{at}/id")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether account or creator is this member of the object at this pointer.
+    fn names(&self, at: &str, member: &str) -> bool {
+        [&self.account, &self.creator].iter().any(|pointer| pointer.strip_prefix(at) == Some(member))
+    }
+
+    /// Every object on the path to account and creator, with its pointer.
+    fn on_the_way<'a>(&'a self, answer: &'a Document) -> impl Iterator<Item = (&'a str, &'a Map<String, Value>)> {
+        [&*self.account, &*self.creator].into_iter().flat_map(|pointer| answer.objects_to(pointer))
+    }
+}
+
+/// Shortens a name for the record: a service allows any length.
+fn cut(name: &str) -> String {
+    const LONGEST: usize = 256;
+    match name.char_indices().nth(LONGEST) {
+        None => name.to_owned(),
+        Some((end, _)) => format!("{}…", &name[..end]),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+
     use super::*;
+
+    fn document(answer: &str) -> Document {
+        Document::read(HeaderMap::new(), answer.as_bytes()).unwrap()
+    }
 
     #[test]
     fn only_an_answer_beyond_doubt_is_one() {
         let top = Pointers::new("/accountId".into(), "/ownerId".into(), None);
         let nested = Pointers::new("/data/account".into(), "/data/by/id".into(), None);
+        let apart = Pointers::new("/account/id".into(), "/owner/id".into(), None);
         let named = Pointers::new("/accountId".into(), "/ownerId".into(), Some("/key".into()));
         let rows: &[(&str, &Pointers, &str, bool)] = &[
             ("plain", &top, r#"{"accountId":"a","ownerId":"m"}"#, true),
             ("with its id", &top, r#"{"segmentId":"S1","accountId":"a","ownerId":"m"}"#, true),
             ("a row number beside the id", &top, r#"{"id":7,"segmentId":"S1","accountId":"a","ownerId":"m"}"#, true),
+            ("another id beside the id", &top, r#"{"id":"S2","segmentId":"S1","accountId":"a","ownerId":"m"}"#, false),
             ("another segment", &top, r#"{"segmentId":"S2","accountId":"a","ownerId":"m"}"#, false),
+            ("another segment, otherwise spelt", &top, r#"{"segment_id":"S2","accountId":"a","ownerId":"m"}"#, false),
             ("another id", &top, r#"{"id":"S2","accountId":"a","ownerId":"m"}"#, false),
             ("an id that is not text", &top, r#"{"id":1,"accountId":"a","ownerId":"m"}"#, false),
             ("no account", &top, r#"{"ownerId":"m"}"#, false),
@@ -78,22 +154,46 @@ mod tests {
             ("null", &top, r#"{"accountId":"a","ownerId":null}"#, false),
             ("a number", &top, r#"{"accountId":"a","ownerId":1}"#, false),
             ("empty", &top, r#"{"accountId":"","ownerId":"m"}"#, false),
-            ("not JSON", &top, "<html>", false),
-            ("cut off", &top, r#"{"accountId":"a","ownerId":"m""#, false),
             ("a list", &top, r#"[{"accountId":"a","ownerId":"m"}]"#, false),
             ("nested", &nested, r#"{"data":{"account":"a","by":{"id":"m"},"segmentId":"S1"}}"#, true),
             ("nested, another", &nested, r#"{"data":{"account":"a","by":{"id":"m"},"segmentId":"S2"}}"#, false),
+            ("nested, another at the top", &nested, r#"{"id":"S2","data":{"account":"a","by":{"id":"m"}}}"#, false),
+            (
+                "nested, another at the end",
+                &nested,
+                r#"{"data":{"account":"a","by":{"id":"m","segmentId":"S2"}}}"#,
+                false,
+            ),
+            ("apart", &apart, r#"{"id":"S1","account":{"id":"a"},"owner":{"id":"m"}}"#, true),
+            ("apart, another", &apart, r#"{"id":"S2","account":{"id":"a"},"owner":{"id":"m"}}"#, false),
             ("named id missing", &named, r#"{"accountId":"a","ownerId":"m"}"#, false),
             ("named id", &named, r#"{"key":"S1","accountId":"a","ownerId":"m"}"#, true),
+            ("named id, and the id of a row", &named, r#"{"key":"S1","id":"r","accountId":"a","ownerId":"m"}"#, true),
+            (
+                "named id, another segment",
+                &named,
+                r#"{"key":"S1","segmentId":"S2","accountId":"a","ownerId":"m"}"#,
+                false,
+            ),
         ];
         let segment = SegmentId::parse("S1").unwrap();
         for (name, pointers, answer, learned) in rows {
-            assert_eq!(pointers.read(&segment, answer.as_bytes()).is_ok(), *learned, "{name}");
+            let read = pointers.read(&segment, &document(answer));
+            assert_eq!(read.is_ok_and(|read| read.creator().is_ok()), *learned, "{name}");
         }
-        let called = top.with_name(Some("/name".into()));
-        for (answer, name) in [(r#","name":"Spring""#, Some("Spring")), (r#","name":7"#, None), ("", None)] {
-            let answer = format!(r#"{{"accountId":"a","ownerId":"m"{answer}}}"#);
-            assert_eq!(called.read(&segment, answer.as_bytes()).unwrap().1.as_deref(), name);
-        }
+    }
+
+    #[test]
+    fn a_name_is_text_and_no_longer_than_anybody_reads() {
+        let pointers = Pointers::new("/a".into(), "/m".into(), None).with_name(Some("/name".into()));
+        let segment = SegmentId::parse("S1").unwrap();
+        let called = |name: &str| {
+            let answer = document(&format!(r#"{{"a":"a","m":"m"{name}}}"#));
+            pointers.read(&segment, &answer).unwrap().name().map(str::to_owned)
+        };
+        assert_eq!(called(r#","name":"Spring""#).as_deref(), Some("Spring"));
+        assert_eq!((called(r#","name":7"#), called("")), (None, None));
+        let long = called(&format!(r#","name":"{}""#, "봄".repeat(10_000))).unwrap();
+        assert_eq!(long, format!("{}…", "봄".repeat(256)));
     }
 }

@@ -1,8 +1,10 @@
+//! A number in a span of time, such as `"100/hour"`.
+
 use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// So many deletions in any span of so long, written `"100/hour"`.
+/// At most `limit` in any span of length `span`, written `"100/hour"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
     /// How many.
@@ -14,10 +16,10 @@ pub struct Budget {
 const UNITS: [(&str, u64); 5] = [("second", 1), ("minute", 60), ("hour", 3_600), ("day", 86_400), ("week", 604_800)];
 
 impl Budget {
-    /// The most that can be counted one by one.
+    /// The highest limit, because every use is stored.
     pub const MAX: u32 = 100_000;
 
-    /// Reads `"100/hour"`; the span is a second, a minute, an hour, a day or a week.
+    /// Parses `"100/hour"`. The span is a second, minute, hour, day or week.
     pub fn parse(text: &str) -> Option<Self> {
         let (limit, unit) = text.split_once('/')?;
         let span = UNITS.iter().find(|(name, _)| *name == unit)?.1;

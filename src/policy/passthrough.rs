@@ -1,29 +1,31 @@
+//! Which requests are forwarded without passing the gates.
+
 use super::{Route, Routes};
 
-/// What goes upstream without a gate (contract §7): methods and path prefixes, and nothing that
-/// a server behind us could read as a route.
+/// The requests that are forwarded without the gates (contract §7): methods and path prefixes, except anything that a
+/// server behind the gateway could take for a route.
 #[derive(Clone, Debug, Default)]
 pub struct Passthrough {
     methods: Box<[Box<str>]>,
     prefixes: Box<[Box<str>]>,
 }
 
-/// Why a passthrough of the configuration is none.
+/// Why a configured passthrough is invalid.
 #[derive(Debug, PartialEq, Eq)]
 pub enum PassthroughError {
-    /// This method is none.
+    /// This is not a valid method.
     Method(String),
-    /// This prefix is none.
+    /// This is not a valid prefix.
     Prefix(String),
-    /// This prefix would let the route with this pattern pass without a gate.
+    /// This prefix would let requests of the route with this pattern pass without the gates.
     Overlaps(String, String),
 }
 
 impl Passthrough {
-    /// Lets these methods pass under these prefixes.
+    /// Passes these methods under these prefixes.
     ///
     /// # Errors
-    /// If a method is no token, a prefix no plain absolute path, or both together reach a route.
+    /// If a method is not a token, if a prefix is not a plain absolute path, or if both together reach a route.
     pub fn new(methods: Vec<String>, prefixes: Vec<String>, routes: &Routes) -> Result<Self, PassthroughError> {
         if let Some(odd) = methods.iter().find(|method| !is_method(method)) {
             return Err(PassthroughError::Method(odd.clone()));
@@ -31,7 +33,7 @@ impl Passthrough {
         if let Some(odd) = prefixes.iter().find(|prefix| !is_plain(prefix) || reads_otherwise(prefix)) {
             return Err(PassthroughError::Prefix(odd.clone()));
         }
-        // Another spelling of the method is another method to us; it may be the same to a service.
+        // Methods are case-sensitive, but a service may ignore case.
         if methods.iter().any(|method| method.eq_ignore_ascii_case(Route::METHOD)) {
             for prefix in &prefixes {
                 if let Some(route) = routes.iter().find(|route| route.reaches_under(prefix)) {
@@ -43,8 +45,8 @@ impl Passthrough {
         Ok(Self { methods: boxed(methods), prefixes: boxed(prefixes) })
     }
 
-    /// Whether a message passes. The path is compared byte for byte, before any decoding; one
-    /// that a server behind us could read as another does not pass.
+    /// Whether a request passes. The path is compared byte by byte, before any decoding. A path that a server could
+    /// read as another one does not pass.
     pub fn lets(&self, method: &str, raw_path: &str) -> bool {
         self.methods.iter().any(|passes| **passes == *method)
             && self.prefixes.iter().any(|prefix| is_under(raw_path, prefix))
@@ -53,29 +55,29 @@ impl Passthrough {
     }
 }
 
-/// A method as they are written; `CONNECT` makes a tunnel, and there is none.
+/// Whether this is a method name. `CONNECT` is none, because there are no tunnels.
 fn is_method(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphabetic() || b == b'-') && text != "CONNECT"
 }
 
-/// Whether a path lies under a prefix, which ends where a part of the path ends.
+/// Whether a path is below a prefix. The prefix must end at the end of a path part.
 fn is_under(path: &str, prefix: &str) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| prefix.ends_with('/') || rest.is_empty() || rest.starts_with('/'))
 }
 
-/// An absolute path of which there is one reading: no escapes, no parameters, no empty parts.
+/// Whether this is an absolute path with only one possible reading: no escapes, no parameters, no empty parts.
 fn is_plain(path: &str) -> bool {
     path.starts_with('/')
         && !path.contains("//")
         && path.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.~/".contains(&b))
 }
 
-/// Whether some server would take this path for another: one with `.` or `..` parts, or with a
-/// separator or a `%` that is escaped, or `\`.
+/// Whether some server would take this path for another one, because of `.` or `..` parts, an escaped separator or
+/// `%`, or `\`.
 fn reads_otherwise(path: &str) -> bool {
     let lower = path.to_ascii_lowercase();
     let hidden = ["%2f", "%5c", "%25", "%00", "\\"].iter().any(|hidden| lower.contains(hidden));
-    // `;` begins a parameter of a part, which some servers drop before they look at the dots.
+    // `;` starts a parameter of a part; some servers remove it before they resolve dots.
     let part = |part: &str| {
         let name = part.split(';').next().unwrap_or_default().replace("%2e", ".");
         name == "." || name == ".."

@@ -1,15 +1,17 @@
+//! The roles of members.
+
 use std::fmt;
 
-/// What a key's member is in its account, weakest first (contract §4).
+/// The role of a key's member in its account, weakest first (contract §4).
 ///
-/// A key whose role is none of these has no role: `Option<Role>` is `None`.
+/// A key with any other role has no role: its `Option<Role>` is `None`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// May delete what it created.
+    /// May delete the segments that it created.
     Member,
-    /// Between the two; by default no more than a member may.
+    /// Between the two others; by default like a member.
     Developer,
-    /// May delete what anybody in the account created.
+    /// May delete any segment in the account.
     Owner,
 }
 
@@ -17,7 +19,7 @@ impl Role {
     /// All roles, weakest first.
     pub const ALL: [Self; 3] = [Self::Member, Self::Developer, Self::Owner];
 
-    /// The role of exactly this name; any other spelling is no role.
+    /// The role with exactly this name, or `None`.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.as_str() == name)
     }

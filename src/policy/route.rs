@@ -1,9 +1,11 @@
+//! Routes and the decision table: which caller may delete which segment.
+
 use std::fmt;
 use std::sync::Arc;
 
-use super::Role;
+use super::{Condition, Identifier, Role, resemblance};
 
-/// What a caller may delete: a method and a path with one parameter, and two roles.
+/// A route: the path of the segments that can be deleted, and the least roles for that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     prefix: Box<str>,
@@ -12,16 +14,27 @@ pub struct Route {
     own: Role,
     others: Role,
     automations: Option<Template>,
+    keep: Keep,
 }
 
-/// A path, or a path and a query, in which a segment's id stands.
+/// The parts of a deletion, besides its fields, that are forwarded as the client sent them. They are neither signed
+/// nor checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keep {
+    /// The query.
+    pub query: bool,
+    /// The body, and the fields that describe it.
+    pub body: bool,
+}
+
+/// A path, perhaps with a query, that contains a segment's id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Template {
     before: Box<str>,
     after: Box<str>,
 }
 
-/// Why a route of the configuration is none.
+/// Why a configured route is invalid.
 #[derive(Debug, PartialEq, Eq)]
 pub struct RouteError(&'static str);
 
@@ -32,23 +45,29 @@ impl fmt::Display for RouteError {
 }
 
 impl Route {
-    /// The only method that routes have: this gate exists for deletions.
+    /// The only method of routes, because the gateway exists for deletions.
     pub const METHOD: &'static str = "DELETE";
 
-    /// What the path of a route's rehearsal has besides.
+    /// The suffix that makes a route's path that of its dry run.
     pub const REHEARSAL: &'static str = "/deletion-check";
 
-    /// The only method of a rehearsal.
+    /// The only method of a dry run.
     pub const REHEARSAL_METHOD: &'static str = "POST";
 
-    /// The API page's route: `MEMBER` for what one created, `OWNER` for what others did.
+    /// The route of the API documentation: `MEMBER` for the caller's own segments, `OWNER` for all.
     pub const DEFAULT_PATH: &'static str = "/crm-core/v1/segments/{segmentId}";
+
+    /// Default of `route.own`: the least role for the caller's own segments.
+    pub const OWN: Role = Role::Member;
+
+    /// Default of `route.others`: the least role for segments that others created.
+    pub const OTHERS: Role = Role::Owner;
 
     /// A route from its path pattern, such as `/crm-core/v1/segments/{segmentId}`.
     ///
     /// # Errors
-    /// If the pattern is not an absolute path of plain characters with exactly one parameter
-    /// that fills a whole path segment.
+    /// If the pattern is not an absolute path of plain characters, with exactly one parameter that is a complete path
+    /// part.
     pub fn new(pattern: &str, own: Role, others: Role) -> Result<Self, RouteError> {
         let (prefix, rest) =
             pattern.split_once('{').ok_or(RouteError("needs one parameter in braces, such as {segmentId}"))?;
@@ -77,15 +96,16 @@ impl Route {
             own,
             others,
             automations: None,
+            keep: Keep::default(),
         })
     }
 
-    /// The same, where nothing is deleted that automations are linked to unless that is confirmed.
-    /// They are asked for at `path`, such as `/v1/automations?segment={segmentId}`; if it is not
-    /// given, at the route's own path and `/automations`.
+    /// The same route with the automation guard: a segment with linked automations is deleted only if the caller
+    /// confirms it. The automations are looked up at `path`, such as `/v1/automations?segment={segmentId}`, or by
+    /// default at the route's own path plus `/automations`.
     ///
     /// # Errors
-    /// If the path is not absolute, or does not hold exactly one parameter.
+    /// If the path is not absolute, or does not have exactly one parameter.
     pub fn with_guard(self, path: Option<&str>) -> Result<Self, RouteError> {
         let template = match path {
             None => Template { before: self.prefix.clone(), after: format!("{}/automations", self.suffix).into() },
@@ -95,10 +115,26 @@ impl Route {
         Ok(Self { automations: Some(template), ..self })
     }
 
-    /// Where to ask which automations are linked to a segment; `None` if nobody is to.
+    /// The same route, forwarding these parts of a deletion unchanged.
+    #[must_use]
+    pub fn keeping(self, keep: Keep) -> Self {
+        Self { keep, ..self }
+    }
+
+    /// Which parts of a deletion are forwarded unchanged.
+    pub fn keep(&self) -> Keep {
+        self.keep
+    }
+
+    /// The path for the look-up of linked automations; `None` without the automation guard.
     pub fn automations_path(&self, segment: &SegmentId) -> Option<String> {
         let Template { before, after } = self.automations.as_ref()?;
         Some([before, segment.as_str(), after].concat())
+    }
+
+    /// Whether linked automations are looked up.
+    pub fn is_guarded(&self) -> bool {
+        self.automations.is_some()
     }
 
     /// The pattern as configured.
@@ -106,24 +142,39 @@ impl Route {
         &self.pattern
     }
 
-    /// The path of one segment on this route, rebuilt from what was parsed.
+    /// The path of a segment on this route, built from the parsed parts.
     pub fn path(&self, segment: &SegmentId) -> String {
         [&*self.prefix, segment.as_str(), &*self.suffix].concat()
     }
 
-    /// Whether the path of some segment on this route lies under a prefix that ends where a part
-    /// of the path ends. Case does not count: to a service it may not.
+    /// Whether the path of any segment on this route is below this prefix. Ignores case, because a service may.
     pub(super) fn reaches_under(&self, prefix: &str) -> bool {
         let [ours, suffix, prefix] = [&*self.prefix, &*self.suffix, prefix].map(str::to_ascii_lowercase);
         let prefix = prefix.strip_suffix('/').unwrap_or(&prefix);
         let Some(below) = prefix.strip_prefix(&*ours) else {
-            // The prefix ends before the segment does: it is a part of the way, or another way.
+            // The prefix ends before the segment's id.
             return ours.starts_with(&format!("{prefix}/"));
         };
-        // The segment may be any: of its part only the length is known, that of the rest is fixed.
+        // The prefix reaches into or beyond the id, which can be anything valid; the rest is fixed.
         let (segment, rest) = below.split_at(below.find('/').unwrap_or(below.len()));
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         SegmentId::parse(segment).is_some() && (rest == suffix || suffix.starts_with(&format!("{rest}/")))
+    }
+
+    /// A path, of a deletion or a dry run, that both this route and the other have. Ignores case, because a service
+    /// may.
+    pub fn shares_path(&self, other: &Self) -> Option<String> {
+        let rehearsed = |route: &Self| format!("{}{}", route.pattern, Self::REHEARSAL);
+        let plain = |route: &Self| route.pattern.to_string();
+        let pairs = [(plain(self), plain(other)), (rehearsed(self), plain(other)), (plain(self), rehearsed(other))];
+        pairs.into_iter().find_map(|(ours, theirs)| common_path(&ours, &theirs))
+    }
+
+    /// Whether some server may take this path for a deletion on this route, or for a path below one.
+    fn resembles(&self, parts: &[String]) -> bool {
+        let ours = resemblance::parts(&self.pattern);
+        let alike = |(ours, theirs): (&String, &String)| ours.starts_with('{') || ours == theirs;
+        ours.len() == parts.len() && ours.iter().zip(parts).all(alike)
     }
 
     fn segment(&self, raw_path: &str) -> Option<SegmentId> {
@@ -131,53 +182,70 @@ impl Route {
         SegmentId::parse(id)
     }
 
-    /// How far a role reaches on this route, before anything is known of the segment.
-    pub fn reach(&self, role: Option<Role>) -> Reach {
+    /// Which segments a role can reach on this route, before the segment is known.
+    pub fn reach(&self, role: Option<Role>) -> RoleReach {
         match role {
-            Some(role) if role >= self.others && role >= self.own => Reach::Anybodys,
-            Some(role) if role >= self.own => Reach::Own,
-            // A role that suffices for others' but not for one's own is a contradiction that
-            // the configuration refuses; were one to slip through, it reaches nothing.
-            _ => Reach::Nothing,
+            Some(role) if role >= self.others && role >= self.own => RoleReach::Anybodys,
+            Some(role) if role >= self.own => RoleReach::Own,
+            // The configuration refuses a route where others' segments need a lower role than own ones; should it
+            // exist all the same, the role reaches nothing.
+            _ => RoleReach::Nothing,
         }
     }
 
-    /// The decision table of contract §5.
+    /// The first half of the decision table of contract §5: is the segment in the caller's account?
     ///
     /// # Errors
-    /// The [`Refusal`] that the table names. An account that is not the caller's comes first:
-    /// whoever cannot see a segment learns nothing of who created it.
-    pub fn judge(&self, role: Option<Role>, caller: &Owner, segment: &Owner) -> Result<Permit, Refusal> {
+    /// The [`PermitRefusal`] that the table names. A segment of another account does not exist for the caller.
+    pub fn judge_account<'c>(
+        &self,
+        role: Option<Role>,
+        caller: &'c Owner,
+        account: &Identifier,
+    ) -> Result<InAccount<'c>, PermitRefusal> {
         match self.reach(role) {
-            Reach::Nothing => Err(Refusal::RoleInsufficient),
-            _ if segment.account != caller.account => Err(Refusal::NotFound),
-            Reach::Anybodys => Ok(Permit(())),
-            Reach::Own if segment.member == caller.member => Ok(Permit(())),
-            Reach::Own => Err(Refusal::NotCreator),
+            RoleReach::Nothing => Err(PermitRefusal::RoleInsufficient),
+            _ if **account != *caller.account => Err(PermitRefusal::NotFound),
+            reach => Ok(InAccount { reach, member: &caller.member }),
         }
     }
 
-    /// The decision where account and creator are left to the service (`delegate`): the role
-    /// alone.
+    /// The decision by the role alone, when the service checks account and creator (`delegate`).
     ///
     /// # Errors
-    /// If the role reaches nothing on this route.
-    pub fn judge_role(&self, role: Option<Role>) -> Result<Permit, Refusal> {
+    /// If the role permits nothing on this route.
+    pub fn judge_role(&self, role: Option<Role>) -> Result<Permitted, PermitRefusal> {
         match self.reach(role) {
-            Reach::Nothing => Err(Refusal::RoleInsufficient),
-            Reach::Own | Reach::Anybodys => Ok(Permit(())),
+            RoleReach::Nothing => Err(PermitRefusal::RoleInsufficient),
+            RoleReach::Own | RoleReach::Anybodys => Ok(Permitted(())),
         }
     }
 
-    /// The role that suffices for what one created oneself.
+    /// The least role for the caller's own segments.
     pub fn own(&self) -> Role {
         self.own
     }
 
-    /// The role that suffices for what somebody else created.
+    /// The least role for segments that others created.
     pub fn others(&self) -> Role {
         self.others
     }
+}
+
+/// A path that matches both patterns, if there is one.
+fn common_path(ours: &str, theirs: &str) -> Option<String> {
+    let [ours, theirs] = [ours, theirs].map(|pattern| pattern.split('/').collect::<Vec<_>>());
+    if ours.len() != theirs.len() {
+        return None;
+    }
+    let is_parameter = |part: &str| part.starts_with('{');
+    let parts = ours.into_iter().zip(theirs).map(|(ours, theirs)| match (is_parameter(ours), is_parameter(theirs)) {
+        (true, true) => Some("1"),
+        (true, false) => SegmentId::parse(theirs).map(|_| theirs),
+        (false, true) => SegmentId::parse(ours).map(|_| ours),
+        (false, false) => ours.eq_ignore_ascii_case(theirs).then_some(ours),
+    });
+    Some(parts.collect::<Option<Vec<_>>>()?.join("/"))
 }
 
 impl Template {
@@ -191,18 +259,18 @@ impl Template {
     }
 }
 
-/// How far a role reaches on a route.
+/// Which segments a role can reach on a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
-    /// Nothing at all; nothing need be looked up.
+pub enum RoleReach {
+    /// None, so no look-up is needed.
     Nothing,
-    /// What the caller created.
+    /// Those that the caller created.
     Own,
-    /// What anybody in the caller's account created.
+    /// All segments of the caller's account.
     Anybodys,
 }
 
-/// An account and a member of it: the caller's, or the creator's of a segment.
+/// An account and a member of it: the caller, or the creator of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
     /// The account.
@@ -211,28 +279,70 @@ pub struct Owner {
     pub member: Box<str>,
 }
 
-/// Proof that the decision table said yes. Only [`Route::judge`] and [`Route::judge_role`]
+/// Proof that the segment is in the caller's account, and that the caller may delete at least its own segments.
+#[derive(Debug)]
+pub struct InAccount<'c> {
+    reach: RoleReach,
+    member: &'c str,
+}
+
+impl InAccount<'_> {
+    /// The second half of the decision table: who created the segment?
+    ///
+    /// # Errors
+    /// If somebody else did, and the caller's role permits only own segments.
+    pub fn judge_creator(self, creator: &Identifier) -> Result<Permitted, PermitRefusal> {
+        match self.reach {
+            RoleReach::Anybodys => Ok(Permitted(())),
+            RoleReach::Own if **creator == *self.member => Ok(Permitted(())),
+            RoleReach::Own | RoleReach::Nothing => Err(PermitRefusal::NotCreator),
+        }
+    }
+}
+
+/// Proof that the decision table permits the deletion. Only [`InAccount::judge_creator`] and [`Route::judge_role`]
 /// make one.
 #[derive(Debug)]
-pub struct Permit(());
+pub struct Permitted(());
 
-/// What the decision table answers when it is not yes.
+impl Permitted {
+    /// The permit to delete, under this condition.
+    pub fn on(self, condition: Condition) -> Permit {
+        Permit { condition, _permitted: self }
+    }
+}
+
+/// Permission to delete: the decision table permits it, and the client's own conditions are met.
+#[derive(Debug)]
+pub struct Permit {
+    condition: Condition,
+    _permitted: Permitted,
+}
+
+impl Permit {
+    /// The condition of the deletion, the only one that is forwarded.
+    pub fn condition(&self) -> &Condition {
+        &self.condition
+    }
+}
+
+/// Why the decision table refuses a deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// The role reaches nothing on this route.
+pub enum PermitRefusal {
+    /// The role permits nothing on this route.
     RoleInsufficient,
-    /// Somebody else created the segment, and the role reaches only one's own.
+    /// Somebody else created the segment, and the role permits only own ones.
     NotCreator,
-    /// Another account's segment does not exist.
+    /// The segment belongs to another account, so it does not exist for the caller.
     NotFound,
 }
 
-/// A segment's id: `[A-Za-z0-9_-]{1,64}`, as it stood in the raw path (contract §5).
+/// A segment's id: `[A-Za-z0-9_-]{1,64}`, as written in the raw path (contract §5).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SegmentId(Box<str>);
 
 impl SegmentId {
-    /// The id, if `text` is one.
+    /// The id, if `text` is a valid one.
     pub fn parse(text: &str) -> Option<Self> {
         let of_an_id = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
         ((1..=64).contains(&text.len()) && text.bytes().all(of_an_id)).then(|| Self(text.into()))
@@ -244,41 +354,47 @@ impl SegmentId {
     }
 }
 
-/// All routes. What is none of them is refused.
+/// All routes. A request that matches none is refused.
 #[derive(Clone, Debug)]
 pub struct Routes(Box<[Arc<Route>]>);
 
-/// What the routes say to a method and a raw path.
+/// The result of matching a method and a raw path.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Found<'r> {
-    /// This route, for this segment.
+pub enum RouteMatch<'r> {
+    /// A deletion of this segment, on this route.
     Route(&'r Arc<Route>, SegmentId),
-    /// The rehearsal of a deletion by this route, of this segment.
+    /// A dry run of the deletion of this segment, on this route.
     Rehearsal(&'r Arc<Route>, SegmentId),
-    /// The path is a route's or a rehearsal's; this is its method.
+    /// The path is that of a route or a dry run, but with this other method.
     OtherMethod(&'static str),
     /// No route.
     None,
 }
 
 impl Routes {
-    /// These routes, the first that fits wins.
+    /// Routes of which no two share a path ([`Route::shares_path`]).
     pub fn new(routes: Vec<Route>) -> Self {
         Self(routes.into_iter().map(Arc::new).collect())
     }
 
-    /// The route of a request line. The path is compared byte for byte, before any decoding.
-    pub fn find(&self, method: &str, raw_path: &str) -> Found<'_> {
+    /// Matches a request line. The path is compared byte by byte, before any decoding.
+    pub fn find(&self, method: &str, raw_path: &str) -> RouteMatch<'_> {
         let route_of = |path: &str| self.0.iter().find_map(|route| Some((route, route.segment(path)?)));
         let deletion = route_of(raw_path);
         let rehearsal = raw_path.strip_suffix(Route::REHEARSAL).and_then(route_of);
         match (deletion, rehearsal) {
-            (Some((route, segment)), _) if method == Route::METHOD => Found::Route(route, segment),
-            (_, Some((route, segment))) if method == Route::REHEARSAL_METHOD => Found::Rehearsal(route, segment),
-            (Some(_), _) => Found::OtherMethod(Route::METHOD),
-            (None, Some(_)) => Found::OtherMethod(Route::REHEARSAL_METHOD),
-            (None, None) => Found::None,
+            (Some((route, segment)), _) if method == Route::METHOD => RouteMatch::Route(route, segment),
+            (_, Some((route, segment))) if method == Route::REHEARSAL_METHOD => RouteMatch::Rehearsal(route, segment),
+            (Some(_), _) => RouteMatch::OtherMethod(Route::METHOD),
+            (None, Some(_)) => RouteMatch::OtherMethod(Route::REHEARSAL_METHOD),
+            (None, None) => RouteMatch::None,
         }
+    }
+
+    /// Whether some server may take this raw path for one of a route.
+    pub fn resemble(&self, path: &str) -> bool {
+        let parts = resemblance::parts(path);
+        self.0.iter().any(|route| route.resembles(&parts))
     }
 
     /// The routes in order.
@@ -289,7 +405,7 @@ impl Routes {
 
 impl Default for Routes {
     fn default() -> Self {
-        let api_page = Route::new(Route::DEFAULT_PATH, Role::Member, Role::Owner);
+        let api_page = Route::new(Route::DEFAULT_PATH, Route::OWN, Route::OTHERS);
         Self::new(api_page.into_iter().collect())
     }
 }
@@ -302,10 +418,10 @@ mod tests {
         Owner { account: account.into(), member: member.into() }
     }
 
-    /// Contract §5, the table as it is printed there.
+    /// The table as printed in contract §5.
     #[test]
     fn the_decision_table() {
-        use Refusal::{NotCreator, NotFound, RoleInsufficient};
+        use PermitRefusal::{NotCreator, NotFound, RoleInsufficient};
         let routes = Routes::default();
         let route = routes.iter().next().unwrap();
         let caller = owner("ours", "me");
@@ -318,7 +434,9 @@ mod tests {
         ];
         for (role, verdicts) in rows {
             for (segment, verdict) in columns.iter().zip(verdicts) {
-                let judged = route.judge(role, &caller, segment).map(drop);
+                let [account, member] = [&segment.account, &segment.member].map(|it| Identifier::parse(it).unwrap());
+                let in_account = route.judge_account(role, &caller, &account);
+                let judged = in_account.and_then(|in_account| in_account.judge_creator(&member)).map(drop);
                 assert_eq!(judged, verdict, "{role:?} and a segment of {segment:?}");
             }
         }
@@ -331,8 +449,8 @@ mod tests {
         for (role, verdict) in [
             (Some(Role::Owner), Ok(())),
             (Some(Role::Developer), Ok(())),
-            (Some(Role::Member), Err(Refusal::RoleInsufficient)),
-            (None, Err(Refusal::RoleInsufficient)),
+            (Some(Role::Member), Err(PermitRefusal::RoleInsufficient)),
+            (None, Err(PermitRefusal::RoleInsufficient)),
         ] {
             assert_eq!(route.judge_role(role).map(drop), verdict, "{role:?}");
         }
@@ -344,7 +462,7 @@ mod tests {
         let id = "CRMSG1260423081530123SGM11122233";
         assert!(matches!(
             routes.find("DELETE", &format!("/crm-core/v1/segments/{id}")),
-            Found::Route(_, segment) if segment.as_str() == id
+            RouteMatch::Route(_, segment) if segment.as_str() == id
         ));
         for path in [
             "/crm-core/v1/segments/",
@@ -367,33 +485,77 @@ mod tests {
             "*",
             "",
         ] {
-            assert_eq!(routes.find("DELETE", path), Found::None, "{path:?}");
+            assert_eq!(routes.find("DELETE", path), RouteMatch::None, "{path:?}");
+        }
+    }
+
+    #[test]
+    fn two_routes_that_can_match_one_path_share_it() {
+        let route = |pattern: &str| Route::new(pattern, Role::Member, Role::Owner).unwrap();
+        for (ours, theirs, path) in [
+            ("/a/{b}", "/a/{c}", "/a/1"),
+            ("/a/{b}", "/A/{b}", "/a/1"),
+            ("/v1/{x}/b", "/v1/a/{y}", "/v1/a/b"),
+            ("/{x}/a", "/b/{y}", "/b/a"),
+            ("/a/{b}/deletion-check", "/a/{b}", "/a/1/deletion-check"),
+            ("/a/{b}", "/a/x/{c}", "/a/x/deletion-check"),
+        ] {
+            for (ours, theirs) in [(ours, theirs), (theirs, ours)] {
+                let shared = route(ours).shares_path(&route(theirs)).unwrap_or_default();
+                assert!(shared.eq_ignore_ascii_case(path), "{ours} and {theirs}: {shared}");
+            }
+        }
+        for (ours, theirs) in [
+            ("/a/{b}", "/b/{b}"),
+            ("/a/{b}", "/a/{b}/c"),
+            ("/v1/{x}/b", "/v1/a.b/{y}"),
+            ("/v1/{x}/b", "/v1/a/{y}/b"),
+            ("/a/{b}", "/a/deletion-check/{b}/x"),
+        ] {
+            assert_eq!(route(ours).shares_path(&route(theirs)), None, "{ours} and {theirs}");
+        }
+    }
+
+    #[test]
+    fn what_some_server_takes_for_a_routes_path_resembles_it() {
+        let routes = Routes::default();
+        for path in [
+            "/crm-core/v1/segments/a",
+            "/CRM-core/v1/Segments/a/",
+            "/crm-core//v1/./segments/%61;x=1",
+            "/crm-core/v1/segments/a.json",
+            "/crm-core/v1/segments/a?x=1",
+        ] {
+            assert!(routes.resemble(path), "{path}");
+        }
+        for path in ["/crm-core/v1/segments", "/crm-core/v1/segments/a/members", "/other/v1/segments/a", "/"] {
+            assert!(!routes.resemble(path), "{path}");
         }
     }
 
     #[test]
     fn another_method_is_told_from_no_route() {
         let routes = Routes::default();
-        assert_eq!(routes.find("GET", "/crm-core/v1/segments/a"), Found::OtherMethod("DELETE"));
-        assert_eq!(routes.find("POST", "/crm-core/v1/segments/a"), Found::OtherMethod("DELETE"));
-        assert_eq!(routes.find("delete", "/crm-core/v1/segments/a"), Found::OtherMethod("DELETE"));
-        assert_eq!(routes.find("GET", "/crm-core/v1/segments"), Found::None);
+        assert_eq!(routes.find("GET", "/crm-core/v1/segments/a"), RouteMatch::OtherMethod("DELETE"));
+        assert_eq!(routes.find("POST", "/crm-core/v1/segments/a"), RouteMatch::OtherMethod("DELETE"));
+        assert_eq!(routes.find("delete", "/crm-core/v1/segments/a"), RouteMatch::OtherMethod("DELETE"));
+        assert_eq!(routes.find("GET", "/crm-core/v1/segments"), RouteMatch::None);
     }
 
     #[test]
     fn a_rehearsal_is_a_path_of_its_own_and_no_deletion() {
         let routes = Routes::default();
         let path = "/crm-core/v1/segments/a/deletion-check";
-        assert!(matches!(routes.find("POST", path), Found::Rehearsal(_, segment) if segment.as_str() == "a"));
+        assert!(matches!(routes.find("POST", path), RouteMatch::Rehearsal(_, segment) if segment.as_str() == "a"));
         for method in ["DELETE", "GET", "post", "PUT"] {
-            assert_eq!(routes.find(method, path), Found::OtherMethod("POST"), "{method}");
+            assert_eq!(routes.find(method, path), RouteMatch::OtherMethod("POST"), "{method}");
         }
         for path in ["/crm-core/v1/segments/deletion-check/", "/crm-core/v1/segments//deletion-check"] {
-            assert_eq!(routes.find("POST", path), Found::None, "{path}");
+            assert_eq!(routes.find("POST", path), RouteMatch::None, "{path}");
         }
-        // A segment may be called anything.
+        // A segment may have any name.
         let named = "/crm-core/v1/segments/deletion-check";
-        assert!(matches!(routes.find("DELETE", named), Found::Route(..)));
+        assert!(matches!(routes.find("DELETE", named), RouteMatch::Route(..)));
     }
 
     #[test]
@@ -440,7 +602,7 @@ mod tests {
     #[test]
     fn a_role_that_suffices_for_others_only_reaches_nothing() {
         let route = Route::new("/a/{b}", Role::Owner, Role::Member).unwrap();
-        assert_eq!(route.reach(Some(Role::Member)), Reach::Nothing);
-        assert_eq!(route.reach(Some(Role::Owner)), Reach::Anybodys);
+        assert_eq!(route.reach(Some(Role::Member)), RoleReach::Nothing);
+        assert_eq!(route.reach(Some(Role::Owner)), RoleReach::Anybodys);
     }
 }

@@ -1,32 +1,34 @@
+//! Counts how many salts each key holds, so that no key exceeds its share and no claim finds the store full.
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use super::fullness::Fullness;
 use super::{Reservation, Room, Unavailable};
 
-/// Four by date, and one for what an earlier life spent far ahead of them.
+/// Four by date, and one for salts that lie outside the window.
 pub(super) const GENERATIONS: usize = 5;
 
 const SHARDS: usize = 16;
 
-/// Who holds how many places, of which there are only so many.
+/// How many salts each key holds or has reserved, within the limits of [`Room`].
 ///
-/// Its own locks are taken to reserve and to forget; a place that is held or given back is two
-/// atomic steps.
+/// Reserving and forgetting take a lock; occupying or releasing a reservation takes only atomic operations.
 pub(super) struct Ledger {
     max: usize,
     max_per_key: usize,
-    /// Held and set aside, of all keys.
+    /// Held and reserved, by all keys.
     taken: AtomicUsize,
-    /// Set aside and not held yet, of all keys. Counted by itself: the difference of two counts that
-    /// change one after the other is neither's.
-    set_aside: AtomicUsize,
+    /// Reserved and not held yet, by all keys. It has a counter of its own, because the difference of two counters
+    /// that change one after the other is never exact.
+    reserved: AtomicUsize,
     tallies: [Mutex<HashMap<KeyTag, Arc<Tally>>>; SHARDS],
+    fullness: Fullness,
 }
 
-/// An apiKey, as small as a journal can keep it beside each salt: 32 bits of a hash that is the
-/// same in every process. Two keys that share a tag share a share; only keys that are known get
-/// as far as this, so nobody can choose to.
+/// A short name for an apiKey, small enough for a journal to keep with each salt: 32 bits of a hash that is the same
+/// in every process. Two keys with one tag share one limit; nobody can choose that, because only known keys get here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct KeyTag(pub(super) u32);
 
@@ -39,10 +41,10 @@ impl KeyTag {
     }
 }
 
-/// What one key has.
+/// The counts of one key.
 #[derive(Default)]
 pub(super) struct Tally {
-    /// Held and set aside.
+    /// Held and reserved.
     taken: AtomicUsize,
     held: [AtomicUsize; GENERATIONS],
 }
@@ -53,33 +55,48 @@ impl Ledger {
             max: room.max_salts,
             max_per_key: room.max_salts_per_key,
             taken: AtomicUsize::new(0),
-            set_aside: AtomicUsize::new(0),
+            reserved: AtomicUsize::new(0),
             tallies: std::array::from_fn(|_| Mutex::default()),
+            fullness: Fullness::default(),
         }
     }
 
     pub(super) fn held(&self) -> usize {
-        self.taken.load(Ordering::Acquire).saturating_sub(self.set_aside())
+        self.taken.load(Ordering::Acquire).saturating_sub(self.reserved())
     }
 
-    /// Set aside and not held yet, of all keys.
-    pub(super) fn set_aside(&self) -> usize {
-        self.set_aside.load(Ordering::Acquire)
+    /// Reserved and not held yet, by all keys.
+    pub(super) fn reserved(&self) -> usize {
+        self.reserved.load(Ordering::Acquire)
     }
 
     pub(super) fn capacity(&self) -> usize {
         self.max
     }
 
-    /// A place for `api_key`, given back when the reservation is dropped.
+    /// Logs if the store has become full, or is no longer. Called periodically.
+    pub(super) fn check_fullness(&self) {
+        match self.taken.load(Ordering::Acquire) {
+            taken if taken >= self.max => self.fullness.begins(self.max),
+            taken => self.fullness.ends(taken, self.max),
+        }
+    }
+
+    /// A text for operators, if the store is full.
+    pub(super) fn is_full(&self) -> Option<String> {
+        self.fullness.describe(self.max)
+    }
+
+    /// Reserves room for one salt of `api_key`. Dropping the reservation releases it.
     pub(super) fn reserve(self: &Arc<Self>, api_key: &str) -> Result<Reservation, Unavailable> {
         if !one_more(&self.taken, self.max) {
+            self.fullness.begins(self.max);
             return Err(Unavailable::Full);
         }
         let key = KeyTag::of(api_key);
         match self.share(key) {
             Ok(tally) => {
-                self.set_aside.fetch_add(1, Ordering::AcqRel);
+                self.reserved.fetch_add(1, Ordering::AcqRel);
                 Ok(Reservation { ledger: self.clone(), tally, key, held: false })
             }
             Err(unavailable) => {
@@ -92,21 +109,20 @@ impl Ledger {
     fn share(&self, key: KeyTag) -> Result<Arc<Tally>, Unavailable> {
         let mut tallies = self.shard(key).lock().map_err(|_| Unavailable::OutOfReach)?;
         let tally = tallies.entry(key).or_default();
-        // Within the lock: a tally that nobody has taken of goes when it is next looked through.
+        // Under the lock, because `forget` removes tallies that are not in use.
         if one_more(&tally.taken, self.max_per_key) { Ok(tally.clone()) } else { Err(Unavailable::KeyShare) }
     }
 
-    /// Places for salts that were spent in an earlier life: they are held, whatever the limits are
-    /// now.
-    pub(super) fn recalling(&self) -> Recalling<'_> {
-        Recalling { ledger: self, run: None }
+    /// Counts salts that an earlier run spent. They are counted even if they exceed the present limits.
+    pub(super) fn loading(&self) -> Loading<'_> {
+        Loading { ledger: self, run: None }
     }
 
     fn shard(&self, key: KeyTag) -> &Mutex<HashMap<KeyTag, Arc<Tally>>> {
         &self.tallies[key.0 as usize % SHARDS]
     }
 
-    /// Everything in this generation is forgotten.
+    /// Removes the salts of this generation from the counts.
     pub(super) fn forget(&self, generation: usize) {
         for shard in &self.tallies {
             let Ok(mut tallies) = shard.lock() else { continue };
@@ -119,13 +135,13 @@ impl Ledger {
     }
 }
 
-/// See [`Ledger::recalling`]. Salts of one key come in runs, and are counted a run at a time.
-pub(super) struct Recalling<'l> {
+/// See [`Ledger::loading`]. Salts of one key mostly follow each other, so they are counted a run at a time.
+pub(super) struct Loading<'l> {
     ledger: &'l Ledger,
     run: Option<(KeyTag, [usize; GENERATIONS])>,
 }
 
-impl Recalling<'_> {
+impl Loading<'_> {
     pub(super) fn hold(&mut self, key: KeyTag, generation: usize) {
         if self.run.is_none_or(|(run, _)| run != key) {
             self.count();
@@ -139,35 +155,35 @@ impl Recalling<'_> {
         let tally = tallies.entry(key).or_default();
         let all = held.iter().sum();
         tally.taken.fetch_add(all, Ordering::AcqRel);
-        for (place, held) in tally.held.iter().zip(held) {
-            place.fetch_add(held, Ordering::AcqRel);
+        for (count, held) in tally.held.iter().zip(held) {
+            count.fetch_add(held, Ordering::AcqRel);
         }
         self.ledger.taken.fetch_add(all, Ordering::AcqRel);
     }
 }
 
-impl Drop for Recalling<'_> {
+impl Drop for Loading<'_> {
     fn drop(&mut self) {
         self.count();
     }
 }
 
-/// One more, unless that were more than `max`.
+/// Increments the counter unless it has reached `max`.
 fn one_more(count: &AtomicUsize, max: usize) -> bool {
     let one_more = |count| (count < max).then_some(count + 1);
     count.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).is_ok()
 }
 
 impl Reservation {
-    /// Whose place it is.
+    /// The key that it was made for.
     pub(super) fn key(&self) -> KeyTag {
         self.key
     }
 
-    /// The place is held from now on, in this generation, until that is forgotten.
+    /// Turns the reservation into a salt of this generation, counted until the generation is forgotten.
     pub(super) fn hold(mut self, generation: usize) {
         self.tally.held[generation].fetch_add(1, Ordering::AcqRel);
-        self.ledger.set_aside.fetch_sub(1, Ordering::AcqRel);
+        self.ledger.reserved.fetch_sub(1, Ordering::AcqRel);
         self.held = true;
     }
 }
@@ -176,7 +192,7 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         if !self.held {
             self.tally.taken.fetch_sub(1, Ordering::AcqRel);
-            self.ledger.set_aside.fetch_sub(1, Ordering::AcqRel);
+            self.ledger.reserved.fetch_sub(1, Ordering::AcqRel);
             self.ledger.taken.fetch_sub(1, Ordering::AcqRel);
         }
     }

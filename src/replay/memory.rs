@@ -1,30 +1,31 @@
-//! The spent salts of one process, in its memory and nowhere else: a restart forgets them.
+//! The store in the memory of one process. A restart forgets it.
 //!
-//! What it cannot know is what was spent before it began. [`WhenNew::Fence`] raises the floor to
-//! the start plus the window's future, which covers an earlier life whose clock and window did not
-//! reach further. [`WhenNew::Accept`] raises nothing.
+//! It does not know which salts were spent before it started. [`WhenNew::Fence`] therefore raises the floor to the
+//! start plus the window's future, which covers every earlier run whose clock and window reached no further.
+//! [`WhenNew::Accept`] leaves the floor alone.
 
 use std::time::SystemTime;
 
-use super::book::Book;
-use super::{Claim, Floor, LookUp, Reservation, Room, SaltId, SpentSalts, Unavailable, WhenNew, Window};
+use super::salt_set::SaltSet;
+use super::{Claim, Floor, LookUp, Mark, Reservation, Room, SpentSalts, StoreHealth, Unavailable, WhenNew, Window};
 use crate::clock::Clock;
+use crate::credential::SaltId;
 
-/// How large a memory is, and how it begins.
+/// The size of a memory store, and how it starts.
 #[derive(Clone, Copy, Debug)]
 pub struct MemorySettings {
-    /// How much room there is.
+    /// How many salts it may hold.
     pub room: Room,
-    /// What its being empty means.
+    /// What to do at the start, when it is empty.
     pub when_new: WhenNew,
-    /// The window at the start.
+    /// The window in force at the start.
     pub window: Window,
 }
 
 /// See the module.
 pub struct Memory {
     clock: Clock,
-    book: Book,
+    salts: SaltSet,
     fence: Option<SystemTime>,
 }
 
@@ -35,18 +36,18 @@ impl Memory {
             WhenNew::Fence => clock.now().checked_add(settings.window.future),
             WhenNew::Accept => None,
         };
-        Self { book: Book::new(clock.clone(), settings.room, fence), clock, fence }
+        Self { salts: SaltSet::new(clock.clone(), settings.room, fence), clock, fence }
     }
 
-    /// Bytes of heap that the salts take.
+    /// Heap bytes that the salts use.
     pub fn heap_bytes(&self) -> usize {
-        self.book.heap_bytes()
+        self.salts.heap_bytes()
     }
 }
 
 impl SpentSalts for Memory {
     fn floor(&self) -> Floor {
-        self.book.floor()
+        self.salts.floor()
     }
 
     fn fenced_until(&self) -> Option<SystemTime> {
@@ -54,26 +55,30 @@ impl SpentSalts for Memory {
     }
 
     fn reserve(&self, api_key: &str) -> Result<Reservation, Unavailable> {
-        self.book.reserve(api_key)
+        self.salts.reserve(api_key)
     }
 
-    fn claim(&self, place: Reservation, salt: SaltId, date: SystemTime, window: Window) -> Claim<'_> {
-        Claim::Now(self.book.spend(place, salt, date, window, |_, _| ()))
+    fn claim(&self, reservation: Reservation, salt: SaltId, date: SystemTime, window: Window, _: Mark) -> Claim<'_> {
+        Claim::Now(self.salts.spend(reservation, salt, date, window, |_, _| ()))
     }
 
     fn look_up(&self, salt: SaltId) -> LookUp<'_> {
-        LookUp::Now(self.book.holds(salt))
+        LookUp::Now(self.salts.holds(salt))
     }
 
     fn forget(&self) {
-        self.book.forget();
+        self.salts.forget();
     }
 
     fn held(&self) -> usize {
-        self.book.held()
+        self.salts.held()
     }
 
     fn capacity(&self) -> usize {
-        self.book.capacity()
+        self.salts.capacity()
+    }
+
+    fn health(&self) -> StoreHealth {
+        self.salts.is_full().map_or(StoreHealth::Ok, StoreHealth::Degraded)
     }
 }

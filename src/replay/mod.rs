@@ -1,128 +1,207 @@
-//! What "spent" means (contract §3).
+//! Spent salts (contract §3): the window, the floor, and the stores that remember which salts were used.
 //!
-//! 1. A salt is spent for the secret that signed it, once, by one atomic step that judges window
-//!    and floor again.
-//! 2. Above the floor everything that was spent is remembered; at or below it nothing is admitted.
-//! 3. Nothing above the floor is evicted, and no key holds more than its share.
+//! 1. A salt is spent once per secret, in one atomic step that checks window and floor again.
+//! 2. Above the floor, every spent salt is remembered. At or below the floor, nothing is admitted.
+//! 3. Nothing above the floor is evicted, and no key holds more than its share of the store.
 
-mod book;
+#[cfg(test)]
+mod adversary;
+mod fullness;
 mod journal;
 mod ledger;
 mod memory;
 mod redis;
+mod salt_set;
+mod settings;
 mod table;
 #[cfg(test)]
 mod theorem;
 mod window;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use journal::fuzz as fuzz_journal;
 pub use journal::{Journal, JournalError, JournalSettings, JournalSync, Reset, boot_id};
 pub use memory::{Memory, MemorySettings};
-pub use redis::{OnFailover, Redis, RedisSettings, ping};
+#[cfg(any(test, fuzzing))]
+pub(crate) use redis::fuzz::fuzz as fuzz_redis;
+pub use redis::{Hidden, OnFailover, Redis, RedisSettings, RedisStartError, examine};
+pub use settings::{ReplaySettings, StoreOpenError};
 pub use window::{Floor, OutOfWindow, Window};
 
+use crate::credential::SaltId;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-/// A salt as the stores know it: 16 bytes of a keyed hash, nothing readable.
-pub type SaltId = [u8; 16];
+/// Identifies the request that spent a salt. A shared store keeps it with the salt; all zeros if unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark([u8; 32]);
 
-/// How much a store may remember.
+impl Mark {
+    /// A mark from the hash of what the request asks for, and its request id.
+    pub fn new(print: [u8; 16], id: [u8; 16]) -> Self {
+        let mut mark = [0; 32];
+        mark[..16].copy_from_slice(&print);
+        mark[16..].copy_from_slice(&id);
+        Self(mark)
+    }
+
+    /// The hash of what the request asked for.
+    pub fn print(&self) -> [u8; 16] {
+        self.0[..16].try_into().unwrap_or_default()
+    }
+
+    /// The request id, in hexadecimal digits.
+    pub fn id(&self) -> String {
+        self.text()[32..].to_owned()
+    }
+
+    fn text(&self) -> String {
+        self.0.iter().flat_map(|byte| [byte >> 4, byte & 15]).filter_map(|n| char::from_digit(n.into(), 16)).collect()
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut mark = [0; 32];
+        let pairs = text.as_bytes().as_chunks::<2>();
+        if !pairs.1.is_empty() || pairs.0.len() != mark.len() {
+            return None;
+        }
+        for (byte, [high, low]) in mark.iter_mut().zip(pairs.0) {
+            let digit = |c: u8| if c.is_ascii_uppercase() { None } else { char::from(c).to_digit(16) };
+            *byte = u8::try_from(digit(*high)? << 4 | digit(*low)?).ok()?;
+        }
+        Some(Self(mark))
+    }
+}
+
+/// How many salts a store may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
-    /// Salts there is room for.
+    /// Salts of all keys together.
     pub max_salts: usize,
-    /// Salts that one key may hold.
+    /// Salts of one key.
     pub max_salts_per_key: usize,
 }
 
-/// What it means that a store is empty.
+impl Room {
+    /// Default of [`Room::max_salts`].
+    pub const MAX_SALTS: usize = 1_000_000;
+
+    /// Default of [`Room::max_salts_per_key`]: a quarter of `max_salts`.
+    pub fn share_of_one_key(max_salts: usize) -> usize {
+        (max_salts / 4).max(1)
+    }
+}
+
+/// What to do when the store is empty at the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenNew {
-    /// Perhaps an earlier one was lost: nothing that it may have admitted is admitted again.
+    /// An earlier store may have been lost, so nothing that it may have admitted is admitted again.
     Fence,
-    /// A first start, or a restart whose forgetting is accepted.
+    /// Admit everything: this is a first start, or the loss of earlier salts is accepted.
     Accept,
 }
 
-/// A store of spent salts: the one atomic step, and what must be known before it.
+impl WhenNew {
+    /// Default of `when_new`.
+    pub const DEFAULT: Self = Self::Fence;
+}
+
+/// A store of spent salts.
 ///
-/// The promise of every implementation, at every moment: *above [`SpentSalts::floor`] every salt
-/// that was spent is remembered; at or below it nothing is admitted.*
+/// Every implementation guarantees at every moment: *above [`SpentSalts::floor`] every spent salt is remembered; at
+/// or below it nothing is admitted.*
 pub trait SpentSalts: Send + Sync {
-    /// Nothing dated at or below this is ever admitted.
+    /// No date at or below this is ever admitted.
     fn floor(&self) -> Floor;
 
-    /// Until when the floor stands above the present, if it does: what happened before this
-    /// memory began may have been spent, so nothing of that time is admitted.
+    /// The end of the fence, while the floor lies in the future. Salts dated before it may have been spent before
+    /// this store began.
     fn fenced_until(&self) -> Option<SystemTime>;
 
-    /// Sets a place aside for one claim of `api_key`, so that the claim cannot find the memory
-    /// full. Dropping the [`Reservation`] gives the place back.
+    /// Reserves room for one claim of `api_key`, so that the claim cannot find the store full. Dropping the
+    /// [`Reservation`] releases it.
     ///
     /// # Errors
-    /// If there is no place, or the key has its share. Nothing has been spent.
+    /// If the store is full, or the key holds its share. Nothing has been spent.
     fn reserve(&self, api_key: &str) -> Result<Reservation, Unavailable>;
 
-    /// Spends a salt: judges window and floor again and remembers the salt, in one step. Of any
-    /// number of simultaneous claims of one salt exactly one is `Ok`.
-    fn claim(&self, reservation: Reservation, salt: SaltId, date: SystemTime, window: Window) -> Claim<'_>;
+    /// Spends a salt: checks window and floor again and remembers the salt, in one step. Of any number of
+    /// simultaneous claims of one salt, exactly one is `Ok`. A shared store keeps `mark` with the salt.
+    fn claim(&self, reservation: Reservation, salt: SaltId, date: SystemTime, window: Window, mark: Mark) -> Claim<'_>;
 
-    /// Forgets what can no longer be admitted, and raises the floor to it. Called now and then.
-    fn forget(&self);
-
-    /// How many salts are remembered now.
-    fn held(&self) -> usize;
-
-    /// How many salts there is room for.
-    fn capacity(&self) -> usize;
-
-    /// Whether the store can be asked for this salt now, while nothing is spent. One that is not
-    /// in this process may have to be connected to first.
-    fn reach(&self, _salt: SaltId) -> Reach<'_> {
-        Reach::Now(Ok(()))
+    /// Whether other processes use this store too.
+    fn is_shared(&self) -> bool {
+        false
     }
 
-    /// The floor for one salt, where parts of a store have floors of their own.
+    /// Stores the answer to the request that spent `salt`, for `life`, where other processes can read it. `None` if
+    /// the store belongs to one process. A failure is not reported: readers then find nothing.
+    fn store_answer(&self, _salt: SaltId, _text: Vec<u8>, _life: Duration) -> Option<StoreFuture<()>> {
+        None
+    }
+
+    /// The answer that a process stored for `salt`. `None` if the store belongs to one process.
+    fn stored_answer(&self, _salt: SaltId) -> Option<StoreFuture<Option<Vec<u8>>>> {
+        None
+    }
+
+    /// Forgets salts that can no longer be admitted, and raises the floor accordingly. Called periodically.
+    fn forget(&self);
+
+    /// How many salts the store holds now.
+    fn held(&self) -> usize;
+
+    /// How many salts the store can hold.
+    fn capacity(&self) -> usize;
+
+    /// Whether the store can serve this salt now. Spends nothing. A remote store may have to connect first.
+    fn reach(&self, _salt: SaltId) -> StoreReach<'_> {
+        StoreReach::Now(Ok(()))
+    }
+
+    /// The floor for one salt. It differs from [`SpentSalts::floor`] where parts of a store have floors of their own.
     fn floor_of(&self, _salt: SaltId) -> Floor {
         self.floor()
     }
 
-    /// Whether a salt is spent, as far as is remembered; `None` if the store does not say. Spends
-    /// nothing, and decides nothing: a claim does.
+    /// Whether a salt is spent; `None` if the store cannot say. Spends nothing and is no proof: only a claim is.
     fn look_up(&self, salt: SaltId) -> LookUp<'_>;
 
-    /// How the store fares.
-    fn health(&self) -> Health {
-        Health::Ok
+    /// The state of the store.
+    fn health(&self) -> StoreHealth {
+        StoreHealth::Ok
     }
 }
 
-/// How a store fares (contract §10).
+/// An operation on an answer in a shared store.
+pub type StoreFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// The state of a store (contract §10).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Health {
-    /// As it should.
+pub enum StoreHealth {
+    /// It works.
     Ok,
-    /// It serves in part, or may again by itself; in words for operators.
+    /// It works in part, or may recover by itself. The text is for operators.
     Degraded(String),
-    /// It does not serve now; in words for operators.
+    /// It does not work now. The text is for operators.
     Gone(String),
 }
 
-/// Whether a store is in reach: known at once, or once it was tried.
-pub enum Reach<'s> {
+/// Whether a store can be reached: known now, or after an attempt.
+pub enum StoreReach<'s> {
     /// Known.
     Now(Result<(), Unavailable>),
-    /// Being tried.
+    /// Known when this future completes.
     Later(Pin<Box<dyn Future<Output = Result<(), Unavailable>> + Send + 's>>),
 }
 
-impl Reach<'_> {
-    /// Waits where there is anything to wait for.
+impl StoreReach<'_> {
+    /// Waits for the answer if it is not known yet.
     ///
     /// # Errors
-    /// If the store is out of reach. Nothing has been spent.
+    /// If the store cannot be reached. Nothing has been spent.
     pub async fn known(self) -> Result<(), Unavailable> {
         match self {
             Self::Now(known) => known,
@@ -131,16 +210,16 @@ impl Reach<'_> {
     }
 }
 
-/// Whether a salt is spent: known at once, or once the store was asked.
+/// Whether a salt is spent: known now, or after the store was asked.
 pub enum LookUp<'s> {
     /// Known.
     Now(Option<bool>),
-    /// Being asked.
+    /// Known when this future completes.
     Later(Pin<Box<dyn Future<Output = Option<bool>> + Send + 's>>),
 }
 
 impl LookUp<'_> {
-    /// Waits where there is anything to wait for.
+    /// Waits for the answer if it is not known yet.
     pub async fn known(self) -> Option<bool> {
         match self {
             Self::Now(known) => known,
@@ -149,16 +228,16 @@ impl LookUp<'_> {
     }
 }
 
-/// The answer of a claim: at once from a store in this process, later from one that is not.
+/// The result of a claim: immediate from a store in this process, later from a remote one.
 pub enum Claim<'s> {
-    /// Judged.
+    /// The result.
     Now(Result<(), ClaimRefused>),
-    /// Being judged elsewhere.
+    /// The result when this future completes.
     Later(Pin<Box<dyn Future<Output = Result<(), ClaimRefused>> + Send + 's>>),
 }
 
 impl Claim<'_> {
-    /// Waits for the answer where there is anything to wait for.
+    /// Waits for the result if it is not known yet.
     pub async fn answer(self) -> Result<(), ClaimRefused> {
         match self {
             Self::Now(answer) => answer,
@@ -167,33 +246,35 @@ impl Claim<'_> {
     }
 }
 
-/// A place set aside. Dropping it gives it back.
+/// Room reserved for one salt. Dropping it releases the room.
 pub struct Reservation {
     ledger: Arc<ledger::Ledger>,
     tally: Arc<ledger::Tally>,
     key: ledger::KeyTag,
-    /// Set once a salt holds the place.
+    /// Set once a salt occupies the room.
     held: bool,
 }
 
-/// Why a claim was refused. In each case but the last the salt was not spent by it.
+/// Why a claim was refused. Except for `Unknown`, this claim spent nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClaimRefused {
-    /// Somebody spent it before.
+    /// The salt was spent before.
     Reused,
-    /// The date left the window since it was first judged.
+    /// The request with this mark spent the salt before.
+    ReusedBy(Mark),
+    /// The date left the window after the first check.
     OutOfWindow(OutOfWindow),
-    /// The store did not say; the salt counts as spent.
+    /// The store gave no answer. The salt counts as spent.
     Unknown,
 }
 
-/// Why nothing can be claimed now. Nothing has been spent.
+/// Why no claim is possible now. Nothing has been spent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unavailable {
-    /// Every place is taken.
+    /// The store is full.
     Full,
-    /// The key holds its share (`max_salts_per_key`).
+    /// The key holds its share (`max_salts_per_key`) already.
     KeyShare,
-    /// The store is out of reach.
+    /// The store cannot be reached.
     OutOfReach,
 }

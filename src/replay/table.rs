@@ -1,27 +1,27 @@
-use super::SaltId;
+//! The hash table that holds the salts of one shard.
 
-/// A set of salts by linear probing: 16 bytes a place, nothing else.
+use crate::credential::SaltId;
+
+/// A set of salts with linear probing: 16 bytes a slot, nothing else.
 ///
-/// Salts are a keyed hash, so nobody can aim at a place, and they need no hashing again. A place
-/// holds the salt with its first byte given over to the tag of its generation: one look-up, one
-/// line of memory, finds a salt in whatever generation it is. It is at most four fifths full and
-/// grows by half: 20 to 30 bytes a salt.
+/// A [`SaltId`] is a keyed hash: it needs no further hashing, and nobody can choose collisions. A slot holds the
+/// salt, with its first byte replaced by the tag of its generation, so that one look-up, most often in one cache
+/// line, finds a salt of any generation. The table is at most four fifths full and grows by half: 20 to 30 bytes a
+/// salt.
 #[derive(Default)]
 pub(super) struct Table {
-    places: Box<[u128]>,
+    slots: Box<[u128]>,
     held: usize,
 }
 
-/// Which generation a salt belongs to, as its place says: 1 and up, so that no place that is taken
-/// reads as [`EMPTY`].
+/// The generation of a salt, as its slot holds it. At least 1, so that no occupied slot equals [`EMPTY`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tag(u8);
 
 impl Tag {
-    /// One of the two tags of each generation: what is forgotten has the one while what
-    /// comes after has the other.
-    pub(super) fn new(generation: usize, turn: bool) -> Self {
-        Self(1 + (generation as u8 & 7) * 2 + u8::from(turn))
+    /// One of the two tags of a generation. While salts with one tag are being forgotten, new salts get the other.
+    pub(super) fn new(generation: usize, parity: bool) -> Self {
+        Self(1 + (generation as u8 & 7) * 2 + u8::from(parity))
     }
 }
 
@@ -30,69 +30,70 @@ const TAG: u128 = 0xff;
 
 impl Table {
     pub(super) fn contains(&self, salt: SaltId) -> bool {
-        !self.places.is_empty() && self.places[self.place(key(salt))] != EMPTY
+        !self.slots.is_empty() && self.slots[self.slot(key(salt))] != EMPTY
     }
 
-    /// Remembers a salt; `false` if it is there already, in whatever generation.
+    /// Adds a salt; `false` if it is there already, in any generation.
     pub(super) fn insert(&mut self, salt: SaltId, tag: Tag) -> bool {
-        if (self.held + 1) * 5 > self.places.len() * 4 {
-            self.rebuild((self.places.len() * 3 / 2).max(8), |_| true);
+        if (self.held + 1) * 5 > self.slots.len() * 4 {
+            self.rebuild((self.slots.len() * 3 / 2).max(8), |_| true);
         }
-        let place = self.place(key(salt));
-        let place = &mut self.places[place];
-        if *place != EMPTY {
+        let slot = self.slot(key(salt));
+        let slot = &mut self.slots[slot];
+        if *slot != EMPTY {
             return false;
         }
-        *place = key(salt) | u128::from(tag.0);
+        *slot = key(salt) | u128::from(tag.0);
         self.held += 1;
         true
     }
 
-    /// Forgets all salts of a tag, and gives back the room they took.
+    /// Removes all salts with a tag, and frees their memory.
     pub(super) fn forget(&mut self, forgotten: Tag) {
         let of_it = |entry: u128| entry & TAG == u128::from(forgotten.0);
-        let left = self.places.iter().filter(|entry| **entry != EMPTY && !of_it(**entry)).count();
+        let left = self.slots.iter().filter(|entry| **entry != EMPTY && !of_it(**entry)).count();
         if left < self.held {
             self.held = left;
-            // As full as a table is that has just grown.
-            self.rebuild(left * 15 / 8, |entry| !of_it(entry));
+            // As full as a table that has just grown, but with one empty slot at least: a search ends only there.
+            let slots = if left == 0 { 0 } else { (left * 15 / 8).max(left + 1) };
+            self.rebuild(slots, |entry| !of_it(entry));
         }
     }
 
-    /// Makes room for so many salts, and some more, at once.
-    pub(super) fn expect(&mut self, salts: usize) {
-        if salts * 3 / 2 > self.places.len() {
+    /// Allocates room for `salts` salts and half as many again.
+    pub(super) fn preallocate(&mut self, salts: usize) {
+        if salts * 3 / 2 > self.slots.len() {
             self.rebuild(salts * 3 / 2, |_| true);
         }
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
-        size_of_val(&*self.places)
+        size_of_val(&*self.slots)
     }
 
-    /// Where the key is, or would be.
-    fn place(&self, key: u128) -> usize {
-        // The high half scaled to the number of places, which thereby need be no power of two.
-        let places = self.places.len();
-        let mut place = (((key >> 64) * places as u128) >> 64) as usize;
-        while self.places[place] != EMPTY && self.places[place] & !TAG != key {
-            place = if place + 1 == places { 0 } else { place + 1 };
+    /// The slot of the key, or the empty slot where it would go.
+    fn slot(&self, key: u128) -> usize {
+        // The high half of the key, scaled to the number of slots, so that this number need not be a power of two.
+        let slots = self.slots.len();
+        let mut slot = (((key >> 64) * slots as u128) >> 64) as usize;
+        while self.slots[slot] != EMPTY && self.slots[slot] & !TAG != key {
+            slot = if slot + 1 == slots { 0 } else { slot + 1 };
         }
-        place
+        slot
     }
 
-    fn rebuild(&mut self, places: usize, keep: impl Fn(u128) -> bool) {
-        let old = std::mem::replace(&mut self.places, vec![EMPTY; places].into());
+    fn rebuild(&mut self, slots: usize, keep: impl Fn(u128) -> bool) {
+        let old = std::mem::replace(&mut self.slots, vec![EMPTY; slots].into());
         for entry in old.into_iter().filter(|entry| *entry != EMPTY && keep(*entry)) {
-            let place = self.place(entry & !TAG);
-            self.places[place] = entry;
+            let slot = self.slot(entry & !TAG);
+            self.slots[slot] = entry;
         }
     }
 }
 
-/// A salt without its first byte. Within a shard that byte says little: it chose the shard.
+/// A salt without its first byte. Within a shard that byte says little, because it chose the shard.
 fn key(salt: SaltId) -> u128 {
-    u128::from_le_bytes(salt) & !TAG
+    u128::from_le_bytes(*salt.bytes()) & !TAG
 }
 
 #[cfg(test)]
@@ -100,7 +101,7 @@ mod tests {
     use super::*;
 
     fn salt(n: u128) -> SaltId {
-        (n + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835).to_be_bytes()
+        SaltId::from_stored((n + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835).to_be_bytes())
     }
 
     #[test]
@@ -123,8 +124,20 @@ mod tests {
     }
 
     #[test]
+    fn a_search_for_another_salt_ends_however_few_are_left() {
+        let (forgotten, kept) = (Tag::new(3, false), Tag::new(3, true));
+        for left in 0..20 {
+            let mut table = Table::default();
+            (0..100).for_each(|n| assert!(table.insert(salt(n), if n < left { kept } else { forgotten })));
+            table.forget(forgotten);
+            assert!(table.slots.is_empty() || table.slots.contains(&EMPTY), "{left} left: a search would not end");
+            assert!((0..200).all(|n| table.contains(salt(n)) == (n < left)), "{left} left");
+        }
+    }
+
+    #[test]
     fn salts_that_share_a_place_are_told_apart() {
-        let near = |n: u8| [1, n, 0, 0, 0, 0, 0, 0, 7, 7, 7, 7, 7, 7, 7, 0xff];
+        let near = |n: u8| SaltId::from_stored([1, n, 0, 0, 0, 0, 0, 0, 7, 7, 7, 7, 7, 7, 7, 0xff]);
         let mut table = Table::default();
         assert!((0..100).all(|n| table.insert(near(n), Tag::new(usize::from(n), false))));
         assert!(!table.insert(near(5), Tag::new(0, true)), "whatever its generation");

@@ -1,18 +1,19 @@
-//! Above the floor all that was spent is remembered; at or below it nothing is admitted: whatever
-//! happens, in whatever order, against a model that never forgets.
+//! Property tests of the stores against a model that never forgets: whatever happens, in any order, every spent salt
+//! above the floor is remembered, and nothing at or below the floor is admitted.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use proptest::prelude::*;
 
+use super::journal::TestControl;
 use super::{
-    Claim, ClaimRefused, Journal, JournalSettings, JournalSync, Memory, MemorySettings, OutOfWindow, Room, SaltId,
+    Claim, ClaimRefused, Journal, JournalSettings, JournalSync, Mark, Memory, MemorySettings, OutOfWindow, Room,
     SpentSalts, Unavailable, WhenNew, Window,
 };
 use crate::clock::{Clock, ManualTime};
+use crate::credential::SaltId;
 
 const START: u64 = 1_800_000_000;
 const MAX: usize = 64;
@@ -22,9 +23,9 @@ fn seconds(s: u64) -> Duration {
 }
 
 fn salt(n: u16) -> SaltId {
-    // Spread like the keyed hash that it stands for.
+    // Spread over the shards like a keyed hash.
     let spread = (u128::from(n) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
-    spread.to_be_bytes()
+    SaltId::from_stored(spread.to_be_bytes())
 }
 
 fn memory(clock: &Clock, when_new: WhenNew, window: Window) -> Memory {
@@ -35,8 +36,8 @@ fn memory(clock: &Clock, when_new: WhenNew, window: Window) -> Memory {
 }
 
 fn claim(store: &dyn SpentSalts, key: &str, n: u16, date: SystemTime, window: Window) -> Result<(), ClaimRefused> {
-    let Ok(place) = store.reserve(key) else { return Err(ClaimRefused::Unknown) };
-    match store.claim(place, salt(n), date, window) {
+    let Ok(reservation) = store.reserve(key) else { return Err(ClaimRefused::Unknown) };
+    match store.claim(reservation, salt(n), date, window, Mark::default()) {
         Claim::Now(answer) => answer,
         Claim::Later(answer) => {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -58,16 +59,16 @@ fn fresh() -> (Memory, Clock, ManualTime) {
 fn of_many_simultaneous_claims_exactly_one_is_ok() {
     let (memory, clock, _) = fresh();
     let (memory, date) = (Arc::new(memory), clock.now());
-    // Few enough that the memory has room for all copies at once: nobody must be missing at the barrier.
+    // Few enough that all threads get a reservation at once: each must arrive at the barrier.
     for n in 0..40 {
         let barrier = Arc::new(std::sync::Barrier::new(16));
         let threads: Vec<_> = (0..16)
             .map(|_| {
                 let (memory, barrier) = (memory.clone(), barrier.clone());
                 std::thread::spawn(move || {
-                    let place = memory.reserve(&format!("KEY{n}")).unwrap();
+                    let reservation = memory.reserve(&format!("KEY{n}")).unwrap();
                     barrier.wait();
-                    matches!(memory.claim(place, salt(n), date, window()), Claim::Now(Ok(())))
+                    matches!(memory.claim(reservation, salt(n), date, window(), Mark::default()), Claim::Now(Ok(())))
                 })
             })
             .collect();
@@ -92,10 +93,10 @@ fn a_full_memory_refuses_and_forgets_nothing() {
 #[test]
 fn no_key_holds_more_than_its_share_and_a_place_not_used_is_given_back() {
     let (memory, clock, _) = fresh();
-    let places: Vec<_> = (0..MAX / 2).map(|_| memory.reserve("A").unwrap()).collect();
+    let reservations: Vec<_> = (0..MAX / 2).map(|_| memory.reserve("A").unwrap()).collect();
     assert_eq!(memory.reserve("A").err(), Some(Unavailable::KeyShare));
     assert_eq!(claim(&memory, "B", 1, clock.now(), window()), Ok(()), "another key has its own share");
-    drop(places);
+    drop(reservations);
     assert_eq!(claim(&memory, "A", 2, clock.now(), window()), Ok(()));
     assert_eq!(memory.held(), 2);
 }
@@ -168,11 +169,14 @@ fn a_million_salts_in_all_generations_take_at_most_40_bytes_each() {
     let start = clock.now();
     time.advance(Duration::ZERO);
     for i in 0..n {
-        let place = memory.reserve("A").unwrap();
+        let reservation = memory.reserve("A").unwrap();
         let id = (u128::from(i) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835).swap_bytes().to_le_bytes();
-        // Evenly over the whole window: every generation is filled.
+        // Spread evenly over the window, so that every generation is filled.
         let date = start - seconds(899) + Duration::from_millis(i * 1798 / 1000);
-        assert!(matches!(memory.claim(place, id, date, window()), Claim::Now(Ok(()))));
+        assert!(matches!(
+            memory.claim(reservation, SaltId::from_stored(id), date, window(), Mark::default()),
+            Claim::Now(Ok(()))
+        ));
     }
     let bytes = memory.heap_bytes() as f64 / n as f64;
     assert!(bytes <= 40.0, "{bytes} bytes a salt");
@@ -187,22 +191,22 @@ enum Step {
     Restart { further: u64, how: How },
 }
 
-/// How a life ends.
+/// How a run ends.
 #[derive(Clone, Copy, Debug)]
 enum How {
     Closed,
     Killed,
-    /// The machine restarted, and what was written is there all the same or is not.
+    /// The machine restarted, and unsynced records are still there or not.
     PowerLost {
         kept: bool,
     },
 }
 
-/// A store through its lives.
+/// A store that is started and ended several times.
 trait Lives {
     fn begin(&mut self, clock: &Clock) -> Box<dyn SpentSalts>;
     fn restart(&mut self, store: Box<dyn SpentSalts>, how: How, clock: &Clock) -> Box<dyn SpentSalts>;
-    /// Whether it remembers across lives, rather than being fenced off from them.
+    /// Whether it remembers salts of earlier runs, instead of being fenced off from them.
     fn survives(&self) -> bool;
 }
 
@@ -223,50 +227,36 @@ impl Lives for InMemory {
     }
 }
 
-/// A journal on disk; a life that was killed is what its files are at that moment.
+/// A journal on disk.
 struct OnDisk {
     dir: tempfile::TempDir,
     sync: JournalSync,
-    life: u32,
+    control: Option<TestControl>,
     boots: u32,
 }
 
 impl OnDisk {
     fn new(sync: JournalSync) -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), sync, life: 0, boots: 0 }
+        // On a memory file system if there is one, so that syncs are fast.
+        let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        Self { dir, sync, control: None, boots: 0 }
     }
 
-    fn path(&self) -> std::path::PathBuf {
-        self.dir.path().join(self.life.to_string())
-    }
-
-    fn open(&self, clock: &Clock, when_new: WhenNew) -> Box<dyn SpentSalts> {
+    fn open(&mut self, clock: &Clock, when_new: WhenNew) -> Box<dyn SpentSalts> {
         let settings = JournalSettings {
-            path: self.path(),
+            path: self.dir.path().join("journal"),
             room: Room { max_salts: MAX, max_salts_per_key: MAX / 2 },
             sync: self.sync,
             when_new,
             window: windows(0),
             boot_id: format!("boot {}", self.boots),
             discard: false,
+            witness_in: Some(self.dir.path().into()),
         };
-        Box::new(Journal::open(clock.clone(), settings).unwrap())
+        let journal = Journal::open(clock.clone(), settings).unwrap();
+        self.control = Some(journal.test_control());
+        Box::new(journal)
     }
-}
-
-/// Copies a journal but for its lock; false if it changed meanwhile.
-fn snapshot(from: &Path, to: &Path) -> bool {
-    let state = || std::fs::read(from.join("state.json")).unwrap();
-    let before = state();
-    drop(std::fs::remove_dir_all(to));
-    std::fs::create_dir(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let file = entry.unwrap();
-        if file.file_name() != "lock" && std::fs::copy(file.path(), to.join(file.file_name())).is_err() {
-            return false;
-        }
-    }
-    state() == before
 }
 
 impl Lives for OnDisk {
@@ -276,20 +266,14 @@ impl Lives for OnDisk {
 
     fn restart(&mut self, store: Box<dyn SpentSalts>, how: How, clock: &Clock) -> Box<dyn SpentSalts> {
         match how {
-            How::Closed => drop(store),
-            How::Killed | How::PowerLost { .. } => {
-                let old = self.path();
-                self.life += 1;
-                // The keeper may be at work: what counts is one moment, as a kill is.
-                while !snapshot(&old, &self.path()) {}
-                drop(store);
-                std::fs::remove_dir_all(old).unwrap();
-            }
+            How::Closed => {}
+            How::Killed | How::PowerLost { .. } => self.control.iter().for_each(TestControl::kill),
         }
+        drop(store);
         if let How::PowerLost { kept } = how {
             self.boots += 1;
             if !kept && self.sync != JournalSync::Each {
-                for entry in std::fs::read_dir(self.path()).unwrap() {
+                for entry in std::fs::read_dir(self.dir.path().join("journal")).unwrap() {
                     let path = entry.unwrap().path();
                     if path.extension().is_some_and(|ext| ext == "salts") {
                         let length = std::fs::metadata(&path).unwrap().len() as usize;
@@ -328,18 +312,18 @@ fn shifted(at: SystemTime, by: i64) -> SystemTime {
     if by < 0 { at - seconds(by.unsigned_abs()) } else { at + seconds(by.unsigned_abs()) }
 }
 
-/// Drives a store with these steps, against a model that never forgets.
+/// Runs these steps on a store and on a model that never forgets, and compares them.
 fn hold(steps: Vec<Step>, lives: &mut dyn Lives) -> Result<(), TestCaseError> {
     let (clock, time) = Clock::manual(UNIX_EPOCH + seconds(START));
     let mut store = lives.begin(&clock);
-    // A salt has one date: it was signed once.
+    // A salt is signed once, so it has one date.
     let mut dates: HashMap<u16, SystemTime> = HashMap::new();
     let mut spent: HashMap<u16, SystemTime> = HashMap::new();
-    // How far ahead any life so far may have admitted: what a fence must cover.
+    // The latest date that any run so far may have admitted, which a fence must cover.
     let mut reach = clock.now();
     for step in steps {
         let floor = store.floor();
-        // What was forgotten last may not be on disk when a life is killed, nor removed from it.
+        // After a kill, the floor that was raised last may not be on disk.
         let may_fall = matches!(step, Step::Restart { how: How::Killed | How::PowerLost { .. }, .. })
             || !lives.survives() && matches!(step, Step::Restart { .. });
         match step {
@@ -361,7 +345,7 @@ fn hold(steps: Vec<Step>, lives: &mut dyn Lives) -> Result<(), TestCaseError> {
             Step::Pass(s) => time.advance(seconds(s)),
             Step::Jump(by) => time.set_wall(shifted(clock.now(), by)),
             Step::Restart { further, how } => {
-                // A fence covers a life whose clock and window reached no further than its own.
+                // A fence covers earlier runs whose clock and window reached no further than its own.
                 if !lives.survives() || matches!(how, How::PowerLost { .. }) {
                     let earliest = reach - windows(0).future;
                     time.set_wall(clock.now().max(earliest) + seconds(further));
@@ -370,8 +354,8 @@ fn hold(steps: Vec<Step>, lives: &mut dyn Lives) -> Result<(), TestCaseError> {
             }
         }
         prop_assert!(may_fall || store.floor() >= floor, "the floor fell");
-        // Whatever is above the floor and was spent is remembered: asked with a window so wide
-        // that nothing but memory and floor can refuse.
+        // Every spent salt above the floor is remembered. The window is so wide that only the store and the floor can
+        // refuse.
         let wide = Window { past: seconds(1_000_000), future: seconds(1_000_000) };
         for (n, date) in &spent {
             let again = claim(&*store, "PROBE", *n, *date, wide);
@@ -391,7 +375,7 @@ proptest! {
 }
 
 proptest! {
-    // Each life of a journal syncs to a real disk.
+    // Each run of a journal opens, writes and closes files, so there are fewer cases.
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]

@@ -1,6 +1,8 @@
+//! The window and the floor: which dates are admitted (contract §3).
+
 use std::time::{Duration, SystemTime};
 
-/// How far a date may lie from now, each way.
+/// How far a date may lie in the past and in the future.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     /// How old a date may be.
@@ -9,16 +11,16 @@ pub struct Window {
     pub future: Duration,
 }
 
-/// The date at or below which nothing is ever admitted. Only rises.
+/// The date at or below which nothing is ever admitted. It only rises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Floor(pub SystemTime);
 
 /// Why a date is not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutOfWindow {
-    /// Older than the window, by this much or more.
+    /// Older than the window.
     Past,
-    /// Further ahead than the window.
+    /// Further in the future than the window.
     Future,
     /// In the window, but at or below the floor.
     BelowFloor,
@@ -27,16 +29,20 @@ pub enum OutOfWindow {
 impl Default for Window {
     /// Fifteen minutes each way, as the scheme publishes.
     fn default() -> Self {
-        Self { past: Duration::from_secs(15 * 60), future: Duration::from_secs(15 * 60) }
+        Self { past: Self::PAST, future: Self::FUTURE }
     }
 }
 
 impl Window {
+    /// Default of [`Window::past`].
+    pub const PAST: Duration = Duration::from_secs(15 * 60);
+    /// Default of [`Window::future`].
+    pub const FUTURE: Duration = Duration::from_secs(15 * 60);
+
     /// `max(now - past, floor) < date < now + future`, to the nanosecond (contract §3).
     ///
     /// # Errors
-    /// Which side it fails on. A date outside the window is out of the window even if it is
-    /// below the floor too.
+    /// Which bound the date misses. A date that misses the window and the floor is reported as out of the window.
     pub fn judge(&self, date: SystemTime, now: SystemTime, floor: Floor) -> Result<(), OutOfWindow> {
         // A bound that cannot be represented lies beyond every date that can.
         if now.checked_sub(self.past).is_some_and(|oldest| date <= oldest) {

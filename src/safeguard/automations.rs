@@ -1,148 +1,141 @@
-//! Which automations would stop with a segment: asked of the service, and never remembered.
+//! The automations that would stop with a segment. The service is asked each time; no answer is cached.
 //!
-//! 1. What the service says beyond doubt is one list of all of them, each with an id of its own.
-//!    Anything else, a page of a longer list above all, is not known, and what is not known
-//!    deletes nothing.
-//! 2. The digest is of the whole set of ids, of one segment in one account. A set that changed by
-//!    one automation has another, so a caller confirms what they were shown and nothing else.
-//! 3. Between the question and the deletion the set may change still: only the service could
-//!    tell.
+//! 1. An answer counts only if it is one list of all linked automations, each with its own id. A list is complete if
+//!    its length equals the total that `automations.total` points to, or if the whole answer is a bare array. Services
+//!    have too many ways to say "there is more" to recognize them all.
+//! 2. If the list is not known to be complete, nothing is deleted.
+//! 3. The digest covers the whole set of ids, for one segment in one account. If one automation changes, the digest
+//!    changes, so a caller confirms exactly what they were shown.
+//! 4. The set may still change between the question and the deletion: only the service could prevent that.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
-use http::header::LINK;
-use http::{HeaderMap, StatusCode};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::whole;
+use crate::lookup::{self, Document, LookupAnswer, LookupError, segment_id};
 use crate::policy::SegmentId;
-use crate::upstream::{AskError, RequestHead, Upstream};
+use crate::upstream::{RequestHead, Upstream};
 
-/// How the service's answer is read: JSON pointers (contract §9, `[automations]`).
+/// The JSON pointers by which the service's answer is read (contract §9, `[automations]`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guard {
-    /// To the list, from the top.
+    /// Points to the list, from the root. Empty: the answer itself is the list.
     pub list: String,
-    /// To the id, from an element of the list.
+    /// Points to the number of all linked automations, from the root.
+    pub total: Option<String>,
+    /// Points to the id, from an element of the list.
     pub id: String,
-    /// To the name, likewise; for people to read, and for no decision.
+    /// Points to the name, from an element of the list; shown to people, never used for a decision.
     pub name: String,
 }
 
-impl Default for Guard {
-    fn default() -> Self {
-        Self { list: "/automations".into(), id: "/automationId".into(), name: "/name".into() }
-    }
+impl Guard {
+    /// Default of [`Guard::list`].
+    pub const LIST: &str = "/automations";
+    /// Default of [`Guard::id`].
+    pub const ID: &str = "/automationId";
+    /// Default of [`Guard::name`].
+    pub const NAME: &str = "/name";
 }
 
-/// The automations that are linked to a segment, by id; the name, where there is one.
+/// The automations that are linked to a segment: names by id; an automation may have no name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Linked(BTreeMap<String, Option<String>>);
+pub struct LinkedAutomations(BTreeMap<String, Option<String>>);
 
-/// Why nothing was learned.
+/// Why the linked automations are not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NotLearned {
-    /// The service knows nothing of it: no such segment, or no such path.
+pub enum AutomationsError {
+    /// The service answered 404: there is no such segment, or no such path.
     NotFound,
     /// The service did not answer in time.
     Timeout,
-    /// The service did not say, or not beyond doubt. For the log.
-    Unclear(String),
+    /// The answer is not usable. For the log.
+    Unclear(LinksUnclear),
 }
 
+/// Why an answer is not usable. Contains no value from the answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinksUnclear {
+    /// No answer could be read.
+    Unread(LookupError),
+    /// There is no list at this pointer.
+    NoList(String),
+    /// The value at this pointer is not the segment's id.
+    AnotherSegment(String),
+    /// The list is not known to be complete.
+    NotWhole(whole::Partial),
+    /// An automation has no valid id at this pointer.
+    NoId(String),
+    /// Two automations have the same id.
+    SameId,
+}
+
+impl fmt::Display for LinksUnclear {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("linked automations: ")?;
+        match self {
+            Self::Unread(error) => write!(f, "{error}"),
+            Self::NoList(pointer) if pointer.is_empty() => f.write_str("the answer is not a list"),
+            Self::NoList(pointer) => write!(f, "the answer has no list at {pointer}"),
+            Self::AnotherSegment(at) => {
+                write!(f, "the answer may be about another segment ({at} is not this segment's id)")
+            }
+            Self::NotWhole(why) => write!(f, "the list may be incomplete: {why}"),
+            Self::NoId(pointer) => write!(f, "an automation has no valid id at {pointer}"),
+            Self::SameId => f.write_str("two automations have the same id"),
+        }
+    }
+}
+
+/// The longest id and the longest name, in characters.
+const LONGEST: usize = 256;
+
 impl Guard {
-    /// Asks the service.
+    /// Asks the service for the automations linked to `segment`.
     ///
     /// # Errors
-    /// [`NotLearned`] for anything but a plain 200 with a list.
+    /// [`AutomationsError`] for anything but a plain 200 with a complete list.
     pub async fn ask(
         &self,
         upstream: &Upstream,
         question: RequestHead,
         segment: &SegmentId,
-    ) -> Result<Linked, NotLearned> {
-        let answer = upstream.ask(question).await.map_err(|error| match error {
-            AskError::Timeout | AskError::ConnectTimeout(_) => NotLearned::Timeout,
-            error => NotLearned::Unclear(format!("the linked automations cannot be asked for: {error:?}")),
-        })?;
-        match answer.status() {
-            StatusCode::OK if has_next(answer.headers()) => Err(NotLearned::Unclear(
-                "the answer about linked automations is a page of several: its Link field names a next one".into(),
-            )),
-            StatusCode::OK => self.read(segment, answer.body()).map_err(NotLearned::Unclear),
-            StatusCode::NOT_FOUND => Err(NotLearned::NotFound),
-            status => Err(NotLearned::Unclear(format!(
-                "the upstream answered {} when asked for linked automations",
-                status.as_u16()
-            ))),
+    ) -> Result<LinkedAutomations, AutomationsError> {
+        match lookup::ask(upstream, question).await {
+            Ok(LookupAnswer::Found(document)) => self.read(segment, &document).map_err(AutomationsError::Unclear),
+            Ok(LookupAnswer::NotFound) => Err(AutomationsError::NotFound),
+            Err(LookupError::Timeout) => Err(AutomationsError::Timeout),
+            Err(error) => Err(AutomationsError::Unclear(LinksUnclear::Unread(error))),
         }
     }
 
-    fn read(&self, segment: &SegmentId, answer: &[u8]) -> Result<Linked, String> {
-        let answer: Value =
-            serde_json::from_slice(answer).map_err(|_| "the answer about linked automations is not JSON".to_owned())?;
-        let list = answer.pointer(&self.list).and_then(Value::as_array);
-        let list = list.ok_or_else(|| format!("the answer about linked automations has no list at {}", self.list))?;
-        let parent = self.list.rsplit_once('/').map_or("", |(parent, _)| parent);
-        if answer.pointer(&format!("{parent}/segmentId")).is_some_and(|id| id.as_str() != Some(segment.as_str())) {
-            return Err("the answer about linked automations is about another segment".into());
+    fn read(&self, segment: &SegmentId, answer: &Document) -> Result<LinkedAutomations, LinksUnclear> {
+        let list = answer.root().pointer(&self.list).and_then(Value::as_array);
+        let list = list.ok_or_else(|| LinksUnclear::NoList(self.list.clone()))?;
+        for (at, object) in answer.objects_to(&self.list) {
+            segment_id(segment, at, object).map_err(LinksUnclear::AnotherSegment)?;
         }
-        let beside = [answer.pointer(parent), Some(&answer)].into_iter().flatten();
-        if let Some(why) = beside.filter_map(Value::as_object).find_map(|beside| partial(beside, list.len())) {
-            return Err(format!("the answer about linked automations is a part of them: {why}"));
-        }
-        let one = |automation: &Value| -> Result<(String, Option<String>), String> {
-            let id = match automation.pointer(&self.id) {
-                Some(Value::String(id)) if !id.is_empty() => id.clone(),
-                Some(Value::Number(id)) if id.is_u64() => id.to_string(),
-                _ => return Err(format!("a linked automation has no {} that is an id", self.id)),
-            };
-            Ok((id, automation.pointer(&self.name).and_then(Value::as_str).map(str::to_owned)))
-        };
+        whole::judge(answer, &self.list, self.total.as_deref(), list.len()).map_err(LinksUnclear::NotWhole)?;
         let mut linked = BTreeMap::new();
         for automation in list {
-            let (id, name) = one(automation)?;
-            if linked.insert(id, name).is_some() {
-                return Err("two linked automations have the same id".into());
+            let id = match automation.pointer(&self.id) {
+                Some(Value::String(id)) if !id.is_empty() && id.chars().nth(LONGEST).is_none() => id.clone(),
+                Some(Value::Number(id)) if id.is_u64() => id.to_string(),
+                _ => return Err(LinksUnclear::NoId(self.id.clone())),
+            };
+            let name = automation.pointer(&self.name).and_then(Value::as_str);
+            if linked.insert(id, name.map(|name| name.chars().take(LONGEST).collect())).is_some() {
+                return Err(LinksUnclear::SameId);
             }
         }
-        Ok(Linked(linked))
+        Ok(LinkedAutomations(linked))
     }
 }
 
-/// Whether a `Link` field names a next page.
-fn has_next(headers: &HeaderMap) -> bool {
-    headers.get_all(LINK).iter().any(|link| {
-        let link = String::from_utf8_lossy(link.as_bytes()).to_ascii_lowercase();
-        let mut relations = link.split(';').filter_map(|part| part.trim().strip_prefix("rel"));
-        relations.any(|relation| relation.contains("next"))
-    })
-}
-
-/// Why a list of so many is not all there is, going by what stands beside it: the names services
-/// give to totals and to next pages, at the list's own level or in an object of paging.
-fn partial(beside: &Map<String, Value>, count: usize) -> Option<String> {
-    let paging = ["page", "paging", "pagination", "pageable", "meta", "pageInfo", "page_info"];
-    let nested = paging.iter().filter_map(|name| beside.get(*name)?.as_object());
-    [beside].into_iter().chain(nested).flatten().find_map(|(name, value)| {
-        let plain: String = name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
-        let more = match plain.as_str() {
-            "total" | "totalcount" | "totalelements" | "totalitems" | "totalresults" => {
-                value.as_u64().is_some_and(|total| total != count as u64)
-            }
-            "next" | "nextpage" | "nextcursor" | "nexttoken" | "nextpagetoken" | "nexturl" | "nextlink" => {
-                !matches!(value, Value::Null | Value::Bool(false)) && value.as_str() != Some("")
-            }
-            "hasnext" | "hasmore" | "hasnextpage" | "truncated" | "istruncated" => value == true,
-            "last" | "islast" => value == false,
-            _ => false,
-        };
-        more.then(|| format!("{name} is {value}"))
-    })
-}
-
-impl Linked {
+impl LinkedAutomations {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -158,7 +151,7 @@ impl Linked {
         let mut hash = Sha256::new();
         for part in ["saltgate-automations", account, segment.as_str()].into_iter().chain(self.0.keys().map(|id| &**id))
         {
-            // With its length, so that no two lists read alike.
+            // Each part is prefixed with its length, so that no two sets hash alike.
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part.as_bytes());
         }
@@ -171,44 +164,68 @@ impl Linked {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+
     use super::*;
 
-    fn read(answer: &str) -> Result<Linked, String> {
-        Guard::default().read(&SegmentId::parse("S1").unwrap(), answer.as_bytes())
+    fn read(guard: &Guard, answer: &str) -> Result<LinkedAutomations, LinksUnclear> {
+        let document = Document::read(HeaderMap::new(), answer.as_bytes()).unwrap();
+        guard.read(&SegmentId::parse("S1").unwrap(), &document)
     }
 
     #[test]
     fn only_a_list_beyond_doubt_is_one() {
+        let pointers = |list: &str, total: Option<&str>| Guard {
+            list: list.into(),
+            total: total.map(str::to_owned),
+            id: "/automationId".into(),
+            name: "/name".into(),
+        };
+        let (counted, bare) = (pointers("/data/automations", Some("/total")), pointers("", None));
         let rows = [
-            ("none", r#"{"automations":[]}"#, Some(0)),
-            ("two", r#"{"automations":[{"automationId":"A","name":"x"},{"automationId":7}]}"#, Some(2)),
-            ("of this segment", r#"{"segmentId":"S1","automations":[{"automationId":"A"}]}"#, Some(1)),
-            ("of another segment", r#"{"segmentId":"S2","automations":[]}"#, None),
-            ("no list", r#"{"automations":{}}"#, None),
+            ("none", r#"{"total":0,"data":{"automations":[]}}"#, Some(0)),
+            (
+                "two",
+                r#"{"total":2,"data":{"automations":[{"automationId":"A","name":"x"},{"automationId":7}]}}"#,
+                Some(2),
+            ),
+            ("of this segment", r#"{"total":0,"data":{"segmentId":"S1","automations":[]}}"#, Some(0)),
+            ("of another segment", r#"{"total":0,"data":{"segmentId":"S2","automations":[]}}"#, None),
+            ("of another segment, at the top", r#"{"total":0,"segmentId":"S2","data":{"automations":[]}}"#, None),
+            ("no list", r#"{"total":0,"data":{"automations":{}}}"#, None),
             ("nothing", "{}", None),
-            ("no id", r#"{"automations":[{"name":"x"}]}"#, None),
-            ("an empty id", r#"{"automations":[{"automationId":""}]}"#, None),
-            ("an id that is none", r#"{"automations":[{"automationId":null}]}"#, None),
-            ("not objects", r#"{"automations":["A"]}"#, None),
-            ("not JSON", "<html>", None),
-            ("the same twice", r#"{"automations":[{"automationId":"A"},{"automationId":"A"}]}"#, None),
-            ("the same by number", r#"{"automations":[{"automationId":"7"},{"automationId":7}]}"#, None),
-            ("a page of them", r#"{"automations":[{"automationId":"A"}],"totalCount":2}"#, None),
-            ("all of them", r#"{"automations":[{"automationId":"A"}],"totalCount":1,"next":null}"#, Some(1)),
-            ("none on this page", r#"{"automations":[],"nextCursor":"x"}"#, None),
-            ("more elsewhere", r#"{"automations":[],"page":{"hasNext":true}}"#, None),
-            ("the last page", r#"{"automations":[],"hasMore":false,"nextPageToken":"","last":true}"#, Some(0)),
-            ("not the last page", r#"{"automations":[],"last":false}"#, None),
+            ("no total", r#"{"data":{"automations":[]}}"#, None),
+            ("a total of more", r#"{"total":1,"data":{"automations":[]}}"#, None),
+            ("a total of less", r#"{"total":0,"data":{"automations":[{"automationId":"A"}]}}"#, None),
+            ("no id", r#"{"total":1,"data":{"automations":[{"name":"x"}]}}"#, None),
+            ("an empty id", r#"{"total":1,"data":{"automations":[{"automationId":""}]}}"#, None),
+            ("an id that is none", r#"{"total":1,"data":{"automations":[{"automationId":null}]}}"#, None),
+            ("not objects", r#"{"total":1,"data":{"automations":["A"]}}"#, None),
+            (
+                "the same twice",
+                r#"{"total":2,"data":{"automations":[{"automationId":"A"},{"automationId":"A"}]}}"#,
+                None,
+            ),
+            ("by number", r#"{"total":2,"data":{"automations":[{"automationId":"7"},{"automationId":7}]}}"#, None),
         ];
         for (name, answer, count) in rows {
-            assert_eq!(read(answer).ok().map(|linked| linked.0.len()), count, "{name}");
+            assert_eq!(read(&counted, answer).ok().map(|linked| linked.0.len()), count, "{name}");
         }
+        for (answer, count) in
+            [("[]", Some(0)), (r#"[{"automationId":"A"}]"#, Some(1)), (r#"{"automations":[]}"#, None)]
+        {
+            assert_eq!(read(&bare, answer).ok().map(|linked| linked.0.len()), count, "{answer}");
+        }
+        let long = |length| format!(r#"[{{"automationId":"{}","name":"{}"}}]"#, "x".repeat(length), "y".repeat(1_000));
+        assert_eq!(read(&bare, &long(257)), Err(LinksUnclear::NoId("/automationId".into())));
+        let linked = read(&bare, &long(256)).unwrap();
+        assert_eq!(linked.iter().next().unwrap().1.unwrap().len(), 256, "a name is cut, an id never");
     }
 
     #[test]
     fn the_digest_is_of_the_set_and_of_whose_it_is() {
         let segment = |id| SegmentId::parse(id).unwrap();
-        let of = |ids: &[&str]| Linked(ids.iter().map(|id| ((*id).to_owned(), None)).collect());
+        let of = |ids: &[&str]| LinkedAutomations(ids.iter().map(|id| ((*id).to_owned(), None)).collect());
         let digest = of(&["A", "B"]).digest("a", &segment("S1"));
         assert_eq!(digest.len(), 32);
         assert_eq!(of(&["B", "A"]).digest("a", &segment("S1")), digest, "in whatever order");

@@ -1,32 +1,26 @@
-//! What is frozen, kept through restarts.
+//! The freeze state, which survives restarts.
 //!
-//! 1. A deletion is judged by the state that stands when it is about to be sent, and holds that
-//!    state ([`Departure`]) until it can no longer leave. The state and what it says are one value,
-//!    so no request can have been judged by one and be counted to another.
-//! 2. Freezing puts a new state in its place, writes it down, and returns once nobody holds an
-//!    older one: no deletion that was judged before can still leave.
-//! 3. Freezing takes effect before it is written, thawing after: whatever fails, what should be
-//!    frozen is.
-//! 4. A file that is not as it was written stops the start. What is frozen is not guessed.
+//! 1. A deletion is judged by the current state right before it is sent, and holds that state ([`SendPermit`]) until it
+//!    is sent or given up. So it is known which deletions were judged by which state.
+//! 2. Freezing replaces the state, writes it to disk, and waits until nobody holds an older one: then no deletion that
+//!    was judged before the freeze can still be sent.
+//! 3. Freezing takes effect before it is written, unfreezing after: if writing fails, the target stays frozen.
+//! 4. A file that is not the last one written stops the start (`frozen_file.rs`). The state is never guessed.
+
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-/// What the file is written in.
-const FORMAT: u64 = 1;
-const FILE: &str = "freeze.json";
-const LOCK: &str = "freeze.lock";
+use super::frozen_file::{FreezeError, FrozenFile};
 
 /// What can be frozen.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,60 +48,51 @@ impl fmt::Display for Target {
 pub struct Note {
     /// When, as [`crate::clock::rfc3339`] writes it.
     pub since: String,
-    /// The user id of whoever asked.
+    /// The user id of the operator.
     pub uid: u32,
-    /// Why, if they said so.
+    /// Why, if the operator gave a reason.
     pub reason: Option<String>,
 }
 
-/// The state of one moment.
+/// What is frozen at one moment.
 #[derive(Debug)]
-struct State {
+struct FreezeState {
     all: Option<Note>,
     accounts: BTreeMap<String, Note>,
     keys: BTreeMap<String, Note>,
-    /// Dropped with the state: whoever waits for its end sees that.
+    /// Dropped with the state, which wakes whoever waits for it.
     _held: watch::Sender<()>,
 }
 
-/// Leave to send one deletion, by a state that does not forbid it. Held until nothing of it can
-/// leave any more.
+/// Permission to send one deletion, granted by a state that does not freeze it. Held until the deletion is sent or
+/// given up.
 #[derive(Debug)]
-pub struct Departure(#[allow(dead_code, reason = "held, not read")] Arc<State>);
+pub struct SendPermit(#[allow(dead_code, reason = "held, not read")] Arc<FreezeState>);
 
-/// See the module.
+/// The current freeze state, and the file that stores it.
 pub struct Freeze {
-    current: ArcSwap<State>,
-    /// States that were replaced, as long as somebody may hold them. Whoever changes the state
-    /// holds this.
+    current: ArcSwap<FreezeState>,
+    /// Replaced states that permits may still hold. Its lock is held while the state changes.
     earlier: Mutex<Vec<Earlier>>,
-    directory: Option<PathBuf>,
-    _lock: Option<File>,
+    /// `None` if the state cannot change.
+    file: Option<FrozenFile>,
 }
 
 struct Earlier {
-    state: Weak<State>,
+    state: Weak<FreezeState>,
     ended: watch::Receiver<()>,
 }
 
-/// What is frozen cannot be told, or cannot be kept.
-#[derive(Debug)]
-pub struct FreezeError(String);
-
-impl fmt::Display for FreezeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for FreezeError {}
-
-impl State {
+impl FreezeState {
     fn new(all: Option<Note>, accounts: BTreeMap<String, Note>, keys: BTreeMap<String, Note>) -> Self {
         Self { all, accounts, keys, _held: watch::Sender::new(()) }
     }
 
-    fn holds_back(&self, account: &str, key: &str) -> bool {
+    fn nothing() -> Self {
+        Self::new(None, BTreeMap::new(), BTreeMap::new())
+    }
+
+    fn is_frozen(&self, account: &str, key: &str) -> bool {
         self.all.is_some() || self.keys.contains_key(key) || self.accounts.contains_key(account)
     }
 
@@ -117,21 +102,14 @@ impl State {
             notes.iter().map(|(name, it)| (name.clone(), note(it))).collect()
         };
         json!({
-            "format": FORMAT,
             "all": self.all.as_ref().map(note),
             "accounts": notes(&self.accounts),
             "keys": notes(&self.keys),
         })
     }
 
-    /// `None` for anything that [`State::json`] does not write.
-    fn parse(bytes: &[u8]) -> Option<Self> {
-        let value: Value = serde_json::from_slice(bytes).ok()?;
-        let object = value.as_object()?;
-        let known = ["format", "all", "accounts", "keys"];
-        if object.len() != known.len() || object["format"].as_u64() != Some(FORMAT) {
-            return None;
-        }
+    /// `None` for anything that [`FreezeState::json`] does not write.
+    fn parse(value: &Value) -> Option<Self> {
         let notes = |name: &str| -> Option<BTreeMap<String, Note>> {
             value.get(name)?.as_object()?.iter().map(|(name, it)| Some((name.clone(), note(it)?))).collect()
         };
@@ -139,7 +117,8 @@ impl State {
             Value::Null => None,
             it => Some(note(it)?),
         };
-        Some(Self::new(all, notes("accounts")?, notes("keys")?))
+        let state = Self::new(all, notes("accounts")?, notes("keys")?);
+        (state.json() == *value).then_some(state)
     }
 }
 
@@ -153,69 +132,52 @@ fn note(value: &Value) -> Option<Note> {
 }
 
 impl Freeze {
-    /// Nothing is frozen, and nothing is kept.
+    /// Nothing is frozen, and nothing is stored.
     pub fn none() -> Self {
-        Self::of(State::new(None, BTreeMap::new(), BTreeMap::new()), None, None)
+        Self::of(FreezeState::nothing(), None)
     }
 
-    /// What the directory says is frozen. `keep` if it may change: then the directory is made if
-    /// it is not there, and is this process's own.
+    /// Reads the state from `directory` and checks it against the number kept beside the record. With `keep` the state
+    /// may change: the directory is created if needed, and locked for this process. With `discard`, a state that cannot
+    /// be trusted is replaced by "everything is frozen" with this note.
     ///
     /// # Errors
-    /// If what is there cannot be read as it was written, or another process keeps it.
-    pub fn open(directory: &Path, keep: bool) -> Result<Self, FreezeError> {
-        let path = directory.join(FILE);
-        let failed =
-            |path: &Path, what: &str, error: io::Error| FreezeError(format!("{}: {what}: {error}", path.display()));
-        let lock = if keep {
-            std::fs::create_dir_all(directory)
-                .map_err(|error| failed(directory, "cannot be made a directory to keep what is frozen", error))?;
-            let lock = directory.join(LOCK);
-            let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&lock);
-            let file = file.map_err(|error| failed(&lock, "cannot be opened", error))?;
-            flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-                FreezeError(format!(
-                    "{}: another gateway keeps what is frozen here; give each its own control.state",
-                    directory.display()
-                ))
-            })?;
-            Some(file)
-        } else {
-            None
-        };
-        let state = match std::fs::read(&path) {
-            Ok(bytes) => State::parse(&bytes).ok_or_else(|| {
-                FreezeError(format!(
-                    "{}: is not what a gateway of this build wrote there, so what is frozen cannot be told; put it \
-                     right, or remove it and freeze anew",
-                    path.display()
-                ))
+    /// If the stored state is not the last one written, or another process has locked the directory.
+    pub fn open(
+        directory: &Path,
+        record: Option<&Path>,
+        keep: bool,
+        discard: Option<Note>,
+    ) -> Result<Self, FreezeError> {
+        let everything = |note| FreezeState::new(Some(note), BTreeMap::new(), BTreeMap::new()).json();
+        let (file, frozen) = FrozenFile::open(directory, record, keep, discard.map(everything))?;
+        let state = match frozen {
+            None => FreezeState::nothing(),
+            Some(frozen) => FreezeState::parse(&frozen).ok_or_else(|| {
+                FreezeError(format!("{}: the freeze state is not in the format of this build", directory.display()))
             })?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => State::new(None, BTreeMap::new(), BTreeMap::new()),
-            Err(error) => return Err(failed(&path, "what is frozen cannot be read", error)),
         };
-        Ok(Self::of(state, keep.then(|| directory.to_owned()), lock))
+        Ok(Self::of(state, keep.then_some(file)))
     }
 
-    fn of(state: State, directory: Option<PathBuf>, lock: Option<File>) -> Self {
-        Self { current: ArcSwap::from_pointee(state), earlier: Mutex::default(), directory, _lock: lock }
+    fn of(state: FreezeState, file: Option<FrozenFile>) -> Self {
+        Self { current: ArcSwap::from_pointee(state), earlier: Mutex::default(), file }
     }
 
-    /// Whether a deletion of this key is held back now. The judgement that counts is
-    /// [`Freeze::depart`].
-    pub fn holds_back(&self, account: &str, key: &str) -> bool {
-        self.current.load().holds_back(account, key)
+    /// Whether deletions of this key are frozen now. Only [`Freeze::permit`] decides.
+    pub fn is_frozen(&self, account: &str, key: &str) -> bool {
+        self.current.load().is_frozen(account, key)
     }
 
-    /// Leave to send, unless it is frozen. Nothing may be waited for between this and sending.
-    pub fn depart(&self, account: &str, key: &str) -> Option<Departure> {
+    /// Permission to send, unless the key is frozen. The caller must not await anything between this and sending.
+    pub fn permit(&self, account: &str, key: &str) -> Option<SendPermit> {
         let state = self.current.load_full();
-        (!state.holds_back(account, key)).then_some(Departure(state))
+        (!state.is_frozen(account, key)).then_some(SendPermit(state))
     }
 
-    /// Leave to send what nothing is refused of: whoever freezes waits for it all the same.
-    pub fn depart_regardless(&self) -> Departure {
-        Departure(self.current.load_full())
+    /// Permission to send although it may be frozen, for modes that refuse nothing. Freezing waits for it, too.
+    pub fn permit_regardless(&self) -> SendPermit {
+        SendPermit(self.current.load_full())
     }
 
     /// All that is frozen.
@@ -227,11 +189,10 @@ impl Freeze {
         all.chain(accounts).chain(keys).collect()
     }
 
-    /// Freezes: at once, then on disk. What is frozen already keeps its first note; returns
-    /// whether it was not.
+    /// Freezes at once, then writes to disk. Returns whether the target is newly frozen; if not, its first note stays.
     ///
     /// # Errors
-    /// If it could not be written: it is frozen, but not through a restart.
+    /// If it could not be written: the target is frozen, but not after a restart.
     pub fn freeze(&self, target: &Target, note: Note) -> Result<bool, FreezeError> {
         let mut earlier = self.earlier.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.current.load_full();
@@ -247,14 +208,14 @@ impl Freeze {
             Target::Key(name) => drop(keys.entry(name.clone()).or_insert(note)),
         }
         drop(now);
-        let next = State::new(all, accounts, keys);
+        let next = FreezeState::new(all, accounts, keys);
         let text = next.json();
         self.replace(next, &mut earlier);
         self.write(&text)?;
         Ok(is_new)
     }
 
-    /// Thaws: on disk, then in effect. Returns whether it was frozen.
+    /// Unfreezes on disk, then in effect. Returns whether the target was frozen.
     ///
     /// # Errors
     /// If it could not be written: it stays frozen.
@@ -267,29 +228,34 @@ impl Freeze {
             Target::Account(name) => accounts.remove(name).is_some(),
             Target::Key(name) => keys.remove(name).is_some(),
         };
+        let before = now.json();
         drop(now);
-        let next = State::new(all, accounts, keys);
-        self.write(&next.json())?;
+        let next = FreezeState::new(all, accounts, keys);
+        if let Err(error) = self.write(&next.json()) {
+            // Write the old state again, so that the target is also frozen after a restart.
+            drop(self.write(&before));
+            return Err(error);
+        }
         self.replace(next, &mut earlier);
         Ok(was)
     }
 
-    fn replace(&self, next: State, earlier: &mut Vec<Earlier>) {
+    fn replace(&self, next: FreezeState, earlier: &mut Vec<Earlier>) {
         earlier.retain(|earlier| earlier.state.strong_count() > 0);
         let old = self.current.swap(Arc::new(next));
         earlier.push(Earlier { state: Arc::downgrade(&old), ended: old._held.subscribe() });
     }
 
-    /// Waits until no deletion that was judged by an earlier state can leave any more, for so
-    /// long. Returns how many still can.
-    pub async fn settled(&self, limit: Duration) -> usize {
-        let states: Vec<(Weak<State>, watch::Receiver<()>)> = {
+    /// Waits, for at most `limit`, until no deletion that was judged by an earlier state can still be sent. Returns how
+    /// many still can.
+    pub async fn wait_for_permits(&self, limit: Duration) -> usize {
+        let states: Vec<(Weak<FreezeState>, watch::Receiver<()>)> = {
             let earlier = self.earlier.lock().unwrap_or_else(PoisonError::into_inner);
             earlier.iter().map(|earlier| (earlier.state.clone(), earlier.ended.clone())).collect()
         };
         let all = async {
             for (_, ended) in &states {
-                // Nothing is ever sent: it ends with its state.
+                // Nothing is sent on this channel; it closes when the state is dropped.
                 while ended.clone().changed().await.is_ok() {}
             }
         };
@@ -297,21 +263,9 @@ impl Freeze {
         states.iter().map(|(state, _)| state.strong_count()).sum()
     }
 
-    fn write(&self, state: &Value) -> Result<(), FreezeError> {
-        let Some(directory) = &self.directory else { return Ok(()) };
-        replace_file(directory, FILE, state.to_string().as_bytes())
-            .map_err(|error| FreezeError(format!("{}: cannot be written: {error}", directory.join(FILE).display())))
+    fn write(&self, frozen: &Value) -> Result<(), FreezeError> {
+        self.file.as_ref().map_or(Ok(()), |file| file.write(frozen))
     }
-}
-
-/// The whole file or the old one, whatever happens meanwhile.
-fn replace_file(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let (path, temporary) = (directory.join(name), directory.join(format!("{name}.new")));
-    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, &path)?;
-    File::open(directory)?.sync_all()
 }
 
 #[cfg(test)]
@@ -329,7 +283,7 @@ mod tests {
     #[test]
     fn what_is_frozen_is_held_back_and_nothing_else() {
         let freeze = Freeze::none();
-        let passes = |account: &str, key: &str| freeze.depart(account, key).is_some();
+        let passes = |account: &str, key: &str| freeze.permit(account, key).is_some();
         assert!(passes("a", "K"));
         assert!(freeze.freeze(&key("K"), note()).unwrap());
         assert!(!freeze.freeze(&key("K"), note()).unwrap(), "it is already");
@@ -341,13 +295,13 @@ mod tests {
         for target in [Target::All, Target::Account("a".into())] {
             assert!(freeze.unfreeze(&target).unwrap());
         }
-        assert!(!passes("a", "K") && passes("a", "L"), "each is thawed by itself");
+        assert!(!passes("a", "K") && passes("a", "L"), "each is unfrozen separately");
     }
 
     #[test]
     fn what_is_frozen_stays_so_and_a_file_in_doubt_stops_the_start() {
         let directory = tempfile::tempdir().unwrap();
-        let open = || Freeze::open(directory.path(), true);
+        let open = || Freeze::open(directory.path(), None, true, None);
         let freeze = open().unwrap();
         assert!(open().err().unwrap().to_string().contains("another gateway"));
         freeze.freeze(&key("K"), note()).unwrap();
@@ -357,47 +311,133 @@ mod tests {
         let freeze = open().unwrap();
         assert_eq!(freeze.list(), [(key("K"), note())]);
         drop(freeze);
-        let path = directory.path().join(FILE);
+        let path = directory.path().join("freeze.json");
         let written = std::fs::read(&path).unwrap();
         for end in 0..written.len() {
             std::fs::write(&path, &written[..end]).unwrap();
             assert!(open().is_err(), "cut to {end} bytes");
         }
-        for (what, with) in [("\"format\":1", "\"format\":2"), ("\"keys\"", "\"kyes\""), ("\"uid\":7", "\"uid\":\"7\"")]
-        {
+        for (what, with) in [
+            ("\"format\":2", "\"format\":3"),
+            ("\"keys\"", "\"kyes\""),
+            ("\"uid\":7", "\"uid\":\"7\""),
+            ("\"uid\":7", "\"uid\":7,\"until\":\"tomorrow\""),
+            ("\"keys\":", "\"keys\":{},\"keys\":"),
+            ("\"format\":2", "\"format\":2,\"frozen\":{}"),
+        ] {
             let changed = String::from_utf8(written.clone()).unwrap().replace(what, with);
             std::fs::write(&path, changed).unwrap();
             assert!(open().is_err(), "{with}");
         }
         std::fs::write(&path, &written).unwrap();
         assert!(open().is_ok());
+        // What an earlier build wrote: no number, no checksum.
+        let bare = r#"{"format":1,"all":null,"accounts":{"a":{"since":"t","uid":1,"reason":null}},"keys":{}}"#;
+        std::fs::write(&path, bare).unwrap();
+        assert!(open().unwrap().is_frozen("a", "K"));
+    }
+
+    #[test]
+    fn what_was_lost_or_put_back_stops_the_start_and_discarding_it_freezes_everything() {
+        let dir = tempfile::tempdir().unwrap();
+        let (kept, record) = (dir.path().join("kept"), dir.path().join("record"));
+        let open = |discard| Freeze::open(&kept, Some(&record), true, discard);
+        let path = kept.join("freeze.json");
+        let freeze = open(None).unwrap();
+        freeze.freeze(&key("K"), note()).unwrap();
+        let older = std::fs::read(&path).unwrap();
+        freeze.freeze(&key("L"), note()).unwrap();
+        drop(freeze);
+        let last = std::fs::read(&path).unwrap();
+        let counts = std::fs::read(record.join("counts.json")).unwrap();
+        let refused = |what: &str| {
+            let error = open(None).err().unwrap_or_else(|| panic!("{what}")).to_string();
+            assert!(
+                error.contains("freeze.json") && error.contains(what) && error.contains("--discard-freeze"),
+                "{error}"
+            );
+            let read_only = Freeze::open(&kept, Some(&record), false, Some(note())).err().unwrap().to_string();
+            assert!(read_only.contains(what), "{read_only}");
+        };
+        std::fs::write(&path, &older).unwrap();
+        refused("older copy");
+        std::fs::remove_file(&path).unwrap();
+        refused("is missing");
+        std::fs::write(&path, &last).unwrap();
+        std::fs::remove_file(record.join("counts.json")).unwrap();
+        refused("has no number");
+        std::fs::write(record.join("counts.json"), &counts[1..]).unwrap();
+        let error = open(None).err().unwrap().to_string();
+        assert!(error.contains("counts.json"), "{error}");
+        for harm in [&counts[1..], &counts[..]] {
+            std::fs::write(record.join("counts.json"), harm).unwrap();
+            std::fs::write(&path, &older).unwrap();
+            let freeze = open(Some(note())).unwrap();
+            assert!(freeze.is_frozen("any", "other"), "all of it");
+            assert!(freeze.unfreeze(&Target::All).unwrap());
+            drop(freeze);
+            assert_eq!(open(None).unwrap().list(), [], "and unfrozen by hand");
+        }
+        std::fs::write(&path, &last).unwrap();
+        refused("older copy");
+    }
+
+    #[test]
+    fn state_and_record_may_move_and_what_is_frozen_moves_with_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let freeze = Freeze::open(&at("kept"), Some(&at("record")), true, None).unwrap();
+        freeze.freeze(&key("K"), note()).unwrap();
+        freeze.freeze(&key("L"), note()).unwrap();
+        drop(freeze);
+        for (kept, record) in [("moved", "record"), ("moved", "elsewhere"), ("again", "record-2")] {
+            let from =
+                ["kept", "moved", "again"].into_iter().find(|name| at(name).join("freeze.json").exists()).unwrap();
+            if from != kept {
+                std::fs::rename(at(from), at(kept)).unwrap();
+            }
+            let freeze = Freeze::open(&at(kept), Some(&at(record)), true, None).unwrap();
+            assert_eq!(freeze.list().len(), 2, "{kept} {record}");
+        }
+        std::fs::remove_file(at("again").join("freeze.json")).unwrap();
+        assert!(Freeze::open(&at("again"), Some(&at("record-2")), true, None).is_err(), "it is counted there now");
+        // One that was kept without a record is counted from when there is one.
+        let freeze = Freeze::open(&at("alone"), None, true, None).unwrap();
+        ["K", "L"].iter().for_each(|name| assert!(freeze.freeze(&key(name), note()).unwrap()));
+        drop(freeze);
+        let older = std::fs::read(at("alone/freeze.json")).unwrap();
+        let freeze = Freeze::open(&at("alone"), Some(&at("record")), true, None).unwrap();
+        assert_eq!(freeze.list().len(), 2);
+        drop(freeze);
+        std::fs::write(at("alone/freeze.json"), older).unwrap();
+        assert!(Freeze::open(&at("alone"), Some(&at("record")), true, None).is_err());
     }
 
     #[test]
     fn what_cannot_be_written_is_frozen_all_the_same_and_stays_frozen() {
         let directory = tempfile::tempdir().unwrap();
         let kept = directory.path().join("state");
-        let freeze = Freeze::open(&kept, true).unwrap();
+        let freeze = Freeze::open(&kept, None, true, None).unwrap();
         freeze.freeze(&key("K"), note()).unwrap();
         std::fs::remove_dir_all(&kept).unwrap();
         assert!(freeze.freeze(&key("L"), note()).is_err());
         assert!(freeze.unfreeze(&key("K")).is_err());
-        assert!(freeze.holds_back("a", "K") && freeze.holds_back("a", "L"));
+        assert!(freeze.is_frozen("a", "K") && freeze.is_frozen("a", "L"));
     }
 
     #[tokio::test]
     async fn freezing_waits_for_all_that_was_judged_before_and_for_nothing_after() {
         let freeze = Freeze::none();
-        let (before, another) = (freeze.depart("a", "K").unwrap(), freeze.depart("b", "L").unwrap());
+        let (before, another) = (freeze.permit("a", "K").unwrap(), freeze.permit("b", "L").unwrap());
         freeze.freeze(&key("K"), note()).unwrap();
-        let after = freeze.depart("b", "L").unwrap();
-        assert_eq!(freeze.settled(Duration::from_millis(5)).await, 2);
+        let after = freeze.permit("b", "L").unwrap();
+        assert_eq!(freeze.wait_for_permits(Duration::from_millis(5)).await, 2);
         drop(another);
         // A second freeze waits for the first one's as well.
         freeze.freeze(&key("M"), note()).unwrap();
-        assert_eq!(freeze.settled(Duration::from_millis(5)).await, 2);
+        assert_eq!(freeze.wait_for_permits(Duration::from_millis(5)).await, 2);
         drop(after);
-        let waiting = freeze.settled(Duration::from_secs(60));
+        let waiting = freeze.wait_for_permits(Duration::from_secs(60));
         let (left, ()) = tokio::join!(waiting, async { drop(before) });
         assert_eq!(left, 0);
     }

@@ -1,16 +1,27 @@
-//! Safety catches for what cannot be undone (contract §1, step 6): what holds back the authorized.
+//! Safeguards against deletions that are authorized and still unwanted (contract §1, step 6).
 //!
-//! 1. [`freeze`]: nothing of a key, an account or anybody is sent, until somebody thaws it. What is
-//!    frozen is on disk before the command that froze it answers.
-//! 2. [`budget`]: so many deletions of a key and of an account in any span of time, and no more.
-//!    Counted when the intent goes on record, and counted from the record after a restart.
-//! 3. [`automations`]: what the service says is linked to a segment, and the digest by which a
-//!    caller says that this, and nothing else, may stop.
+//! 1. [`freeze`]: an operator stops the deletions of a key, an account or everybody until they are unfrozen. The
+//!    state is on disk before the command that froze it answers.
+//! 2. [`budget`]: limits the deletions of a key and of an account in any span of time. A deletion counts from the
+//!    moment its intent is recorded; after a restart the record is counted.
+//! 3. [`automations`]: refuses to delete a segment with linked automations, unless the caller confirms exactly
+//!    those automations by their digest.
 
+#[cfg(test)]
+mod adversary;
 pub mod automations;
 pub mod budget;
 pub mod freeze;
+mod from_record;
+mod frozen_file;
+mod settings;
+mod whole;
 
-pub use automations::{Guard, Linked, NotLearned};
-pub use budget::{Budgets, Recount, Spent, Taken, Takings};
-pub use freeze::{Departure, Freeze, Note, Target};
+pub use automations::{AutomationsError, Guard, LinkedAutomations};
+pub use budget::{BudgetExceeded, BudgetReservation, BudgetUsage, Budgets, Recount};
+#[cfg(any(test, fuzzing))]
+pub(crate) use freeze::fuzz::fuzz;
+pub use freeze::{Freeze, Note, SendPermit, Target};
+pub use from_record::CountError;
+pub use frozen_file::FreezeError;
+pub use settings::SafeguardSettings;

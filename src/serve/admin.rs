@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use std::{io, thread};
 
 use bytes::Bytes;
@@ -17,10 +18,18 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use tokio::sync::oneshot;
 
+use super::accepting::Failures;
 use crate::clock;
-use crate::gate::{Current, Generation, Process};
-use crate::listen::Door;
-use crate::replay::Health;
+use crate::gate::{Current, Generation};
+use crate::listen::{BoundTcp, ConnectionLimit};
+use crate::plain;
+use crate::process::Process;
+use crate::replay::StoreHealth;
+
+/// Connections there may be at once; beyond, the oldest closes for the new one.
+const MAX_CONNECTIONS: usize = 256;
+/// For a question to come, and between two.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The thread that answers; dropping it ends it.
 pub(super) struct Admin {
@@ -38,21 +47,38 @@ impl Drop for Admin {
 }
 
 /// Starts it on a runtime of its own, so that it answers however busy the workers are.
-pub(super) fn start(door: Door, process: &Arc<Process>, current: &Arc<Current>) -> io::Result<(Admin, SocketAddr)> {
-    let address = door.address();
-    let listener = door.listeners(1)?.remove(0);
+pub(super) fn start(
+    bound: BoundTcp,
+    process: &Arc<Process>,
+    current: &Arc<Current>,
+) -> io::Result<(Admin, SocketAddr)> {
+    let address = bound.address();
+    let listener = bound.listeners(1)?.remove(0);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (process, current) = (process.clone(), current.clone());
     let (stop, mut stopped) = oneshot::channel::<()>();
     let thread = thread::Builder::new().name("admin".into()).spawn(move || {
-        let _door = door;
+        let _bound = bound;
         runtime.block_on(async move {
             let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
+            let mut failures = Failures::of("a connection to the admin listener");
+            let limit = Arc::new(ConnectionLimit::new(MAX_CONNECTIONS, MAX_CONNECTIONS));
             loop {
                 tokio::select! {
                     _ = &mut stopped => return,
                     accepted = listener.accept() => {
-                        let Ok((stream, _)) = accepted else { continue };
+                        let stream = match accepted {
+                            Ok((stream, _)) => stream,
+                            Err(error) => {
+                                failures.pause(&error).await;
+                                continue;
+                            }
+                        };
+                        let slot = match limit.try_take() {
+                            Some(slot) => Some(slot),
+                            None => limit.wait().await,
+                        };
+                        let Some(slot) = slot else { return };
                         let (process, current) = (process.clone(), current.clone());
                         let service = service_fn(move |request| {
                             let answer = answer(&request, &process, &current.load());
@@ -60,8 +86,16 @@ pub(super) fn start(door: Door, process: &Arc<Process>, current: &Arc<Current>) 
                         });
                         let connection = http1::Builder::new()
                             .timer(TokioTimer::new())
+                            .header_read_timeout(PATIENCE)
                             .serve_connection(TokioIo::new(stream), service);
-                        tokio::spawn(async move { drop(connection.await) });
+                        tokio::spawn(async move {
+                            // An answer takes a moment: whichever is the oldest has had it.
+                            tokio::select! {
+                                biased;
+                                _ = connection => {}
+                                _ = slot.activity().evicted() => {}
+                            }
+                        });
                     }
                 }
             }
@@ -119,17 +153,21 @@ fn record(process: &Process) -> Part {
     if !process.record.is_ready() {
         return Part::Gone("cannot be written".into());
     }
-    degraded_if(process.record.is_low(), || "less space is free than audit.low_water".into())
+    let anew = "a file of it was taken away while it was written; it goes on in a new one, whose first line says why";
+    let troubles =
+        [(process.record.was_begun_anew(), anew), (process.record.is_low(), "less space is free than audit.low_water")];
+    let told: Vec<&str> = troubles.iter().filter(|(is_so, _)| *is_so).map(|(_, why)| *why).collect();
+    degraded_if(!told.is_empty(), || told.join("; "))
 }
 
 fn replay(process: &Process) -> Part {
     match (process.salts.health(), process.salts.fenced_until()) {
-        (Health::Gone(why), _) => Part::Gone(why),
+        (StoreHealth::Gone(why), _) => Part::Gone(why),
         (_, Some(until)) => Part::Gone(format!("fenced until {}", clock::rfc3339(until))),
         // A shared store may come back, and other processes have it no better.
-        (Health::Degraded(why), None) if process.ready_needs_replay => Part::Gone(why),
-        (Health::Degraded(why), None) => Part::Degraded(why),
-        (Health::Ok, None) => Part::Ok,
+        (StoreHealth::Degraded(why), None) if process.ready_needs_replay => Part::Gone(why),
+        (StoreHealth::Degraded(why), None) => Part::Degraded(why),
+        (StoreHealth::Ok, None) => Part::Ok,
     }
 }
 
@@ -163,7 +201,7 @@ impl Part {
 }
 
 fn metrics(process: &Process, current: &Generation) -> Response<Full<Bytes>> {
-    super::refresh(process, current);
+    super::housekeeping::refresh_gauges(process, current);
     match process.metrics.render() {
         Ok(text) => typed(StatusCode::OK, "text/plain; version=0.0.4", text.into()),
         Err(error) => {
@@ -174,7 +212,7 @@ fn metrics(process: &Process, current: &Generation) -> Response<Full<Bytes>> {
 }
 
 fn json_answer(status: StatusCode, body: &serde_json::Value) -> Response<Full<Bytes>> {
-    typed(status, "application/json", body.to_string().into())
+    typed(status, "application/json", plain::json_line(body).into())
 }
 
 fn typed(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Full<Bytes>> {

@@ -1,58 +1,36 @@
 //! The running gateway: workers, reload, drain, the admin listener.
 
+mod accepting;
 mod admin;
 mod assemble;
+mod certificates;
 mod connection;
 mod control;
+mod crowd;
 mod descriptors;
+mod earlier;
 mod entries;
-mod frames;
-mod http1;
-mod http2;
-mod streams;
+mod housekeeping;
+mod start_error;
 mod workers;
 
-pub use assemble::{directory, ownership, record_settings, redis_settings, servers, upstream_settings};
-pub use entries::certificates;
-
-use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::sync::mpsc;
 
+pub use self::start_error::StartError;
+
+use self::certificates::Certificates;
 use self::entries::{Entries, Phase};
-use crate::clock::{Clock, JumpWatch};
-use crate::config::{Config, Fault, Replay};
-use crate::gate::{Current, Generation, Process};
-use crate::listen::{Address, Door, ListenError};
+use crate::clock::Clock;
+use crate::config::{Config, Fault};
+use crate::gate::Current;
+use crate::listen::{BoundTcp, ListenAddress};
+use crate::pipeline::Tasks;
+use crate::process::Process;
+use crate::replay;
 use crate::telemetry::Metrics;
-
-/// Why a gateway does not start.
-#[derive(Debug)]
-pub enum StartError {
-    /// The configuration is at fault.
-    Config(Vec<Fault>),
-    /// An address is not to be had.
-    Listen(&'static str, ListenError),
-    /// Anything else.
-    Other(String),
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Config(faults) => {
-                let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
-                f.write_str(&lines.join("\n"))
-            }
-            Self::Listen(which, error) => write!(f, "{which}: {error}"),
-            Self::Other(what) => f.write_str(what),
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
 
 /// A gateway that runs.
 pub struct Gateway {
@@ -61,9 +39,40 @@ pub struct Gateway {
     config: Config,
     workers: workers::Workers,
     entries: Arc<Entries>,
+    certificates: Arc<Certificates>,
     admin: Option<SocketAddr>,
     admin_worker: Option<admin::Admin>,
     control: Option<control::Control>,
+    haste: (mpsc::Sender<()>, mpsc::Receiver<()>),
+}
+
+/// What became of a gateway that was drained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// All that was under way ended by itself, or was cut off because of [`Haste`] while nothing depended on it.
+    Whole,
+    /// `drain_timeout` was over.
+    Late {
+        /// How many requests were cut off whose salts were spent: what was sent of them is on record as unknown.
+        lost: usize,
+    },
+}
+
+/// What ends a drain sooner.
+pub struct Haste {
+    entries: Arc<Entries>,
+    told: mpsc::Sender<()>,
+}
+
+impl Haste {
+    /// Connections are closed at once, and nothing is announced any longer. Those on which a request runs to its end,
+    /// because its salt is spent, are closed when that is answered.
+    pub fn hurry(&self) {
+        // It may be done already.
+        let _ = self.told.send(());
+        self.entries.close();
+        self.entries.advance(Phase::Cutting);
+    }
 }
 
 impl Gateway {
@@ -72,50 +81,52 @@ impl Gateway {
     /// # Errors
     /// If the configuration is at fault, an address is in use, or the record cannot be opened.
     pub fn start(mut config: Config, clock: Clock) -> Result<Self, StartError> {
-        let metrics = Arc::new(Metrics::new().map_err(|error| StartError::Other(error.to_string()))?);
+        let metrics = Arc::new(Metrics::new()?);
         let workers = workers::count(config.workers);
+        descriptors::make_room(&mut config.capacity);
         // What can be wrong is found before anything is opened: a faulty file takes no port.
         let generation = assemble::generation(&mut config, workers, &clock, None).map_err(StartError::Config)?;
-        let entries = Arc::new(Entries::new(&config, workers));
+        let entries = Arc::new(Entries::new(workers));
         let listeners = entries.plan(&config)?;
-        let admin = config.admin.map(Door::open).transpose();
+        let admin = config.admin.map(BoundTcp::open).transpose();
         let admin = admin.map_err(|error| StartError::Listen("admin.address", error))?;
         let control = config.safeguards.socket.as_deref().map(control::ControlDoor::open).transpose();
-        let control = control.map_err(|error| StartError::Other(format!("control.socket: {error}")))?;
+        let control = control.map_err(StartError::Control)?;
         let process = assemble::process(&config, &metrics, clock)?;
         let process = Arc::new(process);
-        let current = Arc::new(Current::new(&process, generation));
+        let current = Arc::new(Current::new(&process.reporting, generation));
         metrics.reloaded(Some(&config.hash()));
 
-        descriptors::make_room(&config.limits);
-        let failed = |error: std::io::Error| StartError::Other(format!("workers cannot be started: {error}"));
-        let limits = connection::Limits::new(&config, &process, &current);
-        let workers = workers::start(config.workers, workers, &entries, &process, &current, &limits).map_err(failed)?;
+        let shared = connection::Shared::new(&config.capacity, &process, &current);
+        let certificates = Arc::new(Certificates::new(&config));
+        let parts = (&process, &current, &entries, &certificates);
+        let workers = workers::start(config.workers, workers, parts, &shared).map_err(StartError::Workers)?;
         entries.carry_out(listeners, |worker, order| workers.order(worker, order));
-        entries.tell_expiries(&metrics);
+        certificates.tell_expiries(&entries, &current.load().servers, &metrics);
         let (admin, admin_worker) = match admin {
             None => (None, None),
             Some(door) => {
-                let worker = admin::start(door, &process, &current).map_err(failed)?;
+                let worker = admin::start(door, &process, &current).map_err(StartError::Workers)?;
                 (Some(worker.1), Some(worker.0))
             }
         };
         let keys_file = config.keys_file.clone();
         let control = control.map(|door| control::start(door, &process, &current, keys_file)).transpose();
-        let control = control.map_err(failed)?;
-        Ok(Self { process, current, config, workers, entries, admin, admin_worker, control })
+        let control = control.map_err(StartError::Workers)?;
+        let haste = mpsc::channel();
+        Ok(Self { process, current, config, workers, entries, certificates, admin, admin_worker, control, haste })
     }
 
     /// Where requests are taken, in the order of the configuration at the start.
-    pub fn addresses(&self) -> Vec<Address> {
+    pub fn addresses(&self) -> Vec<ListenAddress> {
         self.entries.addresses()
     }
 
     /// The first TCP address of those, if there is one.
     pub fn address(&self) -> Option<SocketAddr> {
         self.addresses().into_iter().find_map(|address| match address {
-            Address::Tcp(address) => Some(address),
-            Address::Unix(_) => None,
+            ListenAddress::Tcp(address) => Some(address),
+            ListenAddress::Unix(_) => None,
         })
     }
 
@@ -145,6 +156,8 @@ impl Gateway {
             if self.config.keeps_window() {
                 config.window = self.config.window;
             }
+            // Only a restart changes these, and they may have been lowered.
+            config.capacity = self.config.capacity;
             let old = self.current.load_full();
             let (workers, clock) = (self.workers.len(), &self.process.clock);
             let mut generation = assemble::generation(&mut config, workers, clock, Some(&old.servers))?;
@@ -155,13 +168,13 @@ impl Gateway {
             let listeners = self.entries.plan(&config).map_err(|error| match error {
                 StartError::Config(faults) => faults,
                 StartError::Listen(key, error) => vec![Fault::new(&config.file, None, key, error.to_string())],
-                StartError::Other(what) => vec![Fault::new(&config.file, None, "listener", what)],
+                error => vec![Fault::new(&config.file, None, "listener", error.to_string())],
             })?;
             let needs_restart = self.config.needs_restart(&config);
             self.process.metrics.reloaded(Some(&config.hash()));
             self.current.store(generation);
             self.entries.carry_out(listeners, |worker, order| self.workers.order(worker, order));
-            self.entries.tell_expiries(&self.process.metrics);
+            self.certificates.tell_expiries(&self.entries, &self.current.load().servers, &self.process.metrics);
             let gone = old.servers.healthy().filter(|(name, _)| !names.iter().any(|new| new == name));
             gone.for_each(|(name, _)| self.process.metrics.upstream_gone(name));
             self.config = config;
@@ -173,9 +186,16 @@ impl Gateway {
         taken
     }
 
+    /// What `check` warns of in the configuration in force: nothing that keeps it from being used.
+    pub fn warnings(&self) -> Vec<String> {
+        let (servers, now) = (self.current.load_full().servers.clone(), self.process.clock.now());
+        let expired = self.certificates.expired(&self.config, &self.entries, &servers, now);
+        self.config.warnings.iter().map(ToString::to_string).chain(expired).collect()
+    }
+
     /// Whether a restart forgets which salts were spent.
     pub fn forgets(&self) -> bool {
-        matches!(self.config.replay, Replay::Memory(_))
+        matches!(self.config.replay, replay::ReplaySettings::Memory(_))
     }
 
     /// The file this gateway was configured by.
@@ -185,72 +205,30 @@ impl Gateway {
 
     /// Ends the gateway. `/ready` says so first, and for `drain_delay` connections are accepted and
     /// every answer tells its client to go elsewhere; then nothing more is accepted, and what is in
-    /// flight has `drain_timeout` to finish. Returns whether all of it did.
-    pub fn drain(self) -> bool {
-        let Self { process, workers, entries, config, admin_worker, control, .. } = self;
+    /// flight has `drain_timeout` to finish.
+    pub fn drain(self) -> Drained {
+        let Self { process, mut workers, entries, config, admin_worker, control, haste: (_, told), .. } = self;
         process.draining.store(true, Ordering::Relaxed);
         if !config.limits.drain_delay.is_zero() {
             entries.advance(Phase::Announcing);
-            std::thread::sleep(config.limits.drain_delay);
+            // Not to hear anything is an error too.
+            let _ = told.recv_timeout(config.limits.drain_delay);
         }
         entries.close();
         entries.advance(Phase::Closing);
-        let finished = workers.join(config.limits.drain_timeout);
+        let drained = if workers.finish(config.limits.drain_timeout) {
+            Drained::Whole
+        } else {
+            Drained::Late { lost: process.tasks.iter().map(Tasks::running).sum() }
+        };
+        workers.end();
         drop(admin_worker);
         drop(control);
-        finished
+        drained
     }
-}
 
-/// How often what is forgotten is forgotten, and the gauges are brought up to date.
-const TICK: Duration = Duration::from_secs(1);
-
-/// The work that no request does.
-async fn housekeeping(process: Arc<Process>, current: Arc<Current>, entries: Arc<Entries>) {
-    let mut ticks = tokio::time::interval(TICK);
-    let mut clock = JumpWatch::new(process.clock.clone());
-    let mut servers = current.load().servers.clone();
-    let mut checks = servers.check();
-    loop {
-        ticks.tick().await;
-        let generation = current.load_full();
-        if !Arc::ptr_eq(&servers, &generation.servers) {
-            servers = generation.servers.clone();
-            // What is checked no longer ends first: two could not agree.
-            drop(checks);
-            checks = servers.check();
-        }
-        servers.refresh_names();
-        look_at_clock(&process, &mut clock);
-        process.salts.forget();
-        process.takings.forget(process.clock.elapsed());
-        process.watched.forget(process.clock.elapsed());
-        refresh(&process, &generation);
-        if entries.have_tls() {
-            // Files may be slow, and this is a worker.
-            let (entries, metrics) = (entries.clone(), process.metrics.clone());
-            drop(tokio::task::spawn_blocking(move || entries.look_at_files(&metrics)).await);
-        }
-        generation.upstreams.iter().for_each(crate::upstream::Upstream::sweep);
+    /// What ends [`Self::drain`] sooner.
+    pub fn haste(&self) -> Haste {
+        Haste { entries: self.entries.clone(), told: self.haste.0.clone() }
     }
-}
-
-/// A wall clock that was set is told of, and changes nothing by itself.
-fn look_at_clock(process: &Process, watch: &mut JumpWatch) {
-    let (skew, jumped) = watch.look();
-    process.clock_skew.store(skew.seconds(), Ordering::Relaxed);
-    if jumped {
-        process.metrics.clock_jumped();
-        tracing::warn!(
-            skew_seconds = skew.seconds(),
-            "the wall clock was set: it is {skew}; dates are judged by it, and no spent salt is forgotten for it"
-        );
-    }
-}
-
-/// Brings the gauges up to date.
-fn refresh(process: &Process, generation: &Generation) {
-    generation.servers.healthy().for_each(|(server, healthy)| process.metrics.upstream(server, healthy));
-    let fence = process.salts.fenced_until().and_then(|until| until.duration_since(process.clock.now()).ok());
-    process.metrics.replay(process.salts.held(), process.salts.capacity(), fence.unwrap_or_default());
 }

@@ -7,10 +7,12 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc as orders, watch};
 use tokio::task::JoinSet;
 
-use super::connection::{self, Limits};
+use super::certificates::Certificates;
+use super::connection::{self, Shared};
 use super::entries::{Entries, Order};
 use crate::config;
-use crate::gate::{Current, Process};
+use crate::gate::Current;
+use crate::process::Process;
 use crate::stack::stack;
 
 /// The threads that serve. A worker is a listener of its own on each shared port, a stack, and its
@@ -48,29 +50,28 @@ fn runtime(workers: config::Workers) -> io::Result<Runtime> {
 pub(super) fn start(
     kind: config::Workers,
     count: usize,
-    entries: &Arc<Entries>,
-    process: &Arc<Process>,
-    current: &Arc<Current>,
-    limits: &Limits,
+    (process, current, entries, certificates): (&Arc<Process>, &Arc<Current>, &Arc<Entries>, &Arc<Certificates>),
+    shared: &Shared,
 ) -> io::Result<Workers> {
     let (done, all_done) = mpsc::channel();
     let (give_up, given_up) = watch::channel(false);
     let (orders, to_come): (Vec<_>, Vec<_>) = (0..count).map(|_| orders::unbounded_channel()).unzip();
     let threads = to_come.into_iter().enumerate().map(|(worker, mut to_come)| {
         let runtime = runtime(kind)?;
-        let (process, current, limits, entries) = (process.clone(), current.clone(), limits.clone(), entries.clone());
+        let (process, current, shared, entries) = (process.clone(), current.clone(), shared.clone(), entries.clone());
+        let certificates = certificates.clone();
         let (mut given_up, done) = (given_up.clone(), done.clone());
         std::thread::Builder::new().name(format!("worker-{worker}")).spawn(move || {
             let _done = done;
             let work = async move {
                 if worker == 0 {
-                    tokio::spawn(super::housekeeping(process.clone(), current.clone(), entries));
+                    tokio::spawn(super::housekeeping::run(process.clone(), current.clone(), entries, certificates));
                 }
                 let stack = stack(&process, &current, worker);
                 let work = async {
                     let mut accepting = JoinSet::new();
                     while let Some(order) = to_come.recv().await {
-                        accepting.spawn(connection::accept(order, stack.clone(), limits.clone()));
+                        accepting.spawn(connection::accept(order, stack.clone(), shared.clone()));
                         while accepting.try_join_next().is_some() {}
                     }
                     while accepting.join_next().await.is_some() {}
@@ -103,16 +104,18 @@ impl Workers {
         }
     }
 
-    /// Waits for all workers for so long; then ends them. Returns whether all ended by
-    /// themselves.
-    pub(super) fn join(self, limit: Duration) -> bool {
-        drop(self.orders);
+    /// Waits for all workers for so long. Returns whether all ended by themselves.
+    pub(super) fn finish(&mut self, limit: Duration) -> bool {
+        self.orders.clear();
         // Nothing is ever sent: the channel closes when the last worker is gone.
-        let finished = self.done.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Disconnected);
+        self.done.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Disconnected)
+    }
+
+    /// Ends them, whatever they are about.
+    pub(super) fn end(self) {
         let _ = self.give_up.send(true);
         for thread in self.threads {
             drop(thread.join());
         }
-        finished
     }
 }

@@ -1,4 +1,4 @@
-//! What every request adds to: counted by each worker for itself, merged when Prometheus asks.
+//! The metrics that every request updates. Each worker counts on its own; the counts are merged when Prometheus scrapes.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{self, LabelPair, Metric, MetricFamily, MetricType};
 
-use super::metrics::Ended;
+use super::outcome::Ended;
 use super::per_thread::PerThread;
 use crate::refusal::Reason;
 
@@ -65,35 +65,35 @@ impl Collector for Requests {
             counter.set_value(sum as f64);
             let mut metric = Metric::from_label(labels);
             metric.set_counter(counter);
-            // What never happened is not told of.
+            // A combination that never happened is left out.
             (sum > 0).then_some(metric)
         });
         vec![family(&self.desc, MetricType::COUNTER, metrics.collect())]
     }
 }
 
-/// Histograms of seconds that differ in the value of one label, or a single one without.
+/// Histograms of seconds: one for each value of a label, or a single one without a label.
 pub(super) struct Seconds<const N: usize> {
     desc: Desc,
     /// The label's name and its values, in order.
     labels: Option<(&'static str, [&'static str; N])>,
-    /// What is counted: so many to a second.
+    /// Ticks per second.
     resolution: f64,
     /// Upper bounds, seconds.
     bounds: &'static [f64],
-    /// The same as they are counted.
+    /// The same in ticks.
     ticks: Box<[i64]>,
     observed: PerThread<[Histogram; N]>,
 }
 
 struct Histogram {
-    /// One more than there are bounds.
+    /// One more than there are bounds, for larger values.
     buckets: Box<[AtomicU64]>,
     sum: AtomicI64,
 }
 
 impl<const N: usize> Seconds<N> {
-    /// `resolution` to a second: sums of 2^63 of them do not overflow in the life of a process.
+    /// `resolution` is in ticks per second. A sum may not exceed 2^63 ticks in the life of a process.
     pub(super) fn new(
         name: &str,
         help: &str,
@@ -125,12 +125,12 @@ impl<const N: usize> Seconds<N> {
         histogram.sum.fetch_add(ticks, Ordering::Relaxed);
     }
 
-    /// One of the histograms has seen `seconds`.
+    /// Adds `seconds` to one of the histograms.
     pub(super) fn saw(&self, which: usize, seconds: f64) {
         self.observe(which, (seconds * self.resolution) as i64);
     }
 
-    /// One of the histograms, which count nanoseconds, has seen `took`.
+    /// Adds `took` to one of the histograms, whose ticks must be nanoseconds.
     pub(super) fn took(&self, which: usize, took: Duration) {
         self.observe(which, i64::try_from(took.as_nanos()).unwrap_or(i64::MAX));
     }

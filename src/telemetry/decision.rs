@@ -1,12 +1,17 @@
+//! The log line of each request.
+
 use std::sync::OnceLock;
 
 use serde_json::to_writer;
+use tracing::Level;
 
-use super::json::{Json, escape};
-use super::metrics::Ended;
+use super::json::Json;
+use super::outcome::Ended;
+use crate::plain;
 use crate::refusal::Reason;
+use crate::repeats::Repeat;
 
-/// What the log says of a request that has ended (contract §10).
+/// What the log says about a request that has ended (contract §10).
 #[derive(Debug)]
 #[allow(missing_docs, reason = "the names are the log's")]
 pub struct Decision<'d> {
@@ -25,30 +30,34 @@ pub struct Decision<'d> {
     pub skew_seconds: Option<f64>,
     pub upstream_status: Option<u16>,
     pub detail: Option<&'d str>,
+    pub repeat: Option<&'d Repeat>,
     pub seconds: f64,
 }
 
-/// The log, where it is JSON and holds decisions.
+/// The log, if it is JSON and its level includes decisions.
 static LOG: OnceLock<Json> = OnceLock::new();
 
-/// Decisions go straight to this log from now on.
+/// Writes decisions directly to this log from now on.
 pub(super) fn write_to(log: Json) {
-    // A second one in one process keeps the first, as events do.
+    // The first log stays, as it does for events.
     let _ = LOG.set(log);
 }
 
 impl Decision<'_> {
-    pub(super) const TARGET: &'static str = module_path!();
-
-    /// One line of the log.
+    /// Writes the line to the log.
     pub fn log(&self) {
         match LOG.get() {
-            Some(json) => json.decision(self),
+            Some(json) => self.write_to(json),
             None => self.tell(),
         }
     }
 
-    /// As an event like any other, for a log that people read.
+    /// Writes the line without an event, because most lines of the log are decisions.
+    fn write_to(&self, json: &Json) {
+        json.write(Level::INFO, module_path!(), |text| self.write(text));
+    }
+
+    /// Logs an event, for a log in text form.
     fn tell(&self) {
         tracing::info!(
             request_id = self.request_id,
@@ -66,14 +75,18 @@ impl Decision<'_> {
             skew_seconds = self.skew_seconds,
             upstream_status = self.upstream_status,
             detail = self.detail,
+            repeat_of = self.repeat.map(|repeat| &*repeat.of),
+            first = self.repeat.map(|repeat| repeat.first.as_str()),
+            first_seconds_ago = self.repeat.and_then(|repeat| repeat.after).map(|after| after.as_secs_f64()),
+            same_client = self.repeat.and_then(|repeat| repeat.same_client),
             seconds = self.seconds,
             "decision"
         );
     }
 
-    /// The same as members of an object of JSON.
-    pub(super) fn write(&self, line: &mut Vec<u8>) {
-        // Inlined, so that a name is written as what it is: a few words.
+    /// The same fields as members of a JSON object.
+    fn write(&self, line: &mut Vec<u8>) {
+        // Inlined, so that each name is copied with a known length.
         #[inline(always)]
         fn word(line: &mut Vec<u8>, name: &'static str, value: &'static str) {
             line.extend_from_slice(name.as_bytes());
@@ -84,13 +97,13 @@ impl Decision<'_> {
         fn text(line: &mut Vec<u8>, name: &'static str, value: Option<&str>) {
             let Some(value) = value else { return };
             line.extend_from_slice(name.as_bytes());
-            escape(value, line);
+            plain::json(value, line);
             line.push(b'"');
         }
         fn number(line: &mut Vec<u8>, name: &str, value: Option<f64>) {
             let Some(value) = value else { return };
             line.extend_from_slice(name.as_bytes());
-            // A vector takes every number; one that is none is `null`.
+            // Writing to a vector cannot fail; NaN becomes `null`.
             let _ = to_writer(line, &value);
         }
         line.extend_from_slice(b",\"message\":\"decision\"");
@@ -112,6 +125,14 @@ impl Decision<'_> {
             let _ = to_writer(&mut *line, &status);
         }
         text(line, ",\"detail\":\"", self.detail);
+        if let Some(Repeat { of, first, after, same_client }) = self.repeat {
+            text(line, ",\"repeat_of\":\"", Some(of));
+            word(line, ",\"first\":\"", first.as_str());
+            number(line, ",\"first_seconds_ago\":", after.map(|after| after.as_secs_f64()));
+            if let Some(same) = same_client {
+                line.extend_from_slice(if *same { b",\"same_client\":true" } else { b",\"same_client\":false" });
+            }
+        }
         number(line, ",\"seconds\":", Some(self.seconds));
     }
 }
@@ -124,9 +145,17 @@ mod tests {
 
     use super::super::lines::Writing;
     use super::*;
+    use crate::repeats::Became;
+    use std::time::Duration;
 
     #[test]
     fn a_decision_reads_the_same_written_and_as_an_event() {
+        let repeat = Repeat {
+            of: "fedcba9876543210fedcba9876543210".into(),
+            first: Became::Deleted,
+            after: Some(Duration::from_millis(250)),
+            same_client: Some(true),
+        };
         let whole = Decision {
             request_id: "0123456789abcdef0123456789abcdef",
             outcome: Ended::Forwarded,
@@ -143,6 +172,7 @@ mod tests {
             skew_seconds: Some(-0.25),
             upstream_status: Some(200),
             detail: Some("a \"quoted\" detail"),
+            repeat: Some(&repeat),
             seconds: 0.000_123_4,
         };
         let bare = Decision {
@@ -155,13 +185,14 @@ mod tests {
             skew_seconds: None,
             upstream_status: None,
             detail: None,
+            repeat: None,
             ..whole
         };
         for decision in [whole, bare] {
             let (mut log, writer) = pipe().unwrap();
             let writing = Writing::to(writer).unwrap();
             let json = Json(writing.lines.clone());
-            json.decision(&decision);
+            decision.write_to(&json);
             tracing::subscriber::with_default(tracing_subscriber::registry().with(json), || decision.tell());
             drop(writing);
             let mut text = String::new();

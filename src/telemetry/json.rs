@@ -1,3 +1,5 @@
+//! The log as JSON, one object per line.
+
 use std::cell::RefCell;
 use std::fmt::{self, Write};
 use std::sync::Arc;
@@ -8,13 +10,11 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-use super::decision::Decision;
 use super::lines::Lines;
-use crate::bytewise;
 use crate::clock::Stamp;
+use crate::plain;
 
-/// Events as lines of JSON, written straight into the line: a decision is logged for every
-/// request, and by way of a tree it cost as much as verifying it.
+/// Writes each event directly as text, because building a JSON tree took as long as verifying a request.
 #[derive(Clone)]
 pub(super) struct Json(pub(super) Arc<Lines>);
 
@@ -22,7 +22,7 @@ thread_local! {
     static LINE: RefCell<Line> = RefCell::default();
 }
 
-/// What a thread writes lines with.
+/// A thread's line buffer.
 #[derive(Default)]
 struct Line {
     text: Vec<u8>,
@@ -37,22 +37,17 @@ impl<S: Subscriber> Layer<S> for Json {
 }
 
 impl Json {
-    /// The line of a decision, as its event would be written: by far the most of all lines, and
-    /// written without an event.
-    pub(super) fn decision(&self, decision: &Decision<'_>) {
-        self.write(Level::INFO, Decision::TARGET, |text| decision.write(text));
-    }
-
-    fn write(&self, level: Level, target: &str, members: impl FnOnce(&mut Vec<u8>)) {
+    /// Writes one line. `members` appends the members between the level and the target.
+    pub(super) fn write(&self, level: Level, target: &str, members: impl FnOnce(&mut Vec<u8>)) {
         LINE.with(|line| {
             let mut another = Line::default();
             let mut line = line.try_borrow_mut();
-            // Another where a value logs while it is shown.
+            // Uses a second buffer if formatting a value logs again.
             let line = line.as_deref_mut().unwrap_or(&mut another);
             line.begin(level);
             members(&mut line.text);
             line.end(target);
-            self.0.leave(&line.text);
+            self.0.push(&line.text);
         });
     }
 }
@@ -91,20 +86,20 @@ impl Visit for Fields<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
         let line = self.name(field);
         line.push(b'"');
-        escape(value, line);
+        plain::json(value, line);
         line.push(b'"');
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let line = self.name(field);
         line.push(b'"');
-        // What a value fails to show of itself is missing from its line.
+        // If formatting fails, the value is cut off.
         let _ = write!(Escaped(line), "{value:?}");
         line.push(b'"');
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        // A vector takes every number; one that is none is `null`.
+        // Writing to a vector cannot fail; NaN becomes `null`.
         let _ = to_writer(self.name(field), &value);
     }
 
@@ -121,36 +116,12 @@ impl Visit for Fields<'_> {
     }
 }
 
-fn special(byte: u8) -> bool {
-    // Without branches, so that many are told at once.
-    (byte < 0x20) | (byte == b'"') | (byte == b'\\') | (byte == 0x7f)
-}
-
-/// Text within a string of JSON. What is written here writes no line of its own.
-pub(super) fn escape(mut text: &str, line: &mut Vec<u8>) {
-    // As a rule nothing in it is special.
-    if bytewise::all(text.as_bytes(), |byte| !special(byte)) {
-        return line.extend_from_slice(text.as_bytes());
-    }
-    while let Some(at) = text.bytes().position(special) {
-        line.extend_from_slice(&text.as_bytes()[..at]);
-        match text.as_bytes()[at] {
-            b'"' => line.extend_from_slice(b"\\\""),
-            b'\\' => line.extend_from_slice(b"\\\\"),
-            b'\n' => line.extend_from_slice(b"\\n"),
-            control => line.extend_from_slice(format!("\\u{control:04x}").as_bytes()),
-        }
-        text = &text[at + 1..];
-    }
-    line.extend_from_slice(text.as_bytes());
-}
-
-/// What is shown of a value, escaped.
+/// Escapes all text that is written to it.
 struct Escaped<'l>(&'l mut Vec<u8>);
 
 impl Write for Escaped<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        escape(text, self.0);
+        plain::json(text, self.0);
         Ok(())
     }
 }
@@ -169,7 +140,7 @@ mod tests {
         let (mut log, writer) = pipe().unwrap();
         let writing = Writing::to(writer).unwrap();
         let layer = Json(writing.lines.clone());
-        let odd = "a \"b\" \\ \n\r\t\u{0} \u{1b}[31m \u{7f} 세그먼트 \u{2028}";
+        let odd = "a \"b\" \\ \n\r\t\u{0} \u{1b}[31m \u{7f} 세그먼트 \u{2028} \u{9b}31m \u{202e} \u{e0041}";
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             tracing::warn!(
                 text = odd,
@@ -188,6 +159,7 @@ mod tests {
         drop(writing);
         let mut text = String::new();
         log.read_to_string(&mut text).unwrap();
+        assert!(!text.contains(|c: char| c != '\n' && plain::is_hidden(c)), "{text:?}");
         let parsed: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(parsed.len(), 2, "{text}");
         let first = &parsed[0];

@@ -1,8 +1,7 @@
-//! Lines on their way to standard error.
+//! The queue of log lines for standard error.
 //!
-//! A request leaves its line in its thread's buffer and goes on. One thread writes what all of them
-//! left, and is woken for the first line only: while there are more it looks by itself, so that a
-//! busy gateway does not pay a wake-up for each line.
+//! A request appends its line to the buffer of its thread and continues. One thread writes all buffers. It is woken only for
+//! the first line and then polls while there are more, so that a busy gateway does not pay for a wake-up per line.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,23 +11,27 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use super::per_thread::PerThread;
+use super::whole::{PAUSE, Whole};
+use crate::plain;
 
-/// Bytes that wait in one thread's buffer, for a slow reader of the log, before further lines are
-/// dropped and counted.
+/// The most bytes in the buffer of one thread. Further lines are dropped and counted.
 const WAITING: usize = 8 << 20;
 /// A buffer that grew beyond this is not kept.
 const KEPT: usize = 64 << 10;
-/// How long lines may lie where there are always more of them: so short that writing them at once
-/// holds nothing else up on a processor that a worker has too.
+/// How long lines may wait while more arrive. Short, so that writing them takes little time from a worker on the same
+/// processor.
 const LINGER: Duration = Duration::from_millis(5);
-/// How long the end of the process waits for a reader of the log.
+/// How long the process waits at its end for the log to be written.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Where lines are left.
+/// ESC, with which colour codes begin.
+const COLOUR: &str = "\u{1b}";
+
+/// The queue of lines.
 #[derive(Default)]
 pub(super) struct Lines {
     buffers: PerThread<Mutex<Vec<u8>>>,
-    /// The writing thread found nothing and sleeps until it is woken.
+    /// The writing thread found no lines and sleeps until it is woken.
     asleep: AtomicBool,
     ended: AtomicBool,
     dropped: AtomicUsize,
@@ -36,8 +39,8 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// Takes a line, or several, whole or not at all.
-    pub(super) fn leave(&self, line: &[u8]) {
+    /// Appends one or more lines, all or none of them.
+    pub(super) fn push(&self, line: &[u8]) {
         {
             let mut buffer = self.buffers.mine().lock().unwrap_or_else(PoisonError::into_inner);
             if self.ended.load(Ordering::Relaxed) || buffer.len() + line.len() > WAITING {
@@ -46,7 +49,7 @@ impl Lines {
             }
             buffer.extend_from_slice(line);
         }
-        // The writer says that it sleeps before it looks a last time: one of us sees the other.
+        // The writer sets `asleep` before it looks a last time, so either it sees the line or this thread sees `asleep`.
         if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
             self.wake();
         }
@@ -63,8 +66,8 @@ impl Lines {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// Writes what was left, and says whether there was any.
-    fn write_to(&self, log: &mut impl Write, spare: &mut Vec<u8>) -> bool {
+    /// Writes all buffers. Returns whether there was anything to write.
+    fn write_to(&self, log: &mut Whole<impl Write>, spare: &mut Vec<u8>) -> bool {
         let mut any = false;
         for buffer in self.buffers.all() {
             std::mem::swap(&mut *buffer.lock().unwrap_or_else(PoisonError::into_inner), spare);
@@ -72,18 +75,22 @@ impl Lines {
                 continue;
             }
             any = true;
-            if log.write_all(spare).and_then(|()| log.flush()).is_err() {
-                let lines = spare.iter().filter(|&&byte| byte == b'\n').count();
-                self.dropped.fetch_add(lines, Ordering::Relaxed);
-            }
+            // While the log blocks, new lines fill the buffers, and lines that do not fit are dropped.
+            let mut last_looks = LAST_WORDS.as_millis() / PAUSE.as_millis();
+            let lost = log.write(spare, || {
+                last_looks = last_looks.saturating_sub(u128::from(self.ended.load(Ordering::Acquire)));
+                last_looks > 0
+            });
+            self.dropped.fetch_add(lost, Ordering::Relaxed);
             spare.clear();
             spare.shrink_to(KEPT);
         }
         any
     }
 
-    /// Writes until the end, and then what is left.
-    fn run(&self, mut log: impl Write) {
+    /// Writes lines until the queue is closed, and then the remaining ones.
+    fn run(&self, log: impl Write) {
+        let mut log = Whole::new(log);
         let mut spare = Vec::new();
         while !self.ended.load(Ordering::Acquire) {
             if self.write_to(&mut log, &mut spare) {
@@ -100,9 +107,13 @@ impl Lines {
     }
 }
 
+/// Takes one event as text with colours. The formatter escapes ESC in values and little else, so the rest is escaped here.
 impl Write for &Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.leave(line);
+        let text = String::from_utf8_lossy(line);
+        let event = text.strip_suffix('\n').unwrap_or(&text);
+        let pieces: Vec<String> = event.split(COLOUR).map(|piece| plain::line(piece).to_string()).collect();
+        self.push(format!("{}\n", pieces.join(COLOUR)).as_bytes());
         Ok(line.len())
     }
 
@@ -111,21 +122,21 @@ impl Write for &Lines {
     }
 }
 
-/// The thread that writes them. Dropping it writes what was left.
+/// The thread that writes the lines. Dropping this writes the remaining ones.
 pub(super) struct Writing {
     pub(super) lines: Arc<Lines>,
     over: Receiver<()>,
 }
 
 impl Writing {
-    /// Starts it.
+    /// Starts the thread.
     pub(super) fn to(log: impl Write + Send + 'static) -> io::Result<Self> {
         let lines = Arc::new(Lines::default());
         let left = lines.clone();
         let (tell, over) = channel();
         let thread = thread::Builder::new().name("log".to_owned()).spawn(move || {
             left.run(log);
-            // Nobody waits for it yet, or no longer, where nobody takes this.
+            // Sending fails if nobody waits for the end any more.
             let _ = tell.send(());
         })?;
         lines.writer.get_or_init(|| thread.thread().clone());
@@ -137,7 +148,7 @@ impl Drop for Writing {
     fn drop(&mut self) {
         self.lines.ended.store(true, Ordering::Release);
         self.lines.wake();
-        // A log that nobody reads does not keep the process.
+        // A log that nobody reads must not keep the process alive.
         let _ = self.over.recv_timeout(LAST_WORDS);
     }
 }
@@ -168,10 +179,10 @@ mod tests {
         let writing = Writing::to(Slow(send)).unwrap();
         let threads: Vec<_> = (0..20)
             .map(|thread| {
-                let door = writing.lines.clone();
+                let lines = writing.lines.clone();
                 thread::spawn(move || {
                     for n in 0..500 {
-                        door.leave(format!("{thread} {n}\n").as_bytes());
+                        lines.push(format!("{thread} {n}\n").as_bytes());
                     }
                 })
             })
@@ -187,11 +198,11 @@ mod tests {
             thread.join().unwrap();
         }
         // It sleeps by now, or soon; what is left then still arrives, and so does what is left last.
-        let door = writing.lines.clone();
-        door.leave(b"a later line\n");
+        let lines = writing.lines.clone();
+        lines.push(b"a later line\n");
         assert_eq!(receive.recv_timeout(Duration::from_secs(10)).unwrap(), b"a later line\n");
         let reader = thread::spawn(move || receive.into_iter().flatten().collect::<Vec<_>>());
-        door.leave(b"the last line\n");
+        lines.push(b"the last line\n");
         drop(writing);
         assert_eq!(reader.join().unwrap(), b"the last line\n");
         let mut next = [0; 20];
@@ -201,24 +212,24 @@ mod tests {
             assert_eq!(n, next[thread], "{line}");
             next[thread] += 1;
         }
-        assert_eq!(door.dropped(), 0);
+        assert_eq!(lines.dropped(), 0);
     }
 
     #[test]
     fn what_nobody_reads_is_dropped_and_counted_and_holds_nobody_up() {
         let (send, receive) = sync_channel(0);
         let writing = Writing::to(Slow(send)).unwrap();
-        let door = writing.lines.clone();
+        let lines = writing.lines.clone();
         let line = vec![b'x'; WAITING / 4];
         // The writing thread may have taken some of the first before it waits for the reader.
         for _ in 0..9 {
-            door.leave(&line);
+            lines.push(&line);
         }
-        let dropped = door.dropped();
+        let dropped = lines.dropped();
         assert!((1..=5).contains(&dropped), "{dropped}");
         drop(receive);
         drop(writing);
-        door.leave(b"too late\n");
-        assert_eq!(door.dropped(), dropped + 1);
+        lines.push(b"too late\n");
+        assert_eq!(lines.dropped(), dropped + 1);
     }
 }

@@ -1,3 +1,6 @@
+//! Starts the log on standard error, and logs panics.
+
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
 
@@ -9,7 +12,7 @@ use super::decision;
 use super::json::Json;
 use super::lines::Writing;
 
-/// The running log. Dropping it writes what waits.
+/// The running log. Dropping it writes the remaining lines.
 pub struct Logs(Writing);
 
 impl Logs {
@@ -19,13 +22,14 @@ impl Logs {
     }
 }
 
-/// Starts the log on standard error: text on a terminal, JSON when not. Never blocks a request.
+/// Starts the log on standard error: text on a terminal, JSON otherwise. Never blocks a request.
 ///
-/// Both forms escape control bytes, so that no client writes lines of its own.
+/// Both forms escape control bytes, so that no client can forge a line.
 ///
 /// # Errors
-/// If there is no thread for it.
+/// If no thread can be started.
 pub fn start(level: LevelFilter) -> io::Result<Logs> {
+    #[allow(clippy::disallowed_methods, reason = "the log is the one writer of standard error")]
     let log = std::io::stderr();
     let terminal = log.is_terminal();
     let writing = Writing::to(log)?;
@@ -35,7 +39,50 @@ pub fn start(level: LevelFilter) -> io::Result<Logs> {
     if let (Some(json), true) = (&json, level >= LevelFilter::INFO) {
         decision::write_to(json.clone());
     }
-    // A second start in one process (the tests') keeps the first.
+    // A second start in one process, as in tests, keeps the first log.
     drop(tracing_subscriber::registry().with(level).with(text).with(json).try_init());
     Ok(Logs(writing))
+}
+
+/// Logs panics as one line each from now on. The default hook would write several lines, possibly within another line.
+pub fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        // Captured only if RUST_BACKTRACE is set.
+        let backtrace = Backtrace::capture();
+        let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+        tracing::error!(
+            at = panic.location().map(tracing::field::display),
+            thread = std::thread::current().name(),
+            what = panic.payload_as_str(),
+            backtrace,
+            "a part of the gateway panicked, which is a bug"
+        );
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, pipe};
+
+    use super::*;
+
+    #[test]
+    fn a_panic_is_one_line_of_the_log() {
+        let (mut log, writer) = pipe().unwrap();
+        let writing = Writing::to(writer).unwrap();
+        let layer = Json(writing.lines.clone());
+        let before = std::panic::take_hook();
+        log_panics();
+        let panicked = tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            std::panic::catch_unwind(|| panic!("two\nlines"))
+        });
+        std::panic::set_hook(before);
+        assert!(panicked.is_err());
+        drop(writing);
+        let mut text = String::new();
+        log.read_to_string(&mut text).unwrap();
+        let line: serde_json::Value = serde_json::from_str(text.strip_suffix('\n').unwrap()).unwrap();
+        assert_eq!((&line["level"], &line["what"]), (&"ERROR".into(), &"two\nlines".into()));
+        assert!(line["at"].as_str().unwrap().contains("logs.rs:"), "{line}");
+    }
 }

@@ -1,3 +1,5 @@
+//! Every metric of the process (contract §10).
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -9,55 +11,10 @@ use prometheus::{
 };
 
 use super::counts::{Requests, Seconds};
+use super::outcome::{Ended, Stage};
+use crate::plain;
 use crate::refusal::Reason;
-
-/// How a request ended, as `saltgate_requests_total` tells it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// The upstream answered it.
-    Forwarded,
-    /// The gate refused it.
-    Refused,
-    /// Something failed: the upstream, the client, Saltgate.
-    Failed,
-    /// It went upstream without being judged, or whatever the judgement; or it was a rehearsal.
-    Passed,
-}
-
-impl Ended {
-    pub(super) const ALL: [Self; 4] = [Self::Forwarded, Self::Refused, Self::Failed, Self::Passed];
-
-    /// The name in logs and in the `outcome` label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Forwarded => "forwarded",
-            Self::Refused => "refused",
-            Self::Failed => "failed",
-            Self::Passed => "passed",
-        }
-    }
-}
-
-/// The parts of a request that are timed one by one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// From the head to a known signer, a slot and a whole body.
-    Admit,
-    /// Route, ownership, permission.
-    Authorize,
-    /// The intent on record.
-    Record,
-    /// The upstream's answer.
-    Send,
-    /// Spending the salt.
-    Spend,
-}
-
-impl Stage {
-    /// Those of `saltgate_gate_seconds`, by the value of their label. The time of the Spend gate is the
-    /// time of the store it asks, and has a metric of its own.
-    const GATES: [&str; 4] = ["admit", "authorize", "record", "send"];
-}
+use crate::repeats::Became;
 
 /// Every metric of the process. Names and labels are contract §10's.
 pub struct Metrics {
@@ -74,10 +31,15 @@ pub struct Metrics {
     upstream_healthy: IntGaugeVec,
     reload_success: IntGauge,
     config_info: IntGaugeVec,
+    truncated: IntCounterVec,
+    repeats: IntCounterVec,
     log_dropped: IntCounter,
     clock_jumps: IntCounter,
     connections: IntGauge,
     connections_refused: IntCounterVec,
+    connections_max: IntGauge,
+    connections_full: IntCounterVec,
+    connections_evicted: IntCounterVec,
     certificate_expires: IntGaugeVec,
     certificates_success: IntGauge,
 }
@@ -104,6 +66,11 @@ impl<C: Collector> Collector for Shared<C> {
     }
 }
 
+/// The metrics cannot be registered.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct MetricsError(#[from] prometheus::Error);
+
 fn shared<C: Collector + 'static>(registry: &Registry, made: C) -> Result<Arc<C>, prometheus::Error> {
     let made = Arc::new(made);
     registry.register(Box::new(Shared(made.clone())))?;
@@ -115,7 +82,7 @@ impl Metrics {
     ///
     /// # Errors
     /// If two metrics have one name, which a test would have seen.
-    pub fn new() -> Result<Self, prometheus::Error> {
+    pub fn new() -> Result<Self, MetricsError> {
         let registry = Registry::new();
         let histogram = |name: &str, help: &str, buckets: &[f64]| {
             let made = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?;
@@ -173,6 +140,22 @@ impl Metrics {
             &["reason"],
         )?;
         registry.register(Box::new(connections_refused.clone()))?;
+        let counted = |name: &str, help: &str, label: &str| {
+            let made = IntCounterVec::new(Opts::new(name, help), &[label])?;
+            registry.register(Box::new(made.clone()))?;
+            Ok::<_, prometheus::Error>(made)
+        };
+        let truncated = IntCounterVec::new(
+            Opts::new("saltgate_truncated_total", "Answers of the upstream that ended before their end."),
+            &["outcome"],
+        )?;
+        registry.register(Box::new(truncated.clone()))?;
+        let repeats = IntCounterVec::new(
+            Opts::new("saltgate_repeats_total", "Requests that came again, by what had become of the first."),
+            &["first"],
+        )?;
+        Became::ALL.iter().for_each(|became| drop(repeats.with_label_values(&[became.as_str()])));
+        registry.register(Box::new(repeats.clone()))?;
         let certificates_success =
             gauge("saltgate_certificates_last_reload_success", "Whether the last change of certificates was taken.")?;
         certificates_success.set(1);
@@ -195,14 +178,30 @@ impl Metrics {
             )?,
             reload_success: gauge("saltgate_config_last_reload_success", "1 if the last reload was taken.")?,
             config_info: labelled("saltgate_config_info", "The configuration in force.", &["hash"])?,
+            truncated,
+            repeats,
             log_dropped,
             clock_jumps,
             connections: gauge("saltgate_connections", "Connections that are open.")?,
             connections_refused,
+            connections_max: gauge(
+                "saltgate_connections_max",
+                "Connections that there may be: limits.max_connections.",
+            )?,
+            connections_full: counted(
+                "saltgate_connections_full_total",
+                "Connections for which there was no free place, by the limit that was reached.",
+                "limit",
+            )?,
+            connections_evicted: counted(
+                "saltgate_connections_evicted_total",
+                "Connections on which nobody was recognised and that were closed for new ones, by the limit.",
+                "limit",
+            )?,
             certificate_expires: labelled(
                 "saltgate_certificate_expires_timestamp_seconds",
                 "When a certificate expires, in seconds since 1970.",
-                &["name"],
+                &["part", "name"],
             )?,
             certificates_success,
             registry,
@@ -213,6 +212,16 @@ impl Metrics {
     pub fn request(&self, ended: Ended, reason: Reason, took: Duration) {
         self.requests.add(ended, reason);
         self.request_seconds.took(0, took);
+    }
+
+    /// The answer to a request that had ended so ended before its end.
+    pub fn truncated(&self, ended: Ended) {
+        self.truncated.with_label_values(&[ended.as_str()]).inc();
+    }
+
+    /// A request came again, and this is what had become of the first.
+    pub fn repeat(&self, first: Became) {
+        self.repeats.with_label_values(&[first.as_str()]).inc();
     }
 
     /// One part of a request took so long.
@@ -271,16 +280,32 @@ impl Metrics {
         self.connections_refused.with_label_values(&[reason]).inc();
     }
 
-    /// The certificates in force, by name, and when each expires.
-    pub fn certificates(&self, expiries: impl Iterator<Item = (String, SystemTime)>) {
+    /// How many connections there may be.
+    pub fn connections_max(&self, max: usize) {
+        self.connections_max.set(i64::try_from(max).unwrap_or(i64::MAX));
+    }
+
+    /// A connection found this limit reached.
+    pub fn connections_full(&self, limit: &'static str) {
+        self.connections_full.with_label_values(&[limit]).inc();
+    }
+
+    /// A connection was closed because this limit was reached.
+    pub fn connection_evicted(&self, limit: &'static str) {
+        self.connections_evicted.with_label_values(&[limit]).inc();
+    }
+
+    /// The certificates in force, by what they are used for and by name, and when each expires.
+    pub fn certificates<'n>(&self, expiries: impl Iterator<Item = (&'static str, &'n str, SystemTime)>) {
         self.certificate_expires.reset();
-        for (name, expires) in expiries {
+        for (part, name, expires) in expiries {
             let seconds = expires.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-            self.certificate_expires.with_label_values(&[&name]).set(i64::try_from(seconds).unwrap_or(i64::MAX));
+            let name = plain::line(name).to_string();
+            self.certificate_expires.with_label_values(&[part, &name]).set(i64::try_from(seconds).unwrap_or(i64::MAX));
         }
     }
 
-    /// Certificates changed, and were taken or were at fault.
+    /// Whether every certificate in force is the one in its file.
     pub fn certificates_taken(&self, taken: bool) {
         self.certificates_success.set(taken.into());
     }

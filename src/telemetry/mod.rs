@@ -1,5 +1,5 @@
-//! What operators see (contract §10): metrics and logs. No secret, salt or signature in either,
-//! and no metric labelled by a key, a member or a segment.
+//! Metrics and logs for operators (contract §10). Neither contains a secret, a salt or a signature, and no metric is labelled
+//! by a key, a member or a segment.
 
 mod counts;
 mod decision;
@@ -7,9 +7,14 @@ mod json;
 mod lines;
 mod logs;
 mod metrics;
+mod outcome;
 mod per_thread;
+mod refusals;
+mod whole;
 
 pub use decision::Decision;
-pub use logs::{Logs, start as start_logs};
-pub use metrics::{Ended, Metrics, OpenConnection, Stage};
+pub use logs::{Logs, log_panics, start as start_logs};
+pub use metrics::{Metrics, MetricsError, OpenConnection};
+pub use outcome::{Ended, Stage};
 pub use per_thread::PerThread;
+pub use refusals::{Refusals, RefusedRequest};

@@ -1,42 +1,44 @@
+//! A value for each thread, so that threads do not contend for one.
+
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// As many as there are places; a process with more threads has some of them share one.
-const PLACES: usize = 16;
+/// The number of values. If there are more threads, some share a value.
+const SLOTS: usize = 16;
 
-/// One of a thing for each thread, on cache lines of its own: what every request touches, no two
-/// workers do. Who wants the whole looks at all of them.
+/// A value for each thread, each on its own cache lines, so that workers do not contend for data that every request updates.
+/// A reader combines all of them.
 #[derive(Debug, Default)]
-pub struct PerThread<T>([Apart<T>; PLACES]);
+pub struct PerThread<T>([Padded<T>; SLOTS]);
 
-/// Two lines, because processors fetch them in pairs.
+/// Aligned to two cache lines, because processors fetch them in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Apart<T>(T);
+struct Padded<T>(T);
 
-/// The place of the calling thread.
-fn place() -> usize {
+/// The index of the calling thread.
+fn slot() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
-        static PLACE: Cell<usize> = const { Cell::new(usize::MAX) };
+        static SLOT: Cell<usize> = const { Cell::new(usize::MAX) };
     }
-    PLACE.with(|place| {
-        if place.get() == usize::MAX {
-            place.set(NEXT.fetch_add(1, Ordering::Relaxed) % PLACES);
+    SLOT.with(|slot| {
+        if slot.get() == usize::MAX {
+            slot.set(NEXT.fetch_add(1, Ordering::Relaxed) % SLOTS);
         }
-        place.get()
+        slot.get()
     })
 }
 
 impl<T> PerThread<T> {
-    /// Each made by `make`, which is told its number.
+    /// Makes each value with `make`, which gets its index.
     pub fn new(mut make: impl FnMut(usize) -> T) -> Self {
-        Self(std::array::from_fn(|place| Apart(make(place))))
+        Self(std::array::from_fn(|slot| Padded(make(slot))))
     }
 
     /// That of the calling thread. Others may have the same one.
     pub fn mine(&self) -> &T {
-        &self.0[place()].0
+        &self.0[slot()].0
     }
 
     /// All of them.

@@ -1,13 +1,20 @@
-//! What one caller may take from all the others (contract §6, 429 and 503).
+//! Limits what one caller can take from all others (contract §6, 429 and 503).
 //!
-//! 1. A [`Slot`] is a request in flight: of so many in all, and so many of one key. Nobody waits
-//!    for one: there is one, or there is none.
-//! 2. [`FailedSignatures`] are counted per client address, in buckets of bounded number. They are
-//!    asked only after a signature failed, so a valid one is never throttled by address, however
-//!    many strangers share it.
+//! 1. A [`Slot`] is a request in flight. Their number is limited in total and for each key. Nobody waits for a slot:
+//!    without a free one, the request is refused.
+//! 2. Passed-through requests have slots of their own ([`PassingSlots`]).
+//! 3. Each key has a [`Bucket`] that limits its rate of spent salts. Only a spent salt is charged, so a stranger who
+//!    replays a header uses up nothing.
+//! 4. Only a few requests with the same header may wait for their bodies ([`LateBodies`]).
+//! 5. [`FailedSignatures`] are counted per client address, in a bounded number of buckets. They are checked only
+//!    after a signature failed, so a valid request is never throttled because of its address.
 
+mod bucket;
 mod failures;
+mod late;
 mod slots;
 
+pub use bucket::{Bucket, Rate};
 pub use failures::FailedSignatures;
-pub use slots::{InFlight, NoSlot, Slot, Slots};
+pub use late::{COPIES, LateBodies, LateBody};
+pub use slots::{InFlight, KeyUse, NoSlot, PassingSlot, PassingSlots, Slot, Slots};

@@ -1,18 +1,42 @@
+//! Slots for requests in flight, in total and for each key.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many requests may be in flight.
+use super::bucket::Bucket;
+
+/// The slots for requests in flight. Clones share the count.
+#[derive(Clone, Debug)]
 pub struct Slots {
     all: InFlight,
     max: usize,
     max_per_key: usize,
 }
 
-/// A number of requests in flight: all of them, or one key's.
+/// A counter of requests in flight: of all, or of one key.
 #[derive(Clone, Debug, Default)]
 pub struct InFlight(Arc<AtomicUsize>);
 
-/// One request in flight, given back when dropped.
+/// What one key uses: its requests in flight, and its rate of spent salts.
+#[derive(Clone, Debug, Default)]
+pub struct KeyUse {
+    in_flight: InFlight,
+    spends: Arc<Bucket>,
+}
+
+impl KeyUse {
+    /// The key's requests in flight.
+    pub fn in_flight(&self) -> &InFlight {
+        &self.in_flight
+    }
+
+    /// The bucket for its spent salts.
+    pub fn spends(&self) -> &Bucket {
+        &self.spends
+    }
+}
+
+/// One request in flight. Dropping it frees the slot.
 #[derive(Debug)]
 pub struct Slot {
     _all: Taken,
@@ -21,6 +45,20 @@ pub struct Slot {
 
 #[derive(Debug)]
 struct Taken(InFlight);
+
+/// How many requests may pass at once without being judged. They have slots of their own: however many
+/// there are, what is judged has its own.
+#[derive(Clone, Debug)]
+pub struct PassingSlots {
+    taken: InFlight,
+    max: usize,
+}
+
+/// One passed-through request. Dropping it frees the slot.
+#[derive(Debug)]
+pub struct PassingSlot {
+    _taken: Taken,
+}
 
 /// Why there is no slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,15 +70,15 @@ pub enum NoSlot {
 }
 
 impl Slots {
-    /// So many in all, and of each key.
+    /// At most `max` slots, and `max_per_key` for each key.
     pub fn new(max: usize, max_per_key: usize) -> Self {
         Self { all: InFlight::default(), max, max_per_key }
     }
 
-    /// A slot for a request of the key that these are in flight of.
+    /// Takes a slot for a request of the key with this counter.
     ///
     /// # Errors
-    /// If there is none; nobody waits for one.
+    /// If there is no free slot.
     pub fn take(&self, of_key: &InFlight) -> Result<Slot, NoSlot> {
         let all = self.all.take(self.max).ok_or(NoSlot::All)?;
         let key = of_key.take(self.max_per_key).ok_or(NoSlot::Key)?;
@@ -53,9 +91,21 @@ impl Slots {
     }
 }
 
+impl PassingSlots {
+    /// At most `max` slots.
+    pub fn new(max: usize) -> Self {
+        Self { taken: InFlight::default(), max }
+    }
+
+    /// Takes a slot, if one is free.
+    pub fn take(&self) -> Option<PassingSlot> {
+        self.taken.take(self.max).map(|taken| PassingSlot { _taken: taken })
+    }
+}
+
 impl InFlight {
     fn take(&self, max: usize) -> Option<Taken> {
-        // Nothing is published by these counts, only bounded.
+        // `Relaxed` suffices: no other data depends on these counters.
         let room = |taken: usize| (taken < max).then_some(taken + 1);
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).ok().map(|_| Taken(self.clone()))
     }
@@ -84,5 +134,14 @@ mod tests {
         drop(held);
         assert_eq!(slots.taken(), 0);
         assert!(slots.take(&one).is_ok());
+    }
+
+    #[test]
+    fn what_passes_has_so_many_slots_and_gives_them_back() {
+        let slots = PassingSlots::new(2);
+        let held = [slots.take().unwrap(), slots.take().unwrap()];
+        assert!(slots.take().is_none());
+        drop(held);
+        assert!(slots.take().is_some());
     }
 }

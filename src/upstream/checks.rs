@@ -1,23 +1,40 @@
-//! Servers are asked whether they are well (`[upstream.health]`).
+//! Health checks of the servers (`[upstream.health]`).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Method, StatusCode};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::server::{Server, Servers};
-use super::settings::Health;
-use super::{AskError, RequestHead, Unsayable, exchange};
+use super::settings::HealthSettings;
+use super::traffic::Probe;
+use super::{AskError, InvalidRequestHead, RequestHead, exchange};
+use crate::event_loop::timeout;
 
-/// Checks that are going on; dropping it ends them.
+/// The health checks that are running. Dropping it stops them.
 pub struct Checks {
     _each: JoinSet<()>,
 }
 
+/// Why a server is not well.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotWell {
+    /// It did not answer in this time.
+    #[error("no answer within {0:?}")]
+    Late(Duration),
+    /// There is no answer.
+    #[error("{0}")]
+    NoAnswer(#[from] AskError),
+    /// It answered with this status.
+    #[error("answered {0}")]
+    Status(u16),
+}
+
 impl Servers {
-    /// Begins to check every server, on the runtime of the caller. Until a server was asked for
-    /// the first time it counts as well; that first answer decides by itself.
+    /// Starts a health check of every server on the caller's runtime. A server counts as healthy until its first check,
+    /// and that first result counts alone, whatever the thresholds say.
     pub fn check(self: &Arc<Self>) -> Checks {
         let mut each = JoinSet::new();
         if let Some(health) = &self.settings.health {
@@ -28,28 +45,29 @@ impl Servers {
         Checks { _each: each }
     }
 
-    /// Asks one server, the way its health is checked.
+    /// Checks the health of one server.
     ///
     /// # Errors
-    /// Why it is not well.
-    pub(super) async fn is_well(&self, server: &Server, health: &Health) -> Result<StatusCode, String> {
+    /// Why the server is not healthy.
+    pub(super) async fn is_well(&self, server: &Server, health: &HealthSettings) -> Result<StatusCode, NotWell> {
         let asked = timeout(health.timeout, self.status(server, &health.path)).await;
-        let late = || format!("no answer within {:?}", health.timeout);
-        let status = asked.map_err(|_| late())?.map_err(|error| error.to_string())?;
-        if status.is_success() { Ok(status) } else { Err(format!("answered {}", status.as_u16())) }
+        let status = asked.map_err(|_| NotWell::Late(health.timeout))??;
+        if status.is_success() { Ok(status) } else { Err(NotWell::Status(status.as_u16())) }
     }
 
-    /// On a connection of its own: that new ones can be made is part of being well.
+    /// Opens a new connection for it, because a healthy server accepts new connections.
     async fn status(&self, server: &Server, path: &str) -> Result<StatusCode, AskError> {
-        let (stream, _) = self.connect(server).await?;
-        let unfit = |error: Unsayable| AskError::Unreachable(error.to_string());
-        let mut question = RequestHead::new(&Method::GET, path, None).map_err(unfit)?;
-        question.text("user-agent: ", "saltgate-health").map_err(unfit)?;
-        exchange::status(stream, &server.host, &question).await.map_err(|_| AskError::Broken)
+        let made = self.connect::<Probe>(server).await?;
+        let unreachable = |error: InvalidRequestHead| AskError::Unreachable(error.to_string());
+        let mut question = RequestHead::new(&Method::GET, path, None).map_err(unreachable)?;
+        question.text("user-agent: ", "saltgate-health").map_err(unreachable)?;
+        exchange::status(made, &server.host, &question)
+            .await
+            .map_err(|error| AskError::Broken(exchange::malformed(&error)))
     }
 }
 
-async fn watch(servers: Arc<Servers>, at: usize, health: Health) {
+async fn watch(servers: Arc<Servers>, at: usize, health: HealthSettings) {
     let server = &servers.list[at];
     let mut ticks = interval(health.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -66,6 +84,7 @@ async fn watch(servers: Arc<Servers>, at: usize, health: Health) {
                 }
             }
             Err(why) => {
+                let why = why.to_string();
                 (well, ill) = (0, ill + 1);
                 if (first || ill >= health.unhealthy_threshold) && server.set_down(true) {
                     tracing::warn!(server = server.name, why, "the upstream server is not well and not used");

@@ -1,22 +1,43 @@
-//! How a connection to a server is made: name, address, TLS, all within `connect_timeout`.
+//! Connects to a server: name, address and TLS, all within `connect_timeout`.
 
 use std::io;
-use std::net::SocketAddr;
+use std::marker::PhantomData;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::AskError;
 use super::server::{Endpoint, Server, Servers};
 use super::stream::Stream;
+use super::traffic::{Probe, Traffic};
+use crate::event_loop::{TimedOut, timeout_at};
 
-/// A connection, and the epoch of the addresses it was made by.
-pub(super) type Made = (Stream, u64);
+/// A new connection for this kind of traffic, with the epoch of the addresses and certificates in force when it began.
+pub(super) struct Made<T> {
+    stream: Stream,
+    epoch: u64,
+    traffic: PhantomData<fn() -> T>,
+}
+
+impl<T: Traffic> Made<T> {
+    fn new(stream: Stream, epoch: u64) -> Self {
+        Self { stream, epoch, traffic: PhantomData }
+    }
+
+    pub(super) fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    pub(super) fn into_parts(self) -> (Stream, u64) {
+        (self.stream, self.epoch)
+    }
+}
 
 impl Servers {
-    /// A connection to this server. Not counted for or against it.
-    pub(super) async fn connect(&self, server: &Server) -> Result<Made, AskError> {
+    /// Connects to this server. The result does not count for or against the server.
+    pub(super) async fn connect<T: Traffic>(&self, server: &Server) -> Result<Made<T>, AskError> {
         let limit = self.settings.connect_timeout;
         let deadline = Instant::now() + limit;
         let epoch = server.epoch();
@@ -24,58 +45,99 @@ impl Servers {
             Endpoint::Unix(path) => {
                 timeout_at(deadline, UnixStream::connect(path)).await.map(|made| made.map(Stream::Unix))
             }
-            Endpoint::Fixed(address) => timeout_at(deadline, open(server, *address)).await,
+            Endpoint::Fixed(address) => timeout_at(deadline, open::<T>(server, *address)).await,
             Endpoint::Named(host, port) => return self.connect_by_name(server, host, *port, deadline).await,
         };
-        Ok((told(server, limit, made)?, epoch))
+        Ok(Made::new(classified(server, limit, made)?, epoch))
     }
 
-    /// Each address in turn gets its share of the time that is left: one that swallows what is
-    /// sent to it does not hide the others.
-    async fn connect_by_name(
+    /// Tries the addresses one after the other. Each gets an equal share of the time that is left, so that an address
+    /// that does not answer leaves time for the others. Addresses that failed last time come last.
+    async fn connect_by_name<T: Traffic>(
         &self,
         server: &Server,
         host: &str,
         port: u16,
         deadline: Instant,
-    ) -> Result<Made, AskError> {
+    ) -> Result<Made<T>, AskError> {
         let limit = self.settings.connect_timeout;
         let names = &server.state.names;
         let found = timeout_at(deadline, names.look_up(host, &self.settings, &self.clock)).await;
-        let (addresses, turn) = told(server, limit, found)?;
+        let (addresses, turn) = classified(server, limit, found)?;
         let epoch = names.epoch();
         let mut last = None;
-        for n in 0..addresses.len() {
-            let address = SocketAddr::new(addresses[(turn + n) % addresses.len()], port);
+        let order = names.in_order(&addresses, turn);
+        for (n, address) in order.iter().enumerate() {
             let now = Instant::now();
-            let shares = u32::try_from(addresses.len() - n).unwrap_or(u32::MAX);
+            let shares = u32::try_from(order.len() - n).unwrap_or(u32::MAX);
             let until = now + deadline.saturating_duration_since(now) / shares;
-            match told(server, limit, timeout_at(until, open(server, address)).await) {
-                Ok(stream) => return Ok((stream, epoch)),
-                Err(error) => last = Some(error),
+            let opened = timeout_at(until, open::<T>(server, SocketAddr::new(*address, port))).await;
+            match classified(server, limit, opened) {
+                Ok(stream) => {
+                    self.address_works(server, *address);
+                    return Ok(Made::new(stream, epoch));
+                }
+                Err(error) => {
+                    // The order matters only if there is another address.
+                    if order.len() > 1 {
+                        self.address_fails(server, *address, &error);
+                    }
+                    last = Some(error);
+                }
             }
         }
-        names.doubt();
+        names.expire();
         Err(last.unwrap_or_else(|| AskError::Unreachable(format!("{}: has no address", server.name))))
     }
 }
 
-async fn open(server: &Server, address: SocketAddr) -> io::Result<Stream> {
-    let stream = TcpStream::connect(address).await?;
-    // Without it a small request could wait for an acknowledgement.
-    drop(stream.set_nodelay(true));
-    match &server.tls {
-        None => Ok(Stream::Tcp(stream)),
-        Some((connector, name)) => Ok(Stream::Tls(Box::new(connector.connect(name.clone(), stream).await?))),
+impl Servers {
+    fn address_works(&self, server: &Server, address: IpAddr) {
+        if server.state.names.works(address) {
+            tracing::info!(server = server.name, %address, "an address can be reached again and is used like the others");
+        }
+    }
+
+    fn address_fails(&self, server: &Server, address: IpAddr, error: &AskError) {
+        if server.state.names.fails(address, &self.clock) {
+            tracing::warn!(
+                server = server.name,
+                %address,
+                %error,
+                "an address cannot be reached: it is tried last until it can"
+            );
+        }
+    }
+
+    /// Tries the failing addresses that are due, in the background, so that no request has to wait for them.
+    pub(super) async fn try_failing(&self, server: &Server) {
+        let Endpoint::Named(_, port) = server.endpoint else { return };
+        while let Some(address) = server.state.names.next_to_try(&self.clock) {
+            let until = Instant::now() + self.settings.connect_timeout;
+            let opened = timeout_at(until, open::<Probe>(server, SocketAddr::new(address, port))).await;
+            match classified(server, self.settings.connect_timeout, opened) {
+                Ok(_) => self.address_works(server, address),
+                Err(error) => self.address_fails(server, address, &error),
+            }
+        }
     }
 }
 
-/// Nothing was made, and why: for the log.
-fn told<T>(
-    server: &Server,
-    limit: Duration,
-    made: Result<io::Result<T>, tokio::time::error::Elapsed>,
-) -> Result<T, AskError> {
+async fn open<T: Traffic>(server: &Server, address: SocketAddr) -> io::Result<Stream> {
+    let stream = TcpStream::connect(address).await?;
+    // Nagle's algorithm would delay small requests until an acknowledgement.
+    drop(stream.set_nodelay(true));
+    match &server.tls {
+        None => Ok(Stream::Tcp(stream)),
+        Some((tls, name)) => {
+            let connected = tls.connector::<T>().connect(name.clone(), stream).await?;
+            Ok(Stream::Tls(Box::new(connected)))
+        }
+    }
+}
+
+/// Turns the result of one attempt into an error for the log.
+fn classified<T>(server: &Server, limit: Duration, made: Result<io::Result<T>, TimedOut>) -> Result<T, AskError> {
     match made {
         Ok(Ok(made)) => Ok(made),
         Ok(Err(error)) => Err(AskError::Unreachable(format!("{}: {error}", server.name))),

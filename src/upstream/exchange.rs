@@ -1,7 +1,7 @@
 //! One request and its answer, on one connection.
 //!
-//! At each moment it is known whether a byte of the request may have left. What is dropped in the
-//! middle takes its connection with it: nothing of it leaves any more.
+//! It is known at any time whether a byte of the request may have been sent. Dropping an unfinished exchange closes its
+//! connection, so that nothing more is sent.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -13,12 +13,13 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode};
 use tokio::time::Instant;
 
-use super::answer::{self, Head};
-use super::framing::{Framing, Malformed};
+use super::AskError;
+use super::connect::Made;
 use super::pool::Connection;
-use super::stream::Stream;
+use super::traffic::{Probe, Traffic};
 use super::wire::Wire;
-use super::{AskError, Outgoing, RequestHead};
+use crate::event_loop::TIMER_GRACE;
+use crate::http::h1::{self, Framing, MalformedResponse, Outgoing, RequestHead, ResponseHead};
 
 /// A request.
 pub(super) struct Message {
@@ -26,32 +27,35 @@ pub(super) struct Message {
     pub(super) body: Outgoing,
 }
 
-/// A request of which nothing left. In a box: it is rare, and nobody else carries its room about.
+/// A request of which no byte was sent. Boxed because it is rare, to keep the futures small.
 pub(super) type Unsent = Box<Message>;
 
-/// An answer whose head has come.
-pub(super) struct Answered {
+/// An answer whose head was received.
+pub(super) struct Answered<T: Traffic> {
     pub(super) answer: Response<()>,
-    pub(super) rest: Rest,
-    /// When the rest of a question's answer must have come.
-    pub(super) deadline: Instant,
+    pub(super) rest: Rest<T>,
+    /// When the last part of the request was written.
+    pub(super) asked: Instant,
 }
 
-/// A request that was put on a connection, until the head of its answer has come.
+/// A request on a connection, until the head of its answer is received.
 ///
-/// The error has the request where it is certain that nothing of it left.
-pub(super) struct Sending(Option<Underway>);
+/// The error contains the request if it is certain that no byte of it was sent.
+pub(super) struct Sending<T: Traffic>(Option<Underway<T>>);
 
-struct Underway {
-    connection: Connection,
+struct Underway<T: Traffic> {
+    connection: Connection<T>,
     head: RequestHead,
-    leaving: Leaving,
-    deadline: Instant,
+    writing: RequestWrite,
+    asked: Instant,
+    /// How long to wait for the head of the answer.
     timeout: Duration,
+    /// The timeout plus one last look, once the timeout has passed.
+    overtime: Option<Duration>,
 }
 
-/// A request on its way out: what of it is not on the wire yet.
-struct Leaving {
+/// The part of a request that is still to be written.
+struct RequestWrite {
     body: Outgoing,
     state: State,
 }
@@ -60,20 +64,19 @@ struct Leaving {
 enum State {
     Part,
     All,
-    /// Nothing more can leave. There may be an answer all the same.
+    /// Writing failed. The server may still have answered.
     Cut,
 }
 
-/// What goes on of a request.
-struct Moved;
+/// Some bytes of the request were written.
+struct BytesWritten;
 
-impl Leaving {
-    /// Writes what can be written. Says so when more of the body was taken to be sent: what is taken
-    /// next must wait until there is room for it.
+impl RequestWrite {
+    /// Writes as much as the connection takes now. Returns [`BytesWritten`] if another part of the body was taken.
     ///
     /// # Errors
-    /// If the body broke off.
-    fn leave(&mut self, cx: &mut Context<'_>, wire: &mut Wire) -> io::Result<Option<Moved>> {
+    /// If the body ended early.
+    fn poll_write(&mut self, cx: &mut Context<'_>, wire: &mut Wire) -> io::Result<Option<BytesWritten>> {
         let mut moved = None;
         while self.state == State::Part {
             match wire.poll_written(cx) {
@@ -84,9 +87,9 @@ impl Leaving {
                     Outgoing::Streamed(body) => match body.poll_next(cx, wire.more()) {
                         Poll::Pending => break,
                         Poll::Ready(ended) => {
-                            moved = Some(Moved);
+                            moved = Some(BytesWritten);
                             if ended? {
-                                // What ends it is still to be written.
+                                // The end of the body is in the buffer and still to be written.
                                 self.body = Outgoing::default();
                             }
                         }
@@ -98,8 +101,8 @@ impl Leaving {
     }
 }
 
-impl Sending {
-    pub(super) fn new(mut connection: Connection, message: Message, timeout: Duration) -> Self {
+impl<T: Traffic> Sending<T> {
+    pub(super) fn new(mut connection: Connection<T>, message: Message, timeout: Duration) -> Self {
         let Message { head, body } = message;
         let Connection { link, busy, .. } = &mut connection;
         let out = link.wire.begin();
@@ -107,77 +110,86 @@ impl Sending {
         if let Outgoing::Whole(body) = &body {
             out.extend_from_slice(body);
         }
-        let leaving = Leaving { body, state: State::Part };
-        Self(Some(Underway { connection, head, leaving, deadline: Instant::now() + timeout, timeout }))
+        let writing = RequestWrite { body, state: State::Part };
+        Self(Some(Underway { connection, head, writing, asked: Instant::now(), timeout, overtime: None }))
     }
 }
 
-impl Future for Sending {
-    type Output = Result<Answered, (AskError, Option<Unsent>)>;
+impl<T: Traffic> Future for Sending<T> {
+    type Output = Result<Answered<T>, (AskError, Option<Unsent>)>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(underway) = &mut self.0 else { return Poll::Pending };
         let ended = ready!(underway.poll(cx));
-        let Some(Underway { connection, head, leaving, deadline, .. }) = self.0.take() else { return Poll::Pending };
+        let Some(Underway { connection, head, writing, asked, .. }) = self.0.take() else { return Poll::Pending };
         Poll::Ready(match ended {
-            Ok(Head { answer, body, persists }) => {
+            Ok(ResponseHead { answer, body, lasts }) => {
                 connection.worked();
-                Ok(Answered { answer, rest: Rest { connection, body, persists, leaving }, deadline })
+                Ok(Answered { answer, rest: Rest { connection, body, lasts, writing }, asked })
             }
             Err(Failed::Late) => Err((AskError::Timeout, None)),
-            Err(Failed::Untouched) => Err((AskError::Broken, Some(Box::new(Message { head, body: leaving.body })))),
-            Err(Failed::Broken) => {
+            Err(Failed::Untouched) => {
+                Err((AskError::Broken(None), Some(Box::new(Message { head, body: writing.body }))))
+            }
+            Err(Failed::Broken(malformed)) => {
                 connection.broke();
-                Err((AskError::Broken, None))
+                Err((AskError::Broken(malformed), None))
             }
         })
     }
 }
 
-/// Why there is no head of an answer.
+/// Why no head of an answer was received.
 enum Failed {
-    /// Nothing left.
+    /// No byte was sent.
     Untouched,
-    Broken,
+    /// The connection broke, or what came is not an answer.
+    Broken(Option<MalformedResponse>),
     Late,
 }
 
-impl Underway {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head, Failed>> {
+impl<T: Traffic> Underway<T> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseHead, Failed>> {
         let wire = &mut self.connection.link.wire;
-        match self.leaving.leave(cx, wire) {
-            Err(_) => return Poll::Ready(Err(Failed::Broken)),
-            // As long as a body is on its way there can be no answer to it.
-            Ok(Some(Moved)) => self.deadline = Instant::now() + self.timeout,
+        match self.writing.poll_write(cx, wire) {
+            Err(_) => return Poll::Ready(Err(Failed::Broken(None))),
+            // The timeout starts when the last part of the body is written.
+            Ok(Some(BytesWritten)) => (self.asked, self.overtime) = (Instant::now(), None),
             Ok(None) => {}
         }
-        match (self.leaving.state, wire.is_touched()) {
+        match (self.writing.state, wire.is_touched()) {
             (State::Cut, false) => return Poll::Ready(Err(Failed::Untouched)),
-            // What comes before anything was asked is no answer.
+            // Bytes that arrive before the request was sent are no answer to it.
             (_, false) => {}
             (_, true) => {
                 if let Poll::Ready(answered) = poll_head(cx, wire, self.head.is_head()) {
-                    return Poll::Ready(answered.map_err(|_| Failed::Broken));
+                    return Poll::Ready(answered.map_err(|error| Failed::Broken(malformed(&error))));
                 }
             }
         }
-        ready!(self.connection.link.alarm.poll(cx, self.deadline));
+        let within = self.overtime.unwrap_or(self.timeout);
+        ready!(self.connection.link.timer.poll(cx, self.asked + within));
+        if self.overtime.is_none() {
+            let overtime = self.asked.elapsed() + TIMER_GRACE;
+            self.overtime = Some(overtime);
+            ready!(self.connection.link.timer.poll(cx, self.asked + overtime));
+        }
         Poll::Ready(Err(Failed::Late))
     }
 }
 
-/// Asks once on a connection of its own, and learns the status of the answer.
-pub(super) async fn status(stream: Stream, host: &HeaderValue, question: &RequestHead) -> io::Result<StatusCode> {
-    let mut wire = Wire::new(stream);
+/// Sends one request on a new connection and returns the status of the answer.
+pub(super) async fn status(made: Made<Probe>, host: &HeaderValue, question: &RequestHead) -> io::Result<StatusCode> {
+    let mut wire = Wire::new(made.into_parts().0);
     question.write(host, &Outgoing::default(), wire.begin());
     poll_fn(|cx| wire.poll_written(cx)).await?;
     Ok(poll_fn(|cx| poll_head(cx, &mut wire, question.is_head())).await?.answer.status())
 }
 
-fn poll_head(cx: &mut Context<'_>, wire: &mut Wire, to_head: bool) -> Poll<io::Result<Head>> {
+fn poll_head(cx: &mut Context<'_>, wire: &mut Wire, to_head: bool) -> Poll<io::Result<ResponseHead>> {
     loop {
         if !wire.unread.is_empty()
-            && let Some(head) = answer::take(&mut wire.unread, to_head)?
+            && let Some(head) = h1::take_head(&mut wire.unread, to_head)?
         {
             return Poll::Ready(Ok(head));
         }
@@ -187,28 +199,33 @@ fn poll_head(cx: &mut Context<'_>, wire: &mut Wire, to_head: bool) -> Poll<io::R
     }
 }
 
-/// What is left of an exchange when the head of the answer has come.
-pub(super) struct Rest {
-    connection: Connection,
-    body: Framing,
-    /// Whether another request may follow.
-    persists: bool,
-    /// A service may answer before it has read everything.
-    leaving: Leaving,
+/// What is wrong with the answer, if reading failed because of that.
+pub(super) fn malformed(error: &io::Error) -> Option<MalformedResponse> {
+    error.get_ref().and_then(|cause| cause.downcast_ref()).copied()
 }
 
-impl Rest {
+/// The rest of an exchange, after the head of the answer.
+pub(super) struct Rest<T: Traffic> {
+    connection: Connection<T>,
+    body: Framing,
+    /// How long the connection may be idle before its next request; zero if it must be closed.
+    lasts: Duration,
+    /// What is still to be written: a service may answer before it has read the whole request.
+    writing: RequestWrite,
+}
+
+impl<T: Traffic> Rest<T> {
     /// Whether its connection was used before.
     pub(super) fn is_on_reused(&self) -> bool {
         self.connection.is_reused()
     }
 
-    /// What is left of the answer's body, where that was told.
+    /// How many bytes of the answer's body are left, if its length is known.
     pub(super) fn left(&self) -> Option<u64> {
         self.body.left()
     }
 
-    /// Content that has come already.
+    /// Takes content that was already read.
     pub(super) fn take(&mut self) -> io::Result<Option<Bytes>> {
         Ok(self.body.take(&mut self.connection.link.wire.unread)?)
     }
@@ -218,7 +235,7 @@ impl Rest {
         self.body.is_over()
     }
 
-    /// The next bit of content, or `None` at its end.
+    /// The next part of the content, or `None` at its end.
     pub(super) fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
         let content = self.poll_whatever(cx);
         if let Poll::Ready(Err(_)) = content {
@@ -228,7 +245,7 @@ impl Rest {
     }
 
     fn poll_whatever(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
-        self.leaving.leave(cx, &mut self.connection.link.wire)?;
+        self.writing.poll_write(cx, &mut self.connection.link.wire)?;
         loop {
             if let Some(content) = self.take()? {
                 return Poll::Ready(Ok(Some(content)));
@@ -236,25 +253,26 @@ impl Rest {
             if self.is_over() {
                 return Poll::Ready(Ok(None));
             }
-            if ready!(self.connection.link.wire.poll_read(cx, self.body.left()))? == 0 {
-                let told = self.body == Framing::UntilClose;
-                return Poll::Ready(if told { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) });
+            let read = ready!(self.connection.link.wire.poll_read(cx, self.body.left()));
+            let ends_here = self.body == Framing::UntilClose;
+            let read = read.map_err(|error| match error.kind() {
+                // The connection closed without `close_notify`.
+                io::ErrorKind::UnexpectedEof if ends_here => MalformedResponse::NoEnd.into(),
+                _ => error,
+            });
+            if read? == 0 {
+                return Poll::Ready(if ends_here { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) });
             }
         }
     }
 
-    /// The answer was read to its end: its connection is kept for the next request, if it can have one.
+    /// Returns the connection to the pool after the end of the answer, if it can be reused.
     pub(super) fn end(self) {
-        let Self { connection, persists, leaving, body } = self;
-        if persists && body.is_over() && leaving.state == State::All {
-            connection.put();
+        let Self { connection, lasts, writing, body } = self;
+        let is_drained = body.is_over() && connection.link.wire.unread.is_empty();
+        if !lasts.is_zero() && is_drained && writing.state == State::All {
+            connection.put(lasts);
         }
-    }
-}
-
-impl From<Malformed> for io::Error {
-    fn from(_: Malformed) -> Self {
-        Self::new(io::ErrorKind::InvalidData, "what came is not HTTP")
     }
 }
 
@@ -268,14 +286,14 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::upstream::pool::Pool;
-    use crate::upstream::{Address, Servers, Settings};
+    use crate::upstream::{Judged, ServerAddress, Servers, UpstreamSettings};
 
     /// A connection, and its other end.
-    async fn connected() -> (Connection, std::net::TcpStream) {
+    async fn connected() -> (Connection<Judged>, std::net::TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let server = Address::Network { host: "127.0.0.1".into(), port, tls: false };
-        let servers = Servers::new(Settings::new(vec![server]), Clock::system(), None).unwrap();
+        let server = ServerAddress::Network { at: crate::net::Authority::new("127.0.0.1", port).unwrap(), tls: false };
+        let servers = Servers::new(UpstreamSettings::new(vec![server]), Clock::system(), None).unwrap();
         let pool = Pool::new(&Arc::new(servers), 0);
         let Ok(connection) = pool.connect(pool.busy(), false).await else { panic!("somebody listens") };
         (connection, listener.accept().unwrap().0)
@@ -286,7 +304,7 @@ mod tests {
         Message { head, body: Outgoing::Whole(Bytes::from_static(b"why")) }
     }
 
-    async fn sent(connection: Connection) -> Result<Answered, (AskError, Option<Unsent>)> {
+    async fn sent(connection: Connection<Judged>) -> Result<Answered<Judged>, (AskError, Option<Unsent>)> {
         Sending::new(connection, deletion(), Duration::from_secs(20)).await
     }
 
@@ -296,7 +314,7 @@ mod tests {
         // A reset: whatever is written after it is not taken.
         socket2::SockRef::from(&server).set_linger(Some(Duration::ZERO)).unwrap();
         drop(server);
-        let Err((AskError::Broken, Some(unsent))) = sent(connection).await else { panic!("nothing left") };
+        let Err((AskError::Broken(None), Some(unsent))) = sent(connection).await else { panic!("nothing left") };
         let written = |message: &Message| {
             let mut out = Vec::new();
             message.head.write(&HeaderValue::from_static("h"), &message.body, &mut out);
@@ -316,7 +334,7 @@ mod tests {
             socket2::SockRef::from(&server).set_linger(Some(Duration::ZERO)).unwrap();
         });
         let sent = Sending::new(connection, large, Duration::from_secs(20)).await;
-        assert!(matches!(sent, Err((AskError::Broken, None))));
+        assert!(matches!(sent, Err((AskError::Broken(_), None))));
         resets.join().unwrap();
     }
 
@@ -325,6 +343,6 @@ mod tests {
         let (connection, server) = connected().await;
         // An end: the kernel takes what is written after it, and learns that nobody will read it.
         drop(server);
-        assert!(matches!(sent(connection).await, Err((AskError::Broken, None))));
+        assert!(matches!(sent(connection).await, Err((AskError::Broken(_), None))));
     }
 }

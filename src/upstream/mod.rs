@@ -1,277 +1,373 @@
 //! The service behind the gate: connections, and what is sent on them (contract §6, §7).
 //!
-//! 1. A deletion is sent at most once. It is sent again only where it is certain that no byte of
-//!    it left: no connection was established, or its kernel took nothing.
-//! 2. Whatever fails after that is an outcome nobody knows: [`SendError::AnswerLost`],
+//! 1. A deletion is sent at most once. It is sent again only if it is certain that no byte of it was sent: no connection
+//!    was established, or the kernel took nothing.
+//! 2. After a later failure the outcome is unknown: [`SendError::AnswerLost`],
 //!    [`SendError::AnswerTimeout`].
-//! 3. A question ([`Upstream::ask`]) changes nothing and may be asked again, once.
-//! 4. Nothing is ever switched to another protocol.
-//! 5. Of several servers a second one is tried only where no connection to the first was ever
-//!    established. What a server answers says nothing about its health: only connections that
-//!    cannot be made, and the checks of `[upstream.health]`.
+//! 3. A look-up ([`Upstream::ask`]) changes nothing and may be retried once.
+//! 4. A connection is never switched to another protocol.
+//! 5. Look-ups and deletions, requests that pass without a gate, and health checks use separate connections
+//!    ([`traffic`]).
+//! 6. A request that is sent at most once uses a new connection, or one whose last answer is no older than
+//!    `upstream.fresh`.
+//! 7. The answer to a deletion is relayed once its whole body or [`HELD`] bytes of it were received. If it ends early before
+//!    that, the caller is told that the outcome is unknown.
+//! 8. A second server is tried only if no connection to the first could be established. An answer says nothing about the
+//!    health of a server; only failed connections and the checks of `[upstream.health]` do.
 
-#[cfg(test)]
-mod agreement;
-mod answer;
 mod checks;
 mod choice;
 mod connect;
-mod dice;
 mod exchange;
-mod framing;
-pub mod hygiene;
-mod outgoing;
+pub mod headers;
+mod names;
 mod pool;
 mod probe;
 mod relay;
-mod request;
 mod resolve;
+mod rng;
 mod server;
 mod settings;
 mod stream;
 mod tls;
+pub mod traffic;
 mod wire;
 
-use std::fmt;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
-use tokio::time::timeout_at;
 
 use crate::audit::OpenIntent;
+use crate::event_loop::timeout_at;
+pub use crate::http::h1::{Broken, InvalidRequestHead, MalformedResponse, Outgoing, RequestHead, Streamed};
 use choice::Choice;
-use dice::Dice;
 use exchange::{Answered, Message, Sending, Unsent};
-use pool::Pool;
+use pool::{Pool, Reuse};
+use relay::Times;
+use rng::Rng;
 
 pub use checks::Checks;
-pub use hygiene::Identity;
-pub use outgoing::{Broken, Outgoing, Streamed};
+pub use headers::Identity;
 pub use relay::{Relay, RelayError};
-pub use request::{RequestHead, Unsayable};
 pub use resolve::{Resolve, Resolving};
 pub use server::{MAX_SERVERS, Servers};
-pub use settings::{Address, Health, Settings, Tls};
+pub use settings::{HealthSettings, MAX_IDLE, ServerAddress, UpstreamSettings, UpstreamTls};
+pub use traffic::{Judged, Probe, Traffic, Unjudged};
 
-/// The most bytes of an answer to a question.
+/// The most bytes of the answer to a look-up.
 const MAX_ANSWER: usize = 1 << 20;
-/// Dead connections of the pool that are passed over before a fresh one is made.
+/// How many dead connections of the pool are skipped before a new one is opened.
 const MAX_DEAD: usize = 8;
 
 /// A setting that cannot be used.
 #[derive(Debug)]
-pub struct Unfit {
-    /// Which one, such as `upstream.tls.ca`.
+pub struct InvalidSetting {
+    /// The key of the setting, such as `upstream.tls.ca`.
     pub key: &'static str,
-    /// Why not.
+    /// Why it cannot be used.
     pub why: String,
 }
 
-impl Unfit {
+impl InvalidSetting {
     fn new(key: &'static str, why: impl Into<String>) -> Self {
         Self { key, why: why.into() }
     }
 }
 
-/// One worker's way to the service.
-pub struct Upstream {
+/// How many bytes of a body are received before any of it is relayed. The same amount of an answer is kept for a repeated
+/// request.
+pub const HELD: usize = 4 << 10;
+
+/// One worker's client of the service, for one kind of traffic.
+pub struct Upstream<T: Traffic = Judged> {
     servers: Arc<Servers>,
-    pools: Box<[Pool]>,
-    dice: Dice,
+    pools: Box<[Pool<T>]>,
+    rng: Rng,
     response_timeout: Duration,
+    answer_timeout: Duration,
 }
 
-/// Why a question has no answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One worker's clients of the service. They share no connections.
+pub struct Upstreams {
+    /// For look-ups and deletions.
+    pub judged: Upstream<Judged>,
+    /// For requests that pass without a gate.
+    pub unjudged: Upstream<Unjudged>,
+}
+
+impl Upstreams {
+    /// Clients with no connections yet.
+    pub fn new(servers: &Arc<Servers>) -> Self {
+        Self { judged: Upstream::new(servers), unjudged: Upstream::new(servers) }
+    }
+
+    /// Closes connections that have been idle for too long, and those to servers that are not in use.
+    pub fn sweep(&self) {
+        self.judged.sweep();
+        self.unjudged.sweep();
+    }
+}
+
+/// Why a look-up has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AskError {
-    /// No connection could be made, and why: for the log.
+    /// No connection could be established. The text says why, for the log.
+    #[error("{0}")]
     Unreachable(String),
-    /// No connection was made in time.
+    /// No connection was established within `connect_timeout`.
+    #[error("{0}")]
     ConnectTimeout(String),
-    /// The connection broke, or what came is not HTTP.
-    Broken,
-    /// No answer came in time.
+    /// The connection broke, or the answer is not HTTP or ambiguous.
+    #[error("{}", broken(.0.as_ref()))]
+    Broken(Option<MalformedResponse>),
+    /// No answer was received in time.
+    #[error("the upstream did not answer in time")]
     Timeout,
     /// The answer is over 1 MiB.
+    #[error("the upstream's answer is over 1 MiB")]
     TooLarge,
 }
 
-impl fmt::Display for AskError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Unreachable(why) | Self::ConnectTimeout(why) => why,
-            Self::Broken => "the upstream's answer broke off or is not HTTP",
-            Self::Timeout => "the upstream did not answer in time",
-            Self::TooLarge => "the upstream's answer is over 1 MiB",
-        })
+fn broken(malformed: Option<&MalformedResponse>) -> String {
+    match malformed {
+        None => "the upstream closed the connection before its answer was whole".into(),
+        Some(malformed) => format!("the upstream's answer {malformed}"),
+    }
+}
+
+/// An exchange without an answer, and whether a question may be asked again.
+enum Unanswered {
+    /// The connection had been used before, and may have been closed while the question was on its way. A fresh one
+    /// decides.
+    Stale(AskError),
+    /// Asking again would not help.
+    Decided(AskError),
+}
+
+impl Unanswered {
+    fn into_error(self) -> AskError {
+        let (Self::Stale(error) | Self::Decided(error)) = self;
+        error
     }
 }
 
 /// Why a deletion has no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SendError {
-    /// Nothing left: no connection could be made, and why: for the log.
+    /// Nothing was sent: no connection could be established. The text says why, for the log.
     Unreachable(String),
-    /// Nothing left: no connection was made in time.
+    /// Nothing was sent: no connection was established within `connect_timeout`.
     ConnectTimeout(String),
-    /// It may have happened: the connection broke, or what came is not HTTP.
-    AnswerLost,
-    /// It may have happened: no answer came in time.
-    AnswerTimeout,
+    /// The deletion may have happened: the connection broke, or the answer is not HTTP. With the status, if it was
+    /// received, and with what is wrong with the answer, if something is.
+    AnswerLost(Option<StatusCode>, Option<MalformedResponse>),
+    /// The deletion may have happened: no whole answer was received in time. With the status, if it was received.
+    AnswerTimeout(Option<StatusCode>),
 }
 
 impl From<AskError> for SendError {
-    /// As far as a connection goes.
+    /// The same error, of a request that is sent at most once.
     fn from(error: AskError) -> Self {
         match error {
             AskError::ConnectTimeout(why) => Self::ConnectTimeout(why),
             AskError::Unreachable(why) => Self::Unreachable(why),
-            AskError::Timeout => Self::AnswerTimeout,
-            AskError::Broken | AskError::TooLarge => Self::AnswerLost,
+            AskError::Timeout => Self::AnswerTimeout(None),
+            AskError::Broken(malformed) => Self::AnswerLost(None, malformed),
+            AskError::TooLarge => Self::AnswerLost(None, None),
         }
     }
 }
 
-impl Upstream {
-    /// A way with no connections yet.
+impl SendError {
+    /// The body of an answer with this status ended early.
+    fn broken_off(status: StatusCode, error: &RelayError) -> Self {
+        match error {
+            RelayError::Broken(_) => Self::AnswerLost(Some(status), error.malformed()),
+            RelayError::Paused | RelayError::Late => Self::AnswerTimeout(Some(status)),
+        }
+    }
+}
+
+impl<T: Traffic> Upstream<T> {
+    /// A client with no connections yet.
     pub fn new(servers: &Arc<Servers>) -> Self {
         Self {
             pools: (0..servers.list.len()).map(|at| Pool::new(servers, at)).collect(),
-            dice: Dice::new(),
+            rng: Rng::new(),
             response_timeout: servers.settings.response_timeout,
+            answer_timeout: servers.settings.answer_timeout,
             servers: servers.clone(),
         }
     }
 
-    /// Asks a question that changes nothing, and waits for the whole answer.
+    /// How long the whole answer to a deletion may take (`upstream.answer_timeout`).
+    pub fn answer_timeout(&self) -> Duration {
+        self.answer_timeout
+    }
+
+    /// Closes connections that have been idle for too long, and those to servers that are not in use.
+    pub fn sweep(&self) {
+        self.pools.iter().for_each(Pool::sweep);
+    }
+}
+
+impl Upstream<Judged> {
+    /// Sends a request that changes nothing, and waits for the whole answer.
     ///
     /// # Errors
-    /// If there is no whole answer in time.
+    /// If no whole answer was received in time.
     pub async fn ask(&self, question: RequestHead) -> Result<Response<Bytes>, AskError> {
         match self.ask_once(question.clone()).await {
-            // A connection of the pool may have died of old age while the question was on its
-            // way; a fresh one decides.
-            Err((AskError::Broken, true)) => self.ask_once(question).await.map_err(|(error, _)| error),
-            answer => answer.map_err(|(error, _)| error),
+            Err(Unanswered::Stale(AskError::Broken(_))) => {
+                self.ask_once(question).await.map_err(Unanswered::into_error)
+            }
+            answer => answer.map_err(Unanswered::into_error),
         }
     }
 
-    async fn ask_once(&self, question: RequestHead) -> Result<Response<Bytes>, (AskError, bool)> {
+    async fn ask_once(&self, question: RequestHead) -> Result<Response<Bytes>, Unanswered> {
         let asked = Message { head: question, body: Outgoing::default() };
-        let Answered { answer, rest, deadline } = self.exchange(asked).await?;
-        let was_reused = rest.is_on_reused();
-        let broken = || (AskError::Broken, was_reused);
-        let relay = Relay::new(rest, self.response_timeout).map_err(|_| broken())?;
-        let whole = timeout_at(deadline, Limited::new(relay, MAX_ANSWER).collect()).await;
-        let body = whole.map_err(|_| (AskError::Timeout, false))?.map_err(|error| {
-            if error.is::<http_body_util::LengthLimitError>() { (AskError::TooLarge, false) } else { broken() }
+        let Answered { answer, rest, asked } = self.exchange(asked, self.response_timeout, Reuse::Idle).await?;
+        let unanswered = if rest.is_on_reused() { Unanswered::Stale } else { Unanswered::Decided };
+        let broken = |error: &RelayError| unanswered(AskError::Broken(error.malformed()));
+        let times = Times { pause: self.response_timeout, until: None };
+        let relay = Relay::new(rest, times).map_err(|error| broken(&error))?;
+        let due = asked + self.response_timeout;
+        let whole = timeout_at(due, Limited::new(relay, MAX_ANSWER).collect()).await;
+        let body = whole.map_err(|_| Unanswered::Decided(AskError::Timeout))?.map_err(|error| {
+            match error.downcast::<RelayError>() {
+                Ok(error) => broken(&error),
+                // The error of `Limited`.
+                Err(_) => Unanswered::Decided(AskError::TooLarge),
+            }
         })?;
         Ok(answer.map(|()| body.to_bytes()))
     }
 
-    /// Sends a deletion whose intent is on record, at most once.
+    /// Sends a deletion whose intent is on record, at most once. Returns once the whole answer or [`HELD`] bytes of its body
+    /// were received.
     ///
     /// # Errors
-    /// If no answer came, and whether the deletion may have happened all the same.
-    pub fn send_once(
+    /// If no answer was received. The error says whether the deletion may have happened.
+    pub async fn send_once(
         &self,
         deletion: RequestHead,
         body: Bytes,
         _: &OpenIntent,
-    ) -> impl Future<Output = Result<Response<Relay>, SendError>> + Send {
-        self.relayed(Message { head: deletion, body: Outgoing::Whole(body) })
+    ) -> Result<Response<Relay<Judged>>, SendError> {
+        let message = Message { head: deletion, body: Outgoing::Whole(body) };
+        let within = self.response_timeout.min(self.answer_timeout);
+        let answered = self.exchange(message, within, Reuse::Fresh).await.map_err(Unanswered::into_error)?;
+        let times = Times { pause: self.response_timeout, until: Some(answered.asked + self.answer_timeout) };
+        let answer = relayed(answered, times)?;
+        // Boxed because it is rare: most answers arrive in one piece.
+        if answer.body().is_whole() { Ok(answer) } else { Box::pin(held(answer)).await }
     }
+}
 
-    /// Passes on a message that is none of ours to judge, once. Its body is sent as it comes.
+impl Upstream<Unjudged> {
+    /// Forwards a request that no gate judges, at most once. Its body is streamed.
     ///
     /// # Errors
-    /// If no answer came, and whether the message may have had its effect all the same.
-    pub fn forward(
-        &self,
-        head: RequestHead,
-        body: Outgoing,
-    ) -> impl Future<Output = Result<Response<Relay>, SendError>> + Send {
-        self.relayed(Message { head, body })
+    /// If no answer was received. The error says whether the request may have had an effect.
+    pub async fn forward(&self, head: RequestHead, body: Outgoing) -> Result<Response<Relay<Unjudged>>, SendError> {
+        let message = Message { head, body };
+        let answered =
+            self.exchange(message, self.response_timeout, Reuse::Fresh).await.map_err(Unanswered::into_error)?;
+        let answer = relayed(answered, Times { pause: self.response_timeout, until: None })?;
+        // An answer without a length may be a stream, which the client reads as it arrives.
+        let is_small = answer.body().length().is_some_and(|length| length <= HELD as u64);
+        if answer.body().is_whole() || !is_small { Ok(answer) } else { Box::pin(held(answer)).await }
     }
+}
 
-    async fn relayed(&self, message: Message) -> Result<Response<Relay>, SendError> {
-        let Answered { answer, rest, .. } =
-            self.exchange(message).await.map_err(|(error, _)| SendError::from(error))?;
-        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(SendError::AnswerLost);
-        }
-        let relay = Relay::new(rest, self.response_timeout).map_err(|_| SendError::AnswerLost)?;
-        Ok(answer.map(|()| relay))
+/// An answer whose head has come.
+fn relayed<T: Traffic>(answered: Answered<T>, times: Times) -> Result<Response<Relay<T>>, SendError> {
+    let Answered { answer, rest, .. } = answered;
+    let status = answer.status();
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(SendError::AnswerLost(None, None));
     }
+    let relay = Relay::new(rest, times).map_err(|error| SendError::broken_off(status, &error))?;
+    Ok(answer.map(|()| relay))
+}
 
-    /// One exchange on some connection to some server. The error says whether the connection had
-    /// been used before.
+/// Waits until [`HELD`] bytes of the body, or all of it, were received.
+async fn held<T: Traffic>(answer: Response<Relay<T>>) -> Result<Response<Relay<T>>, SendError> {
+    let (parts, relay) = answer.into_parts();
+    match relay.held(HELD).await {
+        Ok(relay) => Ok(Response::from_parts(parts, relay)),
+        Err(error) => Err(SendError::broken_off(parts.status, &error)),
+    }
+}
+
+impl<T: Traffic> Upstream<T> {
+    /// One exchange with some server.
     ///
-    /// Most often a connection waits, and the request leaves at once. What is needed where none
-    /// does is in a box: nobody else carries its room about.
-    async fn exchange(&self, message: Message) -> Result<Answered, (AskError, bool)> {
-        let first = self.servers.choose(&self.dice, 0);
+    /// Usually an idle connection is there and the request is sent at once. The other case is boxed to keep the future
+    /// small.
+    async fn exchange(&self, message: Message, within: Duration, reuse: Reuse) -> Result<Answered<T>, Unanswered> {
+        let first = self.servers.choose(&self.rng, 0);
         let pool = first.as_ref().map(|choice| &self.pools[choice.at]);
-        let unsent = match pool.map(|pool| pool.take(pool.busy())) {
-            Some(Ok(connection)) => match Sending::new(connection, message, self.response_timeout).await {
+        let unsent = match pool.map(|pool| pool.take(pool.busy(), reuse)) {
+            Some(Ok(connection)) => match Sending::new(connection, message, within).await {
                 Ok(answered) => return Ok(answered),
                 Err((_, Some(unsent))) => unsent,
-                Err((error, None)) => return Err((error, true)),
+                Err((error, None)) => return Err(Unanswered::Stale(error)),
             },
             Some(Err(_)) | None => Box::new(message),
         };
-        Box::pin(self.exchange_at_length(first, unsent)).await
+        Box::pin(self.exchange_at_length(first, unsent, within, reuse)).await
     }
 
     async fn exchange_at_length(
         &self,
         first: Option<Choice>,
         mut message: Unsent,
-    ) -> Result<Answered, (AskError, bool)> {
+        within: Duration,
+        reuse: Reuse,
+    ) -> Result<Answered<T>, Unanswered> {
         let (mut next, mut tried, mut unmade) = (first, 0_u64, None);
         while let Some(choice) = next {
             tried |= 1 << choice.at;
             let pool = &self.pools[choice.at];
             let mut busy = pool.busy();
             for _ in 0..MAX_DEAD {
-                let connection = match pool.take(busy) {
+                let connection = match pool.take(busy, reuse) {
                     Ok(connection) => connection,
                     Err(not) => {
                         busy = not;
                         break;
                     }
                 };
-                match Sending::new(connection, *message, self.response_timeout).await {
+                match Sending::new(connection, *message, within).await {
                     Ok(answered) => return Ok(answered),
                     Err((_, Some(unsent))) => message = unsent,
-                    Err((error, None)) => return Err((error, true)),
+                    Err((error, None)) => return Err(Unanswered::Stale(error)),
                 }
                 busy = pool.busy();
             }
             match pool.connect(busy, choice.trial).await {
                 Ok(connection) => {
-                    let sending = Sending::new(connection, *message, self.response_timeout);
+                    let sending = Sending::new(connection, *message, within);
                     return sending.await.map_err(|(error, unsent)| match unsent {
-                        // Handed back by a connection that was just made: it is gone, and nothing
-                        // left.
-                        Some(_) => (AskError::Unreachable("a fresh connection was closed at once".into()), false),
-                        None => (error, false),
+                        // The new connection closed before anything was sent.
+                        Some(_) => {
+                            let why = "a fresh connection was closed at once";
+                            Unanswered::Decided(AskError::Unreachable(why.into()))
+                        }
+                        None => Unanswered::Decided(error),
                     });
                 }
-                // Never established: the next server may have it.
+                // No connection was established, so the next server may get the request.
                 Err(error) => unmade = Some(error),
             }
-            next = self.servers.choose(&self.dice, tried);
+            next = self.servers.choose(&self.rng, tried);
         }
-        Err((unmade.unwrap_or_else(|| AskError::Unreachable("no server of the upstream is healthy".into())), false))
-    }
-
-    /// Drops connections that have waited too long, and those to servers that are not used.
-    pub fn sweep(&self) {
-        self.pools.iter().for_each(Pool::sweep);
+        let none = || AskError::Unreachable("no server of the upstream is healthy".into());
+        Err(Unanswered::Decided(unmade.unwrap_or_else(none)))
     }
 }

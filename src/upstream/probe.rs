@@ -1,26 +1,32 @@
+//! `check --live`: tries to connect to every server, and checks its health.
+
 use super::server::{Server, Servers};
 use super::stream::Stream;
+use super::traffic::Probe;
 
 impl Servers {
-    /// Tries every server: can it be connected to, and is it well, if that is checked? A line for
-    /// each thing tried; what failed is an error. Nothing is asked of a server but its health.
+    /// Connects to every server and, if `[upstream.health]` is set, checks its health. Returns a line for each attempt, as
+    /// an error if it failed. No other request is sent.
     pub async fn probe(&self) -> Vec<Result<String, String>> {
         let mut lines = Vec::new();
         for server in &self.list {
-            let connected = self.connect(server).await.map_err(|error| format!("upstream {error}"));
+            let connected = self.connect::<Probe>(server).await.map_err(|error| format!("upstream {error}"));
             let reached = connected.is_ok();
-            lines.push(connected.map(|(stream, _)| made(server, &stream)));
+            lines.push(connected.map(|made| described(server, made.stream())));
             if let (true, Some(health)) = (reached, &self.settings.health) {
-                let told = |what: String| format!("upstream {}: GET {}: {what}", server.name, health.path);
+                let line = |what: String| format!("upstream {}: GET {}: {what}", server.name, health.path);
                 let well = self.is_well(server, health).await;
-                lines.push(well.map(|status| told(format!("answered {}", status.as_u16()))).map_err(told));
+                lines.push(
+                    well.map(|status| line(format!("answered {}", status.as_u16())))
+                        .map_err(|why| line(why.to_string())),
+                );
             }
         }
         lines
     }
 }
 
-fn made(server: &Server, stream: &Stream) -> String {
+fn described(server: &Server, stream: &Stream) -> String {
     let name = &server.name;
     match stream {
         Stream::Tls(tls) => {

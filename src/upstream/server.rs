@@ -1,7 +1,7 @@
-//! The servers of a generation, and what is known of each: shared by all workers, and kept by a
-//! reload that leaves a server as it was.
+//! The servers of a generation and the state of each, which all workers share. A reload keeps the state of a server that it
+//! does not change.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -9,26 +9,29 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use rustls::pki_types::ServerName;
-use tokio_rustls::TlsConnector;
 
-use super::resolve::Names;
-use super::settings::{Address, Settings};
-use super::{AskError, Unfit, tls};
+use super::names::Names;
+use super::settings::{ServerAddress, UpstreamSettings};
+use super::tls::{self, ClientTls};
+use super::{AskError, InvalidSetting};
+use crate::certificate::Expiry;
 use crate::clock::Clock;
 
-/// The most servers: which of them were tried is one word.
+/// The most servers: the set of those that were tried is one `u64`.
 pub const MAX_SERVERS: usize = 64;
-/// Connections in a row that must fail before a server is set aside.
+/// After this many failed connections in a row a server is ejected.
 const FAILURES: u32 = 3;
-/// For how long at first; twice as long each time its trial fails.
-const ASIDE: Duration = Duration::from_secs(1);
-const ASIDE_AT_MOST: Duration = Duration::from_secs(60);
+/// The first ejection lasts this long. The time doubles with each failed trial.
+const BASE_EJECTION: Duration = Duration::from_secs(1);
+const MAX_EJECTION: Duration = Duration::from_secs(60);
 
-/// Where the service is.
+/// The servers of the service.
 pub struct Servers {
     pub(super) list: Box<[Server]>,
-    pub(super) settings: Settings,
+    pub(super) settings: UpstreamSettings,
     pub(super) clock: Clock,
+    /// TLS, if some server uses it.
+    tls: Option<Arc<ClientTls>>,
 }
 
 /// One server.
@@ -36,10 +39,9 @@ pub(super) struct Server {
     pub(super) name: String,
     pub(super) host: HeaderValue,
     pub(super) endpoint: Endpoint,
-    pub(super) tls: Option<(TlsConnector, ServerName<'static>)>,
+    pub(super) tls: Option<(Arc<ClientTls>, ServerName<'static>)>,
     pub(super) state: Arc<State>,
-    /// Whether there are others: only then is there somebody to set it aside for, and is it of
-    /// use to know how busy it is.
+    /// Whether there are other servers. Only then is it ejected, and are its requests counted.
     has_others: bool,
 }
 
@@ -50,74 +52,76 @@ pub(super) enum Endpoint {
     Unix(PathBuf),
 }
 
-/// What is known of a server.
+/// The state of a server.
 #[derive(Default)]
 pub(super) struct State {
-    in_flight: Alone,
-    /// The checks say so.
+    in_flight: CacheLine,
+    /// The health checks report it as unhealthy.
     down: AtomicBool,
-    /// Whether the checks have said anything.
+    /// Whether a health check has finished.
     checked: AtomicBool,
-    /// Connections that could not be made since something worked.
+    /// Failed connections since the last success.
     failures: AtomicU32,
-    /// The elapsed time, in nanoseconds, until which it is set aside; 0 if it is not.
-    aside_until: AtomicU64,
-    /// Trials that failed in a row.
+    /// The elapsed time in nanoseconds until which it is ejected; 0 if it is not ejected.
+    ejected_until: AtomicU64,
+    /// Failed trials in a row.
     trials: AtomicU32,
     pub(super) names: Names,
 }
 
-/// On a cache line of its own: everybody writes it, and only ever reads what lies beside it.
+/// A counter on a cache line of its own, because all workers write it and read the fields beside it.
 #[derive(Default)]
 #[repr(align(128))]
-struct Alone(AtomicUsize);
+struct CacheLine(AtomicUsize);
 
-/// What may be done with a server now.
+/// Whether a server can be used now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     Usable,
-    /// Its time aside is over, and this caller is the one who finds out.
+    /// Its ejection is over, and the caller makes the one trial.
     Trial,
     Out,
 }
 
 impl Servers {
-    /// The servers of these settings; what `before` knows of those that are the same is kept.
+    /// The servers of these settings. Servers that were in `before` keep their state.
     ///
     /// # Errors
     /// If a certificate, a key or a name cannot be used.
-    pub fn new(settings: Settings, clock: Clock, before: Option<&Self>) -> Result<Self, Unfit> {
+    pub fn new(settings: UpstreamSettings, clock: Clock, before: Option<&Self>) -> Result<Self, InvalidSetting> {
         if !(1..=MAX_SERVERS).contains(&settings.servers.len()) {
             let why = format!("names {} servers; expected 1 to {MAX_SERVERS}", settings.servers.len());
-            return Err(Unfit::new("upstream.servers", why));
+            return Err(InvalidSetting::new("upstream.servers", why));
         }
-        let speaks_tls = |address: &Address| matches!(address, Address::Network { tls: true, .. });
-        let connector = settings.servers.iter().any(speaks_tls).then(|| tls::connector(&settings.tls)).transpose()?;
+        let speaks_tls = |address: &ServerAddress| matches!(address, ServerAddress::Network { tls: true, .. });
+        let tls = settings.servers.iter().any(speaks_tls).then(|| ClientTls::new(&settings.tls)).transpose()?;
+        let tls = tls.map(Arc::new);
         let same = |before: &&Self| before.settings.tls == settings.tls && before.settings.health == settings.health;
         let before = before.filter(same);
         let has_others = settings.servers.len() > 1;
-        let server = |address: &Address| {
+        let server = |address: &ServerAddress| {
             let name = address.to_string();
             let authority = settings.host.clone().map_or_else(|| HeaderValue::try_from(address.authority()), Ok);
-            let host = authority
-                .map_err(|_| Unfit::new("upstream.servers", "is not a host and port that a Host header can carry"))?;
+            let host = authority.map_err(|_| {
+                InvalidSetting::new("upstream.servers", "is not a host and port that a Host header can carry")
+            })?;
             let known = before.and_then(|before| before.list.iter().find(|server| server.name == name));
             let (endpoint, tls) = match address {
-                Address::Unix(path) => (Endpoint::Unix(path.clone()), None),
-                Address::Network { host, port, tls } => {
-                    let name = tls.then(|| tls::name(&settings.tls, host)).transpose()?;
-                    let endpoint = match host.parse::<IpAddr>() {
-                        Ok(ip) => Endpoint::Fixed(SocketAddr::new(ip, *port)),
-                        Err(_) => Endpoint::Named(host.clone(), *port),
+                ServerAddress::Unix(path) => (Endpoint::Unix(path.clone()), None),
+                ServerAddress::Network { at, tls: speaks } => {
+                    let name = speaks.then(|| tls::name(&settings.tls, at.host())).transpose()?;
+                    let endpoint = match at.address() {
+                        Some(ip) => Endpoint::Fixed(SocketAddr::new(ip, at.port())),
+                        None => Endpoint::Named(at.host().to_owned(), at.port()),
                     };
-                    (endpoint, connector.clone().zip(name))
+                    (endpoint, tls.clone().zip(name))
                 }
             };
             let state = known.map(|known| known.state.clone()).unwrap_or_default();
             Ok(Server { name, host, endpoint, tls, state, has_others })
         };
-        let list = settings.servers.iter().map(server).collect::<Result<_, Unfit>>()?;
-        Ok(Self { list, settings, clock })
+        let list = settings.servers.iter().map(server).collect::<Result<_, InvalidSetting>>()?;
+        Ok(Self { list, settings, clock, tls })
     }
 
     /// Each server's name, and whether it is used and could last be reached.
@@ -125,29 +129,62 @@ impl Servers {
         self.list.iter().map(|server| (server.name.as_str(), server.is_used() && !server.is_in_trouble()))
     }
 
-    /// Asks anew for the addresses of names whose time is over, on the runtime of the caller:
-    /// connections that are kept for ever would never.
+    /// Resolves names again whose addresses are too old, and tries failing addresses, on the caller's runtime. Connecting does
+    /// the same, but connections that are always reused never connect.
     pub fn refresh_names(self: &Arc<Self>) {
         for (at, server) in self.list.iter().enumerate() {
-            if !matches!(server.endpoint, Endpoint::Named(..)) || !server.state.names.is_due(&self.clock) {
+            if !matches!(server.endpoint, Endpoint::Named(..)) {
+                continue;
+            }
+            let (asks, tries) = (server.state.names.is_due(&self.clock), server.state.names.are_failing());
+            if !asks && !tries {
                 continue;
             }
             let servers = self.clone();
             tokio::spawn(async move {
-                let Endpoint::Named(host, _) = &servers.list[at].endpoint else { return };
-                let names = &servers.list[at].state.names;
-                // Nobody waits for it; whoever connects finds out what is wrong.
-                let asked = names.look_up(host, &servers.settings, &servers.clock);
-                drop(tokio::time::timeout(servers.settings.connect_timeout, asked).await);
+                let server = &servers.list[at];
+                let Endpoint::Named(host, _) = &server.endpoint else { return };
+                if asks {
+                    // An error is reported by the next connection.
+                    let asked = server.state.names.look_up(host, &servers.settings, &servers.clock);
+                    drop(tokio::time::timeout(servers.settings.connect_timeout, asked).await);
+                }
+                servers.try_failing(server).await;
             });
         }
+    }
+
+    /// Whether some server uses TLS.
+    pub fn have_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Loads the certificates of `[upstream.tls]` if their files changed. `None` if they did not. If they cannot be used, the
+    /// old ones stay in force. Connections with replaced certificates are not reused.
+    pub fn look_at_files(&self) -> Option<Result<(), InvalidSetting>> {
+        let looked = self.tls.as_ref()?.look()?;
+        if looked.is_ok() {
+            let with_tls = self.list.iter().filter(|server| server.tls.is_some());
+            with_tls.for_each(|server| server.state.names.begin_epoch());
+        }
+        Some(looked)
+    }
+
+    /// Whether the files of `[upstream.tls]` are the ones in force.
+    pub fn have_current_files(&self) -> bool {
+        self.tls.as_ref().is_none_or(|tls| tls.is_current())
+    }
+
+    /// When the certificates of `[upstream.tls]` expire.
+    pub fn expiries(&self) -> Vec<Expiry> {
+        self.tls.as_ref().map(|tls| tls.expiries()).unwrap_or_default()
     }
 
     fn now(&self) -> u64 {
         u64::try_from(self.clock.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
     }
 
-    /// What may be done with a server, and if that is to try it, the trial is the caller's.
+    /// Whether a server can be used. If this returns [`Standing::Trial`], no other caller gets the trial.
     pub(super) fn standing(&self, server: &Server) -> Standing {
         let state = &server.state;
         if state.down.load(Ordering::Relaxed) {
@@ -156,7 +193,7 @@ impl Servers {
         if !server.has_others {
             return Standing::Usable;
         }
-        let until = state.aside_until.load(Ordering::Relaxed);
+        let until = state.ejected_until.load(Ordering::Relaxed);
         if until == 0 {
             return Standing::Usable;
         }
@@ -164,15 +201,15 @@ impl Servers {
         if now < until {
             return Standing::Out;
         }
-        // Whoever gives up in the middle of it leaves it to the next, a little later.
-        let over = now.saturating_add(nanos(self.settings.connect_timeout + ASIDE));
-        match state.aside_until.compare_exchange(until, over, Ordering::Relaxed, Ordering::Relaxed) {
+        // If the caller is cancelled, another trial is due a little later.
+        let over = now.saturating_add(nanos(self.settings.connect_timeout + BASE_EJECTION));
+        match state.ejected_until.compare_exchange(until, over, Ordering::Relaxed, Ordering::Relaxed) {
             Ok(_) => Standing::Trial,
             Err(_) => Standing::Out,
         }
     }
 
-    /// A connection to the server could not be made.
+    /// Counts a failed connection, and ejects the server if there were too many.
     pub(super) fn failed(&self, server: &Server, trial: bool, error: &AskError) {
         let state = &server.state;
         let failures = state.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
@@ -184,15 +221,15 @@ impl Servers {
         let pause = pause(trials, now);
         let until = now.saturating_add(nanos(pause));
         let set = if trial {
-            state.aside_until.store(until, Ordering::Relaxed);
+            state.ejected_until.store(until, Ordering::Relaxed);
             true
         } else {
-            // Of many that fail at the same time, one sets it aside.
-            state.aside_until.compare_exchange(0, until, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+            // If several connections fail at once, only one of them ejects the server.
+            state.ejected_until.compare_exchange(0, until, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         };
         if set {
             let pause = format_args!("{pause:.1?}").to_string();
-            tracing::warn!(server = server.name, %error, pause, "cannot be reached: the upstream server is set aside");
+            tracing::warn!(server = server.name, %error, pause, "cannot be reached: the upstream server is ejected");
         }
     }
 }
@@ -202,48 +239,48 @@ impl Server {
         self.state.names.epoch()
     }
 
-    /// Whether requests go there.
+    /// Whether requests are sent to it.
     pub(super) fn is_used(&self) -> bool {
-        let aside = self.has_others && self.state.aside_until.load(Ordering::Relaxed) != 0;
-        !aside && !self.state.down.load(Ordering::Relaxed)
+        let ejected = self.has_others && self.state.ejected_until.load(Ordering::Relaxed) != 0;
+        !ejected && !self.state.down.load(Ordering::Relaxed)
     }
 
     fn is_in_trouble(&self) -> bool {
         self.state.failures.load(Ordering::Relaxed) != 0
     }
 
-    /// A connection was made, or an answer came: whatever was wrong is over.
+    /// Notes a connection or an answer, which ends failures and ejection.
     pub(super) fn worked(&self) {
         let state = &self.state;
-        // Read first: all workers read, and hardly ever does one write. Both: one that works while
-        // another finds it failing may be set aside and have no failures.
-        if !self.is_in_trouble() && state.aside_until.load(Ordering::Relaxed) == 0 {
+        // Read first, so that the cache line is rarely written. Check both: a success between the last failure and the
+        // ejection leaves a server ejected without failures.
+        if !self.is_in_trouble() && state.ejected_until.load(Ordering::Relaxed) == 0 {
             return;
         }
         state.failures.store(0, Ordering::Relaxed);
         state.trials.store(0, Ordering::Relaxed);
-        if state.aside_until.swap(0, Ordering::Relaxed) != 0 {
+        if state.ejected_until.swap(0, Ordering::Relaxed) != 0 {
             tracing::info!(server = self.name, "can be reached: the upstream server is used again");
         }
     }
 
-    /// What the checks say. Returns whether that is news.
+    /// Sets the result of the health checks. Returns whether it changed.
     pub(super) fn set_down(&self, down: bool) -> bool {
         self.state.checked.store(true, Ordering::Relaxed);
         self.state.down.swap(down, Ordering::Relaxed) != down
     }
 
-    /// Whether the checks have said anything.
+    /// Whether a health check has finished.
     pub(super) fn is_checked(&self) -> bool {
         self.state.checked.load(Ordering::Relaxed)
     }
 
-    /// How busy it is.
+    /// The number of requests in flight.
     pub(super) fn in_flight(&self) -> usize {
         self.state.in_flight.0.load(Ordering::Relaxed)
     }
 
-    /// One more request is on its way, if anybody counts. Returns whether it is counted.
+    /// Counts a request that begins, if there are other servers. Returns whether it was counted.
     pub(super) fn begin(&self) -> bool {
         if self.has_others {
             self.state.in_flight.0.fetch_add(1, Ordering::Relaxed);
@@ -261,27 +298,28 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// How long a server is set aside after so many failed trials: up to a quarter less or more, so
-/// that gateways do not come back all at once.
+/// How long a server is ejected after this many failed trials. The time varies by up to a quarter, so that several gateways
+/// do not return at once.
 fn pause(trials: u32, seed: u64) -> Duration {
-    let pause = ASIDE.saturating_mul(1_u32.checked_shl(trials.min(16)).unwrap_or(u32::MAX)).min(ASIDE_AT_MOST);
-    let jitter = u32::try_from(super::dice::mixed(seed) % 512).unwrap_or(0);
-    (pause * (768 + jitter) / 1024).min(ASIDE_AT_MOST)
+    let pause = BASE_EJECTION.saturating_mul(1_u32.checked_shl(trials.min(16)).unwrap_or(u32::MAX)).min(MAX_EJECTION);
+    let jitter = u32::try_from(super::rng::mixed(seed) % 512).unwrap_or(0);
+    (pause * (768 + jitter) / 1024).min(MAX_EJECTION)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock::Clock;
+    use crate::net::Authority;
 
     fn two() -> (Servers, crate::clock::ManualTime) {
         let (clock, time) = Clock::manual(std::time::UNIX_EPOCH);
-        let server = |port| Address::Network { host: "127.0.0.1".into(), port, tls: false };
-        (Servers::new(Settings::new(vec![server(1), server(2)]), clock, None).unwrap(), time)
+        let server = |port| ServerAddress::Network { at: Authority::new("127.0.0.1", port).unwrap(), tls: false };
+        (Servers::new(UpstreamSettings::new(vec![server(1), server(2)]), clock, None).unwrap(), time)
     }
 
     #[test]
-    fn three_failures_in_a_row_set_a_server_aside_and_one_trial_follows() {
+    fn three_failures_in_a_row_eject_a_server_and_one_trial_follows() {
         let (servers, time) = two();
         let [server, other] = &*servers.list else { panic!() };
         let error = AskError::Unreachable("refused".into());
@@ -308,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_works_again_while_it_is_set_aside_is_used_again_after_its_trial() {
+    fn a_server_that_works_again_while_it_is_ejected_is_used_again_after_its_trial() {
         let (servers, time) = two();
         let server = &servers.list[0];
         (0..3).for_each(|_| servers.failed(server, false, &AskError::Unreachable("refused".into())));
@@ -321,10 +359,10 @@ mod tests {
     }
 
     #[test]
-    fn the_only_server_is_never_set_aside() {
+    fn the_only_server_is_never_ejected() {
         let (clock, _time) = Clock::manual(std::time::UNIX_EPOCH);
-        let only = Address::Network { host: "127.0.0.1".into(), port: 1, tls: false };
-        let servers = Servers::new(Settings::new(vec![only]), clock, None).unwrap();
+        let only = ServerAddress::Network { at: Authority::new("127.0.0.1", 1).unwrap(), tls: false };
+        let servers = Servers::new(UpstreamSettings::new(vec![only]), clock, None).unwrap();
         (0..9).for_each(|_| servers.failed(&servers.list[0], false, &AskError::Unreachable("refused".into())));
         assert_eq!(servers.standing(&servers.list[0]), Standing::Usable);
         assert!(servers.healthy().all(|(_, healthy)| !healthy), "and yet it is told");
@@ -344,7 +382,7 @@ mod tests {
         let (old, _time) = two();
         assert!(old.list.iter().all(|server| server.set_down(true)), "news");
         let mut settings = old.settings.clone();
-        settings.servers[1] = Address::Unix("/x".into());
+        settings.servers[1] = ServerAddress::Unix("/x".into());
         let new = Servers::new(settings.clone(), old.clock.clone(), Some(&old)).unwrap();
         let used = |servers: &Servers| servers.list.iter().map(Server::is_used).collect::<Vec<_>>();
         assert_eq!(used(&new), [false, true]);

@@ -1,3 +1,6 @@
+//! `[upstream]` (contract §9): the servers of the service, and the timeouts. Every default is a constant beside its
+//! field; the configuration is read into these types.
+
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -5,77 +8,106 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
+use super::headers::Authorization;
 use super::resolve::{Resolve, System};
+use crate::net::Authority;
 
-/// Where the service is, and how long to wait for it.
-#[derive(Clone)]
-pub struct Settings {
-    /// The servers; any of them is as good as any other. At most [`super::MAX_SERVERS`].
-    pub servers: Vec<Address>,
+/// The most connections that one worker keeps idle to one server.
+pub const MAX_IDLE: usize = 256;
+
+/// The servers of the service, and the timeouts.
+#[derive(Clone, Debug)]
+pub struct UpstreamSettings {
+    /// The servers, which are equivalent. At most [`super::MAX_SERVERS`].
+    pub servers: Vec<ServerAddress>,
     /// `Host`; each server's own if `None`.
     pub host: Option<HeaderValue>,
-    /// How servers prove who they are, where TLS is spoken.
-    pub tls: Tls,
-    /// How servers are asked whether they are well; not at all if `None`.
-    pub health: Option<Health>,
-    /// How long the addresses of a name are believed.
+    /// How servers are authenticated over TLS.
+    pub tls: UpstreamTls,
+    /// How the health of servers is checked; not at all if `None`.
+    pub health: Option<HealthSettings>,
+    /// Whether the `Authorization` of a judged request is passed on.
+    pub authorization: Authorization,
+    /// How long the addresses of a name are used before it is resolved again.
     pub dns_refresh: Duration,
-    /// Who knows the addresses of a name.
+    /// Resolves names. Not a setting: tests replace it.
     pub resolver: Arc<dyn Resolve>,
-    /// For a connection: the look-up of the name and the TLS handshake included.
+    /// The timeout of a connection, including name resolution and the TLS handshake.
     pub connect_timeout: Duration,
-    /// For the head of an answer, and between two parts of its body.
+    /// The timeout of the head of an answer, and between two parts of its body.
     pub response_timeout: Duration,
-    /// How long a connection waits to be used again; below the service's own.
+    /// How long a connection may be idle before it is reused. Must be shorter than the service's own idle timeout.
     pub idle_timeout: Duration,
+    /// A deletion is sent only on a new connection, or on one whose last answer ended no longer ago than this.
+    pub fresh: Duration,
+    /// The timeout of the whole answer to a deletion.
+    pub answer_timeout: Duration,
+    /// The most idle connections of a pool. Not a setting: it follows from the limits.
+    pub max_idle: usize,
 }
 
-impl Settings {
-    /// These servers, with the defaults of contract §9.
-    pub fn new(servers: Vec<Address>) -> Self {
+impl UpstreamSettings {
+    /// Default of [`UpstreamSettings::authorization`].
+    pub const AUTHORIZATION: Authorization = Authorization::Strip;
+    /// Default of [`UpstreamSettings::dns_refresh`].
+    pub const DNS_REFRESH: Duration = Duration::from_secs(30);
+    /// Default of [`UpstreamSettings::connect_timeout`].
+    pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+    /// Default of [`UpstreamSettings::response_timeout`].
+    pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
+    /// Default of [`UpstreamSettings::idle_timeout`].
+    pub const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+    /// Default of [`UpstreamSettings::fresh`].
+    pub const FRESH: Duration = Duration::from_secs(1);
+    /// Default of [`UpstreamSettings::answer_timeout`].
+    pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+    /// These servers, and every other setting at its default.
+    pub fn new(servers: Vec<ServerAddress>) -> Self {
         Self {
             servers,
             host: None,
-            tls: Tls::default(),
+            tls: UpstreamTls::default(),
             health: None,
-            dns_refresh: Duration::from_secs(30),
+            authorization: Self::AUTHORIZATION,
+            dns_refresh: Self::DNS_REFRESH,
             resolver: Arc::new(System),
-            connect_timeout: Duration::from_secs(1),
-            response_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(4),
+            connect_timeout: Self::CONNECT_TIMEOUT,
+            response_timeout: Self::RESPONSE_TIMEOUT,
+            idle_timeout: Self::IDLE_TIMEOUT,
+            fresh: Self::FRESH,
+            answer_timeout: Self::ANSWER_TIMEOUT,
+            max_idle: MAX_IDLE,
         }
     }
 }
 
 /// Where a server is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Address {
+pub enum ServerAddress {
     /// On the network.
     Network {
-        /// A name or an address, without brackets.
-        host: String,
-        /// The port.
-        port: u16,
-        /// Whether TLS is spoken.
+        /// The host and the port.
+        at: Authority,
+        /// Whether it uses TLS.
         tls: bool,
     },
     /// On this machine.
     Unix(PathBuf),
 }
 
-impl Address {
+impl ServerAddress {
     /// `host:port`, as a `Host` field has it; `localhost` on this machine.
     pub(super) fn authority(&self) -> String {
         match self {
             Self::Unix(_) => "localhost".into(),
-            Self::Network { host, port, .. } if host.contains(':') => format!("[{host}]:{port}"),
-            Self::Network { host, port, .. } => format!("{host}:{port}"),
+            Self::Network { at, .. } => at.to_string(),
         }
     }
 }
 
 /// The name of the server in logs and metrics.
-impl fmt::Display for Address {
+impl fmt::Display for ServerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
@@ -86,26 +118,37 @@ impl fmt::Display for Address {
 
 /// `[upstream.tls]`: files in PEM.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tls {
-    /// Who signs the servers' certificates; the system's authorities if `None`.
+pub struct UpstreamTls {
+    /// The authorities of the servers' certificates; those of the system if `None`.
     pub ca: Option<PathBuf>,
-    /// Our own certificate, its chain behind it, and its key.
+    /// The client certificate with its chain, and its key.
     pub identity: Option<(PathBuf, PathBuf)>,
-    /// The name that the servers' certificates must have; that of the address if `None`.
+    /// The name that the servers' certificates must be for; the host of the address if `None`.
     pub server_name: Option<String>,
 }
 
 /// `[upstream.health]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Health {
-    /// What is asked for; any 2xx says that the server is well.
+pub struct HealthSettings {
+    /// The path to request. Any 2xx means that the server is healthy.
     pub path: String,
-    /// How often.
+    /// The time between two checks.
     pub interval: Duration,
-    /// For the answer, the connection included.
+    /// The timeout of a check, including the connection.
     pub timeout: Duration,
-    /// Good answers in a row that bring a server in again.
+    /// How many checks in a row must succeed before an unhealthy server is used again.
     pub healthy_threshold: usize,
-    /// Bad ones in a row that take it out.
+    /// How many checks in a row must fail before a server is not used.
     pub unhealthy_threshold: usize,
+}
+
+impl HealthSettings {
+    /// Default of [`HealthSettings::interval`].
+    pub const INTERVAL: Duration = Duration::from_secs(5);
+    /// Default of [`HealthSettings::timeout`].
+    pub const TIMEOUT: Duration = Duration::from_secs(1);
+    /// Default of [`HealthSettings::healthy_threshold`].
+    pub const HEALTHY_THRESHOLD: usize = 2;
+    /// Default of [`HealthSettings::unhealthy_threshold`].
+    pub const UNHEALTHY_THRESHOLD: usize = 3;
 }

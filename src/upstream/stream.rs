@@ -1,7 +1,12 @@
-use std::io::{self, IoSlice};
-use std::pin::Pin;
-use std::task::{Context, Poll};
+//! The stream of a connection to a server: TCP, TLS or a Unix socket.
 
+use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
@@ -11,6 +16,28 @@ pub(super) enum Stream {
     Tcp(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
     Unix(UnixStream),
+}
+
+impl Stream {
+    /// Whether there is nothing to read, not even the end of the stream. Asks the kernel, because the runtime's readiness is
+    /// only as recent as its last poll.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        match self {
+            Self::Tcp(stream) => nothing_waits(stream),
+            Self::Unix(stream) => nothing_waits(stream),
+            Self::Tls(stream) => {
+                // Reads TLS messages such as session tickets, which are not part of an answer.
+                let (mut piece, mut nobody) = ([0], Context::from_waker(Waker::noop()));
+                let read = Pin::new(&mut **stream).poll_read(&mut nobody, &mut ReadBuf::new(&mut piece));
+                read.is_pending() && nothing_waits(stream.get_ref().0)
+            }
+        }
+    }
+}
+
+fn nothing_waits(socket: impl AsFd) -> bool {
+    let first = recv(socket, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+    first.is_err_and(|error| error == Errno::AGAIN)
 }
 
 macro_rules! each {

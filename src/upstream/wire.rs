@@ -1,30 +1,32 @@
+//! A connection to a server with its buffers for reading and writing.
+
 use std::future::Future;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use super::stream::Stream;
 
-/// Read at once, where nothing tells how much there is.
+/// How many bytes are read at once if the length is unknown or small.
 const PIECE: usize = 8 << 10;
-/// And at most, of a body that is larger.
+/// How many bytes of a larger body are read at once.
 const LARGE_PIECE: usize = 64 << 10;
-/// Room for what is written that a connection keeps.
+/// The largest write buffer that a connection keeps, in bytes.
 const KEPT: usize = 16 << 10;
 
 /// The bytes of a connection to a server, in both directions.
 pub(super) struct Wire {
     stream: Stream,
-    /// What was read, and belongs to nothing yet.
+    /// What was read and not parsed yet.
     pub(super) unread: BytesMut,
-    /// What is to be written, and how much of it was.
+    /// What is to be written, and how many bytes of it were.
     out: Vec<u8>,
     written: usize,
-    /// Whether something of the message was handed to the kernel, or to TLS.
+    /// Whether some of the request was handed to the kernel, or to TLS.
     is_touched: bool,
 }
 
@@ -33,7 +35,7 @@ impl Wire {
         Self { stream, unread: BytesMut::new(), out: Vec::new(), written: 0, is_touched: false }
     }
 
-    /// Where to put the beginning of a message.
+    /// The write buffer, for the beginning of a request.
     pub(super) fn begin(&mut self) -> &mut Vec<u8> {
         self.is_touched = false;
         if self.out.capacity() > KEPT {
@@ -42,7 +44,7 @@ impl Wire {
         self.more()
     }
 
-    /// Where to put more of it: what was to be written before has been.
+    /// The write buffer, for more of it. Everything in it must have been written.
     pub(super) fn more(&mut self) -> &mut Vec<u8> {
         self.out.clear();
         self.written = 0;
@@ -51,7 +53,7 @@ impl Wire {
 
     /// Writes all that is to be written.
     pub(super) fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // What TLS was given may have left in part, whatever it says.
+        // TLS may have sent a part even if it reports an error.
         self.is_touched |= matches!(self.stream, Stream::Tls(_));
         while let left @ [_, ..] = &self.out[self.written..] {
             match ready!(Pin::new(&mut self.stream).poll_write(cx, left))? {
@@ -63,19 +65,19 @@ impl Wire {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    /// Whether something of the message may have left. Nothing did where the kernel took nothing.
+    /// Whether some of the request may have been sent. Nothing was if the kernel took nothing.
     pub(super) fn is_touched(&self) -> bool {
         self.is_touched
     }
 
-    /// Reads what has come, and says how much that is. `left` is how much is left of a body, where
-    /// that is known.
+    /// Reads what has arrived and returns the number of bytes. `left` is how many bytes of a body are left, if that is
+    /// known.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, left: Option<u64>) -> Poll<io::Result<usize>> {
         if let Some(left) = left.filter(|left| *left > PIECE as u64) {
             self.unread.reserve(usize::try_from(left).map_or(LARGE_PIECE, |left| left.min(LARGE_PIECE)));
             return pin!(self.stream.read_buf(&mut self.unread)).poll(cx);
         }
-        // What is small gets as much room as it needs: most answers are.
+        // Most answers are small: they get a buffer of exactly their size.
         let mut piece = [MaybeUninit::uninit(); PIECE];
         let mut piece = ReadBuf::uninit(&mut piece);
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut piece))?;
@@ -88,13 +90,11 @@ impl Wire {
         Poll::Ready(Ok(read.len()))
     }
 
-    /// Whether it can have a message, as far as can be told: the server has not closed it, and said
-    /// nothing that nobody asked for. The kernel is asked only where something has come.
+    /// Whether it can be used for a request: the server has neither closed it nor sent anything without a request.
     ///
-    /// What a server that breaks the rules says from here on, before it has read the message, nobody can
-    /// tell from an answer to it: HTTP/1.1 has no other tie between the two than their order.
+    /// Bytes that a faulty server sends between this check and the request cannot be told from an answer, because HTTP/1.1
+    /// matches answers to requests only by their order.
     pub(super) fn is_quiet(&mut self) -> bool {
-        let mut nobody = Context::from_waker(Waker::noop());
-        self.unread.is_empty() && self.poll_read(&mut nobody, None).is_pending()
+        self.unread.is_empty() && self.stream.is_quiet()
     }
 }

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use saltgate::clock::Clock;
 
-use crate::harness::{Answer, Gate, Upstream, answer, but_delete, exchange, read_answer, signed, until};
+use crate::harness::{Gate, Upstream, answer, but_delete, signed, until};
+use crate::http::{exchange, read_until_closed};
+use crate::spoken::{BOTH, Spoken};
 
 /// One worker, so that a connection that is kept is the next request's.
 const ONE: &str = "[runtime]\nworkers = 1\n[ownership.delegate]\n[passthrough]\nmethods = [\"GET\", \"HEAD\", \"POST\"]\nprefixes = [\"/open/\"]\n";
@@ -26,7 +28,7 @@ fn answering(bytes: &'static str) -> Upstream {
 }
 
 #[test]
-fn an_answer_is_relayed_however_its_end_is_told_and_its_connection_kept_where_that_is_beyond_doubt() {
+fn an_answer_of_any_framing_is_relayed_and_its_connection_is_kept_only_where_the_end_is_certain() {
     let kept = 1;
     let not_kept = 3;
     let rows: [(&str, &str, &str, usize); 8] = [
@@ -62,19 +64,12 @@ fn an_answer_is_relayed_however_its_end_is_told_and_its_connection_kept_where_th
     for (name, bytes, body, used) in rows {
         let upstream = answering(bytes);
         let gate = before(&upstream);
-        for _ in 0..3 {
-            let answered = gate.delete(&signed("OWNER"));
-            assert_eq!((answered.status / 100, unchunked(&answered).as_str()), (2, body), "{name}: {answered:?}");
+        for spoken in [Spoken::Http1, Spoken::Http2, Spoken::Http1] {
+            let answered = spoken.delete(gate.address(), &signed("OWNER"));
+            let told = (answered.status / 100, answered.body.as_str());
+            assert_eq!(told, (2, body), "{spoken:?}: {name}: {answered:?}");
         }
         assert_eq!((upstream.deletes(), connections(&upstream)), (3, used), "{name}");
-    }
-}
-
-/// The body, of which the gate may have told the end in its own way.
-fn unchunked(answer: &Answer) -> String {
-    match answer.field("transfer-encoding") {
-        None => answer.body.clone(),
-        Some(_) => content(&answer.body),
     }
 }
 
@@ -86,18 +81,21 @@ fn an_answer_that_ends_with_its_connection_is_relayed_whole() {
         let _ = stream.shutdown(Shutdown::Both);
     }));
     let gate = before(&upstream);
-    assert_eq!(unchunked(&gate.delete(&signed("OWNER"))), "x".repeat(50_000));
+    for spoken in BOTH {
+        let answered = spoken.delete(gate.address(), &signed("OWNER"));
+        assert_eq!(answered.body, "x".repeat(50_000), "{spoken:?}");
+    }
 }
 
 #[test]
-fn what_lies_behind_an_answer_when_the_next_request_comes_is_not_its_answer() {
+fn bytes_left_behind_an_answer_are_not_the_next_requests_answer() {
     const FORGED: &str = "HTTP/1.1 299 Forged\r\nContent-Length: 2\r\n\r\n{}";
     // In one piece with the answer.
     let upstream = Upstream::start(but_delete(|stream| {
         let _ = stream.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{{}}{FORGED}").as_bytes());
     }));
     let gate = before(&upstream);
-    (0..5).for_each(|_| assert_eq!(gate.delete(&signed("OWNER")).status, 200));
+    (0..5).for_each(|n| assert_eq!(BOTH[n % 2].delete(gate.address(), &signed("OWNER")).status, 200));
     assert_eq!((upstream.deletes(), connections(&upstream)), (5, 5));
     // After it, when its connection has been kept.
     let said = Arc::new(AtomicBool::new(false));
@@ -111,7 +109,7 @@ fn what_lies_behind_an_answer_when_the_next_request_comes_is_not_its_answer() {
     }));
     let gate = before(&upstream);
     for n in 1..=5 {
-        assert_eq!(gate.delete(&signed("OWNER")).status, 200);
+        assert_eq!(BOTH[n % 2].delete(gate.address(), &signed("OWNER")).status, 200);
         assert_eq!((upstream.deletes(), connections(&upstream)), (n, n));
         answered.store(true, Ordering::SeqCst);
         until("something is said that nobody asked for", || said.swap(false, Ordering::SeqCst));
@@ -119,7 +117,7 @@ fn what_lies_behind_an_answer_when_the_next_request_comes_is_not_its_answer() {
 }
 
 #[test]
-fn an_answer_that_could_end_in_two_places_is_none() {
+fn an_answer_with_ambiguous_framing_is_rejected() {
     for fields in [
         "Content-Length: 2\r\nContent-Length: 3\r\n",
         "Content-Length: 2, 2\r\n",
@@ -130,9 +128,17 @@ fn an_answer_that_could_end_in_two_places_is_none() {
         let upstream = Upstream::start(but_delete(move |stream| {
             let _ = stream.write_all(format!("HTTP/1.1 200 OK\r\n{fields}\r\n{{}}").as_bytes());
         }));
-        let answered = before(&upstream).delete(&signed("OWNER"));
-        assert_eq!((answered.status, answered.error_code().as_str()), (502, "OutcomeUnknown"), "{fields:?}");
-        assert_eq!((upstream.deletes(), connections(&upstream)), (1, 1), "{fields:?}: and it is sent no second time");
+        let gate = before(&upstream);
+        for (n, spoken) in (1..).zip(BOTH) {
+            let answered = spoken.delete(gate.address(), &signed("OWNER"));
+            let told = (answered.status, answered.error_code());
+            assert_eq!(told, (502, "OutcomeUnknown".into()), "{spoken:?}: {fields:?}");
+            assert_eq!(
+                (upstream.deletes(), connections(&upstream)),
+                (n, n),
+                "{fields:?}: and it is sent no second time"
+            );
+        }
     }
 }
 
@@ -189,7 +195,7 @@ fn a_service_that_answers_before_it_has_read_an_upload_is_heard() {
     let mut client = TcpStream::connect(gate.address()).unwrap();
     client.set_read_timeout(Some(crate::harness::PATIENCE)).unwrap();
     client.write_all(b"POST /open/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n").unwrap();
-    let answered = read_answer(&mut client);
+    let answered = read_until_closed(&mut client);
     assert_eq!((answered.status, answered.error_code().as_str()), (413, "Theirs"), "{answered:?}");
 }
 

@@ -1,89 +1,168 @@
 //! Arrows point down only: which room may use which is a table, and the `use` lines keep to it.
 
+mod files;
+mod words;
+
 use std::path::{Path, PathBuf};
 
 /// Room → the rooms it may use. Third-party homes are below.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("clock", &[]),
-    ("turn", &[]),
+    ("net", &[]),
+    ("state", &[]),
+    ("event_loop", &[]),
     ("bytewise", &[]),
+    ("plain", &["bytewise"]),
+    ("console", &["plain"]),
     ("credential", &["bytewise"]),
     ("policy", &[]),
-    ("refusal", &[]),
-    ("replay", &["clock", "turn"]),
-    ("listen", &["gate", "policy"]),
-    ("throttle", &["policy"]),
+    ("repeats", &["clock", "credential"]),
+    ("refusal", &["http", "repeats"]),
+    ("certificate", &[]),
+    ("replay", &["certificate", "clock", "credential", "event_loop", "net", "state"]),
+    ("listen", &["certificate", "event_loop", "net", "policy", "state"]),
+    ("throttle", &["credential", "net", "policy"]),
     ("directory", &["credential", "policy", "throttle"]),
-    ("wire", &["bytewise"]),
-    ("telemetry", &["bytewise", "clock", "refusal"]),
-    ("audit", &["clock"]),
-    ("upstream", &["audit", "bytewise", "clock", "throttle", "wire"]),
-    ("ownership", &["policy", "upstream"]),
-    ("safeguard", &["policy", "upstream"]),
+    ("http", &["bytewise", "clock", "event_loop", "policy"]),
+    ("authentication", &["credential", "directory", "refusal", "replay"]),
+    ("telemetry", &["clock", "net", "plain", "refusal", "repeats"]),
+    ("audit", &["clock", "plain", "state"]),
+    ("upstream", &["audit", "bytewise", "certificate", "clock", "event_loop", "http", "net"]),
+    ("lookup", &["policy", "upstream"]),
+    ("ownership", &["lookup", "policy", "upstream"]),
+    ("safeguard", &["audit", "clock", "lookup", "policy", "state", "upstream"]),
     ("control", &["safeguard"]),
-    ("explain", &["clock", "credential", "directory", "refusal", "replay"]),
-    ("config", &["credential", "policy", "replay"]),
+    ("explain", &["authentication", "clock", "credential", "directory", "plain", "refusal", "repeats", "replay"]),
+    (
+        "config",
+        &[
+            "audit",
+            "certificate",
+            "clock",
+            "credential",
+            "directory",
+            "listen",
+            "net",
+            "ownership",
+            "plain",
+            "policy",
+            "repeats",
+            "replay",
+            "safeguard",
+            "upstream",
+        ],
+    ),
     (
         "gate",
         &[
             "audit",
+            "authentication",
             "clock",
             "credential",
             "directory",
+            "event_loop",
+            "http",
+            "net",
             "ownership",
+            "plain",
             "policy",
             "refusal",
+            "repeats",
             "replay",
             "safeguard",
             "telemetry",
             "throttle",
-            "turn",
             "upstream",
         ],
     ),
-    ("stack", &["gate"]),
+    (
+        "pipeline",
+        &[
+            "event_loop",
+            "gate",
+            "http",
+            "policy",
+            "refusal",
+            "repeats",
+            "safeguard",
+            "telemetry",
+            "throttle",
+            "upstream",
+        ],
+    ),
+    ("process", &["audit", "clock", "gate", "pipeline", "repeats", "replay", "safeguard", "telemetry", "throttle"]),
+    ("stack", &["gate", "pipeline", "process", "upstream"]),
     (
         "serve",
         &[
             "audit",
+            "certificate",
             "clock",
             "config",
             "control",
             "credential",
             "directory",
+            "event_loop",
             "explain",
             "gate",
+            "http",
             "listen",
+            "net",
             "ownership",
+            "pipeline",
+            "plain",
             "policy",
+            "process",
             "refusal",
+            "repeats",
             "replay",
             "safeguard",
             "stack",
             "telemetry",
             "throttle",
             "upstream",
-            "wire",
         ],
     ),
-    ("demo", &["clock", "config", "credential", "serve"]),
+    // The fuzz targets: each check is in the room of what it checks.
+    (
+        "fuzz",
+        &[
+            "audit",
+            "config",
+            "control",
+            "credential",
+            "http",
+            "listen",
+            "lookup",
+            "repeats",
+            "replay",
+            "safeguard",
+            "state",
+        ],
+    ),
+    ("demo", &["clock", "config", "console", "credential", "serve", "state"]),
     (
         "cli",
         &[
             "audit",
+            "authentication",
             "clock",
             "config",
+            "console",
             "control",
             "credential",
             "demo",
             "directory",
             "explain",
+            "lookup",
             "ownership",
+            "plain",
             "policy",
             "refusal",
             "replay",
             "safeguard",
             "serve",
+            "state",
             "telemetry",
             "upstream",
         ],
@@ -95,14 +174,17 @@ const HOMES: &[(&str, &str)] = &[
     ("hmac", "credential"),
     ("sha2", "credential audit safeguard"),
     ("flate2", "audit"),
-    ("siphasher", "credential"),
+    ("serde", "lookup"),
+    ("siphasher", "credential repeats"),
     ("prometheus", "telemetry"),
     ("toml", "config"),
+    ("httpdate", "http"),
     ("humantime", "clock config"),
     ("rusqlite", "demo"),
     ("redis", "replay"),
     ("clap", "cli"),
-    ("memchr", "credential wire"),
+    ("h2", "serve"),
+    ("memchr", "credential http"),
     ("moka", "throttle"),
     ("socket2", "listen"),
     ("tokio_rustls", "listen upstream"),
@@ -139,6 +221,34 @@ fn words_after<'t>(text: &'t str, mark: &str) -> impl Iterator<Item = &'t str> {
         .into_iter()
 }
 
+/// What makes a file or a folder, with a mode that hangs on the umask.
+const MAKES: &[&str] = &["OpenOptions::new", "File::create", "fs::write(", "fs::copy(", "create_dir", "DirBuilder"];
+
+/// Where that is done all the same, and why.
+const MAKES_BY_ITSELF: &[&str] = &[
+    // The one place.
+    "state/mod.rs",
+    "state/private.rs",
+];
+
+#[test]
+fn files_and_folders_of_state_are_made_in_one_place() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&src, &mut files);
+    let mut wrong = Vec::new();
+    for file in files {
+        let place = file.strip_prefix(&src).unwrap().display().to_string();
+        let tests = ["tests.rs", "theorem.rs", "adversary.rs"].iter().any(|name| place.ends_with(name));
+        if tests || MAKES_BY_ITSELF.contains(&&*place) {
+            continue;
+        }
+        let code = code(&file);
+        wrong.extend(MAKES.iter().filter(|makes| code.contains(**makes)).map(|makes| format!("{place}: {makes}")));
+    }
+    assert!(wrong.is_empty(), "use `state::file`, `state::folder` or `state::replace`: {}", wrong.join(", "));
+}
+
 #[test]
 fn arrows_point_down_only() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -149,7 +259,8 @@ fn arrows_point_down_only() {
     for file in &files {
         let place = file.strip_prefix(&src).unwrap();
         let room = place.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs");
-        if ["lib", "main"].contains(&room) || place.ends_with("theorem.rs") {
+        let is_test = ["theorem.rs", "adversary.rs", "properties.rs"].iter().any(|name| place.ends_with(name));
+        if ["lib", "main"].contains(&room) || is_test {
             continue;
         }
         let (_, may_use) =
@@ -160,6 +271,10 @@ fn arrows_point_down_only() {
             if used != room && !used.is_empty() && !may_use.contains(&used) {
                 wrong.push(format!("{}: {room} → {used}", place.display()));
             }
+        }
+        // There `http::` would be the room, and everywhere else the crate of that name.
+        if code.contains("crate::http;") || code.contains("super::http;") {
+            wrong.push(format!("{}: name what you use of `crate::http`", place.display()));
         }
         for (krate, homes) in HOMES {
             let used = code.contains(&format!("use {krate}::")) || code.contains(&format!(" {krate}::"));
@@ -175,4 +290,38 @@ fn arrows_point_down_only() {
     }
     assert!(seen > 50, "the use lines are being read");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Commands that serve nothing.
+const SERVE_NOTHING: &[&str] =
+    &["check.rs", "live.rs", "explain.rs", "sign.rs", "replay.rs", "freeze.rs", "refusals.rs", "socket.rs", "audit"];
+
+#[test]
+fn commands_that_serve_nothing_do_not_use_the_running_gateway() {
+    let commands = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli");
+    let mut files = Vec::new();
+    for command in SERVE_NOTHING {
+        let path = commands.join(command);
+        if path.is_dir() { sources(&path, &mut files) } else { files.push(path) }
+    }
+    for file in files {
+        assert!(!code(&file).contains("crate::serve"), "{}", file.display());
+    }
+}
+
+/// What the configuration defines itself: the document as a whole, and what belongs to the process.
+const OF_THE_CONFIGURATION: &[&str] = &["Config", "Workers", "Capacity", "Fault", "Setting"];
+
+#[test]
+fn the_configuration_is_read_into_the_settings_of_the_rooms_that_use_them() {
+    let mut files = Vec::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config"), &mut files);
+    for file in files {
+        let code = code(&file);
+        for kind in ["\npub struct ", "\npub enum "] {
+            for name in words_after(&code, kind) {
+                assert!(OF_THE_CONFIGURATION.contains(&name), "{name}: its home is the room that uses it");
+            }
+        }
+    }
 }

@@ -8,18 +8,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use socket2::{Domain, Socket, Type};
 
-use super::harness::*;
-use super::http2::{END_HEADERS, END_STREAM, HEADERS, PREFACE, RST_STREAM, SETTINGS, frame, head};
-use super::operations::Process;
+use crate::harness::{Files, PATIENCE, SEGMENT, Upstream, answer, service, signed, until};
+use crate::http::{Kept, Request, delete, get};
+use crate::http2::{END_HEADERS, END_STREAM, HEADERS, PREFACE, RST_STREAM, SETTINGS, frame, head};
+use crate::operations::Process;
 
 /// What an attack may take of memory over what the gateway had before it. A connection that is
 /// idle takes a few KiB; a build for tests some more.
 const MEMORY: u64 = 64 << 20;
-/// What a second wave may take over the first: memory that came back is taken again.
+/// What a further wave may take over the one before: memory that came back is taken again.
 const AGAIN: u64 = 8 << 20;
 /// Deadlines short enough to see their end.
 const DEADLINES: &str = "[limits]\nheader_timeout = \"1s\"\nbody_timeout = \"1s\"\nwrite_timeout = \"1s\"\nidle_timeout = \"1s\"\n[ownership.delegate]\n";
-const PATIENT: &str = "[ownership.delegate]\n";
+/// A busy machine may need a while to connect as many as an attack has. What is remembered of the customer's deletions, for
+/// repeats of them, is no memory of the attack.
+const PATIENT: &str = "[limits]\nheader_timeout = \"60s\"\n[replay]\nmax_repeats = 100\n[replay.memory]\nwhen_new = \"accept\"\n[ownership.delegate]\n";
 
 /// More than the buffers of two sockets hold.
 const LARGE: usize = 32 << 20;
@@ -28,7 +31,7 @@ const LARGE: usize = 32 << 20;
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// A gateway in a process of its own, with a customer who goes on deleting.
-struct Siege {
+struct Attack {
     process: Process,
     upstream: Upstream,
     before: Taken,
@@ -56,8 +59,8 @@ impl Taken {
     }
 }
 
-impl Siege {
-    fn of(more: &str) -> Self {
+impl Attack {
+    fn on_a_gateway_with(more: &str) -> Self {
         let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let ordinary = service("account-1", "member-1");
         let upstream = Upstream::start(Arc::new(move |seen, stream| match seen.target.as_str() {
@@ -65,9 +68,6 @@ impl Siege {
             _ => ordinary(seen, stream),
         }));
         let files = Files::new(upstream.address, more);
-        // The machine is as busy as the attack makes it; the service may take its time.
-        let config = std::fs::read_to_string(files.path()).unwrap();
-        std::fs::write(files.path(), config.replace("\"700ms\"", "\"20s\"")).unwrap();
         let process = Process::serve(&files);
         let address = process.address();
         let (served, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
@@ -131,36 +131,38 @@ fn closed(mut stream: TcpStream) -> String {
 
 #[test]
 fn five_thousand_idle_connections() {
-    let siege = Siege::of(PATIENT);
-    let process = siege.process.child.id();
+    let attack = Attack::on_a_gateway_with(PATIENT);
+    let process = attack.process.child.id();
     let wave = || {
-        let idle: Vec<TcpStream> = (0..5_000).map(|n| from(n, siege.address())).collect();
-        until("all of them are in", || Taken::by(process, "VmRSS").descriptors >= siege.before.descriptors + 5_000);
-        siege.still_serves();
+        let idle: Vec<TcpStream> = (0..5_000).map(|n| from(n, attack.address())).collect();
+        until("all of them are in", || Taken::by(process, "VmRSS").descriptors >= attack.before.descriptors + 5_000);
+        attack.still_serves();
         drop(idle);
-        until("all of them are gone", || Taken::by(process, "VmRSS").descriptors <= siege.before.descriptors + 4);
+        until("all of them are gone", || Taken::by(process, "VmRSS").descriptors <= attack.before.descriptors + 4);
         Taken::by(process, "VmHWM").memory
     };
-    let (first, second) = (wave(), wave());
-    assert!(second < first + AGAIN, "a second wave took {} KiB more", (second - first) >> 10);
-    siege.end();
+    let peaks = [wave(), wave(), wave()];
+    // What is never given back is missed after each wave; what only lies elsewhere in memory for once is not.
+    let least = peaks.windows(2).map(|pair| pair[1] - pair[0]).min().unwrap();
+    assert!(least < AGAIN, "each further wave took {} KiB more", least >> 10);
+    attack.end();
 }
 
 #[test]
 fn idle_connections_are_closed_in_time() {
-    let siege = Siege::of(DEADLINES);
-    let idle: Vec<TcpStream> = (0..500).map(|n| from(n, siege.address())).collect();
+    let attack = Attack::on_a_gateway_with(DEADLINES);
+    let idle: Vec<TcpStream> = (0..500).map(|n| from(n, attack.address())).collect();
     for stream in idle {
         assert_eq!(closed(stream), "", "nobody asked for anything");
     }
-    siege.end();
+    attack.end();
 }
 
 #[test]
 fn slow_heads() {
-    let siege = Siege::of(DEADLINES);
-    let mut slow: Vec<TcpStream> = (0..500).map(|n| from(n, siege.address())).collect();
-    let head = format!("DELETE /crm-core/v1/segments/{SEGMENT} HTTP/1.1\r\nHost: a\r\nX: ");
+    let attack = Attack::on_a_gateway_with(DEADLINES);
+    let mut slow: Vec<TcpStream> = (0..500).map(|n| from(n, attack.address())).collect();
+    let head = format!("{}X: ", Request::new("DELETE", &format!("/crm-core/v1/segments/{SEGMENT}")).unfinished());
     for round in 0..20 {
         for stream in &mut slow {
             let byte = head.as_bytes().get(round).copied().unwrap_or(b'x');
@@ -171,54 +173,52 @@ fn slow_heads() {
     let timed_out = slow.into_iter().map(closed).filter(|said| said.starts_with("HTTP/1.1 408")).count();
     // Who goes on writing after the end may lose the answer to a reset.
     assert!(timed_out > 0, "a head that takes too long is told so");
-    siege.end();
+    attack.end();
 }
 
 #[test]
 fn slow_bodies() {
-    let siege = Siege::of(DEADLINES);
-    let mut slow: Vec<TcpStream> = (0..500).map(|n| from(n, siege.address())).collect();
+    let attack = Attack::on_a_gateway_with(DEADLINES);
+    let mut slow: Vec<TcpStream> = (0..500).map(|n| from(n, attack.address())).collect();
     for stream in &mut slow {
-        let head = format!(
-            "DELETE /crm-core/v1/segments/{SEGMENT} HTTP/1.1\r\nHost: a\r\nAuthorization: {}\r\nContent-Length: 100\r\n\r\nx",
-            signed("MEMBER")
-        );
-        stream.write_all(head.as_bytes()).unwrap();
+        let head = Request::delete(&signed("MEMBER")).field("Content-Length", "100").unfinished();
+        stream.write_all(format!("{head}\r\nx").as_bytes()).unwrap();
     }
-    siege.still_serves();
+    attack.still_serves();
     for stream in slow {
         let said = closed(stream);
         // 429: another key's requests find their slots.
         assert!(said.starts_with("HTTP/1.1 408") || said.starts_with("HTTP/1.1 429"), "{said}");
     }
-    siege.end();
+    attack.end();
 }
 
 #[test]
 fn slow_reading() {
-    let siege = Siege::of(&format!("{DEADLINES}[passthrough]\nmethods = [\"GET\"]\nprefixes = [\"/large\"]\n"));
-    let mut slow: Vec<TcpStream> = (0..100).map(|n| from(n, siege.address())).collect();
+    let attack =
+        Attack::on_a_gateway_with(&format!("{DEADLINES}[passthrough]\nmethods = [\"GET\"]\nprefixes = [\"/large\"]\n"));
+    let mut slow: Vec<TcpStream> = (0..100).map(|n| from(n, attack.address())).collect();
     // They ask for more than fits between here and there, and read none of it.
     for stream in &mut slow {
         stream.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     }
-    until("all of them are asked for", || siege.upstream.gets() == slow.len());
-    siege.still_serves();
-    let process = siege.process.child.id();
+    until("all of them are asked for", || attack.upstream.gets() == slow.len());
+    attack.still_serves();
+    let process = attack.process.child.id();
     until("whoever does not read is not waited for", || {
-        Taken::by(process, "VmRSS").descriptors <= siege.before.descriptors + 4
+        Taken::by(process, "VmRSS").descriptors <= attack.before.descriptors + 4
     });
     for stream in slow {
         assert!(closed(stream).len() < LARGE, "it was cut off");
     }
-    siege.end();
+    attack.end();
 }
 
 #[test]
 fn header_floods() {
-    let siege = Siege::of(PATIENT);
+    let attack = Attack::on_a_gateway_with(PATIENT);
     for n in 0..500 {
-        let mut stream = from(n, siege.address());
+        let mut stream = from(n, attack.address());
         let flood: String = match n % 3 {
             0 => format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(1 << 20)),
             1 => format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "A: b\r\n".repeat(50_000)),
@@ -231,27 +231,27 @@ fn header_floods() {
         // Who goes on writing after the end may lose the answer to a reset.
         assert!(said.is_empty() || said.starts_with(status), "{n}: {said}");
     }
-    siege.end();
+    attack.end();
 }
 
 #[test]
 fn connection_churn() {
-    let siege = Siege::of(PATIENT);
+    let attack = Attack::on_a_gateway_with(PATIENT);
     for n in 0..10_000 {
-        let stream = from(n, siege.address());
+        let stream = from(n, attack.address());
         // Every other one goes with a reset.
         if n % 2 == 0 {
             socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
         }
         drop(stream);
     }
-    siege.end();
+    attack.end();
 }
 
 /// So many requests of these bytes, over some connections, each answered before the next.
-fn repeated(siege: &Siege, total: usize, request: &(dyn Fn() -> String + Sync)) -> Vec<(u16, usize)> {
+fn repeated(attack: &Attack, total: usize, request: &(dyn Fn() -> String + Sync)) -> Vec<(u16, usize)> {
     const CONNECTIONS: usize = 8;
-    let address = siege.address();
+    let address = attack.address();
     let one = |n: usize| {
         let mut counts = std::collections::BTreeMap::new();
         let mut kept = Kept::to(address);
@@ -271,34 +271,34 @@ fn repeated(siege: &Siege, total: usize, request: &(dyn Fn() -> String + Sync)) 
 
 #[test]
 fn a_hundred_thousand_wrongly_signed() {
-    let siege = Siege::of(PATIENT);
+    let attack = Attack::on_a_gateway_with(PATIENT);
     let good = signed("OWNER");
     let wrong = format!("{}{}", &good[..good.len() - 64], "0".repeat(64));
-    let answers = repeated(&siege, 100_000, &|| wrong.clone());
+    let answers = repeated(&attack, 100_000, &|| wrong.clone());
     let [(401, refused), (429, throttled)] = answers[..] else { panic!("{answers:?}") };
     assert_eq!(refused + throttled, 100_000);
     // A thousand at once, and what comes back meanwhile; the customer has the same address.
     assert!((1_000..50_000).contains(&refused), "{answers:?}");
-    siege.end();
+    attack.end();
 }
 
 #[test]
 fn one_captured_header_a_hundred_thousand_times() {
-    let siege = Siege::of(PATIENT);
+    let attack = Attack::on_a_gateway_with(PATIENT);
     let captured = signed("MEMBER");
-    let answers = repeated(&siege, 100_000, &|| captured.clone());
+    let answers = repeated(&attack, 100_000, &|| captured.clone());
     assert_eq!(answers, [(200, 1), (401, 99_999)]);
-    siege.served.fetch_add(1, Ordering::Relaxed);
-    siege.end();
+    attack.served.fetch_add(1, Ordering::Relaxed);
+    attack.end();
 }
 
 #[test]
 fn rapid_resets_of_http_2() {
     const ATTACKERS: usize = 20;
     // Each opens a stream and resets it, over and over, whether anybody answers or not.
-    let siege = Siege::of(PATIENT);
-    let address = siege.address();
-    let attack = |n: usize| {
+    let attack = Attack::on_a_gateway_with(PATIENT);
+    let address = attack.address();
+    let reset_streams = |n: usize| {
         let mut stream = from(n, address);
         stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).unwrap();
         let mut reading = stream.try_clone().unwrap();
@@ -317,12 +317,12 @@ fn rapid_resets_of_http_2() {
         cut_off
     };
     let cut_off = std::thread::scope(|scope| {
-        let attackers: Vec<_> = (0..ATTACKERS).map(|n| scope.spawn(move || attack(n))).collect();
-        siege.still_serves();
+        let attackers: Vec<_> = (0..ATTACKERS).map(|n| scope.spawn(move || reset_streams(n))).collect();
+        attack.still_serves();
         attackers.into_iter().map(|attacker| attacker.join().unwrap()).filter(|cut| *cut).count()
     });
     assert_eq!(cut_off, ATTACKERS, "every one of them is cut off long before its end");
-    let metrics = get(siege.process.admin(), "/metrics").body;
+    let metrics = get(attack.process.admin(), "/metrics").body;
     assert!(metrics.contains("saltgate_connections_refused_total{reason=\"flood\"}"), "{metrics}");
-    siege.end();
+    attack.end();
 }

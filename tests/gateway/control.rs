@@ -14,9 +14,12 @@ use saltgate::control::{Question, ask};
 use saltgate::safeguard::Target;
 
 use crate::harness::{
-    Files, Gate, PATIENCE, Upstream, answer, but_delete, delete, salt, secret, service, signed, signed_at, until,
+    Files, Gate, Latch, PATIENCE, Upstream, answer, api_key, but_delete, salt, secret, service, signed, signed_at,
+    until,
 };
+use crate::http::{Kept, delete};
 use crate::operations::{Process, text, told};
+use crate::spoken::{BOTH, Spoken};
 
 const CONTROL: &str = "[control]\nsocket = \"c.sock\"\n";
 
@@ -42,7 +45,7 @@ fn freeze_all(wait: Duration) -> Question {
 }
 
 #[test]
-fn what_is_frozen_is_held_back_through_kill_and_restart_until_it_is_thawed() {
+fn what_is_frozen_is_held_back_through_kill_and_restart_until_it_is_unfrozen() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let files = Files::new(upstream.address, CONTROL);
     let mut gate = Process::serve(&files);
@@ -75,7 +78,7 @@ fn what_is_frozen_is_held_back_through_kill_and_restart_until_it_is_thawed() {
     assert!(done(&files, &["freeze", "--list"]).contains("nothing is frozen"));
     assert_eq!(upstream.deletes(), 4);
     let log = gate.log();
-    assert!(log.contains("thawed by command"), "{log}");
+    assert!(log.contains("freeze lifted by command"), "{log}");
     gate.signal("-TERM");
     gate.wait();
     assert!(!socket(&files).exists(), "the socket is gone with the gateway");
@@ -106,10 +109,11 @@ fn from_the_moment_a_freeze_returns_the_upstream_sees_no_new_deletion() {
     let (address, path) = (gate.address(), socket(&gate.files));
     let (ending, held) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|threads| {
-        for _ in 0..6 {
-            threads.spawn(|| {
+        for spoken in BOTH.repeat(3) {
+            let (ending, held) = (&ending, &held);
+            threads.spawn(move || {
                 while !ending.load(Ordering::SeqCst) {
-                    let status = delete(address, &signed("OWNER")).status;
+                    let status = spoken.delete(address, &signed("OWNER")).status;
                     assert!(status == 200 || status == 423, "{status}");
                     if status == 423 {
                         held.fetch_add(1, Ordering::SeqCst);
@@ -136,6 +140,10 @@ fn from_the_moment_a_freeze_returns_the_upstream_sees_no_new_deletion() {
 
 #[test]
 fn a_freeze_says_what_it_could_not_wait_for() {
+    BOTH.into_iter().for_each(could_not_wait_for);
+}
+
+fn could_not_wait_for(spoken: Spoken) {
     let (go, stay) = mpsc::channel::<()>();
     let stay = Mutex::new(stay);
     let upstream = Upstream::start(but_delete(move |stream| {
@@ -143,43 +151,47 @@ fn a_freeze_says_what_it_could_not_wait_for() {
         answer(stream, "200 OK", "", "{}");
     }));
     let files = Files::new(upstream.address, CONTROL);
-    let config = std::fs::read_to_string(files.path()).unwrap();
-    std::fs::write(files.path(), config.replace("response_timeout = \"700ms\"", "response_timeout = \"20s\"")).unwrap();
     let gate = Process::serve(&files);
     let address = gate.address();
-    let client = std::thread::spawn(move || delete(address, &signed("OWNER")).status);
+    let client = std::thread::spawn(move || spoken.delete(address, &signed("OWNER")).status);
     until("it is sent", || upstream.deletes() == 1);
     let output = command(&files, &["freeze", "all", "--wait", "0"], "");
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("1 deletions that were let through before"), "{}", text(&output.stderr));
-    assert_eq!(delete(address, &signed("OWNER")).status, 423, "it is in force all the same");
+    assert!(
+        text(&output.stderr).contains("1 deletions that were permitted before the freeze"),
+        "{}",
+        text(&output.stderr)
+    );
+    assert_eq!(spoken.delete(address, &signed("OWNER")).status, 423, "it is in force all the same");
     go.send(()).unwrap();
-    assert!(done(&files, &["freeze", "all"]).contains("no earlier deletion can still leave"));
+    assert!(done(&files, &["freeze", "all"]).contains("no deletion that was permitted before is still in progress"));
     assert_eq!(client.join().unwrap(), 200);
 }
 
 #[test]
 fn what_is_frozen_while_a_request_is_on_its_way_is_judged_last_and_not_sent() {
+    BOTH.into_iter().for_each(is_judged_last);
+}
+
+fn is_judged_last(spoken: Spoken) {
     // The service is slow to say what is linked: by then the freeze was judged once already.
-    let (asked, go) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (asked, go) = (Latch::default(), Latch::default());
     let (told_asked, may_go, ordinary) = (asked.clone(), go.clone(), service("account-1", "member-1"));
     let upstream = Upstream::start(Arc::new(move |seen, stream| {
         if !seen.target.ends_with("/automations") {
             return ordinary(seen, stream);
         }
-        told_asked.store(true, Ordering::SeqCst);
-        while !may_go.load(Ordering::SeqCst) {
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        answer(stream, "200 OK", "", r#"{"automations":[]}"#);
+        told_asked.open();
+        may_go.wait();
+        answer(stream, "200 OK", "", r#"{"total":0,"automations":[]}"#);
     }));
-    let guarded = "[[route]]\npath = \"/crm-core/v1/segments/{segmentId}\"\nlinked_automations = \"refuse\"\n";
+    let guarded = "[automations]\ntotal = \"/total\"\n[[route]]\npath = \"/crm-core/v1/segments/{segmentId}\"\nlinked_automations = \"refuse\"\n";
     let mut gate = Gate::with(upstream.address, &format!("{CONTROL}{guarded}"), Clock::system());
     let address = gate.address();
-    let client = std::thread::spawn(move || delete(address, &signed("OWNER")));
-    until("it is asked", || asked.load(Ordering::SeqCst));
+    let client = std::thread::spawn(move || spoken.delete(address, &signed("OWNER")));
+    asked.wait();
     ask(&socket(&gate.files), &freeze_all(PATIENCE), PATIENCE, drop).unwrap();
-    go.store(true, Ordering::SeqCst);
+    go.open();
     let held = client.join().unwrap();
     assert_eq!((held.status, upstream.deletes()), (423, 0), "{held:?}");
     gate.drain();
@@ -206,42 +218,42 @@ fn a_freeze_does_not_claim_to_hold_back_what_is_only_observed() {
     let output = command(&files, &["freeze", "all"], "");
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
     let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
-    assert!(said.contains("only observes") && !said.contains("can still leave"), "{said}");
+    assert!(said.contains("only observes") && !said.contains("still in progress"), "{said}");
     assert_eq!(delete(gate.address(), &signed("OWNER")).status, 200);
     files.configure(upstream.address, CONTROL);
     gate.signal("-HUP");
     until("it is enforced", || delete(gate.address(), &signed("OWNER")).status == 423);
-    assert!(done(&files, &["freeze", "all"]).contains("no earlier deletion can still leave"));
+    assert!(done(&files, &["freeze", "all"]).contains("no deletion that was permitted before is still in progress"));
 }
 
 #[test]
 fn a_freeze_waits_for_deletions_that_were_only_observed_before_a_reload() {
-    let (asked, go) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    BOTH.into_iter().for_each(waits_for_what_was_observed);
+}
+
+fn waits_for_what_was_observed(spoken: Spoken) {
+    let (asked, go) = (Latch::default(), Latch::default());
     let (told_asked, may_go, ordinary) = (asked.clone(), go.clone(), service("account-1", "member-1"));
     let upstream = Upstream::start(Arc::new(move |seen, stream| {
         if seen.method == "GET" {
-            told_asked.store(true, Ordering::SeqCst);
-            while !may_go.load(Ordering::SeqCst) {
-                std::thread::sleep(Duration::from_millis(2));
-            }
+            told_asked.open();
+            may_go.wait();
         }
         ordinary(seen, stream);
     }));
     let files = observing(&upstream, CONTROL);
-    let config = std::fs::read_to_string(files.path()).unwrap();
-    let patient = config.replace("response_timeout = \"700ms\"", "response_timeout = \"20s\"");
-    std::fs::write(files.path(), &patient).unwrap();
+    let observing = std::fs::read_to_string(files.path()).unwrap();
     let mut gate = Gate::from_files(files, Clock::system());
     let address = gate.address();
-    let client = std::thread::spawn(move || delete(address, &signed("OWNER")).status);
-    until("it is judged", || asked.load(Ordering::SeqCst));
-    std::fs::write(gate.files.path(), patient.replace("mode = \"observe\"", "")).unwrap();
+    let client = std::thread::spawn(move || spoken.delete(address, &signed("OWNER")).status);
+    asked.wait();
+    std::fs::write(gate.files.path(), observing.replace("mode = \"observe\"", "")).unwrap();
     gate.reload().unwrap();
     let mut left = None;
     let path = socket(&gate.files);
     ask(&path, &freeze_all(Duration::ZERO), PATIENCE, |line| left = line["still_leaving"].as_u64()).unwrap();
     assert_eq!((left, upstream.deletes()), (Some(1), 0), "it has not been sent yet");
-    go.store(true, Ordering::SeqCst);
+    go.open();
     ask(&path, &freeze_all(PATIENCE), PATIENCE, |line| left = line["still_leaving"].as_u64()).unwrap();
     assert_eq!((left, upstream.deletes()), (Some(0), 1));
     assert_eq!(client.join().unwrap(), 200);
@@ -274,14 +286,60 @@ fn a_state_in_doubt_stops_the_start_and_one_without_a_socket_holds() {
     std::fs::write(&state, &written[..written.len() / 2]).unwrap();
     let refused = told(&["serve", "--config", files.path().to_str().unwrap()], "");
     assert_eq!(refused.status.code(), Some(1));
-    assert!(text(&refused.stderr).contains("what is frozen cannot be told"), "{}", text(&refused.stderr));
-    // Whoever takes the socket out of the configuration thaws nothing by it.
+    assert!(text(&refused.stderr).contains("what is frozen is unknown"), "{}", text(&refused.stderr));
+    // Removing the socket from the configuration unfreezes nothing.
     std::fs::create_dir_all(files.dir.path().join("record.control")).unwrap();
     std::fs::write(files.dir.path().join("record.control/freeze.json"), written).unwrap();
     files.configure(upstream.address, "");
     let gate = Process::serve(&files);
     assert_eq!(delete(gate.address(), &signed("OWNER")).status, 423);
     assert_eq!(upstream.deletes(), 0);
+}
+
+#[test]
+fn a_state_that_is_lost_or_older_stops_the_start_and_discarding_it_freezes_everything() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let files = Files::new(upstream.address, CONTROL);
+    let gate = Process::serve(&files);
+    done(&files, &["freeze", "key", "NCSMEMBER"]);
+    let state = files.dir.path().join("record.control/freeze.json");
+    let older = std::fs::read(&state).unwrap();
+    done(&files, &["freeze", "key", "NCSOWNER"]);
+    drop(gate);
+    let refused = |what: &str| {
+        let refused = told(&["serve", "--config", files.path().to_str().unwrap()], "");
+        let said = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(1), "{said}");
+        assert!(said.contains(what) && said.contains("freeze.json") && said.contains("--discard-freeze"), "{said}");
+    };
+    std::fs::remove_file(&state).unwrap();
+    refused("is missing");
+    std::fs::write(&state, older).unwrap();
+    refused("is an older copy");
+    let gate = Process::serve_with(&files, &["--discard-freeze"]);
+    assert!(gate.log().contains("everything is frozen"), "{}", gate.log());
+    for role in ["OWNER", "MEMBER"] {
+        assert_eq!(delete(gate.address(), &signed(role)).status, 423);
+    }
+    done(&files, &["unfreeze", "all"]);
+    assert_eq!(delete(gate.address(), &signed("OWNER")).status, 200);
+    assert_eq!(upstream.deletes(), 1);
+}
+
+#[test]
+fn check_names_a_control_socket_whose_folder_does_not_exist() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let files = Files::new(upstream.address, "[control]\nsocket = \"run/c.sock\"\n");
+    let folder = files.dir.path().join("run");
+    let check = || told(&["check", "--config", files.path().to_str().unwrap()], "");
+    let checked = check();
+    let fault = text(&checked.stderr);
+    assert_eq!(checked.status.code(), Some(78), "{fault}");
+    for part in ["control.socket: ", folder.to_str().unwrap(), "create it"] {
+        assert!(fault.contains(part), "{part}: {fault}");
+    }
+    std::fs::create_dir(&folder).unwrap();
+    assert_eq!(check().status.code(), Some(0), "the folder is all that was missing");
 }
 
 #[test]
@@ -319,7 +377,7 @@ fn the_socket_is_private_and_one_gateways_and_answers_whatever_is_said() {
 
     gate.kill();
     assert!(socket(&files).exists(), "a killed gateway leaves it");
-    assert!(text(&command(&files, &["refusals"], "").stderr).contains("not running any more"));
+    assert!(text(&command(&files, &["refusals"], "").stderr).contains("no longer running"));
     let gate = Process::serve(&files);
     assert!(done(&files, &["freeze", "--list"]).contains("ncsowner"));
     drop(gate);
@@ -416,4 +474,38 @@ fn explain_live_knows_what_only_the_running_gateway_knows_and_spends_nothing() {
         done(&files, &["freeze", "key", "NCSOWNER"]);
         assert!(explain(&signed("OWNER"), &[]).contains("423 (frozen)"));
     }
+}
+
+#[test]
+fn ten_thousand_junk_requests_push_no_honest_refusal_out() {
+    const JUNK: usize = 10_400;
+    let upstream = Upstream::start(service("account-1", "member-2"));
+    let files = Files::new(upstream.address, CONTROL);
+    files.listen("[[listener]]\naddress = \"127.0.0.1:0\"\nkeep_alive = \"always\"\n");
+    let gate = Gate::by(files);
+    let honest = delete(gate.address(), &signed("MEMBER"));
+    assert_eq!(honest.status, 401, "somebody else created it");
+    let id = honest.field("x-request-id").unwrap();
+    // A customer whose secret is wrong is a stranger too, but not one without a header.
+    let mistaken = delete(gate.address(), &signed("OWNER").replace(&api_key("OWNER"), &api_key("MEMBER")));
+    assert_eq!(mistaken.status, 401);
+    let address = gate.address();
+    std::thread::scope(|threads| {
+        for _ in 0..4 {
+            threads.spawn(|| {
+                let mut junk = Kept::to(address);
+                (0..JUNK / 4).for_each(|_| assert_eq!(junk.delete("Bearer junk"), 401));
+            });
+        }
+    });
+    let refusals = |question| {
+        let mut told = Vec::new();
+        ask(&socket(&gate.files), &question, PATIENCE, |line| told.push(line)).unwrap();
+        told
+    };
+    for id in [id, mistaken.field("x-request-id").unwrap()] {
+        let told = refusals(Question::Refusals { id: Some(id.to_owned()), key: None, since: None });
+        assert_eq!(told.len(), 1, "{id}: {told:?}");
+    }
+    assert_eq!(refusals(Question::Refusals { id: None, key: None, since: None }).len(), 10_002);
 }

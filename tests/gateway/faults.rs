@@ -1,17 +1,19 @@
 //! An upstream that fails in every way, and counts: a deletion is sent at most once, and what is
 //! not known is said to be so.
 
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use saltgate::clock::Clock;
 
 use crate::harness::{
-    Gate, PATIENCE, SEGMENT, Upstream, answer, but_delete, exchange, read_answer, service, signed, until,
+    Gate, Latch, SEGMENT, Upstream, answer, but_delete, deleting_after, never_answer, service, signed, until,
 };
+use crate::http::{Request, connect, exchange, read_head, read_until_closed};
+use crate::late_bodies::in_flight;
+use crate::spoken::{BOTH, Spoken};
 
 fn outcome(gate: &Gate) -> String {
     let lines = gate.files.record();
@@ -19,32 +21,46 @@ fn outcome(gate: &Gate) -> String {
     last["outcome"].as_str().unwrap().to_owned()
 }
 
-/// How a DELETE fares that the upstream treats so: status, code, times sent, outcome on record.
-fn fares(play: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> (u16, String, usize, String) {
-    let upstream = Upstream::start(but_delete(play));
-    let gate = Gate::before(&upstream);
-    let answer = gate.delete(&signed("OWNER"));
-    (answer.status, answer.error_code(), upstream.deletes(), outcome(&gate))
+/// Deletes over both protocols where the service does this with a DELETE: status, error code, how often the deletion was sent,
+/// and the outcome on record.
+fn deletion_where_the_service(play: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> (u16, String, usize, String) {
+    let play = Arc::new(play);
+    let [by_http_1, by_http_2] = BOTH.map(|spoken| {
+        let play = play.clone();
+        let upstream = Upstream::start(but_delete(move |stream| play(stream)));
+        let gate = Gate::hasty(&upstream, "");
+        let answer = spoken.delete(gate.address(), &signed("OWNER"));
+        (answer.status, answer.error_code(), upstream.deletes(), outcome(&gate))
+    });
+    assert_eq!(by_http_1, by_http_2);
+    by_http_1
 }
 
-fn told(status: u16, code: &str, sent: usize, outcome: &str) -> (u16, String, usize, String) {
+fn result(status: u16, code: &str, sent: usize, outcome: &str) -> (u16, String, usize, String) {
     (status, code.into(), sent, outcome.into())
 }
 
 #[test]
-fn what_was_sent_and_not_answered_may_have_happened_and_is_not_sent_again() {
-    let hang = |stream: &mut TcpStream| drop(stream.read(&mut [0]));
-    assert_eq!(fares(hang), told(504, "OutcomeUnknown", 1, "unknown"), "hung before the head");
+fn a_deletion_without_an_answer_has_an_unknown_outcome_and_is_not_sent_again() {
+    assert_eq!(
+        deletion_where_the_service(never_answer),
+        result(504, "OutcomeUnknown", 1, "unknown"),
+        "hung before the head"
+    );
     let reset = |stream: &mut TcpStream| drop(stream.shutdown(Shutdown::Both));
-    assert_eq!(fares(reset), told(502, "OutcomeUnknown", 1, "unknown"), "closed after it was read");
+    assert_eq!(
+        deletion_where_the_service(reset),
+        result(502, "OutcomeUnknown", 1, "unknown"),
+        "closed after it was read"
+    );
     let garbage = |stream: &mut TcpStream| drop(stream.write_all(b"!!! not http at all\r\n\r\n"));
-    assert_eq!(fares(garbage), told(502, "OutcomeUnknown", 1, "unknown"), "garbage");
+    assert_eq!(deletion_where_the_service(garbage), result(502, "OutcomeUnknown", 1, "unknown"), "garbage");
     let oversized = |stream: &mut TcpStream| answer(stream, "200 OK", &format!("X: {}\r\n", "x".repeat(1 << 20)), "{}");
-    assert_eq!(fares(oversized), told(502, "OutcomeUnknown", 1, "unknown"), "an oversized head");
+    assert_eq!(deletion_where_the_service(oversized), result(502, "OutcomeUnknown", 1, "unknown"), "an oversized head");
     let switching = |stream: &mut TcpStream| {
         drop(stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"))
     };
-    assert_eq!(fares(switching), told(502, "OutcomeUnknown", 1, "unknown"), "another protocol");
+    assert_eq!(deletion_where_the_service(switching), result(502, "OutcomeUnknown", 1, "unknown"), "another protocol");
 }
 
 /// An upstream of bare connections: `play` reads as much or as little as it likes.
@@ -67,32 +83,28 @@ fn a_connection_that_is_reset_before_the_request_is_read_is_not_tried_again() {
         drop(stream);
     });
     let gate = Gate::with(upstream, "[ownership.delegate]\n", Clock::system());
-    let answer = gate.delete(&signed("OWNER"));
-    assert_eq!((answer.status, answer.error_code().as_str()), (502, "OutcomeUnknown"));
-    assert_eq!((connections.load(Ordering::SeqCst), outcome(&gate).as_str()), (1, "unknown"));
+    for (n, spoken) in BOTH.into_iter().enumerate() {
+        let answer = spoken.delete(gate.address(), &signed("OWNER"));
+        assert_eq!((answer.status, answer.error_code().as_str()), (502, "OutcomeUnknown"), "{spoken:?}");
+        assert_eq!((connections.load(Ordering::SeqCst), outcome(&gate).as_str()), (n + 1, "unknown"), "{spoken:?}");
+    }
 }
 
 #[test]
 fn an_answer_that_comes_before_the_body_was_read_is_the_answer() {
     let upstream = bare(|mut stream| {
-        let (mut head, mut byte) = (Vec::new(), [0]);
-        while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|n| n == 1) {
-            head.push(byte[0]);
-        }
+        read_head(&mut BufReader::new(&stream)).unwrap();
         answer(&mut stream, "409 Conflict", "Connection: close\r\n", r#"{"errorCode":"Early"}"#);
         // The end of what was sent is awaited, so that no reset overtakes the answer.
         let _ = stream.shutdown(Shutdown::Write);
         let _ = stream.read_to_end(&mut Vec::new());
     });
-    let gate = Gate::with(upstream, "[ownership.delegate]\n", Clock::system());
-    let request = format!(
-        "DELETE /crm-core/v1/segments/{SEGMENT} HTTP/1.1\r\nHost: g\r\nAuthorization: {}\r\nConnection: close\r\nContent-Length: 60000\r\n\r\n{}",
-        signed("OWNER"),
-        "x".repeat(60_000)
-    );
-    let answer = exchange(gate.address(), &request);
-    assert_eq!((answer.status, answer.error_code().as_str()), (409, "Early"), "{answer:?}");
-    assert_eq!(outcome(&gate), "refused_by_upstream");
+    for spoken in BOTH {
+        let gate = Gate::with(upstream, "[ownership.delegate]\n", Clock::system());
+        let answer = spoken.ask(gate.address(), &Request::delete(&signed("OWNER")).body(60_000));
+        assert_eq!((answer.status, answer.error_code().as_str()), (409, "Early"), "{spoken:?}: {answer:?}");
+        assert_eq!(outcome(&gate), "refused_by_upstream");
+    }
 }
 
 #[test]
@@ -101,24 +113,30 @@ fn what_the_upstream_answers_is_relayed() {
         let _ = stream.write_all(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n");
         answer(stream, "200 OK", "", "{}");
     };
-    assert_eq!(fares(informed), told(200, "", 1, "deleted"), "1xx before the answer");
+    assert_eq!(deletion_where_the_service(informed), result(200, "", 1, "deleted"), "1xx before the answer");
     let refused = |stream: &mut TcpStream| answer(stream, "412 Precondition Failed", "", r#"{"errorCode":"Changed"}"#);
-    assert_eq!(fares(refused), told(412, "Changed", 1, "refused_by_upstream"));
+    assert_eq!(deletion_where_the_service(refused), result(412, "Changed", 1, "refused_by_upstream"));
     let failed = |stream: &mut TcpStream| answer(stream, "503 Service Unavailable", "", r#"{"errorCode":"Theirs"}"#);
-    assert_eq!(fares(failed), told(503, "Theirs", 1, "refused_by_upstream"), "the upstream's own 503 is relayed");
+    assert_eq!(
+        deletion_where_the_service(failed),
+        result(503, "Theirs", 1, "refused_by_upstream"),
+        "the upstream's own 503 is relayed"
+    );
 }
 
 #[test]
 fn an_upstream_that_is_not_there_deletes_nothing() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let gate = Gate::with(nobody, "[ownership.delegate]\n", Clock::system());
-    let answer = gate.delete(&signed("OWNER"));
-    assert_eq!((answer.status, answer.error_code().as_str()), (502, "BadGateway"));
-    assert_eq!(outcome(&gate), "not_sent");
+    for spoken in BOTH {
+        let gate = Gate::with(nobody, "[ownership.delegate]\n", Clock::system());
+        let answer = spoken.delete(gate.address(), &signed("OWNER"));
+        assert_eq!((answer.status, answer.error_code().as_str()), (502, "BadGateway"), "{spoken:?}");
+        assert_eq!(outcome(&gate), "not_sent");
+    }
 }
 
 #[test]
-fn if_ownership_cannot_be_learned_nothing_is_deleted() {
+fn nothing_is_deleted_where_the_owner_cannot_be_looked_up() {
     // All that is asked, so that nothing but the status or the size is what is wrong.
     const OURS: &str = r#"{"accountId":"account-1","ownerId":"member-1"}"#;
     let large = &*format!("{OURS}{}", " ".repeat(1 << 20));
@@ -147,8 +165,8 @@ fn if_ownership_cannot_be_learned_nothing_is_deleted() {
         assert_eq!((answer.status, answer.error_code().as_str()), (*expected, "BadGateway"), "{row}");
         assert_eq!(upstream.deletes(), 0, "{row}");
     }
-    let upstream = Upstream::start(Arc::new(|_, stream| drop(stream.read(&mut [0]))));
-    let gate = Gate::before(&upstream);
+    let upstream = Upstream::start(Arc::new(|_, stream| never_answer(stream)));
+    let gate = Gate::hasty(&upstream, "");
     let answer = gate.delete(&signed("OWNER"));
     assert_eq!((answer.status, answer.error_code().as_str()), (504, "GatewayTimeout"));
     assert_eq!(upstream.deletes(), 0);
@@ -179,7 +197,7 @@ fn only_one_strong_version_binds_the_deletion() {
 }
 
 #[test]
-fn a_key_that_holds_its_share_is_429_and_no_other_key_is() {
+fn a_key_at_its_limit_of_salts_is_answered_429_and_no_other_key_is() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let more = "[replay.memory]\nwhen_new = \"accept\"\nmax_salts = 10\nmax_salts_per_key = 1\n";
     let gate = Gate::with(upstream.address, more, Clock::system());
@@ -192,7 +210,7 @@ fn a_key_that_holds_its_share_is_429_and_no_other_key_is() {
 }
 
 #[test]
-fn connections_are_kept_and_one_that_died_in_the_pool_costs_nothing() {
+fn connections_are_reused_and_one_that_died_in_the_pool_loses_no_request() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let gate = Gate::with(upstream.address, "[runtime]\nworkers = 1\n", Clock::system());
     (0..5).for_each(|_| assert_eq!(gate.delete(&signed("OWNER")).status, 200));
@@ -210,57 +228,118 @@ fn connections_are_kept_and_one_that_died_in_the_pool_costs_nothing() {
 }
 
 #[test]
-fn a_body_that_hangs_is_cut_off_and_its_slot_given_back() {
+fn an_answer_whose_body_stalls_has_an_unknown_outcome_and_its_slot_is_freed() {
     let upstream = Upstream::start(but_delete(|stream| {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
-        let _ = stream.read(&mut [0]);
+        never_answer(stream);
     }));
-    let gate = Gate::with(upstream.address, "[limits]\nmax_in_flight = 1\n", Clock::system());
-    let answer = gate.delete(&signed("OWNER"));
-    assert_eq!((answer.status, answer.body.as_str()), (200, "half"), "the head, what came, and a close");
-    assert_eq!((upstream.deletes(), outcome(&gate).as_str()), (1, "deleted"));
-    assert_eq!(gate.delete(&signed("OWNER")).status, 200, "the one slot is free again");
+    let gate = Gate::hasty(&upstream, "[limits]\nmax_in_flight = 1\n");
+    for (n, spoken) in (1..).zip(BOTH) {
+        let answer = spoken.delete(gate.address(), &signed("OWNER"));
+        assert_eq!(
+            (answer.status, answer.error_code().as_str()),
+            (504, "OutcomeUnknown"),
+            "time {n}, {spoken:?}: the slot is free"
+        );
+        assert_eq!((upstream.deletes(), outcome(&gate).as_str()), (n, "unknown"));
+    }
 }
 
 #[test]
 fn a_client_that_leaves_does_not_cancel_what_was_sent() {
-    let upstream = Upstream::start(but_delete(|stream| {
-        std::thread::sleep(Duration::from_millis(200));
-        answer(stream, "200 OK", "", "{}");
-    }));
-    let gate = Gate::before(&upstream);
-    let mut client = TcpStream::connect(gate.address()).unwrap();
-    let request = format!(
-        "DELETE /crm-core/v1/segments/{SEGMENT} HTTP/1.1\r\nHost: g\r\nAuthorization: {}\r\n\r\n",
-        signed("OWNER")
-    );
-    client.write_all(request.as_bytes()).unwrap();
-    until("the deletion is on its way", || upstream.deletes() == 1);
-    drop(client);
-    until("its outcome is on record", || gate.files.record().iter().any(|line| line["outcome"] == "deleted"));
+    for (spoken, resets) in
+        [(Spoken::Http1, false), (Spoken::Http1, true), (Spoken::Http2, false), (Spoken::Http2, true)]
+    {
+        let answers = Latch::default();
+        let upstream = Upstream::start(deleting_after(&answers));
+        let gate = Gate::patient(&upstream, "");
+        let mut caller = spoken.connect(gate.address());
+        caller.send(&Request::delete(&signed("OWNER")));
+        until("the deletion is on its way", || upstream.deletes() == 1);
+        if resets {
+            caller.give_up();
+        } else {
+            drop(caller);
+        }
+        answers.open();
+        let deleted = || gate.files.record().iter().any(|line| line["outcome"] == "deleted");
+        until("its outcome is on record", deleted);
+    }
+}
+
+#[test]
+fn a_request_that_passes_through_is_cancelled_when_its_client_leaves() {
+    for spoken in BOTH {
+        let upstream = Upstream::start(Arc::new(|_, stream| never_answer(stream)));
+        let gate = Gate::patient(&upstream, "[passthrough]\nmethods = [\"GET\"]\nprefixes = [\"/p/\"]\n");
+        let mut caller = spoken.connect(gate.address());
+        caller.send(&Request::new("GET", "/p/x"));
+        until("it is under way", || upstream.gets() == 1);
+        caller.give_up();
+        until("it is given up", || gate.metrics().contains(r#"reason="client_gone"} 1"#));
+    }
 }
 
 #[test]
 fn a_client_that_leaves_before_its_body_is_whole_spends_nothing() {
     let upstream = Upstream::start(service("account-1", "member-1"));
-    let gate = Gate::before(&upstream);
-    let header = signed("OWNER");
-    for sent in [
-        "DELETE /x",
-        &format!(
-            "DELETE /crm-core/v1/segments/{SEGMENT} HTTP/1.1\r\nHost: g\r\nAuthorization: {header}\r\nContent-Length: 9\r\n\r\nhalf"
-        ),
-    ] {
-        let mut client = TcpStream::connect(gate.address()).unwrap();
-        client.write_all(sent.as_bytes()).unwrap();
-        drop(client);
+    for (spoken, resets) in
+        [(Spoken::Http1, false), (Spoken::Http1, true), (Spoken::Http2, false), (Spoken::Http2, true)]
+    {
+        let mut gate = Gate::before(&upstream);
+        let header = signed("OWNER");
+        let mut caller = spoken.connect(gate.address());
+        caller.begin(&Request::delete(&header), Some(9));
+        while in_flight(&mut gate) == 0 {
+            std::thread::yield_now();
+        }
+        if resets {
+            caller.give_up();
+        } else {
+            drop(caller);
+        }
+        until("it is counted", || gate.metrics().contains(r#"reason="client_gone"} 1"#));
+        assert_eq!(gate.delete(&header).status, 200, "{spoken:?}");
     }
-    until("it is counted", || gate.metrics().contains(r#"reason="client_gone"} 1"#));
-    assert_eq!(gate.delete(&header).status, 200);
+    let gate = Gate::before(&upstream);
+    TcpStream::connect(gate.address()).unwrap().write_all(b"DELETE /x").unwrap();
+    assert_eq!(gate.delete(&signed("OWNER")).status, 200, "nor does half a head");
 }
 
 #[test]
-fn what_is_over_its_limits_is_told_so_in_json_and_spends_nothing() {
+fn a_request_over_a_limit_is_refused_over_both_protocols_and_spends_nothing() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let limits = "[limits]\nbody_timeout = \"300ms\"\nheader_timeout = \"300ms\"\nmax_body_bytes = \"1KiB\"\n";
+    let gate = Gate::with(upstream.address, limits, Clock::system());
+    let header = signed("OWNER");
+    let deletion = || Request::delete(&header);
+    let path = format!("/crm-core/v1/segments/{SEGMENT}");
+    let long = Request::new("DELETE", &format!("{path}?{}", "x".repeat(5 << 10)));
+    let rows: [(&str, Request, Option<usize>, u16, &str); 6] = [
+        ("large fields", deletion().field("x", &"x".repeat(20 << 10)), None, 431, "HeadersTooLarge"),
+        ("a long target", long, None, 414, "UriTooLong"),
+        ("a large body", deletion(), Some(100_000), 413, "PayloadTooLarge"),
+        ("a slow body", deletion(), Some(9), 408, "RequestTimeout"),
+        ("an expectation", deletion().field("expect", "more"), None, 417, "ExpectationFailed"),
+        ("a method", Request::new("DELETE", &format!("{path}?_method=GET")), None, 400, "BadRequest"),
+    ];
+    for (name, ask, body, status, code) in &rows {
+        for spoken in BOTH {
+            let mut caller = spoken.connect(gate.address());
+            caller.begin(ask, *body);
+            let answer = caller.answer().unwrap_or_else(|lost| panic!("{spoken:?}, {name}: {lost:?}"));
+            assert_eq!((answer.status, answer.error_code().as_str()), (*status, *code), "{spoken:?}, {name}");
+            let closes = (spoken == Spoken::Http1).then_some("close");
+            assert_eq!(answer.field("connection").map(str::trim), closes, "{spoken:?}, {name}");
+            assert!(answer.field("x-request-id").is_some(), "{spoken:?}, {name}");
+        }
+    }
+    assert_eq!(upstream.deletes(), 0);
+    assert_eq!(gate.delete(&header).status, 200, "nothing of this spent the salt");
+}
+
+#[test]
+fn an_ambiguous_or_unfinished_http_1_request_is_refused_in_json_and_spends_nothing() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let gate = Gate::with(
         upstream.address,
@@ -269,23 +348,14 @@ fn what_is_over_its_limits_is_told_so_in_json_and_spends_nothing() {
     );
     let header = signed("OWNER");
     let path = format!("/crm-core/v1/segments/{SEGMENT}");
-    let head = format!("DELETE {path} HTTP/1.1\r\nHost: g\r\nAuthorization: {header}\r\n");
+    let head = Request::delete(&header).unfinished();
     let rows: Vec<(&str, String, u16, &str)> = vec![
-        ("a large header", format!("{head}X: {}\r\n\r\n", "x".repeat(20 << 10)), 431, "HeadersTooLarge"),
-        (
-            "a long target",
-            format!("DELETE {path}?{} HTTP/1.1\r\nHost: g\r\n\r\n", "x".repeat(5 << 10)),
-            414,
-            "UriTooLong",
-        ),
-        ("a large body", format!("{head}Content-Length: 100000\r\n\r\n"), 413, "PayloadTooLarge"),
         (
             "a large body that does not say how large",
             format!("{head}Transfer-Encoding: chunked\r\n\r\n401\r\n{}\r\n0\r\n\r\n", "x".repeat(0x401)),
             413,
             "PayloadTooLarge",
         ),
-        ("a slow body", format!("{head}Content-Length: 9\r\n\r\nhalf"), 408, "RequestTimeout"),
         ("no host", format!("DELETE {path} HTTP/1.1\r\nAuthorization: {header}\r\n\r\n"), 400, "BadRequest"),
         ("two hosts", format!("{head}Host: h\r\n\r\n"), 400, "BadRequest"),
         (
@@ -302,7 +372,6 @@ fn what_is_over_its_limits_is_told_so_in_json_and_spends_nothing() {
         ),
         ("the same length twice", format!("{head}Content-Length: 2\r\nContent-Length: 2\r\n\r\nhi"), 400, "BadRequest"),
         ("a bare LF", format!("DELETE {path} HTTP/1.1\r\nHost: g\nAuthorization: {header}\r\n\r\n"), 400, "BadRequest"),
-        ("an expectation", format!("{head}Expect: more\r\n\r\n"), 417, "ExpectationFailed"),
     ];
     for (name, request, status, code) in rows {
         let answer = exchange(gate.address(), &request);
@@ -311,51 +380,56 @@ fn what_is_over_its_limits_is_told_so_in_json_and_spends_nothing() {
     }
     let flood = exchange(gate.address(), &format!("{head}X: {}\r\n\r\n", "x".repeat(1 << 20)));
     assert_eq!((flood.status, flood.error_code().as_str()), (431, "HeadersTooLarge"), "{flood:?}");
-    let mut slow = TcpStream::connect(gate.address()).unwrap();
-    slow.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut slow = connect(gate.address());
     slow.write_all(b"DELETE / HT").unwrap();
-    let told = read_answer(&mut slow);
+    let told = read_until_closed(&mut slow);
     assert_eq!((told.status, told.error_code().as_str()), (408, "RequestTimeout"), "{told:?}");
     assert_eq!(upstream.deletes(), 0);
     assert_eq!(gate.delete(&header).status, 200, "nothing of this spent the salt");
 }
 
 #[test]
-fn a_full_house_is_503_and_spends_nothing() {
-    let upstream = Upstream::start(but_delete(|stream| {
-        std::thread::sleep(Duration::from_millis(300));
-        answer(stream, "200 OK", "", "{}");
-    }));
-    let gate = Gate::with(
-        upstream.address,
-        "[limits]\nmax_in_flight = 1\n[replay.memory]\nwhen_new = \"accept\"\nmax_salts = 2\nmax_salts_per_key = 2\n",
-        Clock::system(),
-    );
-    let address = gate.address();
-    let first = std::thread::spawn(move || crate::harness::delete(address, &signed("OWNER")).status);
-    until("the first is on its way", || upstream.deletes() == 1);
-    let header = signed("OWNER");
-    let refused = gate.delete(&header);
-    assert_eq!((refused.status, refused.error_code().as_str()), (503, "ServiceUnavailable"));
-    assert!(refused.field("retry-after").is_some());
-    assert_eq!(first.join().unwrap(), 200);
-    assert_eq!(gate.delete(&header).status, 200, "it had spent nothing");
-    assert_eq!(gate.delete(&signed("OWNER")).status, 503, "the replay memory is full, and forgets nothing");
-    assert!(gate.metrics().contains(r#"reason="replay_full"} 1"#));
+fn without_a_free_slot_the_answer_is_503_and_nothing_is_spent() {
+    let more =
+        "[limits]\nmax_in_flight = 1\n[replay.memory]\nwhen_new = \"accept\"\nmax_salts = 2\nmax_salts_per_key = 2\n";
+    for spoken in BOTH {
+        let answers = Latch::default();
+        let upstream = Upstream::start(deleting_after(&answers));
+        let gate = Gate::patient(&upstream, more);
+        let mut first = spoken.connect(gate.address());
+        first.send(&Request::delete(&signed("OWNER")));
+        until("the first is on its way", || upstream.deletes() == 1);
+        let header = signed("OWNER");
+        let refused = spoken.delete(gate.address(), &header);
+        assert_eq!((refused.status, refused.error_code().as_str()), (503, "ServiceUnavailable"), "{spoken:?}");
+        assert!(refused.field("retry-after").is_some());
+        answers.open();
+        assert_eq!(first.answer().unwrap().status, 200);
+        assert_eq!(spoken.delete(gate.address(), &header).status, 200, "{spoken:?}: it had spent nothing");
+        let full = spoken.delete(gate.address(), &signed("OWNER")).status;
+        assert_eq!(full, 503, "{spoken:?}: the replay memory is full, and forgets nothing");
+        assert!(gate.metrics().contains(r#"reason="replay_full"} 1"#));
+    }
 }
 
 #[test]
-fn a_new_memory_behind_its_fence_says_so() {
+fn a_fenced_replay_memory_says_until_when() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let more = "[replay.memory]\nwhen_new = \"fence\"\n[authentication]\nwindow_future = \"2s\"\n";
     let gate = Gate::with(upstream.address, more, Clock::system());
     let early = signed("OWNER");
-    let refused = gate.delete(&early);
-    assert_eq!((refused.status, refused.error_code().as_str()), (503, "ServiceUnavailable"));
-    let ready = crate::harness::get(gate.admin(), "/ready");
+    for spoken in BOTH {
+        let refused = spoken.delete(gate.address(), &early);
+        assert_eq!((refused.status, refused.error_code().as_str()), (503, "ServiceUnavailable"), "{spoken:?}");
+        assert_eq!(refused.field("retry-after"), None, "{spoken:?}: what was signed before never passes");
+        assert!(refused.body.contains(" Sign a new request after "), "{spoken:?}: {}", refused.body);
+    }
+    let ready = crate::http::get(gate.admin(), "/ready");
     assert_eq!(ready.status, 503);
     assert!(ready.body.contains("fenced until"), "{}", ready.body);
-    until("the fence has fallen", || crate::harness::get(gate.admin(), "/ready").status == 200);
-    assert_eq!(gate.delete(&early).status, 401, "signed before it fell");
-    assert_eq!(gate.delete(&signed("OWNER")).status, 200);
+    until("the fence has fallen", || crate::http::get(gate.admin(), "/ready").status == 200);
+    for spoken in BOTH {
+        assert_eq!(spoken.delete(gate.address(), &early).status, 401, "{spoken:?}: signed before it fell");
+        assert_eq!(spoken.delete(gate.address(), &signed("OWNER")).status, 200, "{spoken:?}");
+    }
 }

@@ -1,19 +1,23 @@
 //! Server, gateway, client: all real, on free ports, stopped with the test.
 
-use std::io::{BufRead, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, SystemTime};
 
 use saltgate::clock::{self, Clock};
 use saltgate::config::Config;
 use saltgate::credential::{Secret, SigningKey, header_value};
-use saltgate::serve::Gateway;
+use saltgate::serve::{Drained, Gateway};
+
+use crate::http::{Answer, Received, delete, get};
 
 pub const SEGMENT: &str = "CRMSG1260423081530123SGM11122233";
 pub const ROLES: [&str; 5] = ["OWNER", "DEVELOPER", "MEMBER", "", "ADMIN"];
+/// A route that forwards what tells requests apart.
+pub const KEEPS: &str = "[[route]]\npath = \"/crm-core/v1/segments/{segmentId}\"\nkeep = [\"query\", \"body\"]\n";
 /// How long anything is waited for before a test fails.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -41,26 +45,16 @@ pub fn signed(role: &str) -> String {
     signed_at(role, Clock::system().now(), &salt())
 }
 
-/// What the upstream of a test does with a request it has read: bytes to answer, or `None` to
-/// reset the connection.
-pub type Play = Arc<dyn Fn(&Seen, &mut TcpStream) + Send + Sync>;
+/// What the service of a test does with a request that it has read.
+pub type Behaviour = Arc<dyn Fn(&Received, &mut TcpStream) + Send + Sync>;
 
-/// A request as an upstream saw it.
-#[derive(Clone, Debug)]
-pub struct Seen {
-    pub method: String,
-    pub target: String,
-    pub head: String,
-    pub body: String,
-}
-
-/// An upstream that counts.
+/// A service that counts what it receives.
 pub struct Upstream {
     pub address: SocketAddr,
     pub deletes: Arc<AtomicUsize>,
     pub gets: Arc<AtomicUsize>,
     pub connections: Arc<AtomicUsize>,
-    pub last: Arc<std::sync::Mutex<Vec<Seen>>>,
+    pub last: Arc<Mutex<Vec<Received>>>,
 }
 
 pub fn answer(stream: &mut TcpStream, status: &str, extra: &str, body: &str) {
@@ -72,7 +66,7 @@ pub fn answer(stream: &mut TcpStream, status: &str, extra: &str, body: &str) {
 }
 
 /// The ordinary service: one segment, created by `creator` in `account`.
-pub fn service(account: &'static str, creator: &'static str) -> Play {
+pub fn service(account: &'static str, creator: &'static str) -> Behaviour {
     Arc::new(move |seen, stream| match seen.method.as_str() {
         "GET" if seen.target.ends_with(SEGMENT) => {
             let body = format!(r#"{{"segmentId":"{SEGMENT}","accountId":"{account}","ownerId":"{creator}"}}"#);
@@ -89,13 +83,13 @@ pub fn service(account: &'static str, creator: &'static str) -> Play {
 }
 
 /// The ordinary service, but for what it does with a DELETE.
-pub fn but_delete(play: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> Play {
+pub fn but_delete(play: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> Behaviour {
     let ordinary = service("account-1", "member-1");
     Arc::new(move |seen, stream| if seen.method == "DELETE" { play(stream) } else { ordinary(seen, stream) })
 }
 
 impl Upstream {
-    pub fn start(play: Play) -> Self {
+    pub fn start(behaviour: Behaviour) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let upstream = Self {
             address: listener.local_addr().unwrap(),
@@ -111,15 +105,15 @@ impl Upstream {
             for stream in listener.incoming() {
                 let Ok(mut stream) = stream else { return };
                 connections.fetch_add(1, Ordering::SeqCst);
-                let (play, deletes, gets, last) = (play.clone(), deletes.clone(), gets.clone(), last.clone());
+                let (behaviour, deletes, gets, last) = (behaviour.clone(), deletes.clone(), gets.clone(), last.clone());
                 std::thread::spawn(move || {
-                    while let Some(seen) = read_request(&mut stream) {
+                    while let Some(seen) = Received::read(&mut stream) {
                         match seen.method.as_str() {
                             "DELETE" => deletes.fetch_add(1, Ordering::SeqCst),
                             _ => gets.fetch_add(1, Ordering::SeqCst),
                         };
                         last.lock().unwrap().push(seen.clone());
-                        play(&seen, &mut stream);
+                        behaviour(&seen, &mut stream);
                     }
                 });
             }
@@ -134,25 +128,6 @@ impl Upstream {
     pub fn gets(&self) -> usize {
         self.gets.load(Ordering::SeqCst)
     }
-}
-
-fn read_request(stream: &mut TcpStream) -> Option<Seen> {
-    let mut bytes = Vec::new();
-    let mut byte = [0];
-    while !bytes.ends_with(b"\r\n\r\n") {
-        if stream.read(&mut byte).ok()? == 0 {
-            return None;
-        }
-        bytes.push(byte[0]);
-    }
-    let head = String::from_utf8(bytes).ok()?;
-    let mut line = head.lines().next()?.split(' ');
-    let (method, target) = (line.next()?.to_owned(), line.next()?.to_owned());
-    let length =
-        head.lines().find_map(|l| l.to_lowercase().strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).ok()?;
-    Some(Seen { method, target, head, body: String::from_utf8(body).ok()? })
 }
 
 /// The files of a gateway, and where they are.
@@ -180,7 +155,7 @@ impl Files {
 
     pub fn configure(&self, upstream: SocketAddr, more: &str) {
         let mut config = format!(
-            "[[listener]]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"127.0.0.1:0\"\n[directory.file]\npath = \"keys.toml\"\n[upstream]\nservers = [\"http://{upstream}\"]\nresponse_timeout = \"700ms\"\nconnect_timeout = \"700ms\"\n"
+            "[[listener]]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"127.0.0.1:0\"\n[directory.file]\npath = \"keys.toml\"\n[upstream]\nservers = [\"http://{upstream}\"]\nresponse_timeout = \"{PATIENT}\"\nconnect_timeout = \"{PATIENT}\"\n"
         );
         if !more.contains("[replay") {
             config += "[replay.memory]\nwhen_new = \"accept\"\n";
@@ -188,10 +163,28 @@ impl Files {
         if !more.contains("[audit") {
             config += "[audit]\npath = \"record\"\n";
         }
+        // A test sends faster than any real caller.
+        const UNHURRIED: &str = "[limits]\nspent_per_key = \"100000/second\"\n";
+        let mut more = more.to_owned();
+        if !more.contains("[limits]\n") {
+            config += UNHURRIED;
+        } else if !more.contains("spent_per_key") {
+            more = more.replacen("[limits]\n", UNHURRIED, 1);
+        }
         if !more.contains("[ownership") {
             config += "[ownership.upstream]\naccount = \"/accountId\"\ncreator = \"/ownerId\"\n";
         }
-        std::fs::write(self.path(), config + more).unwrap();
+        std::fs::write(self.path(), config + &more).unwrap();
+    }
+
+    /// The same, where the service has little time: for tests of one that does not answer.
+    #[must_use]
+    pub fn hasty(self) -> Self {
+        let config = std::fs::read_to_string(self.path()).unwrap();
+        let hasty = config.replace(&format!("_timeout = \"{PATIENT}\""), "_timeout = \"2s\"");
+        assert_ne!(config, hasty);
+        std::fs::write(self.path(), hasty).unwrap();
+        self
     }
 
     /// Has these listeners instead of the one there is.
@@ -207,8 +200,13 @@ impl Files {
 
     /// The record, as far as it is written.
     pub fn record_text(&self) -> String {
-        let files = std::fs::read_dir(self.dir.path().join("record")).unwrap();
-        files.map(|file| String::from_utf8_lossy(&std::fs::read(file.unwrap().path()).unwrap()).into_owned()).collect()
+        let files = self.record_files().into_iter();
+        files.map(|file| String::from_utf8_lossy(&std::fs::read(file).unwrap()).into_owned()).collect()
+    }
+
+    /// The record's files of lines. Beside them its directory holds files of counts, and lists all in any order.
+    pub fn record_files(&self) -> Vec<PathBuf> {
+        lines_in(&self.dir.path().join("record"))
     }
 
     /// Every line of the record.
@@ -217,11 +215,21 @@ impl Files {
     }
 }
 
+/// A record's files of lines.
+pub fn lines_in(directory: &Path) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(directory).unwrap().map(|file| file.unwrap().path());
+    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "jsonl")).collect();
+    files.sort();
+    files
+}
+
 fn record_in(directory: &Path) -> Vec<serde_json::Value> {
-    let files = std::fs::read_dir(directory).unwrap();
-    let text: String = files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect();
+    let text: String = lines_in(directory).iter().map(|file| std::fs::read_to_string(file).unwrap()).collect();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
+
+/// How long a service may take: longer than the busiest machine needs.
+pub const PATIENT: &str = "20s";
 
 /// A gateway in this process.
 pub struct Gate {
@@ -236,6 +244,16 @@ impl Gate {
 
     pub fn with(upstream: SocketAddr, more: &str, clock: Clock) -> Self {
         Self::from_files(Files::new(upstream, more), clock)
+    }
+
+    /// Before a service that has little time.
+    pub fn hasty(upstream: &Upstream, more: &str) -> Self {
+        Self::from_files(Files::new(upstream.address, more).hasty(), Clock::system())
+    }
+
+    /// Before a service that may take its time.
+    pub fn patient(upstream: &Upstream, more: &str) -> Self {
+        Self::from_files(Files::new(upstream.address, more), Clock::system())
     }
 
     pub fn from_files(files: Files, clock: Clock) -> Self {
@@ -278,8 +296,9 @@ impl Gate {
         taken.map_err(|faults| faults.iter().map(|fault| format!("{fault}\n")).collect())
     }
 
+    /// Returns whether all that was under way ended by itself.
     pub fn drain(&mut self) -> bool {
-        self.gateway.take().unwrap().drain()
+        self.gateway.take().unwrap().drain() == Drained::Whole
     }
 }
 
@@ -291,115 +310,40 @@ impl Drop for Gate {
     }
 }
 
-/// What came back.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub head: String,
-    pub body: String,
-}
+/// Holds a service up at one place until the test opens it; from then on it stays open.
+#[derive(Clone, Default)]
+pub struct Latch(Arc<(Mutex<bool>, Condvar)>);
 
-impl Answer {
-    pub fn field(&self, name: &str) -> Option<&str> {
-        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
-        lines.filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
+impl Latch {
+    pub fn open(&self) {
+        let (open, changed) = &*self.0;
+        *open.lock().unwrap() = true;
+        changed.notify_all();
     }
 
-    pub fn error_code(&self) -> String {
-        let body: serde_json::Value = serde_json::from_str(&self.body).unwrap_or_default();
-        body["errorCode"].as_str().unwrap_or_default().to_owned()
+    /// Waits until it is open, or until nothing is waited for any longer.
+    pub fn wait(&self) {
+        let (open, changed) = &*self.0;
+        drop(changed.wait_timeout_while(open.lock().unwrap(), PATIENCE, |open| !*open).unwrap());
     }
 }
 
-pub fn delete(gate: SocketAddr, authorization: &str) -> Answer {
-    let path = format!("/crm-core/v1/segments/{SEGMENT}");
-    exchange(
-        gate,
-        &format!("DELETE {path} HTTP/1.1\r\nHost: gate\r\nAuthorization: {authorization}\r\nConnection: close\r\n\r\n"),
-    )
+/// The ordinary service, but a DELETE is answered only once the latch is open.
+pub fn deleting_after(latch: &Latch) -> Behaviour {
+    let latch = latch.clone();
+    but_delete(move |stream| {
+        latch.wait();
+        answer(stream, "200 OK", "", "{}");
+    })
 }
 
-pub fn get(address: SocketAddr, path: &str) -> Answer {
-    exchange(address, &format!("GET {path} HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n"))
-}
-
-/// Sends these bytes on a connection of their own and reads until it closes.
-pub fn exchange(address: SocketAddr, request: &str) -> Answer {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let _ = stream.write_all(request.as_bytes());
-    read_answer(&mut stream)
-}
-
-/// A connection that is kept, and made anew if it was closed.
-pub struct Kept {
-    address: SocketAddr,
-    stream: Option<std::io::BufReader<TcpStream>>,
-}
-
-impl Kept {
-    pub fn to(address: SocketAddr) -> Self {
-        Self { address, stream: None }
-    }
-
-    pub fn send(&mut self, authorization: &str) {
-        let stream = self.stream.get_or_insert_with(|| {
-            let stream = TcpStream::connect(self.address).unwrap();
-            stream.set_read_timeout(Some(PATIENCE)).unwrap();
-            stream.set_nodelay(true).unwrap();
-            std::io::BufReader::new(stream)
-        });
-        let request = format!(
-            "DELETE /crm-core/v1/segments/{SEGMENT} HTTP/1.1\r\nHost: gate\r\nAuthorization: {authorization}\r\n\r\n"
-        );
-        stream.get_mut().write_all(request.as_bytes()).unwrap();
-    }
-
-    /// The status of the answer to what was sent.
-    pub fn status(&mut self) -> u16 {
-        let stream = self.stream.as_mut().unwrap();
-        let (mut head, mut length) = (Vec::new(), 0);
-        loop {
-            let mut line = String::new();
-            assert!(stream.read_line(&mut line).unwrap() > 0, "closed without an answer");
-            if line == "\r\n" {
-                break;
-            }
-            let line = line.to_lowercase();
-            if let Some(n) = line.strip_prefix("content-length: ") {
-                length = n.trim().parse().unwrap();
-            }
-            head.push(line);
-        }
-        stream.read_exact(&mut vec![0; length]).unwrap();
-        if head.iter().any(|line| line.trim() == "connection: close") {
-            self.stream = None;
-        }
-        head[0].split(' ').nth(1).unwrap().parse().unwrap()
-    }
-
-    /// Whether there is a connection that nobody has announced the end of.
-    pub fn is_open(&self) -> bool {
-        self.stream.is_some()
-    }
-
-    pub fn delete(&mut self, authorization: &str) -> u16 {
-        self.send(authorization);
-        self.status()
-    }
-}
-
-pub fn read_answer(stream: &mut TcpStream) -> Answer {
-    let mut bytes = Vec::new();
-    let _ = stream.read_to_end(&mut bytes);
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-    Answer { status, head: head.to_owned(), body: body.to_owned() }
+/// Keeps the gateway waiting until it gives the connection up.
+pub fn never_answer(stream: &mut TcpStream) {
+    let _ = stream.read(&mut [0]);
 }
 
 /// Waits until something is so.
-pub fn until(what: &str, is_so: impl Fn() -> bool) {
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let clock = Clock::system();
     let started = clock.elapsed();
     while !is_so() {

@@ -18,14 +18,13 @@ use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
 
-use crate::harness::{
-    Answer, Files, Gate, Kept, PATIENCE, SEGMENT, Upstream, delete, exchange, service, signed, until,
-};
+use crate::harness::{Files, Gate, KEEPS, Latch, PATIENCE, SEGMENT, Upstream, deleting_after, service, signed, until};
+use crate::http::{Answer, Kept, delete, exchange};
 use crate::tls::{Authority, BOTH};
 
 /// A body by its frames.
 #[derive(Default)]
-struct Frames(VecDeque<Frame<Bytes>>);
+pub struct Frames(pub VecDeque<Frame<Bytes>>);
 
 impl http_body::Body for Frames {
     type Data = Bytes;
@@ -41,21 +40,21 @@ impl http_body::Body for Frames {
 }
 
 /// A client of HTTP/2, with one connection.
-struct Client {
+pub struct Client {
     runtime: tokio::runtime::Runtime,
-    connection: SendRequest<Frames>,
+    pub connection: SendRequest<Frames>,
     ended: tokio::task::JoinHandle<hyper::Result<()>>,
 }
 
 impl Client {
-    fn by_prior_knowledge(address: SocketAddr) -> Self {
+    pub fn by_prior_knowledge(address: SocketAddr) -> Self {
         let runtime = runtime();
         let connecting = async { tokio::net::TcpStream::connect(address).await.unwrap() };
         let stream = runtime.block_on(connecting);
         Self::on(runtime, stream)
     }
 
-    fn by_alpn(address: SocketAddr, authority: &Authority) -> Self {
+    pub fn by_alpn(address: SocketAddr, authority: &Authority) -> Self {
         let runtime = runtime();
         let mut config = authority.client(None, BOTH);
         config.alpn_protocols = vec![b"h2".to_vec()];
@@ -79,11 +78,11 @@ impl Client {
         Self { runtime, connection, ended }
     }
 
-    fn send(&mut self, request: Request<Frames>) -> Answer {
+    pub fn send(&mut self, request: Request<Frames>) -> Answer {
         self.try_send(request).unwrap()
     }
 
-    fn try_send(&mut self, request: Request<Frames>) -> hyper::Result<Answer> {
+    pub fn try_send(&mut self, request: Request<Frames>) -> hyper::Result<Answer> {
         let answer = self.connection.send_request(request);
         self.runtime.block_on(async {
             let (parts, body) = tokio::time::timeout(PATIENCE, answer).await.expect("an answer")?.into_parts();
@@ -94,8 +93,19 @@ impl Client {
         })
     }
 
-    fn delete(&mut self, authorization: &str) -> Answer {
+    pub fn delete(&mut self, authorization: &str) -> Answer {
         self.send(deletion(authorization))
+    }
+
+    /// Asks for this, and goes on; what is answered some time is told.
+    pub fn begin(&self, uri: &str, told: Arc<std::sync::Mutex<Vec<u16>>>) {
+        let mut connection = self.connection.clone();
+        let request = Request::get(uri).body(Frames::default()).unwrap();
+        self.runtime.spawn(async move {
+            if let Ok(answer) = connection.send_request(request).await {
+                told.lock().unwrap().push(answer.status().as_u16());
+            }
+        });
     }
 }
 
@@ -103,7 +113,7 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
 
-fn deletion(authorization: &str) -> Request<Frames> {
+pub fn deletion(authorization: &str) -> Request<Frames> {
     let uri = format!("http://gate/crm-core/v1/segments/{SEGMENT}");
     Request::delete(uri).header("authorization", authorization).body(Frames::default()).unwrap()
 }
@@ -161,7 +171,7 @@ fn the_answers_are_those_of_http_1_whichever_way_it_is_spoken() {
 #[test]
 fn what_is_too_large_or_of_the_wrong_form_is_answered_as_such() {
     let upstream = Upstream::start(service("account-1", "member-1"));
-    let gate = Gate::before(&upstream);
+    let gate = Gate::with(upstream.address, KEEPS, saltgate::clock::Clock::system());
     let mut client = Client::by_prior_knowledge(gate.address());
     let trailers = |more: &[(&'static str, &'static str)]| {
         let fields = more.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
@@ -207,15 +217,15 @@ fn what_is_too_large_or_of_the_wrong_form_is_answered_as_such() {
 }
 
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const DATA: u8 = 0;
+pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
 const PRIORITY: u8 = 2;
 pub const RST_STREAM: u8 = 3;
 pub const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
+pub const PING: u8 = 6;
+pub const GOAWAY: u8 = 7;
+pub const WINDOW_UPDATE: u8 = 8;
+pub const CONTINUATION: u8 = 9;
 pub const END_STREAM: u8 = 1;
 pub const END_HEADERS: u8 = 4;
 
@@ -225,7 +235,7 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 /// A header block, every field spelled out.
-fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     let text = |text: &str| {
         let short = u8::try_from(text.len()).ok().filter(|length| *length < 127);
         let rest = text.len().wrapping_sub(127);
@@ -245,10 +255,10 @@ pub fn head(method: &str, more: &[(&str, &str)]) -> Vec<u8> {
 }
 
 /// A connection on which every byte is ours.
-struct Raw(TcpStream);
+pub struct Raw(pub TcpStream);
 
 impl Raw {
-    fn to(address: SocketAddr, settings: &[u8]) -> Self {
+    pub fn to(address: SocketAddr, settings: &[u8]) -> Self {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -256,12 +266,12 @@ impl Raw {
         Self(stream)
     }
 
-    fn send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+    pub fn send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.0.write_all(bytes)
     }
 
     /// The next frame: its kind, its stream, its payload. None at the end.
-    fn next(&mut self) -> Option<(u8, u32, Vec<u8>)> {
+    pub fn next(&mut self) -> Option<(u8, u32, Vec<u8>)> {
         let mut head = [0; 9];
         match self.0.read_exact(&mut head) {
             Ok(()) => {}
@@ -277,7 +287,7 @@ impl Raw {
     }
 
     /// Reads on until a frame is so.
-    fn until(&mut self, is_so: impl Fn(u8, u32) -> bool) -> Option<(u8, u32, Vec<u8>)> {
+    pub fn until(&mut self, is_so: impl Fn(u8, u32) -> bool) -> Option<(u8, u32, Vec<u8>)> {
         loop {
             let next = self.next()?;
             if is_so(next.0, next.1) {
@@ -301,7 +311,10 @@ fn what_only_raw_frames_can_say_is_refused() {
     let mut stream = 1;
     for (name, block, expected) in [
         ("no authority", head("DELETE", &[authorization]), Ok(BAD_REQUEST)),
-        ("Host for authority", head("DELETE", &[authorization, ("host", "gate")]), Ok(BAD_REQUEST)),
+        ("a host that is none", head("DELETE", &[authorization, ("host", "gate:x")]), Ok(BAD_REQUEST)),
+        ("no host", head("DELETE", &[authorization, ("host", "")]), Ok(BAD_REQUEST)),
+        ("two hosts", head("DELETE", &[authorization, ("host", "gate"), ("host", "gate")]), Ok(BAD_REQUEST)),
+        ("an unlike host", head("DELETE", &[authority, authorization, ("host", "other")]), Ok(BAD_REQUEST)),
         ("a user", head("DELETE", &[(":authority", "me@gate"), authorization]), Ok(BAD_REQUEST)),
         ("an extended tunnel", head("CONNECT", &[(":protocol", "websocket"), authority]), Err(RST_STREAM)),
         ("a field of HTTP/1", head("DELETE", &[authority, authorization, ("connection", "close")]), Err(RST_STREAM)),
@@ -493,7 +506,7 @@ fn an_answer_to_head_has_no_body() {
 const SHORT: &str = "[limits]\nheader_timeout = \"300ms\"\nwrite_timeout = \"300ms\"\nidle_timeout = \"300ms\"\n";
 
 #[test]
-fn whoever_keeps_a_connection_waiting_loses_it() {
+fn an_http_2_connection_that_keeps_the_gateway_waiting_is_closed() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let gate = Gate::with(upstream.address, SHORT, saltgate::clock::Clock::system());
     let request = head("DELETE", &[(":authority", "gate"), ("authorization", "Bearer x")]);
@@ -532,18 +545,18 @@ fn whoever_keeps_a_connection_waiting_loses_it() {
 
 #[test]
 fn a_drain_is_announced_and_what_is_under_way_is_answered() {
-    let upstream = Upstream::start(crate::harness::but_delete(|stream| {
-        std::thread::sleep(Duration::from_millis(300));
-        crate::harness::answer(stream, "200 OK", "", "{}");
-    }));
+    let answers = Latch::default();
+    let upstream = Upstream::start(deleting_after(&answers));
     let mut gate = Gate::before(&upstream);
     let mut client = Client::by_prior_knowledge(gate.address());
     let mut raw = Raw::to(gate.address(), &[]);
     let under_way = std::thread::spawn(move || (client.delete(&signed("OWNER")).status, client));
     until("it is under way", || upstream.deletes() == 1);
-    assert!(gate.drain(), "all of it ended by itself");
+    let draining = std::thread::spawn(move || gate.drain());
+    assert!(raw.until(|kind, _| kind == GOAWAY).is_some(), "the drain is announced while a deletion is under way");
+    answers.open();
     let (status, client) = under_way.join().unwrap();
     assert_eq!(status, 200);
     assert!(client.runtime.block_on(client.ended).unwrap().is_ok());
-    assert!(raw.until(|kind, _| kind == GOAWAY).is_some());
+    assert!(draining.join().unwrap(), "all of it ended by itself");
 }

@@ -1,7 +1,7 @@
 //! A journal in a gateway: kill -9, a full disk, damage, a second process.
 
 use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,8 @@ use std::time::Duration;
 use saltgate::clock::Clock;
 use saltgate::replay::{Journal, JournalSettings, JournalSync, Room, SpentSalts, WhenNew, Window};
 
-use crate::harness::{Files, PATIENCE, SEGMENT, Upstream, delete, get, service, signed, until};
+use crate::harness::{Files, KEEPS, PATIENCE, Upstream, service, signed, until};
+use crate::http::{Request, delete, get, read_until_closed};
 use crate::operations::{Process, text, told};
 
 const JOURNAL: &str = "[replay.journal]\npath = \"replay\"\nwhen_new = \"accept\"\n";
@@ -25,15 +26,9 @@ fn attempt(gate: SocketAddr, authorization: &str) -> Option<u16> {
 fn attempt_on(mut stream: TcpStream, authorization: &str) -> Option<u16> {
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     // The query goes upstream as it came: there it tells one header from another.
-    let path = format!("/crm-core/v1/segments/{SEGMENT}?salt={}", salt_of(authorization));
-    write!(
-        stream,
-        "DELETE {path} HTTP/1.1\r\nHost: gate\r\nAuthorization: {authorization}\r\nConnection: close\r\n\r\n"
-    )
-    .ok()?;
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer);
-    String::from_utf8_lossy(&answer).split(' ').nth(1)?.parse().ok()
+    let request = Request::delete(authorization).query(&format!("salt={}", salt_of(authorization))).closing();
+    stream.write_all(request.http1().as_bytes()).ok()?;
+    Some(read_until_closed(&mut stream).status).filter(|status| *status > 0)
 }
 
 /// The salt of a header: what tells one from another.
@@ -45,7 +40,7 @@ fn salt_of(header: &str) -> String {
 fn killed_at_any_moment_nothing_that_was_sent_passes_again() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     // Without a record, whose own kills are tested elsewhere: more of the time is the journal's.
-    let files = Files::new(upstream.address, &format!("{JOURNAL}[audit]\ndanger_no_record = true\n"));
+    let files = Files::new(upstream.address, &format!("{JOURNAL}[audit]\ndanger_no_record = true\n{KEEPS}"));
     let sent: Arc<Mutex<Vec<(String, Option<u16>)>>> = Arc::default();
     for kill in 0..KILLS {
         let mut process = Process::serve(&files);
@@ -158,6 +153,7 @@ fn sigterm_closes_a_journal_and_a_new_boot_then_does_not_fence() {
             sync: JournalSync::Os,
             discard: false,
             boot_id: "another".into(),
+            witness_in: None,
         };
         let journal = Journal::open(Clock::system(), settings).unwrap();
         assert_eq!(journal.fenced_until().is_some(), fenced, "{signal}");

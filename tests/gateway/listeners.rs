@@ -9,37 +9,31 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use saltgate::clock::Clock;
 use saltgate::config::Config;
-use saltgate::listen::Address;
+use saltgate::listen::ListenAddress;
 use saltgate::serve::Gateway;
 
-use crate::harness::{
-    Files, Gate, Kept, PATIENCE, SEGMENT, Upstream, answer, but_delete, delete, get, read_answer, service, signed,
-    until,
-};
+use crate::harness::{Files, Gate, Latch, PATIENCE, SEGMENT, Upstream, deleting_after, service, signed, until};
+use crate::http::{Kept, Request, connect, delete, get, next_answer, read_until_closed, values};
+use crate::operations::Process;
+use crate::spoken::{BOTH, Caller, Spoken};
 
 /// A deletion, after whatever comes first.
 fn request(before: &[u8], fields: &str) -> Vec<u8> {
-    let authorization = signed("OWNER");
-    let head = format!(
-        "DELETE /crm-core/v1/segments/{SEGMENT} HTTP/1.1\r\nHost: gate\r\nAuthorization: {authorization}\r\n{fields}Connection: close\r\n\r\n"
-    );
+    let head = Request::delete(&signed("OWNER")).fields(fields).closing().http1();
     [before, head.as_bytes()].concat()
 }
 
 fn send(address: SocketAddr, bytes: &[u8]) -> u16 {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut stream = connect(address);
     let _ = stream.write_all(bytes);
-    read_answer(&mut stream).status
+    read_until_closed(&mut stream).status
 }
 
 /// What the upstream was told of where the last deletion came from.
 fn forwarded_for(upstream: &Upstream) -> Option<String> {
     let seen = upstream.last.lock().unwrap();
     let deletion = seen.iter().rfind(|seen| seen.method == "DELETE").unwrap();
-    let lines = deletion.head.lines().filter_map(|line| line.split_once(": "));
-    let mut told = lines.filter(|(name, _)| name.eq_ignore_ascii_case("x-forwarded-for"));
-    told.next().map(|(_, value)| value.to_owned())
+    values(&deletion.head, "x-forwarded-for").next().map(str::to_owned)
 }
 
 fn gate(upstream: &Upstream, listeners: &str, more: &str) -> Gate {
@@ -58,7 +52,7 @@ fn a_port_and_a_unix_socket_lead_to_the_same_gateway() {
     let addresses = gate.gateway().addresses();
     assert_eq!(addresses.len(), 3);
     for address in &addresses {
-        if let Address::Tcp(address) = address {
+        if let ListenAddress::Tcp(address) = address {
             assert_eq!(delete(*address, &signed("OWNER")).status, 200);
             assert_eq!(forwarded_for(&upstream).as_deref(), Some("127.0.0.1"));
         }
@@ -86,6 +80,29 @@ fn a_port_and_a_unix_socket_lead_to_the_same_gateway() {
 }
 
 #[test]
+fn a_reload_leaves_what_a_link_in_the_place_of_the_socket_names_as_it_is() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let listener = |mode: &str| format!("[[listener]]\naddress = \"unix:gate.sock\"\nmode = \"{mode}\"\n");
+    let mut gate = gate(&upstream, &listener("0640"), "");
+    let dir = gate.files.dir.path().to_owned();
+    let (socket, precious) = (dir.join("gate.sock"), dir.join("precious"));
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    gate.files.listen(&listener("0660"));
+    gate.reload().unwrap();
+    assert_eq!(mode(&socket), 0o660);
+    std::fs::write(&precious, "precious").unwrap();
+    std::fs::set_permissions(&precious, std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::remove_file(&socket).unwrap();
+    std::os::unix::fs::symlink(&precious, &socket).unwrap();
+    gate.files.listen(&listener("0666"));
+    gate.reload().unwrap();
+    assert_eq!(mode(&precious), 0o600);
+    assert!(gate.drain());
+    assert_eq!((mode(&precious), std::fs::read(&precious).unwrap().as_slice()), (0o600, &b"precious"[..]));
+    assert!(socket.is_symlink(), "the link is not ours to remove");
+}
+
+#[test]
 fn where_a_proxy_header_is_required_it_tells_the_client() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let listeners = "[[listener]]\naddress = \"127.0.0.1:0\"\nproxy_protocol = \"required\"\n";
@@ -95,22 +112,33 @@ fn where_a_proxy_header_is_required_it_tells_the_client() {
             [b"\r\n\r\n\0\r\nQUIT\n", &[0x20 | command, family, 0, u8::try_from(body.len()).unwrap()][..]].concat();
         [&head, body].concat()
     };
+    let long = |length: u16| {
+        let head = [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11"[..], &length.to_be_bytes()].concat();
+        let mut body = vec![192, 0, 2, 9, 10, 0, 0, 1, 0, 80, 1, 187, 0x20];
+        body.resize(usize::from(length), 0xEE);
+        [head, body].concat()
+    };
     let with_more = v2(1, 0x11, &[192, 0, 2, 8, 10, 0, 0, 1, 0, 80, 1, 187, 0xEE, 0, 1, 0]);
     for (header, client) in [
         (b"PROXY TCP4 192.0.2.7 10.0.0.1 56324 443\r\n".to_vec(), "192.0.2.7"),
         (b"PROXY TCP6 2001:db8::7 ::1 56324 443\r\n".to_vec(), "2001:db8::7"),
         (b"PROXY UNKNOWN\r\n".to_vec(), "127.0.0.1"),
         (with_more, "192.0.2.8"),
+        (long(6000), "192.0.2.9"),
+        (long(16 << 10), "192.0.2.9"),
         (v2(0, 0, &[]), "127.0.0.1"),
     ] {
         assert_eq!(send(gate.address(), &request(&header, "")), 200, "{client}");
         assert_eq!(forwarded_for(&upstream).as_deref(), Some(client));
     }
     let deleted = upstream.deletes();
-    for wrong in [&b""[..], b"PROXY TCP4 192.0.2.7 10.0.0.1 1\r\n", b"PROXY TCP4 x y 1 2\r\n", &v2(1, 0x12, &[1; 12])] {
+    let too_long = long((16 << 10) + 1);
+    for wrong in
+        [&b""[..], b"PROXY TCP4 192.0.2.7 10.0.0.1 1\r\n", b"PROXY TCP4 x y 1 2\r\n", &v2(1, 0x12, &[1; 12]), &too_long]
+    {
         assert_eq!(send(gate.address(), &request(wrong, "")), 0, "closed without a word");
     }
-    let refused = "saltgate_connections_refused_total{reason=\"proxy_header\"} 4";
+    let refused = "saltgate_connections_refused_total{reason=\"proxy_header\"} 5";
     until("they are counted", || gate.metrics().contains(refused));
     // Byte by byte it is the same header; and half of one is not waited for for ever.
     let mut slow = TcpStream::connect(gate.address()).unwrap();
@@ -119,7 +147,7 @@ fn where_a_proxy_header_is_required_it_tells_the_client() {
         slow.write_all(&[*byte]).unwrap();
     }
     slow.write_all(&request(b"", "")).unwrap();
-    assert_eq!(read_answer(&mut slow).status, 200);
+    assert_eq!(read_until_closed(&mut slow).status, 200);
     assert_eq!(forwarded_for(&upstream).as_deref(), Some("192.0.2.9"));
     assert_eq!(send(gate.address(), b"PROXY TCP4 192.0"), 0);
     until("it is counted", || gate.metrics().contains("saltgate_connections_refused_total{reason=\"too_slow\"} 1"));
@@ -153,6 +181,8 @@ fn x_forwarded_for_is_believed_of_trusted_proxies_only() {
         ("X-Forwarded-For: 203.0.113.9, 192.0.2.1, 10.1.1.1\r\n", "192.0.2.1"),
         ("X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-For: 10.1.1.1\r\n", "192.0.2.1"),
         ("X-Forwarded-For: 192.0.2.1, nonsense\r\n", "127.0.0.1"),
+        ("X-Forwarded-For: \u{e9}, 192.0.2.1, 10.1.1.1\r\n", "192.0.2.1"),
+        ("X-Forwarded-For: \u{e9}\r\nX-Forwarded-For: 192.0.2.1\r\n", "192.0.2.1"),
         ("Forwarded: for=192.0.2.1\r\n", "127.0.0.1"),
     ] {
         assert_eq!(send(gate.address(), &request(b"", fields)), 200);
@@ -184,9 +214,12 @@ fn no_client_has_more_connections_than_its_share() {
     }
     let mut of_one: Vec<TcpStream> = (0..2).map(|_| TcpStream::connect(proxied).unwrap()).collect();
     for stream in &mut of_one {
-        stream.write_all(b"PROXY TCP6 2001:db8::1 ::1 1 2\r\n").unwrap();
+        let kept = String::from_utf8(request(b"PROXY TCP6 2001:db8::1 ::1 1 2\r\n", "")).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(kept.replace("Connection: close\r\n", "").as_bytes()).unwrap();
+        assert_eq!(next_answer(stream).status, 200);
     }
-    until("both are there", || gate.metrics().contains("saltgate_connections 4"));
+    assert!(gate.metrics().contains("saltgate_connections 4"), "both are kept");
     let neighbour = b"PROXY TCP6 2001:db8::ffff:1 ::1 1 2\r\n";
     until("a neighbour in the same /64 is closed", || send(proxied, &request(neighbour, "")) == 0);
     // Whoever speaks for many is not counted as one.
@@ -213,15 +246,20 @@ fn a_full_gateway_lets_the_next_one_wait() {
 
 /// Deletes on connections that are kept, until told to end or until nobody listens there any more:
 /// how often, each of them with 200.
-fn load(address: SocketAddr, ending: &Arc<AtomicBool>) -> std::thread::JoinHandle<usize> {
+fn load(spoken: Spoken, address: SocketAddr, ending: &Arc<AtomicBool>) -> std::thread::JoinHandle<usize> {
     let ending = ending.clone();
     std::thread::spawn(move || {
-        let (mut served, mut kept) = (0, Kept::to(address));
+        let (mut served, mut kept) = (0, None);
         while !ending.load(Ordering::Relaxed) {
-            if !kept.is_open() && TcpStream::connect(address).is_err() {
-                break;
+            if kept.as_ref().is_none_or(|kept: &Caller| !kept.is_open()) {
+                let Ok(stream) = TcpStream::connect(address) else { break };
+                kept = Some(spoken.on(stream));
             }
-            assert_eq!(kept.delete(&signed("OWNER")), 200);
+            let answer = kept.as_mut().unwrap().ask(&Request::delete(&signed("OWNER"))).unwrap();
+            assert_eq!(answer.status, 200, "{spoken:?}");
+            if answer.field("connection") == Some("close") {
+                kept = None;
+            }
             served += 1;
         }
         served
@@ -238,8 +276,8 @@ fn listeners_come_and_go_under_load_and_no_request_is_lost() {
     files.listen(&format!("{}{}", listener(stays), listener(goes)));
     let mut gate = Gate::by(files);
     let (ending, gone) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    let at_stays: Vec<_> = (0..3).map(|_| load(stays, &ending)).collect();
-    let at_goes: Vec<_> = (0..3).map(|_| load(goes, &gone)).collect();
+    let at_stays: Vec<_> = (0..3).map(|n| load(BOTH[n % 2], stays, &ending)).collect();
+    let at_goes: Vec<_> = (0..3).map(|n| load(BOTH[n % 2], goes, &gone)).collect();
     until("there is load", || upstream.deletes() > 50);
 
     gate.files.listen(&format!("{}{}trusted_proxies = [\"127.0.0.1\"]\n", listener(comes), listener(stays)));
@@ -248,7 +286,7 @@ fn listeners_come_and_go_under_load_and_no_request_is_lost() {
     until("what is gone accepts no more", || TcpStream::connect(goes).is_err());
     // Its clients were told, and have left by themselves.
     let mut served: usize = at_goes.into_iter().map(|thread| thread.join().unwrap()).sum();
-    let at_comes = load(comes, &ending);
+    let at_comes = load(Spoken::Http2, comes, &ending);
     assert_eq!(send(stays, &request(b"", "X-Forwarded-For: 192.0.2.1\r\n")), 200);
     served += 1;
     let seen = upstream.last.lock().unwrap().clone();
@@ -280,60 +318,95 @@ fn listeners_come_and_go_under_load_and_no_request_is_lost() {
 
 #[test]
 fn a_request_on_a_listener_that_goes_is_answered() {
-    let upstream = Upstream::start(but_delete(|stream| {
-        std::thread::sleep(std::time::Duration::from_millis(300));
-        answer(stream, "200 OK", "", "{}");
-    }));
+    BOTH.into_iter().for_each(is_answered_where_the_listener_goes);
+}
+
+fn is_answered_where_the_listener_goes(spoken: Spoken) {
+    let answers = Latch::default();
+    let upstream = Upstream::start(deleting_after(&answers));
     let mut gate = Gate::before(&upstream);
-    let address = gate.address();
-    let under_way = std::thread::spawn(move || {
-        let mut stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let text = String::from_utf8(request(b"", "")).unwrap().replace("Connection: close\r\n", "");
-        stream.write_all(text.as_bytes()).unwrap();
-        read_answer(&mut stream)
-    });
+    let mut caller = spoken.connect(gate.address());
+    caller.send(&Request::delete(&signed("OWNER")));
     until("it is under way", || upstream.deletes() == 1);
     gate.files.listen("[[listener]]\naddress = \"unix:gate.sock\"\n");
     gate.reload().unwrap();
-    let answer = under_way.join().unwrap();
-    assert_eq!((answer.status, answer.field("connection")), (200, Some("close")));
+    answers.open();
+    let answer = caller.answer().unwrap();
+    let announced = (spoken == Spoken::Http1).then_some("close");
+    assert_eq!((answer.status, answer.field("connection")), (200, announced), "{spoken:?}");
+    caller.ended();
 }
 
 #[test]
-fn whoever_says_nothing_holds_up_no_drain_and_whoever_is_about_to_is_heard() {
+fn silent_connections_do_not_delay_a_drain_and_a_late_request_is_still_answered() {
     let upstream = Upstream::start(service("account-1", "member-1"));
-    let mut gate = Gate::before(&upstream);
-    let silent = TcpStream::connect(gate.address()).unwrap();
-    let mut late = TcpStream::connect(gate.address()).unwrap();
-    late.set_read_timeout(Some(PATIENCE)).unwrap();
-    until("both are there", || gate.metrics().contains("saltgate_connections 2"));
-    let address = gate.address();
-    let draining = std::thread::spawn(move || gate.drain());
-    until("nothing more is accepted", || TcpStream::connect(address).is_err());
-    late.write_all(&request(b"", "")).unwrap();
-    assert_eq!(read_answer(&mut late).status, 200);
-    assert!(draining.join().unwrap());
-    drop(silent);
+    for spoken in BOTH {
+        let mut gate = Gate::before(&upstream);
+        let silent = TcpStream::connect(gate.address()).unwrap();
+        let late = TcpStream::connect(gate.address()).unwrap();
+        until("both are there", || gate.metrics().contains("saltgate_connections 2"));
+        let address = gate.address();
+        let draining = std::thread::spawn(move || gate.drain());
+        until("nothing more is accepted", || TcpStream::connect(address).is_err());
+        let answer = spoken.on(late).ask(&Request::delete(&signed("OWNER")));
+        assert_eq!(answer.unwrap().status, 200, "{spoken:?}");
+        assert!(draining.join().unwrap(), "{spoken:?}");
+        drop(silent);
+    }
+}
+
+#[test]
+fn a_drain_answers_what_is_under_way_and_closes_what_is_not() {
+    for spoken in BOTH {
+        let answers = Latch::default();
+        let upstream = Upstream::start(deleting_after(&answers));
+        let mut gate = Gate::patient(&upstream, "");
+        let (mut busy, mut idle) = (spoken.connect(gate.address()), spoken.connect(gate.address()));
+        assert_eq!(idle.ask(&Request::delete("HMAC-SHA256 x")).unwrap().status, 401);
+        busy.send(&Request::delete(&signed("OWNER")));
+        until("it is under way", || upstream.deletes() == 1);
+        let draining = std::thread::spawn(move || gate.drain());
+        idle.ended();
+        answers.open();
+        assert_eq!(busy.answer().unwrap().status, 200, "{spoken:?}");
+        busy.ended();
+        assert!(draining.join().unwrap(), "{spoken:?}: all of it ended by itself");
+    }
 }
 
 #[test]
 fn a_drain_announces_itself_while_it_still_accepts() {
     let upstream = Upstream::start(service("account-1", "member-1"));
-    let mut gate = Gate::with(upstream.address, "[limits]\ndrain_delay = \"2s\"\n", Clock::system());
+    let files = Files::new(upstream.address, "[limits]\ndrain_delay = \"10m\"\n");
+    let mut gate = Process::serve(&files);
     let (address, admin) = (gate.address(), gate.admin());
-    let mut kept = Kept::to(address);
-    assert_eq!(kept.delete(&signed("OWNER")), 200);
-    assert!(kept.is_open());
-    let draining = std::thread::spawn(move || gate.drain());
+    let delete = |caller: &mut Caller| {
+        let answer = caller.ask(&Request::delete(&signed("OWNER"))).unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.head);
+        answer.field("connection") == Some("close")
+    };
+    let mut early = BOTH.map(|spoken| spoken.connect(address));
+    assert_eq!(early.each_mut().map(delete), [false; 2]);
+    assert_eq!(early.each_mut().map(|caller| caller.is_open()), [true; 2]);
+    gate.signal("-TERM");
     until("/ready says so", || get(admin, "/ready").status == 503);
-    until("answers say so", || {
-        let mut kept = Kept::to(address);
-        assert_eq!(kept.delete(&signed("OWNER")), 200, "it still accepts");
-        !kept.is_open()
-    });
-    assert_eq!(kept.delete(&signed("OWNER")), 200);
-    assert!(!kept.is_open(), "who was there before is told as well");
-    assert!(draining.join().unwrap());
+    until("answers say so", || delete(&mut Spoken::Http1.connect(address)));
+    // Who was there before is told as well: by HTTP/1 with the next answer, by HTTP/2 at once.
+    let [by_http_1, by_http_2] = &mut early;
+    assert!(delete(by_http_1));
+    by_http_1.ended();
+    by_http_2.ended();
+    // HTTP/2 says it beside the first answer.
+    let mut late = Spoken::Http2.connect(address);
+    delete(&mut late);
+    late.ended();
+    assert!(TcpStream::connect(address).is_ok(), "it still accepts");
+    gate.signal("-TERM");
+    gate.wait();
+    assert!(TcpStream::connect(address).is_err());
+
+    let mut gate = Gate::with(upstream.address, "[limits]\ndrain_delay = \"200ms\"\n", Clock::system());
+    let address = gate.address();
+    assert!(gate.drain(), "and ends by itself");
     assert!(TcpStream::connect(address).is_err());
 }

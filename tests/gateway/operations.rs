@@ -10,8 +10,10 @@ use saltgate::clock::Clock;
 use saltgate::config::Config;
 
 use crate::harness::{
-    Files, Gate, Upstream, answer, but_delete, delete, exchange, get, salt, secret, service, signed, until,
+    Files, Gate, Latch, Upstream, answer, but_delete, deleting_after, salt, secret, service, signed, until,
 };
+use crate::http::{Request, delete, exchange, get};
+use crate::spoken::{BOTH, Spoken};
 
 pub fn saltgate(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_saltgate"));
@@ -48,6 +50,17 @@ impl Process {
         let process = Self { child, log };
         until("it serves", || process.log().contains("\"serving\""));
         process
+    }
+
+    /// One that serves, or what it said when it did not start.
+    pub fn attempt(files: &Files) -> Result<Self, String> {
+        let log = files.dir.path().join("log");
+        let mut command = saltgate(&["serve", "--config", files.path().to_str().unwrap()]);
+        let child = command.stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
+        let process = std::cell::RefCell::new(Self { child, log });
+        let ended = || process.borrow_mut().child.try_wait().unwrap().is_some();
+        until("it serves, or ends", || process.borrow().log().contains("\"serving\"") || ended());
+        if ended() { Err(process.borrow().log()) } else { Ok(process.into_inner()) }
     }
 
     /// Its files may not grow over so many bytes; the log is a pipe, which has no size.
@@ -106,6 +119,17 @@ impl Process {
         self.child.wait().unwrap();
     }
 
+    /// SIGSTOP; returns when every thread has stopped.
+    pub fn stop(&self) {
+        self.signal("-STOP");
+        let is_stopped = |task: std::fs::DirEntry| {
+            let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
+        };
+        let tasks = format!("/proc/{}/task", self.child.id());
+        until("it has stopped", || std::fs::read_dir(&tasks).unwrap().flatten().all(is_stopped));
+    }
+
     pub fn signal(&self, name: &str) {
         assert!(Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success());
     }
@@ -125,12 +149,14 @@ fn a_reload_under_load_loses_no_request_and_a_bad_one_changes_nothing() {
     let process = Process::serve(&files);
     let (address, ending) = (process.address(), Arc::new(AtomicBool::new(false)));
     let load: Vec<_> = (0..4)
-        .map(|_| {
+        .map(|n| {
             let ending = ending.clone();
             std::thread::spawn(move || {
-                let mut served = 0;
+                let (spoken, mut served) = (BOTH[n % 2], 0);
+                let mut caller = spoken.connect(address);
                 while !ending.load(Ordering::Relaxed) {
-                    assert_eq!(delete(address, &signed("OWNER")).status, 200);
+                    let answer = caller.ask(&Request::delete(&signed("OWNER"))).unwrap();
+                    assert_eq!((answer.status, answer.field("connection")), (200, None), "{spoken:?}");
                     served += 1;
                 }
                 served
@@ -166,7 +192,8 @@ fn what_reads_a_configuration_stands_back_behind_what_serves() {
     let main = PathBuf::from(format!("/proc/{pid}/task/{pid}"));
     until("the thread that reloads is nicer", || nice(&main) == 10);
     let tasks = std::fs::read_dir(main.parent().unwrap()).unwrap().map(|task| task.unwrap().path());
-    let comm = |task: &PathBuf| std::fs::read_to_string(task.join("comm")).unwrap();
+    // A thread that has ended since has no name any more.
+    let comm = |task: &PathBuf| std::fs::read_to_string(task.join("comm")).unwrap_or_default();
     let workers: Vec<_> = tasks.filter(|task| comm(task).starts_with("worker")).collect();
     assert!(!workers.is_empty());
     assert!(workers.iter().all(|worker| nice(worker) == 0));
@@ -174,34 +201,43 @@ fn what_reads_a_configuration_stands_back_behind_what_serves() {
 
 #[test]
 fn a_key_that_a_reload_takes_away_is_unknown_from_then_on() {
+    BOTH.into_iter().for_each(is_unknown_from_then_on);
+}
+
+fn is_unknown_from_then_on(spoken: Spoken) {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let mut gate = Gate::before(&upstream);
-    assert_eq!(gate.delete(&signed("MEMBER")).status, 200);
+    assert_eq!(spoken.delete(gate.address(), &signed("MEMBER")).status, 200);
     let spent = signed("OWNER");
-    assert_eq!(gate.delete(&spent).status, 200);
+    assert_eq!(spoken.delete(gate.address(), &spent).status, 200);
     let keys = gate.files.dir.path().join("keys.toml");
     let without = std::fs::read_to_string(&keys).unwrap().replace("NCSMEMBER", "NCSOTHER");
     std::fs::write(&keys, without).unwrap();
     let config = Config::load(&gate.files.path());
     gate.gateway().reload(config).unwrap();
-    assert_eq!(gate.delete(&signed("MEMBER")).status, 401);
-    assert_eq!(gate.delete(&spent).status, 401, "a spent salt stays spent");
-    assert_eq!(gate.delete(&signed("OWNER")).status, 200);
+    assert_eq!(spoken.delete(gate.address(), &signed("MEMBER")).status, 401);
+    assert_eq!(spoken.delete(gate.address(), &spent).status, 401, "a spent salt stays spent");
+    assert_eq!(spoken.delete(gate.address(), &signed("OWNER")).status, 200);
 }
 
 #[test]
 fn sigterm_finishes_what_is_in_flight_and_ends_with_0() {
-    let upstream = Upstream::start(but_delete(|stream| {
-        std::thread::sleep(std::time::Duration::from_millis(300));
-        answer(stream, "200 OK", "", "{}");
-    }));
+    BOTH.into_iter().for_each(finishes_what_is_in_flight);
+}
+
+fn finishes_what_is_in_flight(spoken: Spoken) {
+    let answers = Latch::default();
+    let upstream = Upstream::start(deleting_after(&answers));
     let files = Files::new(upstream.address, "");
     let mut process = Process::serve(&files);
     let address = process.address();
-    let in_flight = std::thread::spawn(move || delete(address, &signed("OWNER")).status);
+    let mut in_flight = spoken.connect(address);
+    in_flight.send(&Request::delete(&signed("OWNER")));
     until("it is in flight", || upstream.deletes() == 1);
     process.signal("-TERM");
-    assert_eq!(in_flight.join().unwrap(), 200);
+    until("nothing more is accepted", || std::net::TcpStream::connect(address).is_err());
+    answers.open();
+    assert_eq!(in_flight.answer().unwrap().status, 200, "{spoken:?}");
     assert_eq!(process.child.wait().unwrap().code(), Some(0));
     assert!(std::net::TcpStream::connect(address).is_err());
 }
@@ -213,14 +249,14 @@ fn one_runtime_for_all_cores_serves_and_drains_as_one_per_core_does() {
     let address = gate.address();
     let header = signed("OWNER");
     let threads: Vec<_> = (0..8)
-        .map(|_| {
-            let header = header.clone();
-            std::thread::spawn(move || (delete(address, &header).status, delete(address, &signed("MEMBER")).status))
+        .map(|n| {
+            let (header, spoken) = (header.clone(), BOTH[n % 2]);
+            std::thread::spawn(move || [header, signed("MEMBER")].map(|header| spoken.delete(address, &header).status))
         })
         .collect();
     let statuses: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
-    assert_eq!(statuses.iter().filter(|(once, _)| *once == 200).count(), 1, "the salts are the process's");
-    assert!(statuses.iter().all(|(_, own)| *own == 200), "{statuses:?}");
+    assert_eq!(statuses.iter().filter(|[once, _]| *once == 200).count(), 1, "the salts are the process's");
+    assert!(statuses.iter().all(|[_, own]| *own == 200), "{statuses:?}");
     assert!(gate.drain());
 }
 
@@ -234,7 +270,7 @@ fn a_full_disk_is_503_before_anything_is_spent_and_recovers_by_itself() {
     let mut answers = Vec::new();
     let refused = loop {
         let header = signed("OWNER");
-        let answer = delete(address, &header);
+        let answer = BOTH[answers.len() % 2].delete(address, &header);
         answers.push(answer.status);
         assert!(matches!(answer.status, 200 | 500 | 503), "{answer:?}");
         if answer.status == 503 {
@@ -248,7 +284,7 @@ fn a_full_disk_is_503_before_anything_is_spent_and_recovers_by_itself() {
     assert_eq!(upstream.deletes(), sent, "what was not on record was not sent");
     process.lift_limit();
     until("it can be written again", || get(process.admin(), "/ready").status == 200);
-    assert_eq!(delete(address, &refused).status, 200, "it had spent nothing");
+    assert_eq!(Spoken::Http2.delete(address, &refused).status, 200, "it had spent nothing");
     process.signal("-TERM");
     process.child.wait().unwrap();
     let record = files.record();
@@ -276,7 +312,7 @@ fn bad_configurations_end_with_78_and_usage_with_2() {
     let path = path.to_str().unwrap();
     let sound = told(&["check", "--config", path], "");
     assert_eq!(sound.status.code(), Some(0), "{}", text(&sound.stderr));
-    assert!(text(&sound.stderr).contains("\"ADMIN\" is no role"), "a warning for it");
+    assert!(text(&sound.stderr).contains("\"ADMIN\" is not a role"), "a warning for it");
     assert!(!text(&sound.stdout).contains(&secret("OWNER")));
     for (arguments, code) in [
         (vec!["check", "--config", "/"], 78),
@@ -314,7 +350,13 @@ fn explain_names_the_clause_and_never_a_secret_or_a_right_signature() {
     let now = saltgate::clock::Clock::system().now();
     let korean = crate::harness::signed_at("OWNER", now + std::time::Duration::from_secs(9 * 3600), &salt());
     let korean = explain(&korean);
-    assert!(korean.contains("Korean time labelled Z"), "{korean}");
+    assert!(korean.contains("local time of +09:00 labelled as UTC"), "{korean}");
+    let comma = "HMAC-SHA256 apiKey=NCSOWNER, date=2026-11-24T07:38:08,56+09:00, salt=0123456789ab, signature=00";
+    let comma = explain(comma);
+    assert!(comma.contains("a comma stands before the fraction: write a dot"), "{comma}");
+    // The comma is the 20th byte, behind 15 columns of labels and a quote.
+    let mark = format!("\"2026-11-24T07:38:08,56+09:00\"\n{:>36} read up to byte 19\n", "^");
+    assert!(comma.contains(&mark) && comma.contains("write 2026-11-24T07:38:08.56+09:00"), "{comma}");
     assert!(explain("Bearer x").contains("must be HMAC-SHA256"));
     assert!(explain(&good.replace("salt=", "salt=!")).contains("salt must be"));
 }
@@ -372,7 +414,8 @@ fn a_log_without_successes_tells_of_all_else_and_a_reload_brings_them_back() {
     for told in [&refused, &failed] {
         until("all else is told", || process.log().contains(told));
     }
-    assert!(!process.log().contains(&done), "{}", process.log());
+    // The repeat names the first one; a line of its own that has not.
+    assert!(!process.log().contains(&format!("\"request_id\":\"{done}\"")), "{}", process.log());
     assert!(files.record_text().contains(&done) && get(process.admin(), "/metrics").body.contains("reason=\"ok\"} 2"));
 
     files.configure(upstream.address, "");

@@ -4,7 +4,9 @@ use std::io::Write;
 
 use saltgate::clock::Clock;
 
-use super::harness::*;
+use crate::harness::{Files, Gate, SEGMENT, Upstream, answer, service, signed, until};
+use crate::http::{Received, Request, connect, exchange, get, read_until_closed};
+use crate::spoken::{BOTH, Spoken};
 
 const DEMANDS: &str = "[passthrough]\nmethods = [\"GET\", \"POST\"]\nprefixes = [\"/crm-core/\"]\n";
 const WATCHES: &str = "[ownership.delegate]\n";
@@ -28,31 +30,40 @@ fn of_requests(gate: &Gate) -> Vec<serde_json::Value> {
     gate.files.record().into_iter().filter(|line| line["kind"] != "header").collect()
 }
 
-fn last(upstream: &Upstream) -> Seen {
+fn last(upstream: &Upstream) -> Received {
     upstream.last.lock().unwrap().last().cloned().unwrap()
 }
 
 #[test]
-fn what_passthrough_names_goes_upstream_as_it_came() {
+fn passed_through_requests_go_upstream_as_received() {
+    BOTH.into_iter().for_each(goes_as_it_came);
+}
+
+fn goes_as_it_came(spoken: Spoken) {
     let upstream = anything();
     let gate = Gate::with(upstream.address, DEMANDS, Clock::system());
-    let passed = exchange(
-        gate.address(),
-        "POST /crm-core/v1/segments?x=%20y&z HTTP/1.1\r\nHost: crm.example\r\nAuthorization: Bearer theirs\r\n\
-         X-Own: 1\r\nX-Forwarded-For: 192.0.2.1\r\nX-Saltgate-Account: forged\r\nx_saltgate_role: OWNER\r\n\
-         X-HTTP-Method-Override: DELETE\r\nX-Rewrite-Url: /elsewhere\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\n\
-         Content-Length: 5\r\n\r\nhello",
-    );
+    let ask = Request::new("POST", "/crm-core/v1/segments?x=%20y&z")
+        .fields(
+            "Authorization: Bearer theirs\r\nX-Own: 1\r\nX-Forwarded-For: 192.0.2.1\r\nX-Saltgate-Account: forged\r\n\
+             x_saltgate_role: OWNER\r\nX-HTTP-Method-Override: DELETE\r\nX-Rewrite-Url: /elsewhere\r\n",
+        )
+        .text("hello");
+    // HTTP/2 has no Connection.
+    let ask = match spoken {
+        Spoken::Http1 => ask.fields("Connection: close, X-Hop\r\nX-Hop: 1\r\n"),
+        Spoken::Http2 => ask,
+    };
+    let passed = spoken.ask(gate.address(), &ask);
     assert_eq!((passed.status, passed.body.as_str(), passed.field("X-Kept")), (201, "POST it is", Some("yes")));
     assert_eq!(passed.field("X-Saltgate-Role"), None);
     assert_eq!(passed.field("X-Request-Id").map(str::len), Some(32));
     let seen = last(&upstream);
     assert_eq!((seen.target.as_str(), seen.body.as_str()), ("/crm-core/v1/segments?x=%20y&z", "hello"));
     let head = seen.head.to_lowercase();
-    for kept in ["host: crm.example", "authorization: bearer theirs", "x-own: 1", "x-forwarded-for: 192.0.2.1"] {
+    for kept in ["host: gate", "authorization: bearer theirs", "x-own: 1", "via: 1.1 saltgate-"] {
         assert!(head.contains(kept), "{kept} is not in {head}");
     }
-    for gone in ["saltgate", "override", "rewrite", "x-hop", "connection"] {
+    for gone in ["saltgate-account", "saltgate_role", "override", "rewrite", "forwarded", "x-hop", "connection"] {
         assert!(!head.contains(gone), "{gone} is in {head}");
     }
     let metrics = gate.metrics();
@@ -64,17 +75,14 @@ fn what_passthrough_names_goes_upstream_as_it_came() {
 fn a_body_streams_through_both_ways_beyond_the_limit_for_deletions() {
     let upstream = anything();
     let gate = Gate::with(upstream.address, DEMANDS, Clock::system());
-    let body = "x".repeat(300_000);
-    let sent = format!(
-        "POST /crm-core/import HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    assert_eq!(exchange(gate.address(), &sent).status, 201);
-    assert_eq!(last(&upstream).body.len(), body.len());
+    for spoken in BOTH {
+        assert_eq!(spoken.ask(gate.address(), &Request::new("POST", "/crm-core/import").body(300_000)).status, 201);
+        assert_eq!(last(&upstream).body.len(), 300_000, "{spoken:?}");
+    }
 }
 
 #[test]
-fn a_body_that_never_is_whole_is_the_clients_fault_and_no_lost_answer() {
+fn an_incomplete_body_is_the_clients_fault_and_not_an_unknown_outcome() {
     // It knows of no coding, and whatever it takes for a message has no answer yet.
     let upstream = Upstream::start(std::sync::Arc::new(|_, _| {}));
     let more = format!("{DEMANDS}[limits]\nbody_timeout = \"300ms\"\n");
@@ -91,13 +99,12 @@ fn a_body_that_never_is_whole_is_the_clients_fault_and_no_lost_answer() {
         ("cut off", "Content-Length: 50\r\n\r\nabc", true, 400, "client_gone"),
     ];
     for (name, rest, ends, status, reason) in rows {
-        let mut stream = std::net::TcpStream::connect(gate.address()).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut stream = connect(gate.address());
         write!(stream, "POST /crm-core/x HTTP/1.1\r\nHost: a\r\n{rest}").unwrap();
         if ends {
             stream.shutdown(std::net::Shutdown::Write).unwrap();
         }
-        let told = read_answer(&mut stream);
+        let told = read_until_closed(&mut stream);
         assert_eq!(told.status, status, "{name}: {}", told.body);
         assert_eq!(told.field("connection"), Some("close"), "{name}: {}", told.head);
         let counted = format!(",reason=\"{reason}\"}} 1\n");
@@ -140,11 +147,15 @@ fn nothing_else_passes() {
 
 #[test]
 fn a_dead_service_is_told_apart_from_a_lost_answer() {
+    BOTH.into_iter().for_each(is_told_apart);
+}
+
+fn is_told_apart(spoken: Spoken) {
     let upstream = Upstream::start(std::sync::Arc::new(|_, stream| {
         let _ = stream.shutdown(std::net::Shutdown::Both);
     }));
     let mut gate = Gate::with(upstream.address, DEMANDS, Clock::system());
-    let lost = get(gate.address(), "/crm-core/x");
+    let lost = spoken.ask(gate.address(), &Request::new("GET", "/crm-core/x"));
     assert_eq!((lost.status, lost.error_code().as_str()), (502, "OutcomeUnknown"));
     assert_eq!(upstream.gets(), 1, "it is not sent again");
 
@@ -152,7 +163,7 @@ fn a_dead_service_is_told_apart_from_a_lost_answer() {
     gate.files.configure(nobody, DEMANDS);
     let config = saltgate::config::Config::load(&gate.files.path());
     gate.gateway().reload(config).unwrap();
-    let dead = get(gate.address(), "/crm-core/x");
+    let dead = spoken.ask(gate.address(), &Request::new("GET", "/crm-core/x"));
     assert_eq!((dead.status, dead.error_code().as_str()), (502, "BadGateway"));
 }
 
@@ -198,10 +209,14 @@ fn in_observe_mode_everything_goes_upstream_as_received_and_the_verdict_is_told(
 
 #[test]
 fn observing_learns_whose_segment_it_is_before_it_passes_the_deletion_on() {
+    BOTH.into_iter().for_each(learns_first);
+}
+
+fn learns_first(spoken: Spoken) {
     let upstream = Upstream::start(service("account-1", "member-2"));
     let gate = observing(&upstream, "");
-    assert_eq!(gate.delete(&signed("MEMBER")).status, 200);
-    assert_eq!(gate.delete(&signed("OWNER")).status, 200);
+    assert_eq!(spoken.delete(gate.address(), &signed("MEMBER")).status, 200);
+    assert_eq!(spoken.delete(gate.address(), &signed("OWNER")).status, 200);
     let metrics = gate.metrics();
     for reason in ["not_creator", "ok"] {
         let told = format!(r#"saltgate_requests_total{{outcome="passed",reason="{reason}"}} 1"#);
@@ -213,22 +228,31 @@ fn observing_learns_whose_segment_it_is_before_it_passes_the_deletion_on() {
 
 #[test]
 fn observing_tells_what_the_safety_catches_would_refuse() {
+    BOTH.into_iter().for_each(tells_what_would_be_refused);
+}
+
+fn tells_what_would_be_refused(spoken: Spoken) {
     let ordinary = service("account-1", "member-1");
     let upstream = Upstream::start(std::sync::Arc::new(move |seen, stream| {
         if seen.target.ends_with("/automations") {
             let linked = if seen.head.contains("NCSMEMBER") { r#"{"automationId":"A"}"# } else { "" };
-            return crate::harness::answer(stream, "200 OK", "", &format!(r#"{{"automations":[{linked}]}}"#));
+            return crate::harness::answer(
+                stream,
+                "200 OK",
+                "",
+                &format!(r#"{{"total":{},"automations":[{linked}]}}"#, usize::from(!linked.is_empty())),
+            );
         }
         ordinary(seen, stream);
     }));
-    let more = "[budget]\nper_key = \"2/hour\"\n[[route]]\npath = \"/crm-core/v1/segments/{segmentId}\"\nlinked_automations = \"refuse\"\n";
+    let more = "[budget]\nper_key = \"2/hour\"\n[automations]\ntotal = \"/total\"\n[[route]]\npath = \"/crm-core/v1/segments/{segmentId}\"\nlinked_automations = \"refuse\"\n";
     let mut gate = observing(&upstream, more);
     for role in ["OWNER", "OWNER", "OWNER", "MEMBER"] {
-        assert_eq!(gate.delete(&signed(role)).status, 200);
+        assert_eq!(spoken.delete(gate.address(), &signed(role)).status, 200);
     }
     let note = saltgate::safeguard::Note { since: String::new(), uid: 0, reason: None };
     gate.gateway().process().freeze.freeze(&saltgate::safeguard::Target::All, note).unwrap();
-    assert_eq!(gate.delete(&signed("DEVELOPER")).status, 200);
+    assert_eq!(spoken.delete(gate.address(), &signed("DEVELOPER")).status, 200);
     let metrics = gate.metrics();
     for (reason, count) in [("ok", 2), ("budget_spent", 1), ("automations_linked", 1), ("frozen", 1)] {
         let told = format!(r#"saltgate_requests_total{{outcome="passed",reason="{reason}"}} {count}"#);
@@ -239,27 +263,29 @@ fn observing_tells_what_the_safety_catches_would_refuse() {
 
 #[test]
 fn a_reload_turns_observing_into_enforcing_and_spent_salts_stay_spent() {
+    BOTH.into_iter().for_each(turns_into_enforcing);
+}
+
+fn turns_into_enforcing(spoken: Spoken) {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let mut gate = observing(&upstream, "");
     let header = signed("OWNER");
-    assert_eq!(gate.delete(&header).status, 200);
+    assert_eq!(spoken.delete(gate.address(), &header).status, 200);
     gate.files.configure(upstream.address, "");
     let config = saltgate::config::Config::load(&gate.files.path());
     assert_eq!(gate.gateway().reload(config).unwrap(), Vec::<String>::new());
-    assert_eq!(gate.delete(&header).status, 401, "what passed while it was watched is spent");
-    assert_eq!(gate.delete(&signed("OWNER")).status, 200);
+    assert_eq!(spoken.delete(gate.address(), &header).status, 401, "what passed while it was watched is spent");
+    assert_eq!(spoken.delete(gate.address(), &signed("OWNER")).status, 200);
     assert_eq!(upstream.deletes(), 2);
 }
 
 #[test]
 fn an_upload_takes_as_long_as_it_is_long_and_a_trickle_does_not() {
-    use std::io::Write;
     let upstream = anything();
     let more = format!("{DEMANDS}[limits]\nbody_timeout = \"500ms\"\n");
     let gate = Gate::with(upstream.address, &more, Clock::system());
     let send = |piece: usize, pieces: usize| {
-        let mut stream = std::net::TcpStream::connect(gate.address()).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut stream = connect(gate.address());
         let head = format!(
             "POST /crm-core/import HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
             piece * pieces
@@ -271,7 +297,7 @@ fn an_upload_takes_as_long_as_it_is_long_and_a_trickle_does_not() {
             }
             std::thread::sleep(std::time::Duration::from_millis(150));
         }
-        read_answer(&mut stream).status
+        read_until_closed(&mut stream).status
     };
     assert_eq!(send(8192, 8), 201, "more than twice body_timeout, and never a pause of as much");
     assert_eq!(last(&upstream).body.len(), 8 * 8192);

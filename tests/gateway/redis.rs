@@ -11,28 +11,29 @@ use saltgate::clock::Clock;
 use saltgate::config::Config;
 use saltgate::serve::Gateway;
 
-use crate::harness::{Files, Gate, Kept, Upstream, get, service, signed, until};
+use crate::harness::{Files, Gate, Upstream, service, signed, until};
+use crate::http::{Kept, get};
 
 /// A server of Redis on a free port; killed with the test.
-struct Redis {
+pub struct Redis {
     child: Option<Child>,
-    port: u16,
+    pub port: u16,
     dir: tempfile::TempDir,
     arguments: Vec<String>,
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 impl Redis {
     /// Not started yet.
-    fn on(port: u16, arguments: &[&str]) -> Self {
+    pub fn on(port: u16, arguments: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         Self { child: None, port, dir, arguments: arguments.iter().map(|a| (*a).to_owned()).collect() }
     }
 
-    fn start(arguments: &[&str]) -> Self {
+    pub fn start(arguments: &[&str]) -> Self {
         let mut redis = Self::on(free_port(), arguments);
         redis.run();
         redis
@@ -50,30 +51,30 @@ impl Redis {
         self.child = Some(command.spawn().expect("tests/requirements.sh installs redis-server"));
     }
 
-    fn run(&mut self) {
+    pub fn run(&mut self) {
         self.spawn();
         until("Redis answers", || std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok());
     }
 
-    fn cli(&self, arguments: &[&str]) -> String {
+    pub fn cli(&self, arguments: &[&str]) -> String {
         let port = self.port.to_string();
         let output = Command::new("redis-cli").args(["-p", &port]).args(arguments).output().unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         let id = self.child.as_ref().unwrap().id().to_string();
         assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
     }
 
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();
         }
     }
 
-    fn settings(&self, more: &str) -> String {
+    pub fn settings(&self, more: &str) -> String {
         settings(&format!("redis://127.0.0.1:{}", self.port), more)
     }
 }
@@ -85,19 +86,19 @@ impl Drop for Redis {
 }
 
 /// A fence of 1.4 seconds.
-fn settings(url: &str, more: &str) -> String {
+pub fn settings(url: &str, more: &str) -> String {
     format!(
         "[authentication]\nwindow_future = \"1s\"\n[ownership.delegate]\n[audit]\ndanger_no_record = true\n[replay.redis]\nurl = \"{url}\"\nclock_margin = \"200ms\"\n{more}"
     )
 }
 
-const ACCEPT: &str = "when_new = \"accept\"\n";
+pub const ACCEPT: &str = "when_new = \"accept\"\n";
 
-fn gate(upstream: &Upstream, settings: &str) -> Gate {
+pub fn gate(upstream: &Upstream, settings: &str) -> Gate {
     Gate::with(upstream.address, settings, Clock::system())
 }
 
-fn refused_to_start(upstream: &Upstream, settings: &str) -> String {
+pub fn refused_to_start(upstream: &Upstream, settings: &str) -> String {
     let files = Files::new(upstream.address, settings);
     match Gateway::start(Config::load(&files.path()).unwrap(), Clock::system()) {
         Ok(_) => panic!("it started"),
@@ -136,7 +137,12 @@ fn of_ten_thousand_headers_sent_to_two_gateways_at_once_each_passes_once() {
     const CLIENTS: usize = 8;
     let (redis, upstream) = (Redis::start(&[]), Upstream::start(service("account-1", "member-1")));
     let settings = redis.settings("when_new = \"accept\"\ntimeout = \"5s\"\n");
-    let gates = [gate(&upstream, &settings), gate(&upstream, &settings)];
+    // Ten thousand connections that are closed would take all ports there are.
+    let gates = [(); 2].map(|()| {
+        let files = Files::new(upstream.address, &settings);
+        files.listen("[[listener]]\naddress = \"127.0.0.1:0\"\nkeep_alive = \"always\"\n");
+        Gate::by(files)
+    });
     let addresses = gates.each_ref().map(Gate::address);
     let clients = (0..CLIENTS).map(|_| {
         std::thread::spawn(move || {
@@ -146,7 +152,7 @@ fn of_ten_thousand_headers_sent_to_two_gateways_at_once_each_passes_once() {
                 gates.iter_mut().for_each(|gate| gate.send(&header));
                 let mut statuses = gates.each_mut().map(|gate| gate.status());
                 statuses.sort_unstable();
-                assert_eq!(statuses, [200, 401], "{header}");
+                assert_eq!(statuses, [200, 401]);
             }
         })
     });
@@ -163,7 +169,8 @@ fn of_ten_thousand_headers_sent_to_two_gateways_at_once_each_passes_once() {
     }
     assert_eq!(salts, HEADERS);
     let key = keys.lines().find(|key| *key != "saltgate:epoch").unwrap();
-    assert_eq!(redis.cli(&["GET", key]).trim(), "");
+    let mark = redis.cli(&["GET", key]);
+    assert!(mark.trim().len() == 64 && mark.trim().bytes().all(|byte| byte.is_ascii_hexdigit()), "{mark}");
     let life: i64 = redis.cli(&["PTTL", key]).trim().parse().unwrap();
     assert!((1..=900_401).contains(&life), "{life}");
     until("they are counted", || gates[0].metrics().contains("saltgate_replay_salts 10000"));
@@ -180,17 +187,23 @@ fn the_claim_itself_refuses_what_nobody_vouched_for() {
     let claim_at = |redis: &Redis, salt: &str, date: u64, window: &str, ahead: i64| {
         let now = Clock::system().now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64 + ahead;
         let (script, date, now) = (script("claim"), digits(date), now.to_string());
-        run(redis, &["--eval", &script, salt, "w", ",", &date, "60000", window, "1000", &now, "2000"])
+        let told = run(
+            redis,
+            &["--eval", &script, salt, "w", ",", &date, "60000", window, "1000", &now, "2000", "n1", "mark"],
+        );
+        // Every answer names the key and the number of the question.
+        told.replace(&format!(" {salt} n1"), "")
     };
     let claim = |redis: &Redis, salt: &str| claim_at(redis, salt, 100, "900000", 0);
     let vouch = |redis: &Redis, fence: u64, force: &str| {
-        let (script, fence) = (script("vouch"), digits(fence));
-        run(redis, &["--eval", &script, "w", ",", "900000", "1000", &digits(7), &fence, force])
+        let (script, fence) = (script("attest"), digits(fence));
+        let told = run(redis, &["--eval", &script, "w", ",", "900000", "1000", &digits(7), &fence, force, "n2"]);
+        told.replace(" w n2", "")
     };
     assert_eq!(claim(&redis, "a"), "FORGOT", "nobody vouched");
     assert_eq!(vouch(&redis, 50, "0"), format!("RAISED {}", digits(7)), "new");
     assert_eq!(vouch(&redis, 50, "0"), format!("OK {}", digits(7)), "once for all gateways");
-    assert_eq!([claim(&redis, "a"), claim(&redis, "a"), claim(&redis, "b")], ["SPENT", "REUSED", "SPENT"]);
+    assert_eq!([claim(&redis, "a"), claim(&redis, "a"), claim(&redis, "b")], ["SPENT", "REUSED mark", "SPENT"]);
     assert_eq!(claim_at(&redis, "c", 7, "900000", 0), format!("FLOOR {}", digits(7)));
     assert_eq!(claim_at(&redis, "c", 8, "900001", 0), "WINDOW 900000 1000");
     assert_eq!(
@@ -509,13 +522,14 @@ fn a_redis_that_is_not_there_yet_is_waited_for() {
         (gateway, files)
     });
     let ready = |gateway: &Gateway| get(gateway.admin_address().unwrap(), "/ready").status;
-    assert_eq!((ready(&easy.0), ready(&strict.0)), (200, 503));
+    assert_eq!((ready(&easy.0), ready(&strict.0)), (503, 503), "nobody knows yet what is there");
     let header = signed("OWNER");
-    assert_eq!(crate::harness::delete(easy.0.address().unwrap(), &header).status, 503);
+    assert_eq!(crate::http::delete(easy.0.address().unwrap(), &header).status, 503);
     redis.run();
     until("it is there", || ready(&strict.0) == 200);
-    until("it is used", || crate::harness::delete(easy.0.address().unwrap(), &header).status == 200);
-    assert_eq!(crate::harness::delete(strict.0.address().unwrap(), &header).status, 401);
+    until("it is ready", || ready(&easy.0) == 200);
+    until("it is used", || crate::http::delete(easy.0.address().unwrap(), &header).status == 200);
+    assert_eq!(crate::http::delete(strict.0.address().unwrap(), &header).status, 401);
 }
 
 #[test]
@@ -527,7 +541,7 @@ fn a_redis_that_is_not_fit_is_refused_at_the_start() {
     redis.cli(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
 
     let told = refused_to_start(&upstream, &redis.settings("cluster = true\n"));
-    assert!(told.contains("is no cluster"), "{told}");
+    assert!(told.contains("is not a cluster"), "{told}");
     let gate = gate(&upstream, &redis.settings(ACCEPT));
     let other = redis.settings(ACCEPT).replace("window_future = \"1s\"", "window_future = \"2s\"");
     let told = refused_to_start(&upstream, &other);
@@ -571,7 +585,8 @@ fn a_new_redis_is_fenced_and_bounds_are_kept() {
     until("there is room", || gate.delete(&signed("DEVELOPER")).status == 200);
     redis.cli(&["CONFIG", "SET", "maxmemory", "100kb"]);
     until("Redis is out of memory", || gate.delete(&signed("DEVELOPER")).status == 503);
-    assert!(get(gate.admin(), "/ready").body.contains("\"replay\":\"ok\""), "full is not out of reach");
+    until("it says so", || get(gate.admin(), "/ready").body.contains("degraded: full"));
+    assert_eq!(get(gate.admin(), "/ready").status, 200, "full is not out of reach");
 }
 
 #[test]
@@ -598,7 +613,8 @@ fn tls_and_a_user_who_may_do_no_more_than_is_needed() {
     .concat();
     let mut redis = Redis::on(port, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
     redis.run();
-    let ca = format!("when_new = \"accept\"\nca = \"{}\"\n", file("ca.pem"));
+    // Handshakes may take a while on a machine that is busy.
+    let ca = format!("when_new = \"accept\"\ntimeout = \"5s\"\nca = \"{}\"\n", file("ca.pem"));
     let url = |password: &str| format!("rediss://gate:{password}@127.0.0.1:{port}");
     let gate = gate(&upstream, &settings(&url("hunter2"), &ca));
     let header = signed("OWNER");

@@ -9,29 +9,39 @@ use saltgate::config::Config;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Answer, Files, Gate, Play, ROLES, SEGMENT, Upstream, answer, but_delete, delete, exchange, salt, service, signed,
+    Behaviour, Files, Gate, ROLES, SEGMENT, Upstream, answer, but_delete, never_answer, salt, service, signed,
     signed_at,
 };
+use crate::http::{Answer, Request, exchange};
 use crate::operations::{Process, text, told};
+use crate::spoken::{BOTH, Spoken};
 
-const GUARDED: &str = "[[route]]\npath = \"/crm-core/v1/segments/{segmentId}\"\nlinked_automations = \"refuse\"\n";
+pub const GUARDED: &str = "[automations]\ntotal = \"/total\"\n[[route]]\npath = \"/crm-core/v1/segments/{segmentId}\"\nlinked_automations = \"refuse\"\n";
 
+/// The status, and after how many seconds a new request may be signed.
 fn budget(answer: &Answer) -> (u16, Option<u64>) {
-    (answer.status, answer.field("retry-after").map(|seconds| seconds.parse().unwrap()))
+    assert_eq!(answer.field("retry-after"), None, "the header is spent");
+    let message = body(answer)["errorMessage"].as_str().unwrap_or_default().to_owned();
+    let seconds = message.split_once("Sign a new request after ").map(|(_, rest)| rest);
+    (answer.status, seconds.map(|rest| rest.strip_suffix(" seconds.").unwrap().parse().unwrap()))
 }
 
 #[test]
 fn a_budget_bounds_every_span_of_a_key_and_of_an_account() {
+    BOTH.into_iter().for_each(bounds_every_span);
+}
+
+fn bounds_every_span(spoken: Spoken) {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let start = Clock::system().now();
     let (clock, hands) = Clock::manual(start);
     let more = "[budget]\nper_key = \"2/hour\"\nper_account = \"3/day\"\n";
     let gate = Gate::with(upstream.address, more, clock.clone());
-    let attempt = |role: &str| budget(&gate.delete(&signed_at(role, clock.now(), &salt())));
+    let attempt = |role: &str| budget(&spoken.delete(gate.address(), &signed_at(role, clock.now(), &salt())));
     assert_eq!(attempt("OWNER"), (200, None));
     hands.advance(Duration::from_secs(600));
     assert_eq!(attempt("OWNER"), (200, None));
-    let spent = gate.delete(&signed_at("OWNER", clock.now(), &salt()));
+    let spent = spoken.delete(gate.address(), &signed_at("OWNER", clock.now(), &salt()));
     assert_eq!((budget(&spent), spent.error_code().as_str()), ((429, Some(3000)), "TooManyRequests"));
     assert_eq!(attempt("DEVELOPER"), (200, None), "another key of the account");
     assert_eq!(attempt("MEMBER"), (429, Some(85_800)), "the account's");
@@ -48,20 +58,28 @@ fn a_budget_bounds_every_span_of_a_key_and_of_an_account() {
 #[test]
 fn of_200_at_once_as_many_reach_the_upstream_as_the_budget_has() {
     let upstream = Upstream::start(service("account-1", "member-1"));
-    let more = "[budget]\nper_account = \"10/hour\"\n[runtime]\nworkers = 4\n";
+    // Without look-ups, of which each would need descriptors of this process.
+    let more = "[budget]\nper_account = \"10/hour\"\n[runtime]\nworkers = 4\n[ownership.delegate]\n";
     let gate = Gate::with(upstream.address, more, Clock::system());
-    let (address, barrier) = (gate.address(), Barrier::new(200));
+    // By HTTP/1 on connections of their own, by HTTP/2 on four that have 25 each.
+    let callers = [vec![(Spoken::Http1, 1); 100], vec![(Spoken::Http2, 25); 4]].concat();
+    let (address, barrier) = (gate.address(), Barrier::new(callers.len()));
     let statuses: Vec<u16> = std::thread::scope(|threads| {
-        let clients: Vec<_> = (0..200)
-            .map(|n| {
-                let (barrier, header) = (&barrier, signed(["OWNER", "DEVELOPER", "MEMBER"][n % 3]));
+        let clients: Vec<_> = callers
+            .iter()
+            .map(|&(spoken, each)| {
+                let barrier = &barrier;
                 threads.spawn(move || {
+                    let mut caller = spoken.connect(address);
+                    let headers = (0..each).map(|n| signed(["OWNER", "DEVELOPER", "MEMBER"][n % 3]));
+                    let asked: Vec<Request> = headers.map(|header| Request::delete(&header)).collect();
                     barrier.wait();
-                    delete(address, &header).status
+                    asked.iter().for_each(|ask| caller.send(ask));
+                    asked.iter().map(|_| caller.answer().unwrap().status).collect::<Vec<_>>()
                 })
             })
             .collect();
-        clients.into_iter().map(|client| client.join().unwrap()).collect()
+        clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
     });
     assert_eq!(upstream.deletes(), 10);
     assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 10);
@@ -70,6 +88,10 @@ fn of_200_at_once_as_many_reach_the_upstream_as_the_budget_has() {
 
 #[test]
 fn a_budget_is_kept_through_kill_restart_and_reload() {
+    BOTH.into_iter().for_each(is_kept);
+}
+
+fn is_kept(spoken: Spoken) {
     // Two that are sent and lost count like those that were answered.
     let seen = AtomicUsize::new(0);
     let upstream = Upstream::start(but_delete(move |stream| {
@@ -81,26 +103,26 @@ fn a_budget_is_kept_through_kill_restart_and_reload() {
     }));
     let files = Files::new(upstream.address, "[budget]\nper_key = \"4/week\"\n");
     let mut gate = Process::serve(&files);
-    assert_eq!(delete(gate.address(), &signed("OWNER")).status, 502, "its answer is lost");
-    assert_eq!(delete(gate.address(), &signed("OWNER")).status, 200);
+    assert_eq!(spoken.delete(gate.address(), &signed("OWNER")).status, 502, "its answer is lost");
+    assert_eq!(spoken.delete(gate.address(), &signed("OWNER")).status, 200);
     gate.kill();
     let mut gate = Process::serve(&files);
-    assert_eq!(delete(gate.address(), &signed("OWNER")).status, 200);
+    assert_eq!(spoken.delete(gate.address(), &signed("OWNER")).status, 200);
     files.configure(upstream.address, "[budget]\nper_key = \"3/week\"\n");
     gate.signal("-HUP");
     crate::harness::until("it is reloaded", || gate.log().contains("\"reloaded\""));
-    let (status, again) = budget(&delete(gate.address(), &signed("OWNER")));
+    let (status, again) = budget(&spoken.delete(gate.address(), &signed("OWNER")));
     assert_eq!(status, 429, "what was counted stays counted");
     assert!((604_700..=604_800).contains(&again.unwrap()), "{again:?}");
-    assert_eq!(delete(gate.address(), &signed("DEVELOPER")).status, 200, "another key");
+    assert_eq!(spoken.delete(gate.address(), &signed("DEVELOPER")).status, 200, "another key");
     gate.signal("-TERM");
     gate.wait();
     let gate = Process::serve(&files);
-    assert_eq!(delete(gate.address(), &signed("OWNER")).status, 429);
+    assert_eq!(spoken.delete(gate.address(), &signed("OWNER")).status, 429);
     assert_eq!(upstream.deletes(), 4);
     drop(gate);
     // A record that cannot be read stops the start: what was taken is not guessed.
-    let record = std::fs::read_dir(files.dir.path().join("record")).unwrap().next().unwrap().unwrap().path();
+    let record = files.record_files().remove(0);
     std::fs::remove_file(&record).unwrap();
     std::fs::create_dir(&record).unwrap();
     let refused = told(&["serve", "--config", files.path().to_str().unwrap()], "");
@@ -110,9 +132,13 @@ fn a_budget_is_kept_through_kill_restart_and_reload() {
 
 #[test]
 fn a_budget_that_a_reload_brings_counts_what_was_deleted_before_it() {
+    BOTH.into_iter().for_each(counts_what_was_before);
+}
+
+fn counts_what_was_before(spoken: Spoken) {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let mut gate = Gate::before(&upstream);
-    let attempt = |gate: &Gate, role: &str| gate.delete(&signed(role)).status;
+    let attempt = |gate: &Gate, role: &str| spoken.delete(gate.address(), &signed(role)).status;
     let budget = |gate: &mut Gate, text: &str| {
         gate.files.configure(upstream.address, text);
         gate.reload().unwrap();
@@ -129,7 +155,7 @@ fn a_budget_that_a_reload_brings_counts_what_was_deleted_before_it() {
 }
 
 /// The ordinary service; what is linked is what the test says.
-fn with_automations(linked: &Arc<Mutex<String>>) -> Play {
+pub fn with_automations(linked: &Arc<Mutex<String>>) -> Behaviour {
     let (linked, ordinary) = (linked.clone(), service("account-1", "member-1"));
     Arc::new(move |seen, stream| {
         if !seen.target.ends_with("/automations") {
@@ -140,7 +166,7 @@ fn with_automations(linked: &Arc<Mutex<String>>) -> Play {
             "404" => answer(stream, "404 Not Found", "", "{}"),
             "302" => answer(stream, "302 Found", "Location: /x\r\n", r#"{"automations":[]}"#),
             "reset" => drop(stream.shutdown(std::net::Shutdown::Both)),
-            "never" => std::thread::sleep(Duration::from_millis(1500)),
+            "never" => never_answer(stream),
             body => answer(stream, "200 OK", "", body),
         }
     })
@@ -151,15 +177,13 @@ fn linked(ids: &[&str]) -> String {
         .iter()
         .map(|id| json!({ "automationId": id, "name": format!("name of {id}"), "triggering": true }))
         .collect();
-    json!({ "segmentId": SEGMENT, "automations": automations }).to_string()
+    json!({ "segmentId": SEGMENT, "total": ids.len(), "automations": automations }).to_string()
 }
 
 /// A request with more fields.
-fn ask(gate: &Gate, method: &str, suffix: &str, authorization: &str, more: &str) -> Answer {
-    let request = format!(
-        "{method} /crm-core/v1/segments/{SEGMENT}{suffix} HTTP/1.1\r\nHost: g\r\nAuthorization: {authorization}\r\nConnection: close\r\n{more}\r\n"
-    );
-    exchange(gate.address(), &request)
+fn ask(spoken: Spoken, gate: &Gate, method: &str, suffix: &str, authorization: &str, more: &str) -> Answer {
+    let ask = Request::new(method, &format!("/crm-core/v1/segments/{SEGMENT}{suffix}"));
+    spoken.ask(gate.address(), &ask.field("authorization", authorization).fields(more))
 }
 
 fn body(answer: &Answer) -> Value {
@@ -168,10 +192,14 @@ fn body(answer: &Answer) -> Value {
 
 #[test]
 fn linked_automations_are_named_and_only_the_set_that_was_shown_is_confirmed() {
+    BOTH.into_iter().for_each(are_named_and_confirmed);
+}
+
+fn are_named_and_confirmed(spoken: Spoken) {
     let set = Arc::new(Mutex::new(linked(&["AUTO2", "AUTO1"])));
     let upstream = Upstream::start(with_automations(&set));
     let gate = Gate::with(upstream.address, GUARDED, Clock::system());
-    let confirmed = |more: &str| ask(&gate, "DELETE", "", &signed("MEMBER"), more);
+    let confirmed = |more: &str| ask(spoken, &gate, "DELETE", "", &signed("MEMBER"), more);
     let refused = confirmed("");
     let told = body(&refused);
     assert_eq!((refused.status, &told["errorCode"]), (409, &json!("AutomationsLinked")), "{refused:?}");
@@ -241,7 +269,7 @@ fn the_embedded_crm_names_its_automations_and_stops_them_once_they_are_confirmed
 fn what_is_linked_and_cannot_be_learned_deletes_nothing() {
     let set = Arc::new(Mutex::new(String::new()));
     let upstream = Upstream::start(with_automations(&set));
-    let gate = Gate::with(upstream.address, GUARDED, Clock::system());
+    let gate = Gate::hasty(&upstream, GUARDED);
     for (says, status, code) in [
         ("500", 502, "BadGateway"),
         ("404", 502, "BadGateway"),
@@ -250,8 +278,8 @@ fn what_is_linked_and_cannot_be_learned_deletes_nothing() {
         ("never", 504, "GatewayTimeout"),
         ("<html>", 502, "BadGateway"),
         ("{}", 502, "BadGateway"),
-        (r#"{"automations":[{"name":"no id"}]}"#, 502, "BadGateway"),
-        (r#"{"segmentId":"another","automations":[]}"#, 502, "BadGateway"),
+        (r#"{"total":1,"automations":[{"name":"no id"}]}"#, 502, "BadGateway"),
+        (r#"{"total":0,"segmentId":"another","automations":[]}"#, 502, "BadGateway"),
     ] {
         *set.lock().unwrap() = says.into();
         let refused = gate.delete(&signed("OWNER"));
@@ -265,8 +293,12 @@ fn what_is_linked_and_cannot_be_learned_deletes_nothing() {
 
 #[test]
 fn automations_are_named_to_nobody_who_may_not_delete() {
+    BOTH.into_iter().for_each(are_named_to_nobody);
+}
+
+fn are_named_to_nobody(spoken: Spoken) {
     let set = Arc::new(Mutex::new(linked(&["AUTO1"])));
-    let by_others: Play = {
+    let by_others: Behaviour = {
         let (automations, others) = (with_automations(&set), service("account-1", "member-2"));
         Arc::new(move |seen, stream| match seen.target.ends_with("/automations") {
             true => automations(seen, stream),
@@ -277,17 +309,21 @@ fn automations_are_named_to_nobody_who_may_not_delete() {
     let gate = Gate::with(upstream.address, GUARDED, Clock::system());
     for role in ["MEMBER", "DEVELOPER", "", "ADMIN"] {
         for (method, suffix) in [("DELETE", ""), ("POST", "/deletion-check")] {
-            let refused = ask(&gate, method, suffix, &signed(role), "");
+            let refused = ask(spoken, &gate, method, suffix, &signed(role), "");
             assert_eq!(refused.body, r#"{"errorCode":"Unauthorized","errorMessage":"권한이 없습니다."}"#, "{role}");
         }
     }
     let asked = |what: &str| upstream.last.lock().unwrap().iter().any(|seen| seen.target.ends_with(what));
     assert!(!asked("/automations"), "it is not even asked");
-    assert_eq!(gate.delete(&signed("OWNER")).status, 409);
+    assert_eq!(spoken.delete(gate.address(), &signed("OWNER")).status, 409);
 }
 
 #[test]
 fn a_rehearsal_says_what_a_deletion_would_meet_and_deletes_nothing() {
+    BOTH.into_iter().for_each(says_what_a_deletion_would_meet);
+}
+
+fn says_what_a_deletion_would_meet(spoken: Spoken) {
     for (account, creator) in
         [("account-1", "member-1"), ("account-1", "member-2"), ("account-2", "member-1"), ("", "")]
     {
@@ -295,8 +331,8 @@ fn a_rehearsal_says_what_a_deletion_would_meet_and_deletes_nothing() {
         let rehearsed = Upstream::start(service(account, creator));
         let (real, gate) = (Gate::before(&upstream), Gate::before(&rehearsed));
         for role in ROLES {
-            let deletion = real.delete(&signed(role));
-            let rehearsal = ask(&gate, "POST", "/deletion-check", &signed(role), "");
+            let deletion = spoken.delete(real.address(), &signed(role));
+            let rehearsal = ask(spoken, &gate, "POST", "/deletion-check", &signed(role), "");
             if deletion.status == 200 {
                 let told = body(&rehearsal);
                 assert_eq!((rehearsal.status, &told["wouldDelete"], &told["status"]), (200, &json!(true), &json!(200)));
@@ -312,26 +348,30 @@ fn a_rehearsal_says_what_a_deletion_would_meet_and_deletes_nothing() {
 
 #[test]
 fn a_rehearsal_is_signed_like_a_deletion_and_takes_nothing_but_its_salt() {
+    BOTH.into_iter().for_each(takes_nothing_but_its_salt);
+}
+
+fn takes_nothing_but_its_salt(spoken: Spoken) {
     let set = Arc::new(Mutex::new(linked(&[])));
     let upstream = Upstream::start(with_automations(&set));
     let more = format!("[budget]\nper_key = \"1/day\"\n[control]\nsocket = \"c.sock\"\n{GUARDED}");
     let mut gate = Gate::with(upstream.address, &more, Clock::system());
-    let rehearse = |header: &str| ask(&gate, "POST", "/deletion-check", header, "");
+    let rehearse = |header: &str| ask(spoken, &gate, "POST", "/deletion-check", header, "");
     let header = signed("OWNER");
     for _ in 0..3 {
         assert_eq!(body(&rehearse(&signed("OWNER")))["wouldDelete"], true, "nothing is taken of the budget");
     }
     assert_eq!(rehearse(&header).status, 200);
     assert_eq!(rehearse(&header).status, 401, "its salt is spent");
-    assert_eq!(gate.delete(&header).status, 401, "for a deletion as well");
+    assert_eq!(spoken.delete(gate.address(), &header).status, 401, "for a deletion as well");
     assert_eq!(rehearse("nonsense").status, 401);
     for method in ["GET", "DELETE", "PUT"] {
-        let refused = ask(&gate, method, "/deletion-check", &signed("OWNER"), "");
+        let refused = ask(spoken, &gate, method, "/deletion-check", &signed("OWNER"), "");
         assert_eq!((refused.status, refused.field("allow")), (405, Some("POST")), "{method}");
     }
-    let refused = ask(&gate, "POST", "", &signed("OWNER"), "");
+    let refused = ask(spoken, &gate, "POST", "", &signed("OWNER"), "");
     assert_eq!((refused.status, refused.field("allow")), (405, Some("DELETE")), "the deletion's own path");
-    assert_eq!(ask(&gate, "POST", "/deletion-check/", &signed("OWNER"), "").status, 404);
+    assert_eq!(ask(spoken, &gate, "POST", "/deletion-check/", &signed("OWNER"), "").status, 404);
 
     *set.lock().unwrap() = linked(&["AUTO1"]);
     let told = body(&rehearse(&signed("OWNER")));
@@ -341,10 +381,10 @@ fn a_rehearsal_is_signed_like_a_deletion_and_takes_nothing_but_its_salt() {
     );
     assert_eq!(told["automations"][0]["name"], "name of AUTO1");
     let confirm = format!("X-Saltgate-Confirm: {}\r\n", told["confirm"].as_str().unwrap());
-    let confirmed = ask(&gate, "POST", "/deletion-check", &signed("OWNER"), &confirm);
+    let confirmed = ask(spoken, &gate, "POST", "/deletion-check", &signed("OWNER"), &confirm);
     assert_eq!(body(&confirmed)["wouldDelete"], true);
     assert_eq!(upstream.deletes(), 0);
-    assert_eq!(ask(&gate, "DELETE", "", &signed("OWNER"), &confirm).status, 200, "what was rehearsed");
+    assert_eq!(ask(spoken, &gate, "DELETE", "", &signed("OWNER"), &confirm).status, 200, "what was rehearsed");
 
     let told = body(&rehearse(&signed("OWNER")));
     assert_eq!(

@@ -1,6 +1,6 @@
 //! TLS: which certificate, which client, and what happens when the files change.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
 
-use crate::harness::{Files, Gate, PATIENCE, SEGMENT, Upstream, service, signed, until};
+use crate::harness::{Files, Gate, PATIENCE, Upstream, service, signed, until};
+use crate::http::{Answer, Lost, Request, read_answer};
 use crate::operations::{saltgate, text};
 
 /// Who signs certificates in these tests.
@@ -33,7 +34,7 @@ impl Authority {
         self.issue_until(names, 2099)
     }
 
-    fn issue_until(&self, names: &[&str], year: i32) -> (String, String) {
+    pub fn issue_until(&self, names: &[&str], year: i32) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut wanted = CertificateParams::new(names).unwrap();
@@ -71,11 +72,16 @@ impl Authority {
 
 pub const BOTH: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
 
-type Tls = StreamOwned<ClientConnection, TcpStream>;
+pub type Tls = StreamOwned<ClientConnection, TcpStream>;
 
 fn connect(address: SocketAddr, client: ClientConfig, name: &'static str) -> std::io::Result<Tls> {
     let tcp = TcpStream::connect(address).unwrap();
     tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+    over(tcp, client, name)
+}
+
+/// Shakes hands on a connection that there is.
+pub fn over(tcp: TcpStream, client: ClientConfig, name: &'static str) -> std::io::Result<Tls> {
     let connection = ClientConnection::new(Arc::new(client), ServerName::try_from(name).unwrap()).unwrap();
     let mut tls = StreamOwned::new(connection, tcp);
     while tls.conn.is_handshaking() {
@@ -94,23 +100,11 @@ fn der(pem: &Path) -> CertificateDer<'static> {
     CertificateDer::from_pem_slice(&std::fs::read(pem).unwrap()).unwrap()
 }
 
-/// A deletion on a connection that stays: the status, or what went wrong.
-fn delete(tls: &mut Tls) -> std::io::Result<String> {
-    let request = format!(
-        "DELETE /crm-core/v1/segments/{SEGMENT} HTTP/1.1\r\nHost: gate\r\nAuthorization: {}\r\n\r\n",
-        signed("OWNER")
-    );
-    tls.write_all(request.as_bytes())?;
-    let mut answer = Vec::new();
-    // The service's body ends the answer.
-    while !answer.ends_with(b"}") {
-        let mut part = [0; 1024];
-        match tls.read(&mut part)? {
-            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-            n => answer.extend_from_slice(&part[..n]),
-        }
-    }
-    Ok(text(&answer))
+/// Sends a deletion on a connection that stays open.
+fn delete(tls: &mut Tls) -> Result<Answer, Lost> {
+    let request = Request::delete(&signed("OWNER")).http1();
+    tls.write_all(request.as_bytes()).map_err(|error| Lost(error.to_string()))?;
+    read_answer(tls)
 }
 
 const LISTENER: &str = "[[listener]]\naddress = \"127.0.0.1:0\"\n[listener.tls]\n";
@@ -144,11 +138,16 @@ fn the_name_that_is_asked_for_chooses_the_certificate() {
     assert!(connect(gate.address(), authority.client(None, BOTH), "deep.x.b.example").is_err());
     for version in BOTH {
         let mut tls = connect(gate.address(), authority.client(None, &[version]), "a.example").unwrap();
-        assert!(delete(&mut tls).unwrap().starts_with("HTTP/1.1 200"));
+        let answer = delete(&mut tls).unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
     }
     let seen = upstream.last.lock().unwrap().last().unwrap().head.to_lowercase();
     assert!(seen.contains("x-forwarded-proto: https"), "{seen}");
-    assert!(gate.metrics().contains("saltgate_certificate_expires_timestamp_seconds{name=\"a.example\"} 4070908800"));
+    assert!(
+        gate.metrics().contains(
+            "saltgate_certificate_expires_timestamp_seconds{name=\"a.example\",part=\"listener\"} 4070908800"
+        )
+    );
     // Bytes that are no handshake, and a handshake that does not come.
     let mut plain = TcpStream::connect(gate.address()).unwrap();
     plain.write_all(b"GET / HTTP/1.1\r\nHost: gate\r\n\r\n").unwrap();
@@ -166,7 +165,7 @@ fn the_oldest_version_may_be_1_3() {
     let gate = gate(&upstream, tls, |dir| authority.write(dir, "a", &["a.example"]));
     let with = |version| connect(gate.address(), authority.client(None, &[version]), "a.example");
     assert!(with(&rustls::version::TLS12).is_err());
-    assert!(delete(&mut with(&rustls::version::TLS13).unwrap()).unwrap().starts_with("HTTP/1.1 200"));
+    assert!(delete(&mut with(&rustls::version::TLS13).unwrap()).unwrap().status == 200);
 }
 
 /// Has `..data` lead to another directory, as Kubernetes does.
@@ -203,7 +202,8 @@ fn certificates_that_change_are_taken_and_no_connection_notices() {
                 let mut tls = connect(address, client, "a.example").unwrap();
                 let mut served = 0;
                 while !ending.load(Ordering::Relaxed) {
-                    assert!(delete(&mut tls).unwrap().starts_with("HTTP/1.1 200"));
+                    let answer = delete(&mut tls).unwrap();
+                    assert_eq!(answer.status, 200, "{answer:?}");
                     served += 1;
                 }
                 served
@@ -247,7 +247,7 @@ fn clients_show_certificates_where_they_are_asked() {
         for version in BOTH {
             let served = |shows: Option<&(String, String)>| {
                 let tls = connect(gate.address(), authority.client(shows, &[version]), "a.example");
-                tls.and_then(|mut tls| delete(&mut tls)).is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+                tls.is_ok_and(|mut tls| delete(&mut tls).is_ok_and(|answer| answer.status == 200))
             };
             assert_eq!(served(None), without, "{auth}, none");
             assert!(served(Some(&good)), "{auth}, a good one");
@@ -326,7 +326,8 @@ fn a_reload_that_changes_everything_at_once_loses_nothing() {
                     // Some stay on a connection, some come anew each time.
                     let mut tls = connect(stays, client.clone(), "a.example").unwrap();
                     for _ in 0..if n % 2 == 0 { 20 } else { 1 } {
-                        assert!(delete(&mut tls).unwrap().starts_with("HTTP/1.1 200"));
+                        let answer = delete(&mut tls).unwrap();
+                        assert_eq!(answer.status, 200, "{answer:?}");
                         served += 1;
                     }
                 }

@@ -15,13 +15,12 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use saltgate::clock::Clock;
 use saltgate::config::Config;
-use saltgate::upstream::{self, Address, Resolve, Resolving, Servers};
+use saltgate::upstream::{self, Resolve, Resolving, ServerAddress, Servers};
 use tokio_rustls::TlsAcceptor;
 
-use crate::harness::{
-    Answer, Files, Gate, Play, SEGMENT, Upstream, answer, but_delete, delete, exchange, read_answer, service, signed,
-    until,
-};
+use crate::harness::{Behaviour, Files, Gate, PATIENT, SEGMENT, Upstream, answer, but_delete, service, signed, until};
+use crate::http::{Answer, Received, delete, exchange, read_until_closed};
+use crate::spoken::BOTH;
 
 const DELEGATE: &str = "[ownership.delegate]\n";
 
@@ -41,7 +40,10 @@ fn configure(files: &Files, servers: &[String], lines: &str, more: &str) {
     let text = std::fs::read_to_string(files.path()).unwrap();
     let written = text
         .replace(&format!("servers = [\"http://{placeholder}\"]\n"), &format!("servers = {servers:?}\n{lines}"))
-        .replace("response_timeout = \"700ms\"\nconnect_timeout = \"700ms\"\n", "connect_timeout = \"5s\"\n");
+        .replace(
+            &format!("response_timeout = \"{PATIENT}\"\nconnect_timeout = \"{PATIENT}\"\n"),
+            "connect_timeout = \"5s\"\n",
+        );
     assert_ne!(text, written);
     std::fs::write(files.path(), written).unwrap();
 }
@@ -59,7 +61,7 @@ fn ordinary() -> Upstream {
 /// The ordinary service, and `/up`, which says whether it is well.
 fn with_health(well: &Arc<AtomicBool>) -> Upstream {
     let (ordinary, well) = (service("account-1", "member-1"), well.clone());
-    let play: Play = Arc::new(move |seen, stream| match (seen.target.as_str(), well.load(Ordering::SeqCst)) {
+    let play: Behaviour = Arc::new(move |seen, stream| match (seen.target.as_str(), well.load(Ordering::SeqCst)) {
         ("/up", true) => answer(stream, "200 OK", "", "{}"),
         ("/up", false) => answer(stream, "500 Internal Server Error", "", "{}"),
         _ => ordinary(seen, stream),
@@ -80,7 +82,7 @@ fn beside_a_dead_server_every_deletion_arrives_and_arrives_once() {
     let dead = format!("http://{}", nobody());
     let gate = gate(&[dead.clone(), http(&upstream)], "", "");
     for n in 1..=30 {
-        assert_eq!(gate.delete(&signed("OWNER")).status, 200);
+        assert_eq!(BOTH[n % 2].delete(gate.address(), &signed("OWNER")).status, 200);
         assert_eq!(upstream.deletes(), n);
     }
     until("it is told which one is dead", || healthy(&gate, &dead, 0) && healthy(&gate, &http(&upstream), 1));
@@ -109,17 +111,8 @@ fn a_server_that_comes_back_is_used_again() {
 
 /// Answers as the ordinary service does, and counts deletions.
 fn serve(mut stream: TcpStream, deletes: &AtomicUsize) {
-    loop {
-        let (mut head, mut byte) = (Vec::new(), [0]);
-        while !head.ends_with(b"\r\n\r\n") {
-            if !stream.read(&mut byte).is_ok_and(|n| n == 1) {
-                return;
-            }
-            head.push(byte[0]);
-        }
-        if head.starts_with(b"DELETE") {
-            deletes.fetch_add(1, Ordering::SeqCst);
-        }
+    while let Some(received) = Received::read(&mut stream) {
+        deletes.fetch_add(usize::from(received.method == "DELETE"), Ordering::SeqCst);
         answer(&mut stream, "200 OK", "", r#"{"accountId":"account-1","ownerId":"member-1"}"#);
     }
 }
@@ -177,7 +170,7 @@ fn without_a_healthy_server_the_answer_is_502_and_nobody_is_asked() {
     let refused = gate.delete(&signed("OWNER"));
     assert_eq!((refused.status, refused.error_code().as_str()), (502, "BadGateway"));
     assert!(gate.metrics().contains(r#"reason="upstream_unreachable"} 1"#));
-    let ready = crate::harness::get(gate.admin(), "/ready");
+    let ready = crate::http::get(gate.admin(), "/ready");
     assert!(ready.status == 200 && ready.body.contains("degraded: no server"), "{ready:?}");
     // A reload that leaves the server as it was forgets nothing.
     let config = Config::load(&gate.files.path());
@@ -253,13 +246,13 @@ fn a_unix_socket_is_an_upstream() {
 }
 
 /// An authority of our own, and whom it certifies.
-struct Authority {
-    pem: String,
+pub struct Authority {
+    pub pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
@@ -281,6 +274,30 @@ impl Authority {
 
     /// A TLS server of this name before `far`; `clients` signs who may come.
     fn server(&self, name: &str, far: SocketAddr, clients: Option<&Self>) -> SocketAddr {
+        self.server_that(name, clients, move |stream| pipe(stream, far))
+    }
+
+    /// The same, but that it ends a connection without saying so: no close_notify.
+    pub fn abrupt_server(&self, name: &str, far: SocketAddr) -> SocketAddr {
+        self.server_that(name, None, move |stream| {
+            tokio::spawn(async move {
+                let (mut from_far, mut to_far) = tokio::net::TcpStream::connect(far).await.unwrap().into_split();
+                let (mut from_near, mut to_near) = tokio::io::split(stream);
+                tokio::select! {
+                    _ = tokio::io::copy(&mut from_far, &mut to_near) => {}
+                    _ = tokio::io::copy(&mut from_near, &mut to_far) => {}
+                }
+            });
+        })
+    }
+
+    /// A TLS server of this name that does so with each connection.
+    fn server_that(
+        &self,
+        name: &str,
+        clients: Option<&Self>,
+        serve: impl Fn(tokio_rustls::server::TlsStream<tokio::net::TcpStream>) + Send + 'static,
+    ) -> SocketAddr {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder =
             ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().unwrap();
@@ -301,7 +318,7 @@ impl Authority {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             while let Ok((stream, _)) = listener.accept().await {
                 if let Ok(stream) = acceptor.accept(stream).await {
-                    pipe(stream, far);
+                    serve(stream);
                 }
             }
         });
@@ -403,8 +420,9 @@ fn a_name_is_resolved_anew_and_its_addresses_take_turns() {
     let count = |of: &AtomicUsize| of.load(Ordering::SeqCst);
     let (told, asked) = (Arc::new(Mutex::new(vec![first, second])), Arc::new(AtomicUsize::new(0)));
     let (clock, time) = Clock::manual(UNIX_EPOCH);
-    let address = Address::Network { host: "crm.internal".into(), port, tls: false };
-    let mut settings = upstream::Settings::new(vec![address]);
+    let address =
+        ServerAddress::Network { at: saltgate::net::Authority::new("crm.internal", port).unwrap(), tls: false };
+    let mut settings = upstream::UpstreamSettings::new(vec![address]);
     settings.resolver = Arc::new(Told(told.clone(), asked.clone()));
     let servers = Arc::new(Servers::new(settings, clock, None).unwrap());
     let upstream = upstream::Upstream::new(&servers);
@@ -441,6 +459,66 @@ fn a_name_is_resolved_anew_and_its_addresses_take_turns() {
         ask();
     }
     assert_eq!((count(&ones), count(&asked)), (before + 1, 3));
+}
+
+/// An address of this machine that swallows what is sent to it: its queue is full, and nobody accepts.
+fn swallowing(address: SocketAddr) -> Option<(socket2::Socket, Vec<socket2::Socket>)> {
+    let socket = || socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let listening = socket();
+    listening.bind(&address.into()).ok()?;
+    listening.listen(0).unwrap();
+    let fill = || {
+        let client = socket();
+        client.set_nonblocking(true).unwrap();
+        let _ = client.connect(&address.into());
+        client
+    };
+    let filling = (0..4).map(|_| fill()).collect();
+    Some((listening, filling))
+}
+
+#[test]
+fn an_address_that_swallows_connections_costs_its_time_once() {
+    let (first, second): (IpAddr, IpAddr) = ([127, 0, 0, 1].into(), [127, 0, 0, 2].into());
+    let (port, _held, service) = (0..100)
+        .find_map(|_| {
+            let port = nobody().port();
+            Some((port, swallowing((first, port).into())?, closing_after_each((second, port).into())?))
+        })
+        .unwrap();
+    let address =
+        ServerAddress::Network { at: saltgate::net::Authority::new("crm.internal", port).unwrap(), tls: false };
+    let mut settings = upstream::UpstreamSettings::new(vec![address]);
+    settings.resolver = Arc::new(Told(Arc::new(Mutex::new(vec![first, second])), Arc::default()));
+    // Half of it is the share of the first of two.
+    settings.connect_timeout = Duration::from_secs(2);
+    let servers = Arc::new(Servers::new(settings, Clock::system(), None).unwrap());
+    let upstream: upstream::Upstream = upstream::Upstream::new(&servers);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (clock, asked) = (Clock::system(), 12);
+    let began = clock.elapsed();
+    for _ in 0..asked {
+        let question = upstream::RequestHead::new(&http::Method::GET, "/x", None).unwrap();
+        assert_eq!(runtime.block_on(upstream.ask(question)).unwrap().status(), 200);
+    }
+    let took = clock.elapsed() - began;
+    assert_eq!(service.load(Ordering::SeqCst), asked, "each on a connection of its own");
+    assert!(took < Duration::from_secs(9), "{took:?}: it is not waited for again and again, a second each time");
+}
+
+/// A server that answers once on each connection; and how many it got.
+fn closing_after_each(address: SocketAddr) -> Option<Arc<AtomicUsize>> {
+    let listener = TcpListener::bind(address).ok()?;
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = connections.clone();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let _ = stream.read(&mut [0; 4096]);
+            answer(&mut stream, "200 OK", "Connection: close\r\n", "{}");
+        }
+    });
+    Some(connections)
 }
 
 #[test]
@@ -515,7 +593,7 @@ fn an_upload_that_takes_longer_than_an_answer_may_is_not_cut_off() {
         std::thread::sleep(Duration::from_millis(200));
         client.write_all(&[*bit]).unwrap();
     }
-    let answered = read_answer(&mut client);
+    let answered = read_until_closed(&mut client);
     assert_eq!((answered.status, answered.body.as_str()), (200, "123456789"), "{answered:?}");
 
     // One that stops is not waited for.

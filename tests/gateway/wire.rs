@@ -1,43 +1,17 @@
 //! The time of a connection, and what is told where it is up.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use saltgate::clock::Clock;
 
-use crate::harness::{
-    Answer, Gate, PATIENCE, SEGMENT, Upstream, answer, but_delete, exchange, read_answer, service, signed, until,
-};
+use crate::harness::{Gate, SEGMENT, Upstream, answer, but_delete, service, signed, until};
+use crate::http::{Answer, Request, connect, next_answer, read_until_closed};
+use crate::spoken::{BOTH, Spoken};
 
-fn connected(gate: &Gate) -> TcpStream {
-    let stream = TcpStream::connect(gate.address()).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_nodelay(true).unwrap();
-    stream
-}
-
-fn request(lines: &str) -> String {
-    format!(
-        "DELETE /crm-core/v1/segments/{SEGMENT} HTTP/1.1\r\nHost: g\r\nAuthorization: {}\r\n{lines}\r\n",
-        signed("OWNER")
-    )
-}
-
-/// One answer, on a connection that stays.
-fn one_answer(stream: &mut TcpStream) -> Answer {
-    let (mut bytes, mut byte) = (Vec::new(), [0]);
-    while !bytes.ends_with(b"\r\n\r\n") {
-        stream.read_exact(&mut byte).unwrap();
-        bytes.push(byte[0]);
-    }
-    let head = String::from_utf8(bytes).unwrap();
-    let mut answer = Answer { status: head.split(' ').nth(1).unwrap().parse().unwrap(), head, body: String::new() };
-    let mut body = vec![0; answer.field("content-length").unwrap().parse().unwrap()];
-    stream.read_exact(&mut body).unwrap();
-    answer.body = String::from_utf8(body).unwrap();
-    answer
+fn deletion() -> String {
+    Request::delete(&signed("OWNER")).http1()
 }
 
 /// A gate whose one limit of this name is short, and no other.
@@ -56,15 +30,15 @@ fn is_timeout(told: &Answer) {
 }
 
 #[test]
-fn a_head_that_does_not_come_in_time_is_told_so_however_it_trickles() {
+fn a_head_that_is_late_is_answered_408_however_it_trickles() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let gate = impatient(&upstream, "header_timeout");
-    let mut silent = connected(&gate);
+    let mut silent = connect(gate.address());
     silent.write_all(b"DELETE /x HTTP/1.1\r\nHo").unwrap();
-    is_timeout(&read_answer(&mut silent));
+    is_timeout(&read_until_closed(&mut silent));
 
     // One that is never quiet: the time runs from the first byte and not from the last.
-    let mut busy = connected(&gate);
+    let mut busy = connect(gate.address());
     let mut trickle = busy.try_clone().unwrap();
     let trickling = std::thread::spawn(move || {
         let fields = std::iter::repeat_n(b"X: y\r\n", 16 << 10).flatten();
@@ -76,23 +50,24 @@ fn a_head_that_does_not_come_in_time_is_told_so_however_it_trickles() {
             })
             .count()
     });
-    let told = one_answer(&mut busy);
+    let told = next_answer(&mut busy);
     is_timeout(&told);
     drop(busy);
     trickling.join().unwrap();
 
     // The one before it has its answer first.
-    let mut second = connected(&gate);
-    second.write_all(format!("{}DELETE /half", request("")).as_bytes()).unwrap();
-    assert_eq!(one_answer(&mut second).status, 200);
-    is_timeout(&read_answer(&mut second));
+    let mut second = connect(gate.address());
+    second.write_all(deletion().as_bytes()).unwrap();
+    assert_eq!(next_answer(&mut second).status, 200);
+    second.write_all(b"DELETE /half").unwrap();
+    is_timeout(&read_until_closed(&mut second));
     assert_eq!(upstream.deletes(), 1);
     let counted = r#"saltgate_requests_total{outcome="refused",reason="too_slow"} 3"#;
     until("each is counted", || gate.metrics().contains(counted));
 }
 
 #[test]
-fn a_body_that_does_not_come_in_time_is_told_so_and_spends_nothing() {
+fn a_body_that_is_late_is_answered_408_and_spends_nothing() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let gate = impatient(&upstream, "body_timeout");
     for (lines, part) in [
@@ -100,36 +75,41 @@ fn a_body_that_does_not_come_in_time_is_told_so_and_spends_nothing() {
         ("Transfer-Encoding: chunked\r\n", "4\r\nhalf\r\n"),
         ("Transfer-Encoding: chunked\r\n", "0\r\nX: y"),
     ] {
-        let mut stream = connected(&gate);
-        let request = request(lines);
-        stream.write_all(format!("{request}{part}").as_bytes()).unwrap();
-        is_timeout(&read_answer(&mut stream));
-        let header = request.lines().find_map(|line| line.strip_prefix("Authorization: ")).unwrap();
-        assert_eq!(gate.delete(header).status, 200, "{lines}: nothing was spent");
+        let mut stream = connect(gate.address());
+        let header = signed("OWNER");
+        let head = Request::delete(&header).fields(lines).unfinished();
+        stream.write_all(format!("{head}\r\n{part}").as_bytes()).unwrap();
+        is_timeout(&read_until_closed(&mut stream));
+        assert_eq!(gate.delete(&header).status, 200, "{lines}: nothing was spent");
     }
     assert_eq!(upstream.deletes(), 3);
 }
 
 #[test]
-fn a_connection_on_which_nothing_comes_is_closed_without_a_word() {
+fn an_idle_connection_is_closed_without_an_answer() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let gate = impatient(&upstream, "idle_timeout");
-    let mut never = connected(&gate);
-    assert_eq!(read_answer(&mut never).head, "", "never a byte");
-    let mut blank = connected(&gate);
+    let mut never = connect(gate.address());
+    assert_eq!(read_until_closed(&mut never).head, "", "never a byte");
+    let mut blank = connect(gate.address());
     blank.write_all(b"\r\n").unwrap();
-    assert_eq!(read_answer(&mut blank).head, "", "an empty line is nothing");
-    let mut once = connected(&gate);
+    assert_eq!(read_until_closed(&mut blank).head, "", "an empty line is nothing");
+    let mut once = connect(gate.address());
     for _ in 0..3 {
-        once.write_all(request("").as_bytes()).unwrap();
-        assert_eq!(one_answer(&mut once).status, 200);
+        once.write_all(deletion().as_bytes()).unwrap();
+        assert_eq!(next_answer(&mut once).status, 200);
     }
-    assert_eq!(read_answer(&mut once).head, "", "three requests, then nothing");
+    assert_eq!(read_until_closed(&mut once).head, "", "three requests, then nothing");
+    let mut once = Spoken::Http2.connect(gate.address());
+    for _ in 0..3 {
+        assert_eq!(once.ask(&Request::delete(&signed("OWNER"))).unwrap().status, 200);
+    }
+    once.ended();
     assert!(!gate.metrics().contains("too_slow"), "nobody was refused");
 }
 
 #[test]
-fn a_peer_that_takes_nothing_is_dropped() {
+fn a_client_that_reads_nothing_is_disconnected() {
     let body = "x".repeat(32 << 20);
     let given_up = Arc::new(AtomicBool::new(false));
     let gone = given_up.clone();
@@ -138,8 +118,8 @@ fn a_peer_that_takes_nothing_is_dropped() {
         gone.store(true, Ordering::SeqCst);
     }));
     let gate = impatient(&upstream, "write_timeout");
-    let mut deaf = connected(&gate);
-    deaf.write_all(request("").as_bytes()).unwrap();
+    let mut deaf = connect(gate.address());
+    deaf.write_all(deletion().as_bytes()).unwrap();
     // No buffer on the way holds all of it: the upstream can only end because the gate did.
     until("the gate has given up", || given_up.load(Ordering::SeqCst));
     let mut taken = 0;
@@ -151,17 +131,20 @@ fn a_peer_that_takes_nothing_is_dropped() {
 }
 
 #[test]
-fn an_idle_connection_outlives_a_drain_by_nothing() {
+fn a_drain_closes_idle_connections() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let mut gate = impatient(&upstream, "none");
-    let mut idle = connected(&gate);
-    idle.write_all(request("").as_bytes()).unwrap();
-    assert_eq!(one_answer(&mut idle).status, 200);
-    let mut half = connected(&gate);
+    let mut idle = connect(gate.address());
+    idle.write_all(deletion().as_bytes()).unwrap();
+    assert_eq!(next_answer(&mut idle).status, 200);
+    let mut by_http_2 = Spoken::Http2.connect(gate.address());
+    assert_eq!(by_http_2.ask(&Request::delete(&signed("OWNER"))).unwrap().status, 200);
+    let mut half = connect(gate.address());
     half.write_all(b"DELETE /half").unwrap();
     assert!(gate.drain(), "nothing hangs");
-    assert_eq!(read_answer(&mut idle).head, "");
-    let _ = read_answer(&mut half);
+    assert_eq!(read_until_closed(&mut idle).head, "");
+    by_http_2.ended();
+    let _ = read_until_closed(&mut half);
 }
 
 #[test]
@@ -169,15 +152,18 @@ fn a_head_may_be_as_large_as_configured_and_no_larger() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let limits = "[limits]\nmax_header_bytes = \"100KiB\"\nmax_target_bytes = \"40KiB\"\n[ownership.delegate]\n";
     let gate = Gate::with(upstream.address, limits, Clock::system());
-    let told = |query: usize, field: usize| {
-        let request = request(&format!("X: {}\r\nConnection: close\r\n", "x".repeat(field)));
-        exchange(gate.address(), &request.replacen(" HTTP", &format!("?{} HTTP", "q".repeat(query)), 1))
-    };
-    let large = told(39 << 10, 99 << 10);
-    assert_eq!(large.status, 200, "{large:?}");
-    let target = told(40 << 10, 0);
-    assert_eq!((target.status, target.error_code().as_str()), (414, "UriTooLong"));
-    let field = told(0, 100 << 10);
-    assert_eq!((field.status, field.error_code().as_str()), (431, "HeadersTooLarge"));
-    assert_eq!(upstream.deletes(), 1);
+    for (n, spoken) in (1..).zip(BOTH) {
+        let told = |query: usize, field: usize| {
+            let ask = Request::new("DELETE", &format!("/crm-core/v1/segments/{SEGMENT}?{}", "q".repeat(query)));
+            let ask = ask.field("authorization", &signed("OWNER")).field("x", &"x".repeat(field));
+            spoken.ask(gate.address(), &ask)
+        };
+        let large = told(39 << 10, 99 << 10);
+        assert_eq!(large.status, 200, "{spoken:?}: {large:?}");
+        let target = told(40 << 10, 0);
+        assert_eq!((target.status, target.error_code().as_str()), (414, "UriTooLong"), "{spoken:?}");
+        let field = told(0, 100 << 10);
+        assert_eq!((field.status, field.error_code().as_str()), (431, "HeadersTooLarge"), "{spoken:?}");
+        assert_eq!(upstream.deletes(), n);
+    }
 }

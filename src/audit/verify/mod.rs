@@ -1,8 +1,10 @@
-//! Is the record as it was written? What was changed, removed or reordered is named.
+//! Verifies the record: names every line that was changed, removed or reordered.
 //!
-//! What stands behind the last head that was kept elsewhere can be cut off, or be written anew as
-//! a whole, by whoever owns the disk: nothing in the files themselves can tell.
+//! Whoever can write to the disk can cut off or rewrite everything after the last head that was kept elsewhere. Nothing
+//! in the files themselves can show that.
 
+mod copy;
+mod heads;
 mod join;
 
 use std::collections::HashSet;
@@ -11,32 +13,42 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use serde_json::Value;
-
-use super::chain::{Hash, Head, Link, place};
+use super::chain::{ChainHead, Link, position};
 use super::files::{self, Instance, ReadError, Segment};
 use crate::clock;
+use crate::plain;
+
 use join::Read;
 
-/// What may be gone from the beginning of a chain.
+pub use heads::{heads, without_head};
+
+/// Which files may be missing from the beginning of a chain.
 #[derive(Clone, Copy, Debug)]
 pub enum Retention {
-    /// Anything: nobody told us.
+    /// Any: the retention is not known.
     Unknown,
-    /// Nothing.
+    /// None.
     Forever,
-    /// What is older than this.
+    /// Files that are older than this at the given time.
     For(Duration, SystemTime),
 }
 
-/// Something that was found, and where.
+impl Retention {
+    /// Whether a file that was last written at this time (in the format of [`clock::rfc3339`]) may be missing.
+    fn is_over(self, written: &str) -> bool {
+        let Self::For(retain, now) = self else { return false };
+        written <= clock::rfc3339(now.checked_sub(retain).unwrap_or(SystemTime::UNIX_EPOCH)).as_str()
+    }
+}
+
+/// A finding, and where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// The name of the file.
     pub file: String,
-    /// The line of it, from 1; `None` if it is about the whole file.
+    /// The number of the line, from 1; `None` if it is about the whole file.
     pub line: Option<u64>,
-    /// What.
+    /// What was found.
     pub what: String,
 }
 
@@ -52,72 +64,52 @@ impl fmt::Display for Finding {
 /// What verification found.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// What nothing but damage or tampering explains.
+    /// Findings that only damage or tampering explains.
     pub faults: Vec<Finding>,
-    /// What is worth knowing: torn tails, files gone by retention.
+    /// Findings that are no faults: torn last lines, files removed by retention.
     pub notes: Vec<Finding>,
-    /// Processes that wrote.
+    /// How many processes wrote.
     pub instances: usize,
-    /// Files read.
+    /// How many files were read.
     pub files: usize,
-    /// Lines read.
+    /// How many lines were read.
     pub lines: u64,
 }
 
-/// Reads the whole record.
+/// Verifies the whole record.
 ///
 /// # Errors
-/// If the directory cannot be read. What is wrong with a file is a finding.
-pub fn verify(directory: &Path, heads: &[Head], retention: Retention) -> Result<Report, ReadError> {
+/// If the directory cannot be read. A problem with a file is a finding.
+pub fn verify(directory: &Path, heads: &[ChainHead], retention: Retention) -> Result<Report, ReadError> {
     let mut report = Report::default();
     let instances = files::list(directory)?;
     for instance in &instances {
-        let heads: Vec<&Head> = heads.iter().filter(|head| head.instance == instance.id).collect();
+        let heads: Vec<&ChainHead> = heads.iter().filter(|head| head.instance == instance.id).collect();
         Chain { report: &mut report, instance, heads, before: None }.check(retention);
     }
     let there: HashSet<&str> = instances.iter().map(|instance| instance.id.as_str()).collect();
     for head in heads.iter().filter(|head| !there.contains(head.instance.as_str())) {
         let file = format!("record-{}-{:06}.jsonl", head.instance, head.file);
-        let what = "a head of it was kept, and no file of its process is there: all are removed".into();
+        if head.time.as_deref().is_some_and(|time| retention.is_over(time)) {
+            let what = "a head of it was kept; all files of its process are missing, as retention explains".into();
+            report.notes.push(Finding { file, line: None, what });
+        } else {
+            let what = "a head of it was kept, but all files of its process are missing: removed".into();
+            report.faults.push(Finding { file, line: None, what });
+        }
+    }
+    for file in files::misspelt(directory)? {
+        let what = "is not read: its name is not a valid name of a file of the record; move it away".into();
         report.faults.push(Finding { file, line: None, what });
     }
     Ok(report)
-}
-
-/// Where a chain stands now.
-///
-/// # Errors
-/// If it cannot be read.
-pub fn heads(directory: &Path) -> Result<Vec<Head>, ReadError> {
-    let mut heads = Vec::new();
-    for instance in files::list(directory)? {
-        // A file whose header is not whole yet has no head; the one before it has.
-        for segment in instance.segments.iter().rev() {
-            let mut last = None;
-            for line in segment.lines()? {
-                let line = line?;
-                if line.number == 1 {
-                    let header = serde_json::from_slice(&line.bytes).unwrap_or_default();
-                    files::check_format(&segment.path, &header)?;
-                }
-                if line.whole {
-                    last = Some((line.number, Hash::of(&line.bytes)));
-                }
-            }
-            if let Some((line, hash)) = last {
-                heads.push(Head { instance: instance.id.clone(), file: segment.number, line, hash });
-                break;
-            }
-        }
-    }
-    Ok(heads)
 }
 
 /// One instance while it is read.
 struct Chain<'c> {
     report: &'c mut Report,
     instance: &'c Instance,
-    heads: Vec<&'c Head>,
+    heads: Vec<&'c ChainHead>,
     /// The last line of the file before, if there is one.
     before: Option<Read>,
 }
@@ -138,7 +130,7 @@ impl Chain<'_> {
                 let Link { number, hash } = Link::default();
                 self.before = Some(Read { file: segment.name().into(), line: 0, claims: None, number, hash });
             }
-            expected = segment.number + 1;
+            expected = segment.number.saturating_add(1);
             self.file(segment, index + 1 == segments.len());
         }
         let last = segments.last().map_or(0, |last| last.number);
@@ -156,19 +148,23 @@ impl Chain<'_> {
         self.report.notes.push(Finding { file: segment.name(), line, what: what.into() });
     }
 
-    /// The oldest files are gone: by retention, or by somebody's hand.
+    /// The oldest files are missing: removed by retention, or by somebody.
     fn begins_late(&mut self, first: &Segment, retention: Retention) {
         let gone = first.number - 1;
+        let header = first.header().unwrap_or_default();
         match retention {
+            // A file that was removed while it was being written was not old.
+            Retention::Unknown if header["begun_anew"].is_string() => {
+                self.fault(first, None, format!("the {gone} files before it are gone, and not by retention"));
+            }
             Retention::Unknown => {
                 self.note(first, None, format!("the {gone} files before it are gone, as by retention"))
             }
             Retention::Forever => {
                 self.fault(first, None, format!("the {gone} files before it are gone, and audit.retain is not set"));
             }
-            Retention::For(retain, now) => {
-                let due = clock::rfc3339(now.checked_sub(retain).unwrap_or(SystemTime::UNIX_EPOCH));
-                if first.started().is_none_or(|started| started > due) {
+            Retention::For(..) => {
+                if !header["time"].as_str().is_some_and(|started| retention.is_over(started)) {
                     let what = format!("the {gone} files before it are gone before their time (audit.retain)");
                     self.fault(first, None, what);
                 } else {
@@ -176,8 +172,17 @@ impl Chain<'_> {
                 }
             }
         }
-        if self.heads.iter().any(|head| head.file < first.number) {
-            self.note(first, None, "a head that was kept lies in a file that is gone: it proves nothing any more");
+        // The latest head in the missing files; the chain must continue from there.
+        let lost = self.heads.iter().filter(|head| head.file < first.number).max_by_key(|head| (head.file, head.line));
+        let Some(ChainHead { file, time, .. }) = lost else { return };
+        let what = format!("a head of file {file} was kept, and that file is gone");
+        match (retention, time) {
+            (Retention::Unknown, _) => {
+                let what = what + ": it is removed; if retention did it, say how long files are kept (--retain)";
+                self.fault(first, None, what);
+            }
+            (_, Some(time)) if !retention.is_over(time) => self.fault(first, None, what + " before its time"),
+            _ => self.note(first, None, what + ": it can no longer be checked"),
         }
     }
 
@@ -185,6 +190,7 @@ impl Chain<'_> {
         self.report.files += 1;
         let Some(lines) = self.read(segment, is_last) else { return };
         self.report.lines += lines.len() as u64;
+        self.compare_with_copy(segment);
         for head in self.heads.clone().into_iter().filter(|head| head.file == segment.number) {
             match usize::try_from(head.line - 1).ok().and_then(|at| lines.get(at)) {
                 None => {
@@ -208,7 +214,7 @@ impl Chain<'_> {
         self.join(&lines);
     }
 
-    /// The whole lines of a file. `None` if nothing can be said of it.
+    /// The complete lines of a file; `None` if it cannot be read at all.
     fn read(&mut self, segment: &Segment, is_last: bool) -> Option<Vec<Read>> {
         let (mut read, name) = (Vec::new(), Arc::<str>::from(segment.name()));
         let lines = match segment.lines() {
@@ -226,10 +232,11 @@ impl Chain<'_> {
                     break;
                 }
             };
-            let parsed = serde_json::from_slice::<Value>(&line.bytes);
-            let is_json = parsed.is_ok();
+            let number = line.number.unwrap_or_default();
+            let parsed = line.value();
+            let is_json = parsed.is_some();
             let value = parsed.unwrap_or_default();
-            if line.number == 1 {
+            if number == 1 {
                 if let Err(newer) = files::check_format(&segment.path, &value) {
                     self.fault(segment, None, newer.what);
                     return None;
@@ -239,40 +246,45 @@ impl Chain<'_> {
                 match (is_last && !segment.is_compressed(), self.instance.live) {
                     (true, true) => {}
                     (true, false) => {
-                        self.note(
-                            segment,
-                            Some(line.number),
-                            "a torn tail: its process ended while it wrote this line",
-                        );
+                        self.note(segment, Some(number), "is incomplete: the process ended while it wrote this line");
                     }
-                    (false, _) => self.fault(segment, Some(line.number), "is cut off in the middle of a line"),
+                    (false, _) => self.fault(segment, Some(number), "is cut off in the middle of a line"),
                 }
                 break;
             }
-            if !is_json {
-                self.fault(segment, Some(line.number), "is no line of a record: changed");
+            match line.overlong {
+                // The chain shows whether it was changed.
+                Some(length) => {
+                    let what = format!("is longer than any line of a record ({length} bytes): its content is not read");
+                    self.note(segment, Some(number), what);
+                }
+                None if !is_json => self.fault(segment, Some(number), "is not a line of a record: changed"),
+                None => {}
             }
-            if line.number == 1 && is_json {
+            if number == 1 && (is_json || line.overlong.is_some()) {
                 let named = value["instance"] == self.instance.id.as_str() && value["file"] == segment.number;
                 if value["kind"] != "header" || !named {
-                    self.fault(
+                    self.fault(segment, Some(1), "is not the header of this file: changed, removed or renamed");
+                }
+                if let Some(why) = value["begun_anew"].as_str() {
+                    self.note(
                         segment,
                         Some(1),
-                        "is not the header of a file of this name: changed, removed or renamed",
+                        format!("the chain had to continue in this file: {}", plain::line(why)),
                     );
                 }
             }
             read.push(Read {
                 file: name.clone(),
-                line: line.number,
-                claims: place(&line.bytes),
+                line: number,
+                claims: position(&line.bytes),
                 number: 0,
-                hash: Hash::of(&line.bytes),
+                hash: line.hash(),
             });
         }
         if read.is_empty() && self.report.faults.iter().all(|fault| fault.file != segment.name()) {
             if is_last {
-                self.note(segment, None, "has no line yet: its process ended as it began the file");
+                self.note(segment, None, "has no line yet: the process ended when it had just created the file");
             } else {
                 self.fault(segment, None, "is empty");
             }
@@ -280,3 +292,6 @@ impl Chain<'_> {
         Some(read)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,29 +1,30 @@
-//! `saltgate audit`: the record, read from outside. Nothing in here changes what is written; what
-//! `reconcile` learns it adds in a chain of its own.
+//! `saltgate audit`: reads the record from outside. No command changes a line that is written; `reconcile` adds what it
+//! finds in a chain of its own.
 
 mod reconcile;
 mod show;
 
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
 use super::{fail, load};
-use crate::audit::{self, Head, Retention};
-use crate::clock::Clock;
-use crate::config::{self, Config};
+use crate::audit::{self, ChainHead, Retention, Unread};
+use crate::clock::{self, Clock};
+use crate::config::Config;
+use crate::console::{self, complain, say};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Names every line that was changed, removed or reordered
+    /// Verify the record: name every line that was changed, removed or reordered
     Verify(Verify),
-    /// Prints where the chains stand, a line per process: keep it where nobody who can write the record can
+    /// Print the head of each chain; keep it where nobody who can write to the record has access
     Head(Source),
-    /// Prints lines of the record
+    /// Print lines of the record
     Show(show::Arguments),
-    /// Asks the upstream about every deletion whose outcome is unknown, and puts the answer on record
+    /// Ask the upstream about every deletion whose outcome is unknown, and record the answer
     Reconcile(super::WithConfig),
 }
 
@@ -42,12 +43,15 @@ pub(super) struct Source {
 pub(super) struct Verify {
     #[command(flatten)]
     source: Source,
-    /// What `saltgate audit head` printed earlier, and was kept elsewhere
+    /// A head that `saltgate audit head` printed earlier and that was kept elsewhere
     #[arg(long = "head", value_name = "HEAD")]
-    heads: Vec<Head>,
-    /// A file of such, one a line
+    heads: Vec<ChainHead>,
+    /// A file with all heads that it printed, one per line: an older chain without a head is then a fault
     #[arg(long = "heads", value_name = "FILE")]
     file: Option<PathBuf>,
+    /// How long files are kept (90d): older ones may be missing [default: audit.retain of the configuration]
+    #[arg(long, value_name = "DURATION", value_parser = clock::parse_duration)]
+    retain: Option<Duration>,
 }
 
 pub(super) fn run(command: &Command) -> ExitCode {
@@ -60,7 +64,7 @@ pub(super) fn run(command: &Command) -> ExitCode {
 }
 
 impl Source {
-    /// The directory, and what may be gone from it.
+    /// The directory, and how much may be missing from it.
     fn open(&self) -> Result<(PathBuf, Retention), ExitCode> {
         match (&self.path, &self.config) {
             (Some(path), _) => Ok((path.clone(), Retention::Unknown)),
@@ -75,61 +79,56 @@ impl Source {
     }
 }
 
-fn record_of(config: &Config) -> Result<(&Path, Option<std::time::Duration>), ExitCode> {
-    match &config.audit {
-        config::Audit::Record { path, retain, .. } => Ok((path, *retain)),
-        config::Audit::DangerNoRecord => Err(fail("this configuration keeps no record (audit.danger_no_record)")),
-    }
-}
-
-/// Ends quietly if nobody reads any more.
-fn printed(done: io::Result<ExitCode>) -> ExitCode {
-    match done {
-        Ok(code) => code,
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => fail(format!("standard output cannot be written: {error}")),
-    }
+fn record_of(config: &Config) -> Result<(&Path, Option<Duration>), ExitCode> {
+    let path = config.audit.path();
+    let path = path.ok_or_else(|| fail("this configuration keeps no record (audit.danger_no_record)"))?;
+    Ok((path, config.audit.retain()))
 }
 
 fn verify(arguments: &Verify) -> ExitCode {
-    let (directory, retention) = match arguments.source.open() {
+    let (directory, mut retention) = match arguments.source.open() {
         Ok(opened) => opened,
         Err(code) => return code,
     };
-    let mut heads = arguments.heads.clone();
-    if let Some(file) = &arguments.file {
-        match heads_in(file) {
-            Ok(more) => heads.extend(more),
-            Err(what) => return fail(what),
-        }
+    let now = Clock::system().now();
+    if let Some(retain) = arguments.retain {
+        retention = Retention::For(retain, now);
     }
-    let report = match audit::verify(&directory, &heads, retention) {
+    let all = match arguments.file.as_deref().map_or(Ok(Vec::new()), heads_in) {
+        Ok(all) => all,
+        Err(what) => return fail(what),
+    };
+    let heads = [&arguments.heads[..], &all].concat();
+    let verified = audit::verify(&directory, &heads, retention).and_then(|mut report| {
+        if !all.is_empty() {
+            report.faults.extend(audit::without_head(&directory, &heads, retention, now)?);
+        }
+        Ok(report)
+    });
+    let report = match verified {
         Ok(report) => report,
         Err(error) => return fail(error),
     };
-    let mut out = io::stdout().lock();
-    printed((|| {
-        for note in &report.notes {
-            writeln!(out, "note: {note}")?;
+    for note in &report.notes {
+        console::later(format_args!("note: {note}"));
+    }
+    for fault in &report.faults {
+        console::later(format_args!("FAULT: {fault}"));
+    }
+    let audit::Report { instances, files, lines, .. } = report;
+    let counts = format!("{lines} lines in {files} files of {instances} processes, {} heads", heads.len());
+    if report.faults.is_empty() {
+        say!("sound: {counts}");
+        if heads.is_empty() {
+            say!("no head was given: whoever can write to the disk could have rewritten all of it");
         }
-        for fault in &report.faults {
-            writeln!(out, "FAULT: {fault}")?;
-        }
-        let audit::Report { instances, files, lines, .. } = report;
-        let counts = format!("{lines} lines in {files} files of {instances} processes, {} heads", heads.len());
-        if report.faults.is_empty() {
-            writeln!(out, "sound: {counts}")?;
-            if heads.is_empty() {
-                writeln!(out, "no head was given: whoever owns the disk could have written all of it anew")?;
-            }
-            return Ok(ExitCode::SUCCESS);
-        }
-        writeln!(out, "not as it was written: {} faults in {counts}", report.faults.len())?;
-        Ok(ExitCode::FAILURE)
-    })())
+        return ExitCode::SUCCESS;
+    }
+    say!("not as it was written: {} faults in {counts}", report.faults.len());
+    ExitCode::FAILURE
 }
 
-fn heads_in(file: &Path) -> Result<Vec<Head>, String> {
+fn heads_in(file: &Path) -> Result<Vec<ChainHead>, String> {
     let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     lines.map(|(n, line)| line.parse().map_err(|error| format!("{}:{}: {error}", file.display(), n + 1))).collect()
@@ -140,11 +139,24 @@ fn head(source: &Source) -> ExitCode {
         Ok((directory, _)) => directory,
         Err(code) => return code,
     };
-    match audit::heads(&directory) {
+    let mut unread = Unread::default();
+    match audit::heads(&directory, &mut unread) {
         Err(error) => fail(error),
         Ok(heads) => {
-            let mut out = io::stdout().lock();
-            printed(heads.iter().try_for_each(|head| writeln!(out, "{head}")).map(|()| ExitCode::SUCCESS))
+            heads.iter().for_each(|head| console::later(format_args!("{head}")));
+            report_unread(&unread)
         }
     }
+}
+
+/// Prints what could not be read on standard error.
+fn report_unread(unread: &Unread) -> ExitCode {
+    if unread.count == 0 {
+        return ExitCode::SUCCESS;
+    }
+    for what in &unread.named {
+        complain!("saltgate: {what}");
+    }
+    complain!("saltgate: {} parts of the record cannot be read; see `saltgate audit verify`", unread.count);
+    ExitCode::FAILURE
 }

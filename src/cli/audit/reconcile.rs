@@ -1,22 +1,23 @@
-//! What became of the deletions whose outcome nobody knows? The upstream is asked for each, as the
-//! ownership look-up asks, and what it says beyond doubt is put on record.
+//! `saltgate audit reconcile`: asks the upstream about each deletion whose outcome is unknown, with the ownership
+//! look-up.
 
 use std::fs::File;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use http::StatusCode;
 use serde_json::Value;
 
-use super::record_of;
-use crate::audit::{self, Record, Settings};
-use crate::cli::{fail, load};
-use crate::clock::{self, Clock};
+use super::{record_of, report_unread};
+use crate::audit::{self, RecordSettings, SegmentState, Unread};
+use crate::cli::{fail, load, report};
+use crate::clock::Clock;
 use crate::config::Config;
-use crate::ownership::{NotLearned, Ownership};
+use crate::console::say;
+use crate::ownership::{Ownership, Unclear};
+use crate::plain;
 use crate::policy::{Role, Route, SegmentId};
-use crate::serve;
-use crate::upstream::{Identity, RequestHead, Upstream, hygiene};
+use crate::upstream::{Identity, InvalidRequestHead, RequestHead, Servers, Upstream, headers};
 
 pub(super) fn run(path: &Path) -> ExitCode {
     let config = match load(path) {
@@ -27,107 +28,87 @@ pub(super) fn run(path: &Path) -> ExitCode {
         Ok((directory, _)) => directory,
         Err(code) => return code,
     };
-    // Two at once would ask the same questions. Gone with this process, however it ends.
+    // Two concurrent runs would ask the same questions. The lock is released when this process ends.
     let lock = File::open(directory);
     let locked = lock.as_ref().map(|lock| lock.try_lock());
     if !matches!(locked, Ok(Ok(()))) {
-        return fail(format!("{}: is not there, or is being reconciled by somebody else", directory.display()));
+        return fail(format!("{}: does not exist, or another process is reconciling it", directory.display()));
     }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(error),
     };
-    match runtime.block_on(reconcile(&config, directory)) {
-        Ok(0) => ExitCode::SUCCESS,
-        Ok(left) => fail(format!("{left} outcomes stay unknown")),
-        Err(what) => fail(what),
-    }
+    runtime.block_on(reconcile(&config, directory))
 }
 
-/// Asks about each, and returns how many stay unknown.
-async fn reconcile(config: &Config, directory: &Path) -> Result<usize, String> {
-    let intents = audit::unknown(directory).map_err(|error| error.to_string())?;
+async fn reconcile(config: &Config, directory: &Path) -> ExitCode {
+    let mut unread = Unread::default();
+    let intents = match audit::unknown(directory, &mut unread) {
+        Ok(intents) => intents,
+        Err(error) => return fail(error),
+    };
+    report_unread(&unread);
     if intents.is_empty() {
-        println!("no outcome is unknown");
-        return Ok(0);
+        say!("no outcome is unknown");
+        return ExitCode::SUCCESS;
     }
     let clock = Clock::system();
-    let patience = config.upstream.connect_timeout + config.upstream.response_timeout;
-    let settled = clock::rfc3339(clock.now().checked_sub(patience).unwrap_or(std::time::UNIX_EPOCH));
-    let servers = serve::servers(config, serve::upstream_settings(config), &clock, None);
-    let upstream =
-        Upstream::new(&servers.map_err(|faults| faults.iter().map(ToString::to_string).collect::<String>())?);
-    let ownership = serve::ownership(config);
-    let settings = Settings { writer: "reconcile", ..serve::record_settings(&config.audit) };
-    // Begun with the first answer: a run that learns nothing leaves no file.
-    let mut record = None;
-    let mut left = 0;
-    for intent in &intents {
-        let found = match ask(intent, &upstream, &ownership).await {
-            // The service may be at it still, for as long as it would have been waited for.
-            Found::There if intent["time"].as_str().is_none_or(|time| time > settled.as_str()) => {
-                Found::Unclear("the segment is still there, but the deletion may be on its way: ask again".into())
-            }
-            found => found,
-        };
-        let said = match &found {
-            Found::Gone => "deleted: the upstream has no such segment any more".to_owned(),
-            Found::There => "not deleted: the segment is still there".to_owned(),
-            Found::Unclear(why) => format!("stays unknown: {why}"),
-        };
-        let text = |field: &str| intent[field].as_str().unwrap_or("-").escape_debug().to_string();
-        println!("{} {} {}: {said}", text("time"), text("request_id"), text("segment"));
-        let outcome = match found {
-            Found::Gone => "deleted",
-            Found::There => "not_deleted",
-            Found::Unclear(_) => {
-                left += 1;
-                continue;
-            }
-        };
-        if record.is_none() {
-            let opened = Record::open_in(directory, settings, clock.clone(), |_| {});
-            record = Some(opened.map_err(|error| error.to_string())?);
-        }
-        let Some(record) = &record else { continue };
-        record.reconciled(intent, outcome).await.map_err(|_| "the record cannot be written".to_owned())?;
+    let servers = match Servers::new(config.upstream.clone(), clock.clone(), None) {
+        Ok(servers) => Arc::new(servers),
+        Err(unfit) => return report(&[config.fault(unfit.key, unfit.why)]),
+    };
+    let upstream = Upstream::new(&servers);
+    let settings = RecordSettings { writer: "reconcile", ..config.audit.settings() };
+    // The service may work on a deletion for as long as the gateway waits for its answer.
+    let timeout = config.upstream.connect_timeout + config.upstream.response_timeout;
+    let ask = async |intent: &Value| ask(intent, &upstream, &config.ownership).await;
+    match audit::reconcile(&intents, directory, settings, &clock, timeout, ask, print).await {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(left) => fail(format!("{left} outcomes stay unknown")),
+        Err(error) => fail(error),
     }
-    Ok(left)
 }
 
-enum Found {
-    Gone,
-    There,
-    Unclear(String),
+fn print(intent: &Value, became: &audit::Reconciled<NoAnswer>) {
+    let text = |field: &str| plain::line(intent[field].as_str().unwrap_or("-")).to_string();
+    say!("{} {} {}: {became}", text("time"), text("request_id"), text("segment"));
 }
 
-async fn ask(intent: &Value, upstream: &Upstream, ownership: &Ownership) -> Found {
+/// Why the upstream gave no usable answer about an intent.
+#[derive(Debug, thiserror::Error)]
+enum NoAnswer {
+    #[error("its intent has no {0}")]
+    Missing(&'static str),
+    #[error("its intent names no segment")]
+    Segment,
+    #[error("its intent names no route")]
+    Route,
+    #[error("its intent has a request_id that is not a field value")]
+    RequestId,
+    #[error("{0}")]
+    Head(InvalidRequestHead),
+    #[error("{0}")]
+    Unclear(Unclear),
+}
+
+async fn ask(intent: &Value, upstream: &Upstream, ownership: &Ownership) -> SegmentState<NoAnswer> {
     let (segment, question) = match question(intent) {
         Ok(asked) => asked,
-        Err(why) => return Found::Unclear(why),
+        Err(why) => return SegmentState::Unclear(why),
     };
-    match ownership {
-        Ownership::Upstream(pointers) => match pointers.look_up(upstream, question, &segment).await {
-            Ok(_) => Found::There,
-            Err(NotLearned::NoSuchSegment) => Found::Gone,
-            Err(NotLearned::Timeout) => Found::Unclear("the upstream did not answer in time".into()),
-            Err(NotLearned::Unclear(why)) => Found::Unclear(why),
-        },
-        Ownership::Delegate => match upstream.ask(question).await {
-            Ok(answer) if answer.status() == StatusCode::OK => Found::There,
-            Ok(answer) if answer.status() == StatusCode::NOT_FOUND => Found::Gone,
-            Ok(answer) => Found::Unclear(format!("the upstream answered {}", answer.status().as_u16())),
-            Err(error) => Found::Unclear(error.to_string()),
-        },
+    match ownership.is_there(upstream, question, &segment).await {
+        Ok(true) => SegmentState::There,
+        Ok(false) => SegmentState::Gone,
+        Err(why) => SegmentState::Unclear(NoAnswer::Unclear(why)),
     }
 }
 
-/// The look-up that the request itself made, in the name of the same caller.
-fn question(intent: &Value) -> Result<(SegmentId, RequestHead), String> {
-    let text = |field: &str| intent[field].as_str().ok_or_else(|| format!("its intent has no {field}"));
-    let segment = SegmentId::parse(text("segment")?).ok_or("its intent names no segment")?;
-    let route = Route::new(text("route")?, Role::Owner, Role::Owner).map_err(|_| "its intent names no route")?;
-    let id = text("request_id")?.parse().map_err(|_| "its intent has a request_id that is no field value")?;
+/// The look-up that the request itself made, for the same caller.
+fn question(intent: &Value) -> Result<(SegmentId, RequestHead), NoAnswer> {
+    let text = |field: &'static str| intent[field].as_str().ok_or(NoAnswer::Missing(field));
+    let segment = SegmentId::parse(text("segment")?).ok_or(NoAnswer::Segment)?;
+    let route = Route::new(text("route")?, Role::Owner, Role::Owner).map_err(|_| NoAnswer::Route)?;
+    let id = text("request_id")?.parse().map_err(|_| NoAnswer::RequestId)?;
     let identity = Identity {
         account: text("account")?,
         member: text("member")?,
@@ -136,6 +117,6 @@ fn question(intent: &Value) -> Result<(SegmentId, RequestHead), String> {
         creator: None,
         request_id: &id,
     };
-    let question = hygiene::question(&route.path(&segment), &identity).map_err(|error| error.to_string())?;
+    let question = headers::question(&route.path(&segment), &identity).map_err(NoAnswer::Head)?;
     Ok((segment, question))
 }

@@ -1,37 +1,40 @@
-use std::io::{self, IsTerminal, Write};
+//! `saltgate audit show`: prints the lines of the record that match a filter.
+
 use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::Value;
 
-use super::{Source, printed};
-use crate::audit::{self, Filter};
+use super::{Source, report_unread};
+use crate::audit::{self, Filter, Unread};
 use crate::cli::fail;
 use crate::clock::{self, Clock};
+use crate::console;
+use crate::plain;
 
 #[derive(Args)]
 pub(in crate::cli) struct Arguments {
     #[command(flatten)]
     source: Source,
-    /// Not before: 2026-11-24T09:00:00Z, 2026-11-24, or how long ago (90m)
+    /// Only lines from this time on: 2026-11-24T09:00:00Z, 2026-11-24, or a duration ago (90m)
     #[arg(long, value_name = "TIME", value_parser = time)]
     since: Option<String>,
-    /// Before this time
+    /// Only lines before this time
     #[arg(long, value_name = "TIME", value_parser = time)]
     until: Option<String>,
-    /// Of this apiKey
+    /// Only lines of this apiKey
     #[arg(long, value_name = "API_KEY")]
     key: Option<String>,
-    /// Of this account
+    /// Only lines of this account
     #[arg(long)]
     account: Option<String>,
-    /// About this segment
+    /// Only lines about this segment
     #[arg(long)]
     segment: Option<String>,
-    /// forward, refuse, or an outcome: deleted, refused_by_upstream, unknown, not_sent
+    /// Only lines with this decision (forward, refuse) or outcome (deleted, refused_by_upstream, unknown, not_sent)
     #[arg(long)]
     decision: Option<String>,
-    /// The intents of which nobody knows what became
+    /// Only intents whose outcome is unknown
     #[arg(long)]
     unknown: bool,
 }
@@ -54,49 +57,44 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         segment: arguments.segment.clone(),
         decision: arguments.decision.clone(),
     };
-    let stdout = io::stdout();
-    let terminal = stdout.is_terminal();
-    let mut out = io::BufWriter::new(stdout.lock());
-    let mut failed = None;
+    let terminal = console::is_terminal();
     let mut print = |line: &Value| {
-        if !filter.takes(line) {
-            return true;
+        if filter.takes(line) {
+            let shown = if terminal { in_words(line) } else { plain::json_line(line) };
+            console::later(format_args!("{shown}"));
         }
-        let done = if terminal { writeln!(out, "{}", in_words(line)) } else { writeln!(out, "{line}") };
-        failed = done.err();
-        failed.is_none()
+        console::is_heard()
     };
+    let mut unread = Unread::default();
     let read = if arguments.unknown {
-        audit::unknown(&directory).map(|intents| {
-            intents.iter().all(&mut print);
-            0
+        audit::unknown(&directory, &mut unread).map(|intents| {
+            let _all = intents.iter().all(&mut print);
         })
     } else {
-        audit::read(&directory, &mut print)
+        audit::read(&directory, &mut unread, &mut print)
     };
-    let flushed = failed.map_or_else(|| out.flush(), Err);
     match read {
         Err(error) => fail(error),
-        Ok(unreadable) => {
-            if unreadable > 0 {
-                eprintln!("saltgate: {unreadable} lines are not lines of a record; `saltgate audit verify` names them");
-            }
-            printed(flushed.map(|()| ExitCode::SUCCESS))
-        }
+        Ok(()) => report_unread(&unread),
     }
 }
 
-/// A line for people. What others chose the text of is escaped.
+/// A line for people. Control characters in text that others chose are escaped.
 fn in_words(line: &Value) -> String {
     let text = |field: &str| match &line[field] {
         Value::Null => String::new(),
-        Value::String(text) => text.escape_debug().to_string(),
+        Value::String(text) => plain::within_quotes(text).to_string(),
         other => other.to_string(),
     };
     let mut words = vec![text("time"), text("kind")];
     match line["kind"].as_str() {
         Some("counted") => words.push(text("counts")),
-        Some("header") => words.push(format!("process {} file {}", text("instance"), text("file"))),
+        Some("header") => {
+            words.push(format!("process {} file {}", text("instance"), text("file")));
+            if !line["begun_anew"].is_null() {
+                words.push(format!("begun anew: {}", text("begun_anew")));
+            }
+        }
         _ => {}
     }
     for field in ["outcome", "reason", "upstream_status"] {

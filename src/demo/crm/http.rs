@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use serde_json::{Value, json};
 
 use super::judgement::{Deleter, Refused, identity};
-use super::record::{Automation, Deletion, Segment, StoreError};
+use super::record::{Automation, Segment, SegmentDeletion, StoreError};
 use super::target::Target;
 use super::{Crm, Store};
 
@@ -19,7 +19,7 @@ const MAX_BODY_BYTES: usize = 1024 * 1024;
 
 type Answer = Response<Full<Bytes>>;
 
-/// Answers one request. What fails inside becomes a 500, and has changed nothing.
+/// Answers one request. An internal failure becomes a 500 and has changed nothing.
 pub(super) async fn answer<B>(crm: Arc<Crm>, request: Request<B>) -> Result<Answer, Infallible>
 where
     B: Body<Data = Bytes>,
@@ -27,9 +27,9 @@ where
 {
     let (head, body) = request.into_parts();
     crm.saw(&head.method);
-    // A message that is not whole is no request: its sender may have given up on it.
+    // An incomplete message is not a request: its sender may have given up.
     if Limited::new(body, MAX_BODY_BYTES).collect().await.is_err() {
-        return Ok(fault(StatusCode::BAD_REQUEST, "BadRequest", "The body is not whole, or too large."));
+        return Ok(fault(StatusCode::BAD_REQUEST, "BadRequest", "The body is incomplete or too large."));
     }
     if head.uri.path() == "/health" {
         return Ok(json_answer(StatusCode::OK, &json!({})));
@@ -53,7 +53,7 @@ where
     Ok(answered.unwrap_or_else(|_| fault(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", "The CRM failed.")))
 }
 
-/// Why the store gave no answer.
+/// The store failed.
 #[derive(Debug)]
 struct Failed;
 
@@ -64,8 +64,8 @@ impl From<StoreError> for Failed {
 }
 
 impl Crm {
-    /// Asks the store on a thread that may block. Once begun it runs to its end, whether or not
-    /// anybody still waits for the answer.
+    /// Asks the store on a thread that may block. Once started, the call runs to its end even if nobody waits for the
+    /// answer any more.
     async fn ask<F>(self: Arc<Self>, question: F) -> Result<Answer, Failed>
     where
         F: FnOnce(&Store) -> Result<Answer, StoreError> + Send + 'static,
@@ -92,12 +92,13 @@ fn show(store: &Store, account: &str, id: &str) -> Result<Answer, StoreError> {
 fn automations(store: &Store, account: &str, id: &str) -> Result<Answer, StoreError> {
     let Some(automations) = store.automations(account, id)? else { return Ok(no_such_segment()) };
     let automations: Vec<_> = automations.iter().map(automation_json).collect();
-    Ok(json_answer(StatusCode::OK, &json!({ "segmentId": id, "automations": automations })))
+    // With the total, so that the caller can verify that the list is complete.
+    Ok(json_answer(StatusCode::OK, &json!({ "segmentId": id, "total": automations.len(), "automations": automations })))
 }
 
 fn delete(store: &Store, account: &str, id: &str, deleter: &Deleter) -> Result<Answer, StoreError> {
     Ok(match store.delete_segment(account, id, |segment| deleter.judge(segment))? {
-        Deletion::Deleted(deleted) => json_answer(
+        SegmentDeletion::Deleted(deleted) => json_answer(
             StatusCode::OK,
             &json!({
                 "segmentId": id,
@@ -105,10 +106,10 @@ fn delete(store: &Store, account: &str, id: &str, deleter: &Deleter) -> Result<A
                 "stoppedAutomations": deleted.automations,
             }),
         ),
-        Deletion::NotFound => no_such_segment(),
-        Deletion::Refused(Refused::NotCreator) => unauthorized(),
-        Deletion::Refused(Refused::Changed) => {
-            fault(StatusCode::PRECONDITION_FAILED, "PreconditionFailed", "The segment is not what was judged.")
+        SegmentDeletion::NotFound => no_such_segment(),
+        SegmentDeletion::Refused(Refused::NotCreator) => unauthorized(),
+        SegmentDeletion::Refused(Refused::Changed) => {
+            fault(StatusCode::PRECONDITION_FAILED, "PreconditionFailed", "The segment has changed since it was judged.")
         }
     })
 }

@@ -1,19 +1,18 @@
-//! Who asks, and whether they may delete: the CRM's own reading of the identity fields.
+//! The CRM's own authorization: reads the identity fields and decides whether the caller may delete.
 
 use http::HeaderMap;
 use http::header::IF_MATCH;
 
 use super::record::Segment;
 
-/// The value of an identity field. Missing, repeated, empty or unreadable is nobody at all: a
-/// field that says two things says nothing.
+/// The value of an identity field; `None` if it is missing, repeated, empty or unreadable.
 pub(super) fn identity<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     let mut values = headers.get_all(name).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return None };
     value.to_str().ok().filter(|text| !text.is_empty())
 }
 
-/// Somebody who may delete something, and on which conditions they ask.
+/// A caller who may delete some segments, and the conditions of the request.
 #[derive(Debug)]
 pub(super) struct Deleter {
     member: String,
@@ -22,7 +21,7 @@ pub(super) struct Deleter {
     if_match: Vec<Vec<u8>>,
 }
 
-/// Why a segment that is there is not deleted.
+/// Why an existing segment is not deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refused {
     NotCreator,
@@ -30,7 +29,7 @@ pub(super) enum Refused {
 }
 
 impl Deleter {
-    /// `None` for whoever has no role or no name: for them nothing is looked up.
+    /// `None` for a caller without role or member id; nothing is looked up for them.
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
         let anybodys = match identity(headers, "x-saltgate-role")? {
             "OWNER" => true,
@@ -46,7 +45,7 @@ impl Deleter {
         })
     }
 
-    /// Judged inside the transaction that deletes, so that the segment cannot change in between.
+    /// Called inside the transaction that deletes, so that the segment cannot change in between.
     pub(super) fn judge(&self, segment: &Segment) -> Result<(), Refused> {
         if !self.anybodys && self.member != segment.owner {
             return Err(Refused::NotCreator);
@@ -55,8 +54,8 @@ impl Deleter {
             return Err(Refused::Changed);
         }
         let etag = segment.etag();
-        // Our own tags hold no comma, so that splitting at each cannot make one up. A weak tag
-        // never matches: `If-Match` compares strongly.
+        // The CRM's tags contain no comma, so splitting at commas is safe. A weak tag never matches, because `If-Match`
+        // uses the strong comparison.
         let mut tags = self.if_match.iter().flat_map(|line| line.split(|b| *b == b',')).map(<[u8]>::trim_ascii);
         if !self.if_match.is_empty() && !tags.any(|tag| tag == b"*" || tag == etag.as_bytes()) {
             return Err(Refused::Changed);

@@ -1,13 +1,13 @@
-//! A small CRM of our own, over SQLite and HTTP/1: the service that Saltgate stands in front of.
+//! A small CRM with SQLite and HTTP/1: the service that Saltgate protects.
 //!
-//! 1. A deletion is one transaction: the segment goes, its cached members go with it, and its
-//!    automations stop for good. Nothing brings a deleted segment back, a restart included.
-//! 2. It knows callers only by their `X-Saltgate-*` fields, and everything it says or does stays
-//!    within `X-Saltgate-Account`.
-//! 3. It judges role and creator by itself, inside the transaction that deletes, and shares no
-//!    code with [`crate::policy`]: it can stand alone behind an ownership of `delegate`, and a
-//!    mistake in the gate is not repeated here, where it would go unseen.
-//! 4. It counts what reaches it, so that "refused" can be told from "sent and refused there".
+//! 1. A deletion is one transaction: it removes the segment and its cached members, and stops its automations for good.
+//!    Nothing restores a deleted segment, not even a restart.
+//! 2. It knows callers only by their `X-Saltgate-*` fields, and reads and changes only data of `X-Saltgate-Account`.
+//! 3. It checks role and creator itself, inside the transaction that deletes, and shares no code with
+//!    [`crate::policy`]. So it works with `[ownership.delegate]`, and tests notice a mistake in the gate because it is
+//!    not repeated here.
+//! 4. It counts the requests it receives, so that tests can distinguish "refused by the gateway" from "refused by the
+//!    CRM".
 
 mod http;
 mod judgement;
@@ -16,7 +16,7 @@ mod seed;
 mod store;
 mod target;
 
-pub use record::{Automation, Counts, Deleted, Deletion, Segment, StoreError, Tables};
+pub use record::{Automation, CrmCounts, Deleted, Segment, SegmentDeletion, StoreError, Tables};
 pub use seed::{MEMBERS, SAMPLES, Sample, SampleMember};
 pub use store::Store;
 
@@ -33,7 +33,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-/// The CRM: its data, and what it saw so far.
+/// The CRM: its data, and counts of the requests so far.
 #[derive(Debug)]
 pub struct Crm {
     store: Store,
@@ -41,22 +41,22 @@ pub struct Crm {
 }
 
 impl Crm {
-    /// The CRM on the database at `path`. A new one is made there, with the sample data.
+    /// Opens the CRM with the database at `path`. A new database is filled with the sample data.
     ///
     /// # Errors
-    /// If the file cannot be opened, or is no database of this CRM.
+    /// If the file cannot be opened, or is not a database of this CRM.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let store = Store::open(path)?;
         store.seed()?;
         Ok(Self { store, seen: Seen::default() })
     }
 
-    /// The data, past all HTTP: for looking at before and after. Its calls block.
+    /// The data without HTTP, to compare before and after. Calls block.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// How many DELETE requests arrived, whatever became of them.
+    /// How many DELETE requests arrived, successful or not.
     pub fn deletes_seen(&self) -> u64 {
         self.seen.delete.load(Ordering::Relaxed)
     }
@@ -71,8 +71,8 @@ impl Crm {
         self.seen.other.load(Ordering::Relaxed)
     }
 
-    /// Serves for ever. Dropping the future, or aborting its task, closes every connection with
-    /// it; a deletion that has begun still runs to its end.
+    /// Serves until the future is dropped, which closes every connection. A deletion that has started still runs to its
+    /// end.
     pub async fn serve(self: Arc<Self>, listener: TcpListener) -> Infallible {
         let mut connections = JoinSet::new();
         loop {
@@ -84,7 +84,7 @@ impl Crm {
                         let connection = http1::Builder::new().serve_connection(TokioIo::new(socket), service);
                         connections.spawn(async { drop(connection.await) });
                     }
-                    // Out of descriptors, most likely: let some connections end first.
+                    // Most likely out of file descriptors: wait until some connections end.
                     Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
                 },
                 Some(_) = connections.join_next() => {}

@@ -1,10 +1,9 @@
-//! What the store is asked for, and what it answers.
+//! The data types of the store.
 
-use std::fmt;
-
-/// The database did not do what it was asked; nothing has changed.
-#[derive(Debug)]
-pub struct StoreError(rusqlite::Error);
+/// The database failed; nothing has changed.
+#[derive(Debug, thiserror::Error)]
+#[error("the CRM's database failed: {0}")]
+pub struct StoreError(#[source] rusqlite::Error);
 
 /// A segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,13 +12,13 @@ pub struct Segment {
     pub id: String,
     /// The account it belongs to.
     pub account: String,
-    /// The member who created it, or whom it was handed over to.
+    /// Its owner: the member who created it, or who took it over.
     pub owner: String,
     /// Its name.
     pub name: String,
     /// When it was created, RFC 3339.
     pub created_at: String,
-    /// Goes up with every change.
+    /// Increases with every change.
     pub version: i64,
     /// How many members are cached for it.
     pub cached_members: u32,
@@ -43,29 +42,29 @@ pub struct Automation {
     pub triggering: bool,
 }
 
-/// What became of a deletion; `R` is the reason of whoever judged it.
+/// The result of a deletion; `R` is the reason for a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deletion<R> {
-    /// Gone for good.
+pub enum SegmentDeletion<R> {
+    /// The segment is deleted.
     Deleted(Deleted),
     /// The account has no such segment.
     NotFound,
-    /// It is there, and stays.
+    /// The segment exists, and the deletion was refused.
     Refused(R),
 }
 
-/// What went with a segment.
+/// What was deleted together with a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deleted {
-    /// Cached members that went with it.
+    /// How many cached members were deleted.
     pub members: usize,
-    /// Automations that triggered before, and do no more.
+    /// How many automations were stopped.
     pub automations: usize,
 }
 
 /// How many rows there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Counts {
+pub struct CrmCounts {
     /// In `accounts`.
     pub accounts: u32,
     /// In `members`.
@@ -80,7 +79,7 @@ pub struct Counts {
     pub triggering: u32,
 }
 
-/// What the tables hold of one segment, deleted or not.
+/// The rows of one segment in all tables, also after its deletion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tables {
     /// Its row in `segments`.
@@ -94,17 +93,5 @@ pub struct Tables {
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         Self(error)
-    }
-}
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the CRM's database failed: {}", self.0)
-    }
-}
-
-impl std::error::Error for StoreError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.0)
     }
 }

@@ -1,7 +1,7 @@
 //! The sample data: two accounts, a member of every role, and segments of each of them.
 //!
-//! Deletions use segments up for good, so everybody has more than one walk of the decision table
-//! (contract §5) needs; the rest stays for commands that somebody pastes.
+//! Deletions use up segments, so every member has more of them than one walk through the decision table (contract §5)
+//! needs; the rest is left for the commands to paste.
 
 use rusqlite::{Transaction, params};
 
@@ -16,12 +16,12 @@ pub struct SampleMember {
     pub role: Option<&'static str>,
 }
 
-/// A segment of the sample data, as it is before anybody deletes it.
+/// A segment of the sample data, before any deletion.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
-    /// Its id, in the service's own form.
+    /// Its id, in the format of the real service.
     pub id: &'static str,
-    /// Who created it; its account is its creator's.
+    /// Its creator, to whose account it belongs.
     pub creator: SampleMember,
     /// Its name.
     pub name: &'static str,
@@ -34,7 +34,7 @@ pub struct Sample {
 const OWNER: SampleMember = member("member-owner", "account-1", Some("OWNER"));
 const DEVELOPER: SampleMember = member("member-developer", "account-1", Some("DEVELOPER"));
 const MAKER: SampleMember = member("member-maker", "account-1", Some("MEMBER"));
-/// Lost its role, and kept what it had created: one's own does not suffice without a role.
+/// Has no role any more, but still has segments: without a role a member may not even delete their own.
 const VIEWER: SampleMember = member("member-viewer", "account-1", None);
 const STRANGER: SampleMember = member("member-stranger", "account-2", Some("OWNER"));
 
@@ -45,7 +45,7 @@ const fn member(id: &'static str, account: &'static str, role: Option<&'static s
 /// Every member.
 pub const MEMBERS: [SampleMember; 5] = [OWNER, DEVELOPER, MAKER, VIEWER, STRANGER];
 
-/// Every segment. The one of the API's own documentation is among them.
+/// Every segment, including the example of the API documentation.
 #[rustfmt::skip]
 pub const SAMPLES: &[Sample] = &[
     Sample { id: "CRMSG1260428165459799SGM77893287", creator: OWNER, name: "Everybody", contacts: 2, automations: &["Greet: Everybody"] },
@@ -71,7 +71,7 @@ pub const SAMPLES: &[Sample] = &[
     Sample { id: "CRMSG1260314132459752SGM97778188", creator: STRANGER, name: "Resellers", contacts: 2, automations: &["Remind: Resellers", "Follow up: Resellers"] },
 ];
 
-/// Writes all of it.
+/// Writes all sample data.
 pub(super) fn write(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     for member in MEMBERS {
         transaction.execute("INSERT OR IGNORE INTO accounts VALUES (?1)", [member.account])?;
@@ -105,7 +105,7 @@ pub(super) fn write(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// The time that stands in an id: `CRMSG1` and `yymmddHHMMSSmmm`.
+/// The time encoded in an id: `CRMSG1` and `yymmddHHMMSSmmm`.
 fn created_at(id: &str) -> String {
     let part = |from: usize, len: usize| id.get(from..from + len).unwrap_or_default();
     let (date, time) =

@@ -1,14 +1,14 @@
-//! The tables, and the one transaction that deletes.
+//! The database tables, and the transaction that deletes a segment.
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
-use super::record::{Automation, Counts, Deleted, Deletion, Segment, StoreError, Tables};
+use super::record::{Automation, CrmCounts, Deleted, Segment, SegmentDeletion, StoreError, Tables};
 use super::seed;
 
-/// The database. One connection, one caller at a time; every call blocks.
+/// The database, with one connection for one caller at a time. Every call blocks.
 #[derive(Debug)]
 pub struct Store(Mutex<Connection>);
 
@@ -16,10 +16,10 @@ const SELECT_SEGMENT: &str = "SELECT segment_id, account_id, owner_id, name, cre
     (SELECT count(*) FROM segment_members m WHERE m.segment_id = s.segment_id) FROM segments s";
 
 impl Store {
-    /// The database at `path`, made where there is none.
+    /// Opens the database at `path`, or creates it.
     ///
     /// # Errors
-    /// If it cannot be opened or is no database.
+    /// If it cannot be opened, or is not a database.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let connection = Connection::open(path)?;
         connection.pragma_update(None, "foreign_keys", true)?;
@@ -27,8 +27,8 @@ impl Store {
         Ok(Self(Mutex::new(connection)))
     }
 
-    /// Fills an empty database with the sample data. One that holds anything stays as it is, so
-    /// that a restart brings nothing back that was deleted.
+    /// Fills an empty database with the sample data. Any other database is unchanged, so that a restart does not
+    /// restore deleted segments.
     ///
     /// # Errors
     /// If the database fails.
@@ -41,7 +41,7 @@ impl Store {
         Ok(transaction.commit()?)
     }
 
-    /// One segment, if it is the account's.
+    /// One segment, if it belongs to the account.
     ///
     /// # Errors
     /// If the database fails.
@@ -49,7 +49,7 @@ impl Store {
         Ok(find(&self.connection(), account, id)?)
     }
 
-    /// The account's segments, in the order they came.
+    /// The account's segments, in the order of insertion.
     ///
     /// # Errors
     /// If the database fails.
@@ -58,7 +58,7 @@ impl Store {
         Ok(self.connection().prepare(&sql)?.query_map([account], segment_of)?.collect::<Result<_, _>>()?)
     }
 
-    /// The account's segments that are `creator`'s, in the order they came.
+    /// The account's segments that belong to `creator`, in the order of insertion.
     ///
     /// # Errors
     /// If the database fails.
@@ -78,8 +78,8 @@ impl Store {
         }
     }
 
-    /// Deletes a segment that `judge` lets go: with it its cached members, and for good the
-    /// triggers of its automations. The judgement and all of this are one transaction.
+    /// Deletes a segment and its cached members and stops its automations for good, if `judge` allows it; all in one
+    /// transaction, including the call of `judge`.
     ///
     /// # Errors
     /// If the database fails; then nothing has changed.
@@ -88,13 +88,13 @@ impl Store {
         account: &str,
         id: &str,
         judge: impl FnOnce(&Segment) -> Result<(), R>,
-    ) -> Result<Deletion<R>, StoreError> {
+    ) -> Result<SegmentDeletion<R>, StoreError> {
         let mut connection = self.connection();
-        // Dropped anywhere before its commit, a transaction undoes itself.
+        // A transaction that is dropped before its commit is rolled back.
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let Some(segment) = find(&transaction, account, id)? else { return Ok(Deletion::NotFound) };
+        let Some(segment) = find(&transaction, account, id)? else { return Ok(SegmentDeletion::NotFound) };
         if let Err(reason) = judge(&segment) {
-            return Ok(Deletion::Refused(reason));
+            return Ok(SegmentDeletion::Refused(reason));
         }
         let stop = "UPDATE automations SET triggering = 0 WHERE segment_id = ?1 AND triggering = 1";
         let automations = transaction.execute(stop, [id])?;
@@ -103,10 +103,10 @@ impl Store {
         let members = transaction.execute("DELETE FROM segment_members WHERE segment_id = ?1", [id])?;
         transaction.execute("DELETE FROM segments WHERE segment_id = ?1", [id])?;
         transaction.commit()?;
-        Ok(Deletion::Deleted(Deleted { members, automations }))
+        Ok(SegmentDeletion::Deleted(Deleted { members, automations }))
     }
 
-    /// Makes another member of the account the segment's owner: a new version of it. False if
+    /// Makes another member of the account the segment's owner, and increases the segment's version. Returns false if
     /// the account has no such segment.
     ///
     /// # Errors
@@ -120,12 +120,12 @@ impl Store {
     ///
     /// # Errors
     /// If the database fails.
-    pub fn counts(&self) -> Result<Counts, StoreError> {
+    pub fn counts(&self) -> Result<CrmCounts, StoreError> {
         let sql = "SELECT (SELECT count(*) FROM accounts), (SELECT count(*) FROM members),
             (SELECT count(*) FROM segments), (SELECT count(*) FROM segment_members),
             (SELECT count(*) FROM automations), (SELECT count(*) FROM automations WHERE triggering = 1)";
         Ok(self.connection().query_row(sql, [], |row| {
-            Ok(Counts {
+            Ok(CrmCounts {
                 accounts: row.get(0)?,
                 members: row.get(1)?,
                 segments: row.get(2)?,
@@ -136,7 +136,7 @@ impl Store {
         })?)
     }
 
-    /// What the tables hold of one segment, whosever it is, before and after its deletion.
+    /// The rows of one segment of any account in all tables, also after its deletion.
     ///
     /// # Errors
     /// If the database fails.
@@ -151,7 +151,7 @@ impl Store {
         })
     }
 
-    /// A panic elsewhere left no half-done work behind: its transaction was undone.
+    /// Ignores a poisoned lock: the transaction of a thread that panicked was rolled back.
     fn connection(&self) -> MutexGuard<'_, Connection> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -205,9 +205,9 @@ mod tests {
         assert_eq!((tables.contacts.len(), tables.automations.len()), (4, 2));
 
         let deleted = Deleted { members: 4, automations: 2 };
-        assert_eq!(store.delete_segment("account-1", ID, yes).unwrap(), Deletion::Deleted(deleted));
+        assert_eq!(store.delete_segment("account-1", ID, yes).unwrap(), SegmentDeletion::Deleted(deleted));
 
-        let expected = Counts {
+        let expected = CrmCounts {
             segments: before.segments - 1,
             segment_members: before.segment_members - 4,
             triggering: before.triggering - 2,
@@ -229,7 +229,7 @@ mod tests {
             let sql = format!("UPDATE automations SET {revive} WHERE stopped_with = ?1");
             assert!(first.connection().execute(&sql, [ID]).is_err(), "{revive}");
         }
-        assert_eq!(first.delete_segment("account-1", ID, yes).unwrap(), Deletion::NotFound);
+        assert_eq!(first.delete_segment("account-1", ID, yes).unwrap(), SegmentDeletion::NotFound);
         drop(first);
         assert_eq!(store(&dir).counts().unwrap(), after, "a restart seeds nothing");
     }
@@ -250,8 +250,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = store(&dir);
         let before = store.counts().unwrap();
-        assert_eq!(store.delete_segment("account-1", ID, |_| Err("no")).unwrap(), Deletion::Refused("no"));
-        assert_eq!(store.delete_segment("account-2", ID, yes).unwrap(), Deletion::NotFound);
+        assert_eq!(store.delete_segment("account-1", ID, |_| Err("no")).unwrap(), SegmentDeletion::Refused("no"));
+        assert_eq!(store.delete_segment("account-2", ID, yes).unwrap(), SegmentDeletion::NotFound);
         assert_eq!(store.counts().unwrap(), before);
     }
 

@@ -11,7 +11,7 @@ pub(super) enum Target {
 }
 
 impl Target {
-    /// The path is taken byte for byte; what is no route of ours is none.
+    /// Compares the path byte for byte; `None` if it is not a route of the CRM.
     pub(super) fn of(path: &str) -> Option<Self> {
         let rest = path.strip_prefix(SEGMENTS)?;
         if rest.is_empty() {

@@ -1,32 +1,34 @@
-//! One journal, one process.
+//! Makes sure that only one process uses a journal.
 //!
-//! Three locks, because each has a place where it does not hold:
+//! There are three locks, because each fails in some environment:
 //!
-//! 1. `flock` on a file of the journal: holds between all processes of a machine, containers
-//!    included, on every local file system; over a network it may be granted to everybody.
-//! 2. An abstract Unix socket named by the file's device and number: holds within a network
-//!    namespace whatever the file system says of `flock`.
-//! 3. A heartbeat in the file: whoever finds a journal that another kernel did not close watches
-//!    whether it is still being written. Holds between machines that see the same file.
+//! 1. `flock` on a file of the journal excludes all processes of a machine, containers included, on every local file
+//!    system. On a network file system it may be granted to everybody.
+//! 2. An abstract Unix socket, named by the file's device and inode, excludes processes of the same network
+//!    namespace, even if `flock` does not work.
+//! 3. A heartbeat in the file excludes processes on other machines that see the same file. A process that finds a
+//!    journal which another kernel did not close watches whether the heartbeat still changes.
 //!
-//! All three go with the process, however it ends.
+//! All three end with the process, however it ends.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
+use crate::state;
+
 /// How often the heartbeat is written.
 pub(super) const BEAT: Duration = Duration::from_millis(400);
-/// How long a heart is listened for.
+/// How long a start watches for a foreign heartbeat.
 const LISTEN: Duration = Duration::from_millis(1500);
 
-/// See the module. Dropping it gives the journal up.
+/// See the module. Dropping it releases the journal.
 pub(super) struct Lock {
     file: File,
     beats: u64,
@@ -37,11 +39,11 @@ impl Lock {
     /// Takes the journal in `directory`, or says `false` if somebody else has it.
     pub(super) fn take(directory: &Path) -> io::Result<Option<Self>> {
         let path = directory.join("lock");
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let file = state::file().read(true).write(true).create(true).truncate(false).open(path)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
-            // A file system that knows no locks leaves it to the other two.
+            // On a file system without locks, the other two locks must do.
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOLCK | rustix::io::Errno::NOSYS) => {}
             Err(error) => return Err(error.into()),
         }
@@ -56,8 +58,8 @@ impl Lock {
         Ok(Some(Self { file, beats, _socket: socket }))
     }
 
-    /// Whether somebody who cannot be seen from here keeps writing the heartbeat. Takes a second
-    /// and a half if nobody does but somebody did.
+    /// Whether a process elsewhere keeps writing the heartbeat. Takes 1.5 s if there was a heartbeat once and is none
+    /// now.
     pub(super) fn hears_another(&self) -> io::Result<bool> {
         if self.file.metadata()?.len() == 0 {
             return Ok(false);
@@ -89,6 +91,8 @@ fn beats(file: &File) -> io::Result<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+
     use super::*;
 
     #[test]

@@ -1,5 +1,5 @@
-//! Where records are appended: one segment that is being filled, and the next, made ready before
-//! it is needed.
+//! The log that records are appended to: one segment that is being filled, and the next one, allocated before it is
+//! needed.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -10,19 +10,22 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::segment::{self, RECORDS, Record};
+use super::segment::{self, JournalId, RECORDS, Record, Segment, Sum};
+use super::state::Sealed;
+use super::witness::End;
 
 /// See the module.
 pub(super) struct Log {
     directory: PathBuf,
+    journal: JournalId,
     appender: Mutex<Appender>,
-    /// Records there is room for without asking the file system.
+    /// How many records fit into the allocated segments.
     room: AtomicUsize,
-    /// Set while writing fails.
+    /// Set while writes fail.
     broken: AtomicBool,
-    /// Set once what was written cannot be trusted to be on disk: for good.
+    /// Set for the rest of this run once a sync has failed, so that written records may not be on disk.
     given_up: AtomicBool,
-    /// Whether it is ever synced but at its end.
+    /// Whether the log is synced before it is closed.
     syncs: bool,
     #[cfg(test)]
     sync_fails: AtomicBool,
@@ -32,19 +35,44 @@ pub(super) struct Log {
     pub(super) writes: AtomicUsize,
 }
 
-/// A segment on disk, and the newest date in it.
+/// A segment that takes no more records.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Closed {
-    pub(super) sequence: u64,
     pub(super) newest: i64,
+    pub(super) holds: Sealed,
 }
 
 /// A segment that is being filled.
 pub(super) struct Open {
     pub(super) file: Arc<File>,
-    pub(super) sequence: u64,
+    /// The number of records, which is also the first vacant slot.
     pub(super) used: u32,
     pub(super) newest: i64,
+    pub(super) holds: Sealed,
+}
+
+impl Open {
+    /// A segment without records.
+    pub(super) fn empty(file: File, sequence: u64) -> Self {
+        let holds = Sealed { sequence, records: 0, sum: Sum::default() };
+        Self { file: Arc::new(file), used: 0, newest: i64::MIN, holds }
+    }
+
+    pub(super) fn closed(&self) -> Closed {
+        Closed { newest: self.newest, holds: self.holds }
+    }
+
+    pub(super) fn end(&self) -> End {
+        End { sequence: self.holds.sequence, slot: self.used }
+    }
+}
+
+/// What a sync put on disk.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Synced {
+    /// How many records this run has appended.
+    pub(super) appended: u64,
+    pub(super) end: End,
 }
 
 struct Appender {
@@ -53,26 +81,27 @@ struct Appender {
     closed: VecDeque<Closed>,
     /// Closed since the last sync.
     unsynced: Vec<Arc<File>>,
-    /// Records that wait to be written together.
+    /// Records that will be written together.
     queued: Vec<Record>,
-    /// How many were ever queued, and of how many of those it is known what became of them.
+    /// How many records were ever queued, and how many of them have been written or have failed.
     taken: u64,
     settled: u64,
-    /// Which of those were not written when it was their turn. Few: what follows each other is one.
+    /// The numbers of records whose write failed. Consecutive failures share one range.
     missed: Vec<RangeInclusive<u64>>,
-    /// Records that could not be written yet; their claims were told that nobody knows.
+    /// Records that could not be written yet. Their claims got [`NotWritten`](super::log::NotWritten).
     owed: Vec<Record>,
-    /// How many records were ever appended in this life.
+    /// How many records this run has appended.
     appended: u64,
 }
 
-/// A record could not be written. It counts as spent, and is written once that can be.
+/// A record could not be written. Its salt counts as spent, and the record is written when writing works again.
 #[derive(Debug)]
 pub(super) struct NotWritten;
 
 impl Log {
     pub(super) fn new(
         directory: &Path,
+        journal: JournalId,
         syncs: bool,
         current: Open,
         next: Option<Open>,
@@ -94,6 +123,7 @@ impl Log {
         };
         Self {
             directory: directory.into(),
+            journal,
             appender: Mutex::new(appender),
             room,
             broken: AtomicBool::new(false),
@@ -108,7 +138,7 @@ impl Log {
         }
     }
 
-    /// How many records there is room for; none while writing fails.
+    /// How many records fit; 0 while writes fail.
     pub(super) fn room(&self) -> usize {
         if self.broken.load(Ordering::Acquire) || self.given_up.load(Ordering::Acquire) {
             return 0;
@@ -116,7 +146,7 @@ impl Log {
         self.room.load(Ordering::Acquire)
     }
 
-    /// Takes a record to be written with those that come in the same turn. Returns its number.
+    /// Queues a record, to be written with the others of the same event loop iteration. Returns its number.
     pub(super) fn queue(&self, record: &Record) -> Result<u64, NotWritten> {
         let mut appender = self.appender();
         if self.given_up.load(Ordering::Acquire) {
@@ -124,15 +154,14 @@ impl Log {
         }
         appender.queued.push(*record);
         appender.taken += 1;
-        // What is owed takes its room all the same.
+        // Records that could not be written keep their room.
         let less = |room: usize| Some(room.saturating_sub(1));
         let _ = self.room.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
         Ok(appender.taken)
     }
 
-    /// Makes sure that a record was handed to the operating system: from then on it survives this
-    /// process. Whoever asks first hands over all that is queued. Returns how many were ever handed
-    /// over.
+    /// Makes sure that a record was written to the operating system: from then on it survives the process. The first
+    /// caller writes all queued records. Returns how many records were ever written.
     pub(super) fn written(&self, number: u64) -> Result<u64, NotWritten> {
         let mut appender = self.appender();
         if appender.settled < number {
@@ -155,29 +184,29 @@ impl Log {
             }
             appender.owed.extend_from_slice(&queued[written..]);
         }
-        // The room is the next turn's.
+        // The buffer is used again for the next batch.
         queued.clear();
         appender.queued = queued;
     }
 
-    /// Writes records, one write for all that a segment takes, and says how many.
+    /// Writes records, with one write per segment. Returns how many were written.
     fn write(&self, appender: &mut Appender, records: &[Record]) -> usize {
         let mut written = 0;
         while written < records.len() {
             if appender.current.used == RECORDS {
                 let Some(next) = appender.next.take() else { return written };
                 let full = std::mem::replace(&mut appender.current, next);
-                appender.closed.push_back(Closed { sequence: full.sequence, newest: full.newest });
-                // What is only synced at the end is opened again for it: a file that is kept open takes a
-                // descriptor, and its room even when it is removed.
+                appender.closed.push_back(full.closed());
+                // A log that is synced only at its end opens its files again for that: an open file uses a
+                // descriptor, and keeps its disk space even after it is removed.
                 if self.syncs {
                     appender.unsynced.push(full.file);
                 }
             }
-            let Open { file, sequence, used, newest } = &mut appender.current;
+            let Open { file, used, newest, holds } = &mut appender.current;
             let rest = &records[written..];
             let these = &rest[..rest.len().min((RECORDS - *used) as usize)];
-            let bytes: Vec<[u8; segment::RECORD]> = these.iter().map(|it| segment::encode(it, *sequence)).collect();
+            let bytes = Segment { journal: self.journal, sequence: holds.sequence }.encode(these, *used);
             let put = file.write_all_at(bytes.as_flattened(), segment::offset(*used));
             #[cfg(test)]
             let put =
@@ -191,6 +220,8 @@ impl Log {
                 return written;
             }
             *used += these.len() as u32;
+            holds.records += these.len() as u32;
+            holds.sum.add(bytes.as_flattened());
             *newest = these.iter().map(|record| record.nanos).fold(*newest, i64::max);
             appender.appended += these.len() as u64;
             written += these.len();
@@ -198,60 +229,68 @@ impl Log {
         written
     }
 
-    /// Whether the next segment should be made ready.
+    /// Whether the next segment should be allocated.
     pub(super) fn is_short(&self) -> bool {
         self.room.load(Ordering::Relaxed) < RECORDS as usize
     }
 
-    /// Whether writing fails.
+    /// Whether writes fail.
     pub(super) fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Relaxed)
     }
 
-    /// The number of the segment to make ready next, if there is none ready.
+    /// The number of the segment to allocate, if none is ready.
     pub(super) fn wants(&self) -> Option<u64> {
         let appender = self.appender();
-        appender.next.is_none().then_some(appender.current.sequence + 1)
+        appender.next.is_none().then_some(appender.current.holds.sequence + 1)
     }
 
-    /// A new segment, on disk but not in use yet.
+    /// Creates a segment on disk; it is not in use yet.
     pub(super) fn prepare(&self, sequence: u64) -> io::Result<Open> {
-        let file = Arc::new(segment::create(&self.directory, sequence)?);
-        Ok(Open { file, sequence, used: 0, newest: i64::MIN })
+        let file = Segment { journal: self.journal, sequence }.create(&self.directory)?;
+        Ok(Open::empty(file, sequence))
     }
 
-    /// Makes room: the next segment, which the state on disk knows of by now.
+    /// Puts the next segment into use. The state on disk must name it already.
     pub(super) fn install(&self, next: Open) {
         self.appender().next = Some(next);
         self.room.fetch_add(RECORDS as usize, Ordering::AcqRel);
     }
 
-    /// Syncs what was appended so far, and says how much that is.
-    pub(super) fn sync(&self) -> io::Result<u64> {
-        let (files, appended) = {
+    /// Syncs the records appended so far. Returns how many they are, and where they end.
+    pub(super) fn sync(&self) -> io::Result<Synced> {
+        let (files, synced) = {
             let mut appender = self.appender();
             let mut files = std::mem::take(&mut appender.unsynced);
             files.push(appender.current.file.clone());
-            (files, appender.appended)
+            (files, Synced { appended: appender.appended, end: appender.end() })
         };
         #[cfg(test)]
         if self.sync_fails.swap(false, Ordering::AcqRel) {
             return Err(io::Error::other("as a test asked"));
         }
         files.iter().try_for_each(|file| file.sync_data())?;
-        Ok(appended)
+        Ok(synced)
     }
 
-    /// Syncs all there is, for a log that is closed.
-    pub(super) fn sync_all(&self) -> io::Result<()> {
+    /// Where the log ends now.
+    pub(super) fn end(&self) -> End {
+        self.appender().end()
+    }
+
+    /// Writes and syncs everything before the log is closed. Returns what each segment holds.
+    pub(super) fn seal(&self) -> io::Result<Vec<Sealed>> {
         self.write_queued(&mut self.appender());
         if !self.syncs {
-            let closed: Vec<u64> = self.appender().closed.iter().map(|closed| closed.sequence).collect();
+            let closed: Vec<u64> = self.appender().closed.iter().map(|closed| closed.holds.sequence).collect();
             for sequence in closed {
                 File::open(segment::path(&self.directory, sequence))?.sync_data()?;
             }
         }
-        self.sync().map(drop)
+        self.sync()?;
+        let appender = self.appender();
+        let open = std::iter::once(&appender.current).chain(&appender.next).map(|open| open.holds);
+        Ok(appender.closed.iter().map(|closed| closed.holds).chain(open).collect())
     }
 
     #[cfg(test)]
@@ -269,7 +308,7 @@ impl Log {
         self.appender().appended
     }
 
-    /// After a failed write: tries the places again with nothing in them, then writes what is owed.
+    /// After a failed write: makes its slots vacant again, then writes the records that are still due.
     pub(super) fn mend(&self) {
         if self.given_up.load(Ordering::Acquire) {
             return;
@@ -277,10 +316,11 @@ impl Log {
         let mut appender = self.appender();
         let broken = self.broken.load(Ordering::Acquire);
         if broken {
-            // Some of what failed may stand there, whole or not.
-            let Open { file, used, .. } = &appender.current;
-            let places = appender.owed.len().max(1).min((RECORDS - *used) as usize);
-            if file.write_all_at(&vec![0; places * segment::RECORD], segment::offset(*used)).is_err() {
+            // The failed write may have left some records there, whole or in part.
+            let Open { file, used, holds, .. } = &appender.current;
+            let slots = u32::try_from(appender.owed.len()).unwrap_or(RECORDS).max(1).min(RECORDS - *used);
+            let vacant = Segment { journal: self.journal, sequence: holds.sequence }.vacant(*used, slots);
+            if file.write_all_at(&vacant, segment::offset(*used)).is_err() {
                 return;
             }
         }
@@ -296,20 +336,19 @@ impl Log {
         }
     }
 
-    /// Gives up for this life: what was written cannot be trusted to be on disk.
+    /// Stops accepting records for the rest of this run, because written records may not be on disk.
     pub(super) fn give_up(&self) {
         self.given_up.store(true, Ordering::Release);
     }
 
-    /// The first and the last segment there is.
+    /// The numbers of the first and the last segment.
     pub(super) fn span(&self) -> (u64, u64) {
         let appender = self.appender();
-        let first = appender.closed.front().map_or(appender.current.sequence, |closed| closed.sequence);
-        (first, appender.next.as_ref().unwrap_or(&appender.current).sequence)
+        let first = appender.closed.front().map_or(appender.current.holds.sequence, |closed| closed.holds.sequence);
+        (first, appender.next.as_ref().unwrap_or(&appender.current).holds.sequence)
     }
 
-    /// Takes the oldest segments out that hold nothing above the floor. Their files are still
-    /// there.
+    /// Drops the oldest segments without a salt above the floor from the log. Their files remain.
     pub(super) fn release(&self, floor: i64) {
         let mut appender = self.appender();
         let free = appender.closed.iter().take_while(|closed| closed.newest <= floor).count();
@@ -317,7 +356,13 @@ impl Log {
     }
 
     fn appender(&self) -> MutexGuard<'_, Appender> {
-        // Whoever panicked in here had written a record or had not; the counts say which.
+        // After a panic the counters still say which records were written.
         self.appender.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Appender {
+    fn end(&self) -> End {
+        self.current.end()
     }
 }

@@ -1,28 +1,32 @@
-//! The spent salts of one process, in its memory and in a directory: they survive its end.
+//! The store of one process that survives a restart: its salts are in memory and in a directory on disk.
 //!
-//! 1. A salt is handed to the operating system before its claim is answered. So whatever ends the
-//!    process, what was answered or forwarded is known to the next one. A claim whose record could
-//!    not be written counts as spent. Claims that come in one turn of a worker share one write.
-//! 2. What a loss of power takes is bounded by [`JournalSync`]: nothing with `each`, otherwise what came
-//!    since the last sync. The kernel's boot id is kept: after another one without a clean close
-//!    the floor rises to the start plus the window's future (the fence), unless each was synced.
-//! 3. The floor on disk is raised before the segment of what it covers is removed. So at every
-//!    moment, and after every crash, *above the floor all that was spent is remembered, at or below
-//!    it nothing is admitted*.
-//! 4. Room is taken from the file system before it is needed, and a place in it is what a
-//!    reservation reserves: a full disk is told while nothing is spent, and mends by itself.
-//! 5. A torn record at the very end was never answered; it is repaired and told. Anything else that
-//!    is not as it was written stops the start.
-//! 6. One process at a time ([`lock`]).
+//! 1. A salt is written to the operating system before its claim is answered. So however the process ends, the next
+//!    one knows every salt that was answered or forwarded. If a record cannot be written, its salt counts as spent.
+//!    Claims of the same event loop iteration share one write.
+//! 2. [`JournalSync`] bounds what a loss of power can destroy: nothing with `each`, otherwise the salts since the
+//!    last sync. The journal keeps the kernel's boot id. If it differs at the start and the journal was not closed
+//!    cleanly, the floor rises to the start plus the window's future (the fence), unless every salt was synced.
+//! 3. The floor on disk is raised before a segment that it covers is removed. So at every moment, and after every
+//!    crash, *above the floor every spent salt is remembered, at or below it nothing is admitted*.
+//! 4. Disk space is allocated before it is needed, and a reservation reserves some of it. So a full disk is reported
+//!    before a salt is spent, and the journal recovers by itself when there is space again.
+//! 5. Damaged files are never repaired. Damage that no crash explains stops the start. What a crash may have left, or
+//!    a restored older copy ([`doubt`]), makes the journal start behind the fence.
+//! 6. One process at a time has the journal ([`lock`]).
 //!
-//! On disk: `lock`; `state.json` ([`state`]), replaced whole; `000000000001.salts` … ([`segment`]),
-//! a mebibyte each, 32 bytes a salt.
+//! On disk: `lock`; `state.json` ([`state`]), always replaced as a whole; `000000000001.salts` … ([`segment`]), one
+//! mebibyte each, 32 bytes a salt; and, next to the record, the witness ([`witness`]).
 //!
-//! A thread of its own (the keeper) syncs, makes room and removes; a request waits for it only with
+//! A background thread ([`background`]) syncs, allocates segments and removes them. A request waits for it only with
 //! `each`.
 
+mod aside;
+mod background;
+mod doubt;
 mod error;
-mod keeper;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+mod load;
 mod lock;
 mod log;
 mod open;
@@ -30,72 +34,88 @@ mod segment;
 mod state;
 #[cfg(test)]
 mod tests;
+mod witness;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::book::{Book, nanos};
+use super::salt_set::{SaltSet, nanos};
 use super::{
-    Claim, ClaimRefused, Floor, Health, LookUp, Reservation, Room, SaltId, SpentSalts, Unavailable, WhenNew, Window,
+    Claim, ClaimRefused, Floor, LookUp, Mark, Reservation, Room, SpentSalts, StoreHealth, Unavailable, WhenNew, Window,
 };
 use crate::clock::Clock;
-use crate::turn::others_first;
-use keeper::{Keeper, Kept};
+use crate::credential::SaltId;
+use crate::event_loop::yield_now;
+use background::{BackgroundThread, Shared};
 use log::NotWritten;
 use segment::Record;
 
+#[cfg(test)]
+pub(super) use background::TestControl;
 pub use error::JournalError;
 
-/// When what was handed to the operating system is made to be on disk.
+/// When written records are synced to disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JournalSync {
-    /// When the operating system likes: survives the process.
+    /// When the operating system does it: survives the end of the process.
     Os,
-    /// This often: survives a loss of power but for so long.
+    /// At this interval: a loss of power destroys at most the salts of one interval.
     Every(Duration),
-    /// Before a claim is answered; claims that come together share one sync.
+    /// Before each claim is answered. Simultaneous claims share one sync.
     Each,
 }
 
-/// Where a journal is, and how it begins.
+/// Where a journal is, and how it starts.
 #[derive(Clone, Debug)]
 pub struct JournalSettings {
-    /// The directory; made if it is not there.
+    /// The directory, created if it does not exist.
     pub path: PathBuf,
-    /// How much room there is.
+    /// How many salts it may hold.
     pub room: Room,
-    /// When it is on disk.
+    /// When records are synced to disk.
     pub sync: JournalSync,
-    /// What its being empty means.
+    /// What to do at the start if it is empty.
     pub when_new: WhenNew,
-    /// The window at the start.
+    /// The window in force at the start.
     pub window: Window,
-    /// The kernel that is running: see [`boot_id`].
+    /// The id of the running kernel: see [`boot_id`].
     pub boot_id: String,
-    /// Moves a journal that is there aside, and starts behind the fence.
+    /// Whether to move existing files away and start behind the fence.
     pub discard: bool,
+    /// The directory of the record, for the witness: a file that shows whether an older copy of the journal was
+    /// restored. `None` puts the witness into the journal's own directory.
+    pub witness_in: Option<PathBuf>,
+}
+
+impl JournalSettings {
+    /// Default of [`JournalSettings::sync`].
+    pub const SYNC: Duration = Duration::from_millis(10);
+
+    /// Settings with the running kernel's boot id, no record, and nothing to discard.
+    pub fn new(path: PathBuf, room: Room, sync: JournalSync, when_new: WhenNew, window: Window) -> Self {
+        Self { path, room, sync, when_new, window, boot_id: boot_id(), discard: false, witness_in: None }
+    }
 }
 
 /// What [`Journal::reset_clock`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reset {
-    /// The floor is where a right clock may have left it.
+    /// The floor is where a correct clock may have left it.
     NotNeeded {
-        /// Where that is, if it was ever raised.
+        /// The floor, if it was ever raised.
         floor: Option<SystemTime>,
     },
-    /// The floor lay beyond the window.
+    /// The floor lay beyond the window and was lowered.
     Done {
-        /// Where it was.
+        /// Where the floor was.
         from: SystemTime,
-        /// Where it is: the fence.
+        /// Where it is now: at the fence.
         to: SystemTime,
     },
 }
 
-/// The id that the kernel was given when it started; empty where there is none, which no start
-/// takes for the same.
+/// The id that the kernel got at boot. Empty if there is none; an empty id never counts as the same boot.
 pub fn boot_id() -> String {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     id.trim().to_owned()
@@ -104,53 +124,60 @@ pub fn boot_id() -> String {
 /// See the module.
 pub struct Journal {
     clock: Clock,
-    kept: Arc<Kept>,
-    /// Until when the floor stood above the present at the start.
+    shared: Arc<Shared>,
+    /// The floor, if it lay in the future at the start.
     fence: Option<SystemTime>,
-    _keeper: Keeper,
+    _background: BackgroundThread,
 }
 
 impl Journal {
-    /// Opens the journal, made if it is not there, and remembers what it says.
+    /// Opens the journal, creating it if necessary, and loads its salts.
     ///
     /// # Errors
-    /// If another process has it, it is damaged or of a newer format, or the file system fails.
+    /// If another process has the journal, if it is damaged or of a newer format, or if the file system fails.
     pub fn open(clock: Clock, settings: JournalSettings) -> Result<Self, JournalError> {
         let opened = open::open(&clock, &settings)?;
-        let fence = Some(opened.book.floor().0).filter(|floor| *floor > clock.now());
-        let (kept, keeper) = keeper::start(clock.clone(), &settings, opened)
-            .map_err(|error| JournalError::io(&settings.path, "no thread for its keeper", error))?;
-        Ok(Self { clock, kept, fence, _keeper: keeper })
+        let fence = Some(opened.salts.floor().0).filter(|floor| *floor > clock.now());
+        let (shared, background) = background::start(clock.clone(), &settings, opened)
+            .map_err(|error| JournalError::io(&settings.path, "its background thread cannot be started", error))?;
+        Ok(Self { clock, shared, fence, _background: background })
     }
 
-    /// Brings a floor that a wrong clock raised beyond the window back, behind the fence. The only
-    /// thing that ever lowers a floor: for a person to do, while nobody uses the journal.
+    /// Lowers a floor that a wrong clock raised beyond the window, to the fence. Nothing else ever lowers a floor. An
+    /// operator does this while no process uses the journal.
     ///
     /// # Errors
-    /// If a process has the journal, there is none, or the file system fails.
+    /// If a process has the journal, if there is no journal, or if the file system fails.
     pub fn reset_clock(clock: &Clock, path: &Path, window: Window, boot_id: &str) -> Result<Reset, JournalError> {
-        open::reset_clock(clock, path, window, boot_id)
+        aside::reset_clock(clock, path, window, boot_id)
     }
 
-    /// Bytes of heap that the salts take.
+    /// Heap bytes that the salts use.
     pub fn heap_bytes(&self) -> usize {
-        self.kept.book.heap_bytes()
+        self.shared.salts.heap_bytes()
     }
 
-    fn book(&self) -> &Book {
-        &self.kept.book
+    /// How a test acts on the journal from outside.
+    #[cfg(test)]
+    pub(super) fn test_control(&self) -> TestControl {
+        TestControl(self.shared.clone())
     }
 
-    fn spend(&self, place: Reservation, salt: SaltId, date: SystemTime, window: Window) -> Claim<'_> {
-        let log = &self.kept.log;
-        let spent = self.book().spend(place, salt, date, window, |key, nanos| log.queue(&Record { salt, nanos, key }));
+    fn salts(&self) -> &SaltSet {
+        &self.shared.salts
+    }
+
+    fn spend(&self, reservation: Reservation, salt: SaltId, date: SystemTime, window: Window) -> Claim<'_> {
+        let log = &self.shared.log;
+        let spent =
+            self.salts().spend(reservation, salt, date, window, |key, nanos| log.queue(&Record { salt, nanos, key }));
         match spent {
             Err(refused) => Claim::Now(Err(refused)),
             Ok(Err(NotWritten)) => Claim::Now(Err(ClaimRefused::Unknown)),
             Ok(Ok(number)) => Claim::Later(Box::pin(async move {
-                others_first().await;
+                yield_now().await;
                 match log.written(number) {
-                    Ok(appended) => self.kept.on_disk(appended).answer().await,
+                    Ok(appended) => self.shared.on_disk(appended).answer().await,
                     Err(NotWritten) => Err(ClaimRefused::Unknown),
                 }
             })),
@@ -160,7 +187,7 @@ impl Journal {
 
 impl SpentSalts for Journal {
     fn floor(&self) -> Floor {
-        self.book().floor()
+        self.salts().floor()
     }
 
     fn fenced_until(&self) -> Option<SystemTime> {
@@ -168,44 +195,44 @@ impl SpentSalts for Journal {
     }
 
     fn reserve(&self, api_key: &str) -> Result<Reservation, Unavailable> {
-        let place = self.book().reserve(api_key)?;
-        // The place just reserved is among those that are set aside.
-        if self.book().set_aside() > self.kept.log.room() { Err(Unavailable::OutOfReach) } else { Ok(place) }
+        let reservation = self.salts().reserve(api_key)?;
+        // `reserved` includes the reservation just made.
+        if self.salts().reserved() > self.shared.log.room() { Err(Unavailable::OutOfReach) } else { Ok(reservation) }
     }
 
-    fn claim(&self, place: Reservation, salt: SaltId, date: SystemTime, window: Window) -> Claim<'_> {
-        // What is refused anyway needs no cover.
-        let beyond = nanos(date).filter(|nanos| !self.kept.covers(*nanos));
+    fn claim(&self, reservation: Reservation, salt: SaltId, date: SystemTime, window: Window, _: Mark) -> Claim<'_> {
+        // A claim that will be refused anyway needs no wider reach.
+        let beyond = nanos(date).filter(|nanos| !self.shared.covers(*nanos));
         match beyond.filter(|_| window.judge(date, self.clock.now(), self.floor()).is_ok()) {
-            None => self.spend(place, salt, date, window),
+            None => self.spend(reservation, salt, date, window),
             Some(nanos) => Claim::Later(Box::pin(async move {
-                if !self.kept.cover(nanos).await {
+                if !self.shared.cover(nanos).await {
                     return Err(ClaimRefused::Unknown);
                 }
-                self.spend(place, salt, date, window).answer().await
+                self.spend(reservation, salt, date, window).answer().await
             })),
         }
     }
 
     fn look_up(&self, salt: SaltId) -> LookUp<'_> {
-        LookUp::Now(self.book().holds(salt))
+        LookUp::Now(self.salts().holds(salt))
     }
 
     fn forget(&self) {
-        if self.book().forget() {
-            self.kept.forgot();
+        if self.salts().forget() {
+            self.shared.forgot();
         }
     }
 
     fn held(&self) -> usize {
-        self.book().held()
+        self.salts().held()
     }
 
     fn capacity(&self) -> usize {
-        self.book().capacity()
+        self.salts().capacity()
     }
 
-    fn health(&self) -> Health {
-        self.kept.health()
+    fn health(&self) -> StoreHealth {
+        self.shared.health()
     }
 }

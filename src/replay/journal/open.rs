@@ -1,292 +1,296 @@
-//! From what is on disk to a journal that runs.
+//! Opens a journal: decides from the files on disk what to believe, and where the floor is.
 
 use std::collections::VecDeque;
-use std::fs::OpenOptions;
 use std::io;
-use std::num::NonZero;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
+use super::aside;
+use super::doubt::Doubt;
 use super::error::JournalError;
+use super::load::{self, Expected, Loaded, Unusable};
 use super::lock::Lock;
 use super::log::{Closed, Log, Open};
-use super::segment::{self, Ending, RECORDS};
-use super::state::State;
-use super::{JournalSettings, JournalSync, Reset, WhenNew, Window};
-use crate::clock::Clock;
-use crate::replay::book::{Book, at, nanos_up};
+use super::segment::{self, JournalId, Segment, segments};
+use super::state::{Found, REACH_AHEAD, REACH_LEFT, State};
+use super::witness::{self, End, Reading, Seen, Witness};
+use super::{JournalSettings, JournalSync, WhenNew};
+use crate::clock::{Clock, rfc3339};
+use crate::replay::salt_set::{SaltSet, at, nanos_up};
+use crate::state as disk;
 
-/// How much further than now the reach on disk is, so that it need not be written all the time.
-pub(super) const REACH_AHEAD: Duration = Duration::from_secs(120);
-/// How much of that is left when it is written again.
-pub(super) const REACH_LEFT: Duration = Duration::from_secs(60);
+/// How many segments may have been in use since the last sync: one that was filled meanwhile, one that was started,
+/// and one that was allocated.
+const IN_USE: u64 = 3;
 
-/// What a journal is made of once it is open.
+/// The parts of an open journal.
 pub(super) struct Opened {
     pub(super) lock: Lock,
     pub(super) state: State,
-    pub(super) book: Book,
+    pub(super) witness: Witness,
+    pub(super) salts: SaltSet,
     pub(super) log: Log,
+}
+
+/// A log to continue, and the salts loaded from it.
+struct Resumed {
+    journal: JournalId,
+    salts: SaltSet,
+    closed: VecDeque<Closed>,
+    current: Option<Open>,
+    next: Option<Open>,
+    /// The number for a new segment, if there is none to continue with.
+    fresh: u64,
+    holes: Vec<u64>,
 }
 
 pub(super) fn open(clock: &Clock, settings: &JournalSettings) -> Result<Opened, JournalError> {
     let directory = &settings.path;
     let failed = |doing| move |error| JournalError::io(&settings.path, doing, error);
-    std::fs::create_dir_all(directory).map_err(failed("cannot be made a directory"))?;
+    disk::folder(directory).map_err(failed("the directory cannot be created"))?;
     let lock = Lock::take(directory).map_err(failed("its lock cannot be taken"))?;
     let lock = lock.ok_or_else(|| JournalError::Locked(directory.clone()))?;
-    if settings.discard {
-        // Whatever its state says of who had it last, it may not be to be believed.
-        if lock.hears_another().map_err(failed("its lock cannot be read"))? {
-            return Err(JournalError::Locked(directory.clone()));
-        }
-        discard(directory, clock).map_err(failed("cannot be moved aside"))?;
-    }
-    let before = match State::read(directory).map_err(failed("its state cannot be read"))? {
-        _ if settings.discard => None,
-        None => None,
-        Some(Ok(state)) => Some(state),
-        Some(Err(fault)) => return Err(JournalError::fault(directory.join("state.json"), fault)),
-    };
-    let elsewhere = before.as_ref().is_some_and(|state| state.is_of_another_kernel(&settings.boot_id));
-    if elsewhere && lock.hears_another().map_err(failed("its lock cannot be read"))? {
+    let found = State::read(directory).map_err(failed("its state cannot be read"))?;
+    let elsewhere = matches!(&found, Some(Ok(found)) if found.state.is_of_another_kernel(&settings.boot_id));
+    // The state of a journal that is discarded may not say who used it last.
+    if (elsewhere || settings.discard) && lock.hears_another().map_err(failed("its lock cannot be read"))? {
         return Err(JournalError::Locked(directory.clone()));
     }
-    let floor = floor(clock, settings, before.as_ref());
-    let (first, last) = match &before {
-        Some(state) => (state.first, state.last),
-        None => (1, 0),
-    };
-    if before.is_none() && !is_unfinished(directory) {
-        if let Some(orphan) = segments(directory).map_err(failed("cannot be listed"))?.first() {
-            let file = segment::path(directory, *orphan);
-            return Err(JournalError::Damaged(
-                file,
-                "is there, and the state of the journal (state.json) is not".into(),
-            ));
+    let found = match found {
+        Some(Ok(found)) => Some(found),
+        Some(Err(fault)) if !settings.discard => {
+            return Err(JournalError::fault(directory.join(super::state::NAME), fault));
         }
+        Some(Err(_)) | None => None,
+    };
+    let seen = found.as_ref().map(|found| look_at_witness(found, settings)).transpose()?;
+    let reach = reach(settings, found.as_ref(), seen.as_ref())?;
+    let fence = fence(clock, settings, found.as_ref(), reach);
+    let (resumed, starts) = match &found {
+        _ if settings.discard => {
+            aside::discard(directory, clock).map_err(failed("its files cannot be moved"))?;
+            tracing::warn!("the replay journal was discarded as asked: it starts behind the fence");
+            (begin(clock, settings, Some(fence), 1)?, 0)
+        }
+        None => {
+            refuse_orphans(directory)?;
+            let fence = (settings.when_new == WhenNew::Fence).then_some(fence);
+            (begin(clock, settings, fence, 1)?, 0)
+        }
+        Some(found) => match resume(clock, settings, found, seen.as_ref(), elsewhere) {
+            Ok(resumed) => (resumed, found.state.starts),
+            Err(Unusable::Refused(error)) => return Err(error),
+            Err(Unusable::Doubted(doubt)) => {
+                tracing::warn!(
+                    until = rfc3339(fence),
+                    "the replay journal starts behind the fence, and nothing signed before the fence ends is admitted: {doubt}"
+                );
+                (begin(clock, settings, Some(fence), found.state.last + 1)?, found.state.starts)
+            }
+        },
+    };
+    put_in_force(clock, settings, resumed, starts, reach, found.map(|found| found.state.witness), lock)
+}
+
+/// Loads a journal, if it can be relied on.
+fn resume(
+    clock: &Clock,
+    settings: &JournalSettings,
+    found: &Found,
+    seen: Option<&(PathBuf, Reading)>,
+    elsewhere: bool,
+) -> Result<Resumed, Unusable> {
+    let Found { state, doubt } = found;
+    if let Some(doubt) = doubt {
+        return Err(Unusable::Doubted(doubt.clone()));
     }
-    let mut book = Book::new(clock.clone(), settings.room, floor);
-    // Behind the fence of a lost kernel nothing that is there matters any more, whole or not.
-    let worthless = elsewhere && before.as_ref().is_some_and(|state| !state.each);
-    let mut holes = before.as_ref().map(|state| state.holes.clone()).unwrap_or_default();
-    if elsewhere {
-        // Each salt was on disk before it was answered; what was being written was not: while one
-        // sync takes its time, a segment may be filled, the next begun, and one more made ready.
-        holes.extend((first..=last).rev().take(3));
+    let end = judge_witness(state, seen).map_err(Unusable::Doubted)?;
+    if elsewhere && !state.each {
+        return Err(Unusable::Doubted(Doubt::PowerLost));
     }
-    // What a process that was killed left to the kernel is put on disk before this life promises
-    // that it is: with `each` from now on, or by a clean close.
-    let unsynced = before.as_ref().is_some_and(|state| !state.clean);
-    let segments = if worthless { Vec::new() } else { load_all(first..=last, &holes, &mut book, settings)? };
-    if unsynced {
-        let on_disk = segments.iter().try_for_each(|segment| segment.file.sync_data());
-        on_disk.map_err(failed("cannot be synced"))?;
+    let mut salts = SaltSet::new(clock.clone(), settings.room, (state.floor > i64::MIN).then(|| at(state.floor)));
+    salts.preallocate((state.first..=state.last).count() * segment::RECORDS as usize);
+    let lost_power_at = elsewhere.then(|| (state.last + 1).saturating_sub(IN_USE).max(state.first));
+    let expected = Expected {
+        journal: state.journal,
+        numbers: state.first..=state.last,
+        closed: state.closed.as_deref(),
+        holes: &state.holes,
+        lost_power_at,
+    };
+    let log = load::load(&settings.path, &expected, &salts, settings.window)?;
+    if log.end < end {
+        return Err(Unusable::Doubted(Doubt::EndsEarly));
     }
-    let (closed, current, next) = arrange(segments, directory)?;
-    // One that is empty is as good as new.
-    holes.retain(|sequence| closed.iter().any(|closed| closed.sequence == *sequence));
+    if state.closed.is_none() {
+        // Syncs what a killed process left to the kernel, before this run declares it to be on disk (by `each`, or by
+        // a clean close).
+        sync(&settings.path, &log).map_err(|error| JournalError::io(&settings.path, "cannot be synced", error))?;
+    }
+    let mut holes = state.holes.clone();
+    holes.extend(lost_power_at.into_iter().flat_map(|first| first..=state.last));
+    // An empty segment is as good as new.
+    holes.retain(|sequence| log.closed.iter().any(|closed| closed.holds.sequence == *sequence));
+    let Loaded { closed, current, next, end: _ } = log;
+    Ok(Resumed { journal: state.journal, salts, closed, current, next, fresh: state.last + 1, holes })
+}
+
+/// An empty log with this floor. It has a new id, so that no file of an earlier journal is taken for one of its own.
+fn begin(
+    clock: &Clock,
+    settings: &JournalSettings,
+    floor: Option<SystemTime>,
+    fresh: u64,
+) -> Result<Resumed, JournalError> {
+    let failed = |error| JournalError::io(&settings.path, "no random id can be made for it", error);
+    Ok(Resumed {
+        journal: JournalId::new().map_err(failed)?,
+        salts: SaltSet::new(clock.clone(), settings.room, floor),
+        closed: VecDeque::new(),
+        current: None,
+        next: None,
+        fresh,
+        holes: Vec::new(),
+    })
+}
+
+fn put_in_force(
+    clock: &Clock,
+    settings: &JournalSettings,
+    resumed: Resumed,
+    starts: u64,
+    before: Option<i64>,
+    old_witness: Option<PathBuf>,
+    lock: Lock,
+) -> Result<Opened, JournalError> {
+    let directory = &settings.path;
+    let failed = |doing| move |error| JournalError::io(&settings.path, doing, error);
+    let Resumed { journal, salts, closed, current, next, fresh, holes } = resumed;
     let current = match current {
         Some(current) => current,
         None => {
-            let sequence = last + 1;
-            let file = segment::create(directory, sequence).map_err(failed("has no room for a segment"))?;
-            Open { file: Arc::new(file), sequence, used: 0, newest: i64::MIN }
+            let made = Segment { journal, sequence: fresh }.create(directory);
+            Open::empty(made.map_err(failed("no segment can be created"))?, fresh)
         }
     };
-    let log = Log::new(directory, settings.sync != JournalSync::Os, current, next, closed);
+    let end = current.end();
+    let log = Log::new(directory, journal, settings.sync != JournalSync::Os, current, next, closed);
     let (first, last) = log.span();
-    let now = clock.now();
-    let reach = nanos_up(now + settings.window.future + REACH_AHEAD);
+    let reach = nanos_up(clock.now() + settings.window.future + REACH_AHEAD);
+    let witness_path = witness_path(settings, journal)?;
     let state = State {
-        floor: book.floor_nanos(),
-        reach: before.map_or(reach, |state| state.reach.max(reach)),
+        journal,
+        starts: starts + 1,
+        witness: witness_path.clone(),
+        floor: salts.floor_nanos(),
+        reach: before.map_or(reach, |before| before.max(reach)),
         boot_id: settings.boot_id.clone(),
-        clean: false,
         each: settings.sync == JournalSync::Each,
         first,
         last,
         holes,
+        closed: None,
     };
+    // The witness is written after the state, so that it is never ahead of the journal.
     state.write(directory).map_err(failed("its state cannot be written"))?;
+    let seen = Seen { journal, starts: state.starts, end, reach: state.reach };
+    let witness = Witness::begin(witness_path.clone(), seen)
+        .map_err(|error| JournalError::io(&witness_path, "the witness of the journal cannot be written", error))?;
+    if let Some(old) = old_witness.filter(|old| *old != witness_path) {
+        // Only if the file is a witness: the path comes from the state and may name anything.
+        if matches!(witness::read(&old), Ok(Reading::Seen(_))) {
+            drop(std::fs::remove_file(old));
+        }
+    }
     remove_below(directory, first);
-    Ok(Opened { lock, state, book, log })
+    Ok(Opened { lock, state, witness, salts, log })
 }
 
-/// Nothing at or below this is admitted, by what is known of earlier lives.
-fn floor(clock: &Clock, settings: &JournalSettings, before: Option<&State>) -> Option<SystemTime> {
-    let fence = clock.now() + settings.window.future;
-    let Some(before) = before else {
-        let fenced = settings.discard || settings.when_new == WhenNew::Fence;
-        return fenced.then_some(fence);
-    };
-    let kept = (before.floor > i64::MIN).then(|| at(before.floor));
-    if !before.is_of_another_kernel(&settings.boot_id) || before.each {
-        return kept;
-    }
-    // Another kernel was running and may have lost what it had not put on disk yet. An earlier
-    // life whose clock or window reached further than this one's is covered by its own reach.
-    let reached = at(before.reach) - REACH_LEFT;
-    tracing::warn!(
-        "the replay journal was not closed, and the machine has restarted since: it starts behind the fence"
-    );
-    Some(fence.max(reached).max(kept.unwrap_or(fence)))
+/// Next to the record, or in the journal's own directory if there is no record.
+fn witness_path(settings: &JournalSettings, journal: JournalId) -> Result<PathBuf, JournalError> {
+    let beside = settings.witness_in.as_deref().unwrap_or(&settings.path);
+    let absolute = std::path::absolute(witness::path(journal, beside));
+    absolute.map_err(|error| JournalError::io(beside, "has no absolute path", error))
 }
 
-pub(super) fn reset_clock(clock: &Clock, path: &Path, window: Window, boot_id: &str) -> Result<Reset, JournalError> {
-    let failed = |doing| move |error| JournalError::io(path, doing, error);
-    // The state first: what is no journal is not to become one.
-    let state = State::read(path).map_err(failed("its state cannot be read"))?;
-    let state = state.ok_or_else(|| JournalError::io(path, "is no journal", io::ErrorKind::NotFound.into()))?;
-    let state = state.map_err(|fault| JournalError::fault(path.join("state.json"), fault))?;
-    let lock = Lock::take(path).map_err(failed("its lock cannot be taken"))?;
-    let lock = lock.ok_or_else(|| JournalError::Locked(path.into()))?;
-    let elsewhere = state.is_of_another_kernel(boot_id);
-    if elsewhere && lock.hears_another().map_err(failed("its lock cannot be read"))? {
-        return Err(JournalError::Locked(path.into()));
+/// Reads the journal's witness: at its present path, or else at the path that the state names.
+fn look_at_witness(found: &Found, settings: &JournalSettings) -> Result<(PathBuf, Reading), JournalError> {
+    let unread = |path: &Path, error| JournalError::io(path, "the witness of the journal cannot be read", error);
+    let here = witness_path(settings, found.state.journal)?;
+    match witness::read(&here).map_err(|error| unread(&here, error))? {
+        Reading::Missing => {}
+        reading => return Ok((here, reading)),
     }
-    let fence = nanos_up(clock.now() + window.future);
-    if state.floor <= fence && state.reach <= nanos_up(clock.now() + window.future + REACH_AHEAD) {
-        return Ok(Reset::NotNeeded { floor: (state.floor > i64::MIN).then(|| at(state.floor)) });
-    }
-    let from = state.floor.max(fence);
-    let reset = State { floor: fence, reach: fence, ..state };
-    reset.write(path).map_err(failed("its state cannot be written"))?;
-    Ok(Reset::Done { from: at(from), to: at(fence) })
+    let there = found.state.witness.clone();
+    let reading = witness::read(&there).map_err(|error| unread(&there, error))?;
+    Ok((there, reading))
 }
 
-/// Reads all segments into the book, oldest first.
-fn load_all(
-    numbers: RangeInclusive<u64>,
-    holes: &[u64],
-    book: &mut Book,
+/// The least end of the log, according to the witness.
+fn judge_witness(state: &State, seen: Option<&(PathBuf, Reading)>) -> Result<End, Doubt> {
+    let Some((path, reading)) = seen else { return Err(Doubt::NoWitness(state.witness.clone())) };
+    match reading {
+        Reading::Missing => Err(Doubt::NoWitness(path.clone())),
+        Reading::Seen(seen) if seen.journal == state.journal => {
+            let (known, seen_starts) = (state.starts, seen.starts);
+            if seen_starts > known { Err(Doubt::OlderStart { known, seen: seen_starts }) } else { Ok(seen.end) }
+        }
+        Reading::Seen(_) | Reading::Damaged => Err(Doubt::WitnessDamaged(path.clone())),
+    }
+}
+
+/// The latest date that earlier runs may have admitted, as far as the state and the witnesses know.
+fn reach(
     settings: &JournalSettings,
-) -> Result<Vec<Open>, JournalError> {
-    let last = *numbers.end();
-    book.expect(numbers.clone().count() * RECORDS as usize);
-    let ending = |sequence| match () {
-        () if holes.contains(&sequence) => Ending::Unsynced,
-        // The last one was made ready ahead of its use; the one before may have room left.
-        () if sequence + 2 > last => Ending::Open,
-        () => Ending::Full,
+    found: Option<&Found>,
+    seen: Option<&(PathBuf, Reading)>,
+) -> Result<Option<i64>, JournalError> {
+    let beside = settings.witness_in.as_deref().unwrap_or(&settings.path);
+    let furthest = witness::furthest_reach(beside)
+        .map_err(|error| JournalError::io(beside, "the witnesses in it cannot be read", error))?;
+    let its_own = match seen {
+        Some((_, Reading::Seen(seen))) => Some(seen.reach),
+        Some((_, Reading::Missing | Reading::Damaged)) | None => None,
     };
-    let numbers: Vec<u64> = numbers.collect();
-    let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(numbers.len());
-    let share = numbers.len().div_ceil(threads.max(1)).max(1);
-    let book = &*book;
-    // What a machine has to read through at a start it reads with all its cores.
-    let loaded = std::thread::scope(|scope| {
-        let load_share = |share: &[u64]| share.iter().map(|n| load(*n, ending(*n), book, settings)).collect::<Vec<_>>();
-        let threads: Vec<_> = numbers.chunks(share).map(|share| scope.spawn(move || load_share(share))).collect();
-        threads.into_iter().map(|thread| thread.join()).collect::<Vec<_>>()
-    });
-    let died = |_| JournalError::io(&settings.path, "cannot be loaded", io::Error::other("a thread ended early"));
-    loaded.into_iter().flat_map(|share| share.unwrap_or_else(|error| vec![Err(died(error))])).collect()
+    Ok(found.map(|found| found.state.reach).max(its_own).max(furthest))
 }
 
-fn load(sequence: u64, ending: Ending, book: &Book, settings: &JournalSettings) -> Result<Open, JournalError> {
-    let path = segment::path(&settings.path, sequence);
-    let bytes = std::fs::read(&path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => JournalError::Damaged(path.clone(), "is missing".into()),
-        _ => JournalError::io(&path, "cannot be read", error),
-    })?;
-    let contents = segment::read(&bytes, sequence, ending).map_err(|fault| JournalError::fault(path.clone(), fault))?;
-    let opened = OpenOptions::new().read(true).write(true).open(&path);
-    let file = opened.map_err(|error| JournalError::io(&path, "cannot be opened", error))?;
-    let mut used = contents.records.len() as u32;
-    if contents.torn && ending == Ending::Open {
-        mend(&file, used).map_err(|error| JournalError::io(&path, "cannot be repaired", error))?;
-        tracing::warn!(file = %path.display(), "the replay journal ended in a torn record, which was never answered; repaired");
+/// The date above which no salt can have been spent before now. A run whose clock or window reached further is
+/// covered by its own reach.
+fn fence(clock: &Clock, settings: &JournalSettings, found: Option<&Found>, reach: Option<i64>) -> SystemTime {
+    let covered = reach.map_or(i64::MIN, covered);
+    let floor = found.map_or(i64::MIN, |found| found.state.floor);
+    at(nanos_up(clock.now() + settings.window.future).max(covered).max(floor))
+}
+
+/// The date up to which claims are admitted with this reach on disk.
+pub(super) fn covered(reach: i64) -> i64 {
+    reach.saturating_sub(i64::try_from(REACH_LEFT.as_nanos()).unwrap_or(i64::MAX))
+}
+
+fn sync(directory: &Path, log: &Loaded) -> io::Result<()> {
+    let closed = log.closed.iter().map(|closed| closed.holds.sequence);
+    let open = log.current.iter().chain(&log.next).map(|open| open.holds.sequence);
+    closed.chain(open).try_for_each(|sequence| std::fs::File::open(segment::path(directory, sequence))?.sync_data())
+}
+
+/// Refuses segments without a state, which are no empty journal. The exception is a first start that was interrupted
+/// before it wrote the state.
+fn refuse_orphans(directory: &Path) -> Result<(), JournalError> {
+    let there = segments(directory).map_err(|error| JournalError::io(directory, "cannot be listed", error))?;
+    let Some(orphan) = there.first() else { return Ok(()) };
+    let file = segment::path(directory, *orphan);
+    let unfinished = there == [1] && std::fs::read(&file).is_ok_and(|bytes| segment::never_held_any(&bytes));
+    if unfinished {
+        return Ok(());
     }
-    if ending == Ending::Unsynced && (used > 0 || contents.torn) {
-        // There may be holes in it: nothing more is written to this one.
-        used = RECORDS;
-    }
-    let newest = contents.records.iter().map(|record| record.nanos).max().unwrap_or(i64::MIN);
-    let spent = contents.records.into_iter().map(|record| (record.salt, record.nanos, record.key));
-    book.recall(spent, settings.window);
-    Ok(Open { file: Arc::new(file), sequence, used, newest })
+    Err(JournalError::Damaged(file, "is there, and the state of the journal (state.json) is not".into()))
 }
 
-/// The closed ones, the one to go on with, and the one after it.
-#[allow(clippy::type_complexity, reason = "three parts of one thing, taken apart at once")]
-fn arrange(
-    segments: Vec<Open>,
-    directory: &Path,
-) -> Result<(VecDeque<Closed>, Option<Open>, Option<Open>), JournalError> {
-    let mut closed = VecDeque::new();
-    let mut open: VecDeque<Open> = VecDeque::new();
-    for segment in segments {
-        if segment.used > 0 {
-            if let Some(before) = open.pop_front() {
-                let file = segment::path(directory, before.sequence);
-                return Err(JournalError::Damaged(file, "ends before its end: the one after it is in use".into()));
-            }
-        }
-        if segment.used == RECORDS {
-            closed.push_back(Closed { sequence: segment.sequence, newest: segment.newest });
-        } else {
-            open.push_back(segment);
-        }
-    }
-    let current = open.pop_front();
-    Ok((closed, current, open.pop_front()))
-}
-
-fn mend(file: &std::fs::File, place: u32) -> io::Result<()> {
-    use std::os::unix::fs::FileExt;
-    file.write_all_at(&[0; segment::RECORD], segment::offset(place))?;
-    file.sync_data()
-}
-
-/// The numbers of the segments that are there, in order.
-fn segments(directory: &Path) -> io::Result<Vec<u64>> {
-    let mut numbers = Vec::new();
-    for entry in std::fs::read_dir(directory)? {
-        let name = entry?.file_name();
-        if let Some(number) = name.to_str().and_then(|name| name.strip_suffix(".salts")?.parse().ok()) {
-            numbers.push(number);
-        }
-    }
-    numbers.sort_unstable();
-    Ok(numbers)
-}
-
-/// Whether all there is is the first segment with nothing in it: a first start that did not get
-/// as far as the state.
-fn is_unfinished(directory: &Path) -> bool {
-    let empty = |bytes: Vec<u8>| bytes.iter().skip(segment::RECORD).all(|byte| *byte == 0);
-    segments(directory).is_ok_and(|numbers| numbers == [1])
-        && std::fs::read(segment::path(directory, 1)).is_ok_and(empty)
-}
-
-/// Removes what an earlier life had released or could not finish.
+/// Removes segments below `first`: an earlier run had released them.
 pub(super) fn remove_below(directory: &Path, first: u64) {
     let left = segments(directory).unwrap_or_default();
     for sequence in left.into_iter().filter(|sequence| *sequence < first) {
         drop(std::fs::remove_file(segment::path(directory, sequence)));
     }
-}
-
-/// Moves everything but the lock aside: nothing is thrown away. Until the new state is written, the
-/// one that is there is none: a start that is interrupted here does not look like a first one.
-fn discard(directory: &Path, clock: &Clock) -> io::Result<()> {
-    let aside: PathBuf = directory.join(format!("discarded-{}", clock.elapsed().as_nanos()));
-    std::fs::create_dir(&aside)?;
-    let state = directory.join("state.json");
-    match std::fs::copy(&state, aside.join("state.json")) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    std::fs::write(&state, "being discarded\n")?;
-    std::fs::File::open(&state)?.sync_all()?;
-    std::fs::File::open(directory)?.sync_all()?;
-    for sequence in segments(directory)? {
-        let path = segment::path(directory, sequence);
-        std::fs::rename(&path, aside.join(path.file_name().unwrap_or_default()))?;
-    }
-    tracing::warn!(aside = %aside.display(), "the replay journal was discarded as asked; it starts behind the fence");
-    Ok(())
 }

@@ -1,34 +1,59 @@
-//! The files of a journal: one header, then records of 32 bytes, then zeros.
+//! The files of a journal: one header, then 32 767 slots of 32 bytes, each of which holds a record or is vacant.
 //!
-//! A file has its whole length from the beginning, so that a record never wants room. Records are
-//! written one behind the other, so that zeros are an end and nothing else: a zero before a record
-//! is damage. A check sum covers each record together with the number of its file.
+//! 1. A file has its full length from the start, so that writing a record never needs more disk space.
+//! 2. A vacant slot is marked as vacant, with a checksum. Zeros are neither a record nor vacant: like everything that
+//!    the journal did not write, they are damage.
+//! 3. A checksum covers the slot's content, its number, its file's number and the journal's id. So a record that was
+//!    copied or moved, within this journal or from another, is damage too.
+//! 4. Records are written in consecutive slots.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
-use super::super::SaltId;
 use super::super::ledger::KeyTag;
+use crate::credential::SaltId;
+use crate::state as disk;
 
-/// The format of segments and of the state beside them.
-pub(super) const VERSION: u32 = 1;
+/// The version of the format of segments and of the state.
+pub(super) const VERSION: u32 = 2;
 /// Bytes of a record, and of the header.
 pub(super) const RECORD: usize = 32;
-/// Records a segment has room for: with its header, a mebibyte.
-pub(super) const RECORDS: u32 = (1 << 20) / RECORD as u32 - 1;
+/// Records per segment: with the header, one mebibyte. Tests use few, because they fill many segments.
+pub(super) const RECORDS: u32 = if cfg!(any(test, fuzzing)) { 255 } else { (1 << 20) / RECORD as u32 - 1 };
 
+const LENGTH: usize = (RECORDS as usize + 1) * RECORD;
 const MAGIC: &[u8; 8] = b"SALTJRNL";
+/// The content of a vacant slot, before its checksum. A salt has this hash with a probability of 2^-128.
+const VACANT: [u8; RECORD - 4] = [0xff; RECORD - 4];
 
-/// A spent salt as it is kept.
+/// Identifies the journal that a file belongs to: random, drawn when the journal is created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct JournalId(pub(super) u64);
+
+impl JournalId {
+    pub(super) fn new() -> io::Result<Self> {
+        getrandom::u64().map(Self).map_err(io::Error::other)
+    }
+}
+
+/// A file of a journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Segment {
+    pub(super) journal: JournalId,
+    /// The number of the segment; the first is 1.
+    pub(super) sequence: u64,
+}
+
+/// A spent salt as it is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) salt: SaltId,
-    /// The date it was signed with, in nanoseconds since 1970.
+    /// The date that was signed with the salt, in nanoseconds since 1970.
     pub(super) nanos: i64,
     pub(super) key: KeyTag,
 }
@@ -36,203 +61,348 @@ pub(super) struct Record {
 /// What is wrong with a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// Written by a later version of Saltgate.
+    /// A later version of Saltgate wrote it.
     Newer(u32),
-    /// Anything else, in words.
+    /// Anything else, as a text.
     Damaged(String),
 }
 
-/// What was read from a file.
+/// The records of a file, and how they are arranged.
 #[derive(Debug)]
 pub(super) struct Contents {
     pub(super) records: Vec<Record>,
-    /// What stands behind the last whole record and is no record itself: a torn tail.
-    pub(super) torn: bool,
+    /// A checksum over all records in order.
+    pub(super) sum: Sum,
+    /// The first slot without a record.
+    pub(super) end: u32,
+    pub(super) shape: Shape,
 }
 
-/// How a file may end: only what was being written when the machine stopped may be incomplete.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ending {
-    /// Full, every place.
-    Full,
-    /// At any record; one torn record may stand behind it.
-    Open,
-    /// As after a loss of power: any place may be empty or torn.
-    Unsynced,
+/// How the records of a file are arranged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// Consecutive from the first slot on, followed by vacant slots only.
+    Dense,
+    /// With vacant slots between them.
+    Holes,
+    /// Like `Dense`, but the slot after the last record is damaged: its byte offset.
+    DamagedEnd(usize),
+    /// Another slot is damaged: the byte offset of the first.
+    Damaged(usize),
 }
 
+/// A running checksum over records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sum(pub(super) u32);
+
+impl Sum {
+    pub(super) fn add(&mut self, bytes: &[u8]) {
+        let mut sum = crc32fast::Hasher::new_with_initial(self.0);
+        sum.update(bytes);
+        self.0 = sum.finalize();
+    }
+}
+
+impl Segment {
+    pub(super) fn path(self, directory: &Path) -> PathBuf {
+        path(directory, self.sequence)
+    }
+
+    /// Creates the file with its full length, and syncs it.
+    pub(super) fn create(self, directory: &Path) -> io::Result<File> {
+        let path = self.path(directory);
+        let made = disk::file().read(true).write(true).create(true).truncate(true).open(&path);
+        let written = made.and_then(|file| {
+            allocate(&file)?;
+            file.write_all_at(&self.empty(), 0)?;
+            file.sync_all()?;
+            File::open(directory)?.sync_all()?;
+            Ok(file)
+        });
+        if written.is_err() {
+            // Half a file would waste disk space.
+            drop(std::fs::remove_file(path));
+        }
+        written
+    }
+
+    /// The bytes of a file without records.
+    pub(super) fn empty(self) -> Vec<u8> {
+        [self.header().as_slice(), &self.vacant(0, RECORDS)].concat()
+    }
+
+    /// The bytes of vacant slots.
+    pub(super) fn vacant(self, first: u32, slots: u32) -> Vec<u8> {
+        let seed = self.seed();
+        let mut bytes = Vec::with_capacity(slots as usize * RECORD);
+        for slot in first..first + slots {
+            bytes.extend_from_slice(&sealed(VACANT, seed, slot));
+        }
+        bytes
+    }
+
+    /// The bytes of records in consecutive slots.
+    pub(super) fn encode(self, records: &[Record], first: u32) -> Vec<[u8; RECORD]> {
+        let seed = self.seed();
+        (first..).zip(records).map(|(slot, record)| sealed(record.bytes(), seed, slot)).collect()
+    }
+
+    fn header(self) -> [u8; RECORD] {
+        let mut bytes = [0; RECORD];
+        bytes[..8].copy_from_slice(MAGIC);
+        bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[12..20].copy_from_slice(&self.journal.0.to_le_bytes());
+        bytes[20..28].copy_from_slice(&self.sequence.to_le_bytes());
+        let sum = checksum(&bytes[..28], 0);
+        bytes[28..].copy_from_slice(&sum.to_le_bytes());
+        bytes
+    }
+
+    /// The initial value of the checksums of its slots.
+    fn seed(self) -> u32 {
+        let mut sum = crc32fast::Hasher::new();
+        sum.update(&self.journal.0.to_le_bytes());
+        sum.update(&self.sequence.to_le_bytes());
+        sum.finalize()
+    }
+
+    /// Reads a whole file.
+    pub(super) fn read(self, bytes: &[u8]) -> Result<Contents, Fault> {
+        let damaged = |what: String| Fault::Damaged(what);
+        if bytes.len() != LENGTH {
+            return Err(damaged(format!("is {} bytes long", bytes.len())));
+        }
+        let (head, slots) = bytes.split_at(RECORD);
+        if head[..8] != *MAGIC {
+            return Err(damaged("does not begin like the file of a journal".into()));
+        }
+        let version = head[8..12].try_into().map_or(0, u32::from_le_bytes);
+        if version > VERSION {
+            return Err(Fault::Newer(version));
+        }
+        if head != self.header() {
+            return Err(damaged("has the header of another file, or a damaged one".into()));
+        }
+        let seed = self.seed();
+        let (records, sum) = (Vec::with_capacity(RECORDS as usize), Sum::default());
+        let mut contents = Contents { records, sum, end: RECORDS, shape: Shape::Dense };
+        let (mut gap, mut first_damage, mut damage) = (false, None, 0);
+        for (slot, bytes) in (0..).zip(slots.as_chunks::<RECORD>().0) {
+            match decode(bytes, seed, slot) {
+                Slot::Record(record) => {
+                    if gap {
+                        contents.shape = Shape::Holes;
+                    }
+                    contents.sum.add(bytes);
+                    contents.records.push(record);
+                }
+                Slot::Vacant => {
+                    gap = true;
+                    contents.end = contents.end.min(slot);
+                }
+                Slot::Damaged => {
+                    first_damage.get_or_insert((slot, gap));
+                    damage += 1;
+                    gap = true;
+                    contents.end = contents.end.min(slot);
+                }
+            }
+        }
+        if let Some((slot, behind_vacant)) = first_damage {
+            let byte = offset(slot) as usize;
+            let at_the_end = damage == 1 && !behind_vacant && contents.shape == Shape::Dense;
+            contents.shape = if at_the_end { Shape::DamagedEnd(byte) } else { Shape::Damaged(byte) };
+        }
+        Ok(contents)
+    }
+}
+
+/// The path of the segment with this number.
 pub(super) fn path(directory: &Path, sequence: u64) -> PathBuf {
     directory.join(format!("{sequence:012}.salts"))
 }
 
-/// A new file with all the room it will ever take, on disk as far as its header goes.
-pub(super) fn create(directory: &Path, sequence: u64) -> io::Result<File> {
-    let path = path(directory, sequence);
-    let made = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&path);
-    let written = made.and_then(|file| {
-        allocate(&file)?;
-        file.write_all_at(&header(sequence), 0)?;
-        file.sync_all()?;
-        File::open(directory)?.sync_all()?;
-        Ok(file)
-    });
-    if written.is_err() {
-        // Half a file takes room that is wanted elsewhere.
-        drop(std::fs::remove_file(path));
-    }
-    written
+/// Whether these bytes are a file, possibly incomplete, that never held a record.
+pub(super) fn never_held_any(bytes: &[u8]) -> bool {
+    let zeros = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
+    // Fewer bytes than a header hold no record.
+    let Some((head, slots)) = bytes.split_at_checked(RECORD) else { return true };
+    let journal = head[12..20].try_into().map_or(0, u64::from_le_bytes);
+    let sequence = head[20..28].try_into().map_or(0, u64::from_le_bytes);
+    let segment = Segment { journal: JournalId(journal), sequence };
+    let seed = segment.seed();
+    let is_empty =
+        |(slot, bytes): (u32, &[u8; RECORD])| matches!(decode(bytes, seed, slot), Slot::Vacant) || zeros(bytes);
+    (head == segment.header() || zeros(head)) && (0..).zip(slots.as_chunks::<RECORD>().0).all(is_empty)
 }
 
 fn allocate(file: &File) -> io::Result<()> {
-    let length = (RECORDS as usize + 1) * RECORD;
-    match fallocate(file, FallocateFlags::empty(), 0, length as u64) {
-        Ok(()) => Ok(()),
-        // A file system that cannot be asked for room is written full of zeros.
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => file.write_all_at(&vec![0; length], 0),
+    match fallocate(file, FallocateFlags::empty(), 0, LENGTH as u64) {
+        // A file system that cannot allocate in advance does so, or fails, when the file is written.
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
 
-pub(super) fn offset(place: u32) -> u64 {
-    (u64::from(place) + 1) * RECORD as u64
+pub(super) fn offset(slot: u32) -> u64 {
+    (u64::from(slot) + 1) * RECORD as u64
 }
 
-pub(super) fn encode(record: &Record, sequence: u64) -> [u8; RECORD] {
+/// The content of a slot.
+enum Slot {
+    Record(Record),
+    Vacant,
+    Damaged,
+}
+
+fn decode(bytes: &[u8; RECORD], seed: u32, slot: u32) -> Slot {
+    let (body, sum) = bytes.split_at(RECORD - 4);
+    if checksum(body, seed ^ slot).to_le_bytes() != *sum {
+        return Slot::Damaged;
+    }
+    if *body == VACANT {
+        return Slot::Vacant;
+    }
+    Record::read(body).map_or(Slot::Damaged, Slot::Record)
+}
+
+/// The numbers of the segments in a directory, in order.
+pub(super) fn segments(directory: &Path) -> io::Result<Vec<u64>> {
+    let mut numbers = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let name = entry?.file_name();
+        if let Some(number) = name.to_str().and_then(|name| name.strip_suffix(".salts")?.parse().ok()) {
+            numbers.push(number);
+        }
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+impl Record {
+    fn bytes(&self) -> [u8; RECORD - 4] {
+        let mut bytes = [0; RECORD - 4];
+        bytes[..16].copy_from_slice(self.salt.bytes());
+        bytes[16..24].copy_from_slice(&self.nanos.to_le_bytes());
+        bytes[24..].copy_from_slice(&self.key.0.to_le_bytes());
+        bytes
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        Some(Self {
+            salt: SaltId::from_stored(bytes[..16].try_into().ok()?),
+            nanos: i64::from_le_bytes(bytes[16..24].try_into().ok()?),
+            key: KeyTag(u32::from_le_bytes(bytes[24..].try_into().ok()?)),
+        })
+    }
+}
+
+/// A slot with its checksum. A CRC is a bijection of its initial value, so the same bytes in another slot of the file
+/// never have the same checksum.
+fn sealed(body: [u8; RECORD - 4], seed: u32, slot: u32) -> [u8; RECORD] {
     let mut bytes = [0; RECORD];
-    bytes[..16].copy_from_slice(&record.salt);
-    bytes[16..24].copy_from_slice(&record.nanos.to_le_bytes());
-    bytes[24..28].copy_from_slice(&record.key.0.to_le_bytes());
-    let sum = checksum(&bytes[..28], sequence);
-    bytes[28..].copy_from_slice(&sum.to_le_bytes());
+    bytes[..RECORD - 4].copy_from_slice(&body);
+    bytes[RECORD - 4..].copy_from_slice(&checksum(&body, seed ^ slot).to_le_bytes());
     bytes
 }
 
-fn decode(bytes: &[u8; RECORD], sequence: u64) -> Option<Record> {
-    let (body, sum) = bytes.split_last_chunk::<4>()?;
-    if checksum(body, sequence) != u32::from_le_bytes(*sum) {
-        return None;
-    }
-    Some(Record {
-        salt: bytes[..16].try_into().ok()?,
-        nanos: i64::from_le_bytes(bytes[16..24].try_into().ok()?),
-        key: KeyTag(u32::from_le_bytes(bytes[24..28].try_into().ok()?)),
-    })
-}
-
-fn checksum(bytes: &[u8], sequence: u64) -> u32 {
-    let mut sum = crc32fast::Hasher::new_with_initial(sequence as u32 ^ 0x5a17_6a7e);
+fn checksum(bytes: &[u8], begin: u32) -> u32 {
+    let mut sum = crc32fast::Hasher::new_with_initial(begin ^ 0x5a17_6a7e);
     sum.update(bytes);
     sum.finalize()
-}
-
-fn header(sequence: u64) -> [u8; RECORD] {
-    let mut bytes = [0; RECORD];
-    bytes[..8].copy_from_slice(MAGIC);
-    bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
-    bytes[16..24].copy_from_slice(&sequence.to_le_bytes());
-    let sum = checksum(&bytes[..28], 0);
-    bytes[28..].copy_from_slice(&sum.to_le_bytes());
-    bytes
-}
-
-/// Reads a whole file.
-pub(super) fn read(bytes: &[u8], sequence: u64, ending: Ending) -> Result<Contents, Fault> {
-    let damaged = |what: String| Fault::Damaged(what);
-    if bytes.len() != (RECORDS as usize + 1) * RECORD {
-        return Err(damaged(format!("is {} bytes long", bytes.len())));
-    }
-    let (head, places) = bytes.split_at(RECORD);
-    if head[..8] != *MAGIC {
-        return Err(damaged("does not begin as a journal does".into()));
-    }
-    let version = head[8..12].try_into().map_or(0, u32::from_le_bytes);
-    if version > VERSION {
-        return Err(Fault::Newer(version));
-    }
-    if head != header(sequence) {
-        return Err(damaged("has a header that is not its own".into()));
-    }
-    let mut contents = Contents { records: Vec::with_capacity(RECORDS as usize), torn: false };
-    let mut gap = None;
-    for (place, bytes) in places.as_chunks::<RECORD>().0.iter().enumerate() {
-        let record = if *bytes == [0; RECORD] { None } else { decode(bytes, sequence) };
-        match record {
-            Some(record) => {
-                if let (Some(gap), false) = (gap, ending == Ending::Unsynced) {
-                    return Err(damaged(format!("has a damaged record at byte {}", gap * RECORD + RECORD)));
-                }
-                contents.records.push(record);
-            }
-            None => {
-                gap.get_or_insert(place);
-                contents.torn |= *bytes != [0; RECORD];
-            }
-        }
-    }
-    match gap {
-        Some(gap) if ending == Ending::Full => {
-            Err(damaged(format!("has a damaged record at byte {}", (gap + 1) * RECORD)))
-        }
-        Some(gap) if ending == Ending::Open && !is_torn_tail(places, gap) => {
-            Err(damaged(format!("has a damaged record at byte {}", (gap + 1) * RECORD)))
-        }
-        _ => Ok(contents),
-    }
-}
-
-/// One record may have been half written; there is nothing behind it.
-fn is_torn_tail(places: &[u8], gap: usize) -> bool {
-    places[(gap + 1) * RECORD..].iter().all(|byte| *byte == 0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const FILE: Segment = Segment { journal: JournalId(7), sequence: 3 };
+
     fn record(n: u8) -> Record {
-        Record { salt: [n; 16], nanos: i64::from(n) * 1000, key: KeyTag(7) }
+        Record { salt: SaltId::from_stored([n; 16]), nanos: i64::from(n) * 1000, key: KeyTag(7) }
     }
 
     fn file(records: &[u8]) -> Vec<u8> {
-        let mut bytes = header(3).to_vec();
-        records.iter().for_each(|n| bytes.extend(encode(&record(*n), 3)));
-        bytes.resize((RECORDS as usize + 1) * RECORD, 0);
+        let mut bytes = FILE.empty();
+        let records: Vec<Record> = records.iter().map(|n| record(*n)).collect();
+        let encoded = FILE.encode(&records, 0);
+        bytes[RECORD..RECORD * (records.len() + 1)].copy_from_slice(encoded.as_flattened());
         bytes
     }
 
+    fn shape(bytes: &[u8]) -> (usize, Shape) {
+        let contents = FILE.read(bytes).unwrap();
+        (contents.records.len(), contents.shape)
+    }
+
     #[test]
-    fn what_was_written_is_read_and_every_damage_is_noticed() {
+    fn what_was_written_is_read_and_every_bit_that_flips_is_noticed() {
         let whole = file(&[1, 2, 3]);
-        let read =
-            |bytes: &[u8], ending| read(bytes, 3, ending).map(|contents| (contents.records.len(), contents.torn));
-        assert_eq!(read(&whole, Ending::Open), Ok((3, false)));
-        assert!(read(&whole, Ending::Full).is_err(), "only the newest may have room left");
-        for byte in 0..RECORD * 4 {
-            for bit in 0..8 {
-                let mut hurt = whole.clone();
-                hurt[byte] ^= 1 << bit;
-                let read = read(&hurt, Ending::Open);
-                // The last record may be torn; before it nothing may be.
-                let tail = byte >= RECORD * 3;
-                assert_eq!(read == Ok((2, true)), tail, "byte {byte}: {read:?}");
-                assert_eq!(read.is_err(), !tail, "byte {byte}: {read:?}");
+        assert_eq!(shape(&whole), (3, Shape::Dense));
+        for byte in 0..RECORD * 5 {
+            let mut hurt = whole.clone();
+            hurt[byte] ^= 1 << (byte % 8);
+            let begins = byte / RECORD * RECORD;
+            match byte / RECORD {
+                0 => assert!(FILE.read(&hurt).is_err(), "byte {byte}"),
+                1 | 2 => assert_eq!(shape(&hurt), (2, Shape::Damaged(begins)), "byte {byte}"),
+                3 => assert_eq!(shape(&hurt), (2, Shape::DamagedEnd(begins)), "byte {byte}"),
+                // The first slot that was never used.
+                _ => assert_eq!(shape(&hurt), (3, Shape::DamagedEnd(begins)), "byte {byte}"),
             }
         }
-        let mut zeroed = whole.clone();
-        zeroed[RECORD * 2..RECORD * 3].fill(0);
-        assert!(read(&zeroed, Ending::Open).is_err(), "zeros are an end, and nothing stands behind it");
-        assert_eq!(read(&zeroed, Ending::Unsynced), Ok((2, false)), "but after a loss of power");
-        assert!(read(&whole[..whole.len() - 1], Ending::Open).is_err());
+        // Every bit of a single slot.
+        let slot: [u8; RECORD] = whole[RECORD..RECORD * 2].try_into().unwrap();
+        for (byte, bit) in (0..RECORD).flat_map(|byte| (0..8).map(move |bit| (byte, bit))) {
+            let mut hurt = slot;
+            hurt[byte] ^= 1 << bit;
+            assert!(matches!(decode(&hurt, FILE.seed(), 0), Slot::Damaged), "byte {byte}, bit {bit}");
+        }
+        assert!(FILE.read(&whole[..whole.len() - 1]).is_err());
+        let other = Segment { sequence: 4, ..FILE };
         assert_eq!(
-            super::read(&whole, 4, Ending::Open).err(),
-            Some(Fault::Damaged("has a header that is not its own".into()))
+            other.read(&whole).err(),
+            Some(Fault::Damaged("has the header of another file, or a damaged one".into()))
         );
     }
 
     #[test]
-    fn a_newer_version_is_told_by_name() {
+    fn zeros_and_records_in_the_place_of_another_are_damage() {
+        let whole = file(&[1, 2, 3]);
+        let with = |slot: usize, bytes: &[u8]| {
+            let mut hurt = whole.clone();
+            hurt[RECORD * slot..RECORD * slot + bytes.len()].copy_from_slice(bytes);
+            shape(&hurt)
+        };
+        let slot = |n: usize| &whole[RECORD * n..RECORD * (n + 1)];
+        assert_eq!(with(3, &[0; RECORD]), (2, Shape::DamagedEnd(RECORD * 3)), "zeros");
+        assert_eq!(with(2, &[0; RECORD * 4]), (1, Shape::Damaged(RECORD * 2)), "more zeros");
+        assert_eq!(with(3, slot(1)), (2, Shape::DamagedEnd(RECORD * 3)), "a copy");
+        assert_eq!(with(3, slot(4)), (2, Shape::DamagedEnd(RECORD * 3)), "a vacant slot");
+        assert_eq!(with(1, slot(2)), (2, Shape::Damaged(RECORD)), "one of two that were swapped");
+        let alike = Segment { journal: JournalId(8), ..FILE }.encode(&[record(3)], 2);
+        assert_eq!(with(3, &alike[0]), (2, Shape::DamagedEnd(RECORD * 3)), "another journal's");
+        let hole = FILE.vacant(1, 1);
+        assert_eq!(with(2, &hole), (2, Shape::Holes), "what was never written");
+    }
+
+    #[test]
+    fn a_newer_version_is_refused_by_its_number() {
         let mut newer = file(&[]);
         newer[8..12].copy_from_slice(&(VERSION + 1).to_le_bytes());
-        assert_eq!(read(&newer, 3, Ending::Open).err(), Some(Fault::Newer(VERSION + 1)));
+        assert_eq!(FILE.read(&newer).err(), Some(Fault::Newer(VERSION + 1)));
+    }
+
+    #[test]
+    fn a_file_that_never_held_a_record_is_told_from_one_that_did() {
+        let empty = file(&[]);
+        for length in [0, 5, RECORD, RECORD * 2 + 1, empty.len()] {
+            assert!(never_held_any(&empty[..length]), "{length}");
+        }
+        assert!(never_held_any(&vec![0; empty.len()]), "room that nothing was written to");
+        assert!(!never_held_any(&file(&[1])));
+        let mut hurt = file(&[1]);
+        hurt[RECORD + 3] ^= 1;
+        assert!(!never_held_any(&hurt));
     }
 }

@@ -1,4 +1,4 @@
-//! What a start finds, and what it does about it.
+//! What a journal does with what it finds at the start.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,20 +7,22 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::segment::{RECORD, RECORDS};
 use super::*;
 use crate::clock::ManualTime;
-use crate::replay::OutOfWindow;
+use crate::replay::{Mark, OutOfWindow};
 
-const WINDOW: Window = Window { past: Duration::from_secs(900), future: Duration::from_secs(900) };
+pub(super) const WINDOW: Window = Window { past: Duration::from_secs(900), future: Duration::from_secs(900) };
 
-struct Place {
-    dir: tempfile::TempDir,
-    clock: Clock,
-    time: ManualTime,
-    settings: JournalSettings,
+/// A journal with a record next to it.
+pub(super) struct Fixture {
+    _dir: tempfile::TempDir,
+    pub(super) clock: Clock,
+    pub(super) time: ManualTime,
+    pub(super) settings: JournalSettings,
 }
 
-impl Place {
-    fn new() -> Self {
+impl Fixture {
+    pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("record")).unwrap();
         let (clock, time) = Clock::manual(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
         let settings = JournalSettings {
             path: dir.path().join("replay"),
@@ -30,57 +32,51 @@ impl Place {
             window: WINDOW,
             boot_id: "one".into(),
             discard: false,
+            witness_in: Some(dir.path().join("record")),
         };
-        Self { dir, clock, time, settings }
+        Self { _dir: dir, clock, time, settings }
     }
 
-    fn open(&self) -> Result<Journal, JournalError> {
+    pub(super) fn open(&self) -> Result<Journal, JournalError> {
         Journal::open(self.clock.clone(), self.settings.clone())
     }
 
-    fn refused(&self) -> String {
+    pub(super) fn refused(&self) -> String {
         self.open().err().expect("it must not open").to_string()
-    }
-
-    /// Leaves what a kill leaves: the files as they are now.
-    fn kill(&self, journal: Journal) {
-        let kept = self.dir.path().join("kept");
-        fs::create_dir(&kept).unwrap();
-        for file in files(&self.settings.path) {
-            fs::copy(&file, kept.join(file.file_name().unwrap())).unwrap();
-        }
-        drop(journal);
-        fs::remove_dir_all(&self.settings.path).unwrap();
-        fs::rename(&kept, &self.settings.path).unwrap();
     }
 }
 
-fn files(directory: &Path) -> Vec<PathBuf> {
+/// Ends the journal as a kill would: the files stay as they are.
+pub(super) fn kill(journal: Journal) {
+    journal.test_control().kill();
+}
+
+pub(super) fn files(directory: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.is_file() && !path.ends_with("lock"));
     files.sort();
     files
 }
 
-fn salts(directory: &Path) -> Vec<PathBuf> {
+pub(super) fn salts(directory: &Path) -> Vec<PathBuf> {
     files(directory).into_iter().filter(|path| path.extension().is_some_and(|ext| ext == "salts")).collect()
 }
 
 fn salt(n: u32) -> SaltId {
-    (u128::from(n) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835).to_ne_bytes()
+    SaltId::from_stored((u128::from(n) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835).to_ne_bytes())
 }
 
-fn spend(journal: &Journal, n: u32, date: SystemTime) -> Result<(), ClaimRefused> {
-    let place = journal.reserve("KEY").map_err(|_| ClaimRefused::Unknown)?;
-    answered(journal.claim(place, salt(n), date, WINDOW))
+pub(super) fn spend(journal: &Journal, n: u32, date: SystemTime) -> Result<(), ClaimRefused> {
+    let reservation = journal.reserve("KEY").map_err(|_| ClaimRefused::Unknown)?;
+    answered(journal.claim(reservation, salt(n), date, WINDOW, Mark::default()))
 }
 
 fn answered(claim: Claim<'_>) -> Result<(), ClaimRefused> {
-    in_one_turn([claim]).remove(0)
+    in_one_poll([claim]).remove(0)
 }
 
-/// The answers of claims that a worker has at the same time.
-fn in_one_turn<'j>(claims: impl IntoIterator<Item = Claim<'j>>) -> Vec<Result<(), ClaimRefused>> {
+/// The results of claims that a worker polls in one event loop iteration.
+fn in_one_poll<'j>(claims: impl IntoIterator<Item = Claim<'j>>) -> Vec<Result<(), ClaimRefused>> {
     let mut claims: Vec<_> = claims.into_iter().map(|claim| MaybeDone::of(Box::pin(claim.answer()))).collect();
     let all = std::future::poll_fn(|cx| {
         let waiting = claims.iter_mut().filter_map(|claim| claim.poll(cx).is_pending().then_some(())).count();
@@ -110,16 +106,16 @@ impl<'j> MaybeDone<'j> {
 
 #[test]
 fn an_empty_journal_is_fenced_or_accepted_as_told() {
-    let mut place = Place::new();
-    place.settings.when_new = WhenNew::Fence;
-    let journal = place.open().unwrap();
-    assert_eq!(journal.fenced_until(), Some(place.clock.now() + WINDOW.future));
+    let mut fixture = Fixture::new();
+    fixture.settings.when_new = WhenNew::Fence;
+    let journal = fixture.open().unwrap();
+    assert_eq!(journal.fenced_until(), Some(fixture.clock.now() + WINDOW.future));
     drop(journal);
-    place.settings.when_new = WhenNew::Accept;
-    let again = place.open().unwrap();
+    fixture.settings.when_new = WhenNew::Accept;
+    let again = fixture.open().unwrap();
     assert!(again.fenced_until().is_some(), "the floor survives a restart");
     drop(again);
-    assert!(Place::new().open().unwrap().fenced_until().is_none());
+    assert!(Fixture::new().open().unwrap().fenced_until().is_none());
 }
 
 #[test]
@@ -130,123 +126,91 @@ fn after_another_boot_without_a_close_it_is_fenced_unless_each_was_synced() {
         (JournalSync::Each, false, false),
         (JournalSync::Os, true, false),
     ] {
-        let mut place = Place::new();
-        place.settings.sync = sync;
-        let journal = place.open().unwrap();
-        let date = place.clock.now();
+        let mut fixture = Fixture::new();
+        fixture.settings.sync = sync;
+        let journal = fixture.open().unwrap();
+        let date = fixture.clock.now();
         assert_eq!(spend(&journal, 1, date), Ok(()));
         if closed {
             drop(journal)
         } else {
-            place.kill(journal)
+            kill(journal)
         }
-        place.settings.boot_id = "two".into();
-        let journal = place.open().unwrap();
+        fixture.settings.boot_id = "two".into();
+        let journal = fixture.open().unwrap();
         assert_eq!(journal.fenced_until().is_some(), fenced, "{sync:?}, closed: {closed}");
         assert!(spend(&journal, 1, date).is_err(), "{sync:?}, closed: {closed}");
     }
 }
 
 #[test]
-fn a_torn_tail_is_repaired_and_other_damage_stops_the_start() {
-    let place = Place::new();
-    let date = place.clock.now();
-    let journal = place.open().unwrap();
-    (0..10).for_each(|n| assert_eq!(spend(&journal, n, date), Ok(())));
-    place.kill(journal);
-    let first = &salts(&place.settings.path)[0];
-    let sound = fs::read(first).unwrap();
-    let hurt = |at: usize, length: usize| {
-        let mut bytes = sound.clone();
-        bytes[at..at + length].iter_mut().for_each(|byte| *byte ^= 0x55);
-        fs::write(first, bytes).unwrap();
-    };
-    hurt(RECORD * 3 + 5, 1);
-    let told = place.refused();
-    assert!(told.contains("000000000001.salts") && told.contains("--discard-replay-journal"), "{told}");
-    hurt(3, 1);
-    assert!(place.refused().contains("000000000001.salts"));
-    fs::write(first, &sound[..sound.len() / 2]).unwrap();
-    assert!(place.refused().contains("bytes long"));
-    fs::rename(first, first.with_extension("gone")).unwrap();
-    assert!(place.refused().contains("is missing"));
-    fs::rename(first.with_extension("gone"), first).unwrap();
-    // The last record, half written.
-    hurt(RECORD * 10 + 7, 25);
-    let journal = place.open().unwrap();
-    (0..9).for_each(|n| assert_eq!(spend(&journal, n, date), Err(ClaimRefused::Reused), "{n}"));
-    assert_eq!(spend(&journal, 9, date), Ok(()), "it was never answered");
-    drop(journal);
-    assert_eq!(spend(&place.open().unwrap(), 9, date), Err(ClaimRefused::Reused), "what came after the repair");
-}
-
-#[test]
 fn a_newer_format_is_refused_by_name_and_a_state_that_is_none_too() {
-    let place = Place::new();
-    drop(place.open().unwrap());
-    let state = place.settings.path.join("state.json");
+    let fixture = Fixture::new();
+    drop(fixture.open().unwrap());
+    let state = fixture.settings.path.join("state.json");
     let text = fs::read_to_string(&state).unwrap();
-    fs::write(&state, text.replace("\"version\":1", "\"version\":7")).unwrap();
-    let told = place.refused();
+    fs::write(&state, text.replace("\"version\":2", "\"version\":7")).unwrap();
+    let told = fixture.refused();
     assert!(told.contains("state.json") && told.contains("format 7"), "{told}");
     fs::write(&state, "{}").unwrap();
-    assert!(place.refused().contains("state.json"));
+    assert!(fixture.refused().contains("state.json"));
     fs::remove_file(&state).unwrap();
-    assert!(place.refused().contains("(state.json) is not"), "salts without a state are no empty journal");
+    assert!(fixture.refused().contains("(state.json) is not"), "salts without a state are no empty journal");
 }
 
 #[test]
 fn a_journal_that_is_discarded_is_moved_aside_and_starts_behind_the_fence() {
-    let mut place = Place::new();
-    drop(place.open().unwrap());
-    fs::write(&salts(&place.settings.path)[0], "damage").unwrap();
-    place.refused();
-    place.settings.discard = true;
-    let journal = place.open().unwrap();
-    assert_eq!(journal.fenced_until(), Some(place.clock.now() + WINDOW.future));
-    let aside = fs::read_dir(&place.settings.path).unwrap().map(|entry| entry.unwrap().path()).find(|p| p.is_dir());
+    let mut fixture = Fixture::new();
+    drop(fixture.open().unwrap());
+    fs::write(&salts(&fixture.settings.path)[0], "damage").unwrap();
+    fixture.refused();
+    fixture.settings.discard = true;
+    let journal = fixture.open().unwrap();
+    // The fence also covers everything that the discarded journal may have admitted.
+    assert!(journal.fenced_until().unwrap() >= fixture.clock.now() + WINDOW.future);
+    let aside = fs::read_dir(&fixture.settings.path).unwrap().map(|entry| entry.unwrap().path()).find(|p| p.is_dir());
     assert_eq!(fs::read(&salts(&aside.unwrap())[0]).unwrap(), b"damage", "nothing is thrown away");
 }
 
 #[test]
 fn a_second_process_is_refused() {
-    let place = Place::new();
-    let _first = place.open().unwrap();
-    assert!(place.refused().contains("another process is using it"));
+    let fixture = Fixture::new();
+    let _first = fixture.open().unwrap();
+    assert!(fixture.refused().contains("another process is using it"));
 }
 
 #[test]
 fn space_is_given_back_as_dates_are_forgotten() {
-    let place = Place::new();
-    let journal = place.open().unwrap();
+    let fixture = Fixture::new();
+    let journal = fixture.open().unwrap();
     for n in 0..RECORDS * 5 / 2 {
-        let date = place.clock.now();
+        let date = fixture.clock.now();
         while spend(&journal, n, date) == Err(ClaimRefused::Unknown) {
-            std::thread::yield_now(); // the keeper makes room
+            std::thread::yield_now(); // the background thread allocates a segment
         }
     }
     assert_eq!(journal.held() as u32, RECORDS * 5 / 2);
-    assert!(salts(&place.settings.path).len() >= 3);
-    place.time.advance(Duration::from_secs(1900));
+    assert!(salts(&fixture.settings.path).len() >= 3);
+    fixture.time.advance(Duration::from_secs(1900));
     journal.forget();
     assert_eq!((journal.held(), journal.heap_bytes()), (0, 0));
     let floor = journal.floor();
     drop(journal);
-    assert!(salts(&place.settings.path).len() <= 2, "the one in use, and the next");
-    assert_eq!(place.open().unwrap().floor(), floor, "the floor is what stands for them");
+    assert!(salts(&fixture.settings.path).len() <= 2, "the one in use, and the next");
+    assert_eq!(fixture.open().unwrap().floor(), floor, "the floor is what stands for them");
 }
 
 #[test]
 fn claims_that_come_together_share_a_sync() {
-    let mut place = Place::new();
-    place.settings.sync = JournalSync::Each;
-    let journal = place.open().unwrap();
-    let date = place.clock.now();
+    let mut fixture = Fixture::new();
+    fixture.settings.sync = JournalSync::Each;
+    let journal = fixture.open().unwrap();
+    let date = fixture.clock.now();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let claims: Vec<_> = (0..200_u32)
         .map(|n| {
-            let place = journal.reserve("KEY").unwrap();
-            journal.claim(place, salt(n), date, WINDOW)
+            let reservation = journal.reserve("KEY").unwrap();
+            journal.claim(reservation, salt(n), date, WINDOW, Mark::default())
         })
         .collect();
     assert!(claims.iter().all(|claim| matches!(claim, Claim::Later(_))), "nothing is answered before it is on disk");
@@ -259,12 +223,12 @@ fn claims_that_come_together_share_a_sync() {
 
 #[test]
 fn without_room_for_the_next_segment_nothing_is_spent_and_it_recovers_by_itself() {
-    let place = Place::new();
-    let journal = place.open().unwrap();
-    // Whatever stands where the next file should be keeps it from being made, as a full disk does.
-    let obstacle = place.settings.path.join("000000000003.salts");
+    let fixture = Fixture::new();
+    let journal = fixture.open().unwrap();
+    // Something in the place of the next file keeps it from being created, as a full disk would.
+    let obstacle = fixture.settings.path.join("000000000003.salts");
     fs::create_dir(&obstacle).unwrap();
-    let date = place.clock.now();
+    let date = fixture.clock.now();
     let spent = (0..).find(|n| journal.reserve("KEY").is_err() || spend(&journal, *n, date).is_err()).unwrap();
     assert_eq!(spent, RECORDS * 2, "all the room there was");
     assert_eq!(journal.reserve("KEY").err(), Some(Unavailable::OutOfReach));
@@ -276,106 +240,108 @@ fn without_room_for_the_next_segment_nothing_is_spent_and_it_recovers_by_itself(
             std::thread::yield_now();
         }
     };
-    waited(&|| matches!(journal.health(), Health::Gone(why) if why.contains("no room")));
+    waited(&|| matches!(journal.health(), StoreHealth::Gone(why) if why.contains("no room")));
     fs::remove_dir(&obstacle).unwrap();
-    waited(&|| journal.health() == Health::Ok);
+    waited(&|| journal.health() == StoreHealth::Ok);
     assert_eq!(spend(&journal, spent, date), Ok(()), "it had spent nothing");
     assert_eq!(spend(&journal, 0, date), Err(ClaimRefused::Reused));
 }
 
 #[test]
 fn a_clock_that_was_years_ahead_is_recovered_from_behind_the_fence() {
-    let place = Place::new();
-    let right = place.clock.now();
+    let fixture = Fixture::new();
+    let right = fixture.clock.now();
     let year = Duration::from_secs(365 * 86_400);
-    place.time.set_wall(right + year);
-    let journal = place.open().unwrap();
-    assert_eq!(spend(&journal, 1, place.clock.now()), Ok(()));
-    place.time.advance(Duration::from_secs(1900));
+    fixture.time.set_wall(right + year);
+    let journal = fixture.open().unwrap();
+    assert_eq!(spend(&journal, 1, fixture.clock.now()), Ok(()));
+    fixture.time.advance(Duration::from_secs(1900));
     journal.forget();
-    assert_eq!(spend(&journal, 2, place.clock.now()), Ok(()));
-    place.time.set_wall(right);
+    assert_eq!(spend(&journal, 2, fixture.clock.now()), Ok(()));
+    fixture.time.set_wall(right);
     assert!(spend(&journal, 3, right).is_err(), "the floor is a year ahead");
-    let reset = || Journal::reset_clock(&place.clock, &place.settings.path, WINDOW, "one");
+    let reset = || Journal::reset_clock(&fixture.clock, &fixture.settings.path, WINDOW, "one");
     assert!(reset().err().unwrap().to_string().contains("another process"), "not while it is in use");
     drop(journal);
     assert!(matches!(reset().unwrap(), Reset::Done { to, .. } if to == right + WINDOW.future));
     assert!(matches!(reset().unwrap(), Reset::NotNeeded { .. }));
-    let journal = place.open().unwrap();
+    let journal = fixture.open().unwrap();
     assert_eq!(journal.fenced_until(), Some(right + WINDOW.future));
-    place.time.advance(WINDOW.future + Duration::from_secs(1));
-    assert_eq!(spend(&journal, 3, place.clock.now()), Ok(()));
-    place.time.set_wall(right + year + Duration::from_secs(1900));
-    assert_eq!(spend(&journal, 2, place.clock.now()), Err(ClaimRefused::Reused), "what is remembered stays so");
+    fixture.time.advance(WINDOW.future + Duration::from_secs(1));
+    assert_eq!(spend(&journal, 3, fixture.clock.now()), Ok(()));
+    fixture.time.set_wall(right + year + Duration::from_secs(1900));
+    assert_eq!(spend(&journal, 2, fixture.clock.now()), Err(ClaimRefused::Reused), "what is remembered stays so");
 }
 
 #[test]
 fn after_a_failed_sync_nothing_is_admitted_and_the_next_start_is_fenced() {
-    let mut place = Place::new();
-    place.settings.sync = JournalSync::Each;
-    let journal = place.open().unwrap();
-    let date = place.clock.now();
+    let mut fixture = Fixture::new();
+    fixture.settings.sync = JournalSync::Each;
+    let journal = fixture.open().unwrap();
+    let date = fixture.clock.now();
     assert_eq!(spend(&journal, 1, date), Ok(()));
     let reserved = journal.reserve("KEY").unwrap();
-    journal.kept.fail_next_sync();
+    journal.shared.fail_next_sync();
     assert_eq!(spend(&journal, 2, date), Err(ClaimRefused::Unknown));
-    // One that was on its way all the while.
-    assert_eq!(answered(journal.claim(reserved, salt(3), date, WINDOW)), Err(ClaimRefused::Unknown));
-    std::thread::sleep(Duration::from_millis(1200));
+    // A claim that was reserved before the sync failed.
+    assert_eq!(answered(journal.claim(reserved, salt(3), date, WINDOW, Mark::default())), Err(ClaimRefused::Unknown));
+    // The background thread tries again, and must not take it for repaired.
+    fixture.time.advance(Duration::from_secs(1));
+    journal.test_control().finish_work();
     assert_eq!(journal.reserve("KEY").err(), Some(Unavailable::OutOfReach));
-    assert!(matches!(journal.health(), Health::Gone(why) if why.contains("until a restart")));
+    assert!(matches!(journal.health(), StoreHealth::Gone(why) if why.contains("until a restart")));
     drop(journal);
-    assert!(place.open().unwrap().fenced_until().is_some(), "what failed to sync may be gone under the same kernel");
+    assert!(fixture.open().unwrap().fenced_until().is_some(), "what failed to sync may be gone under the same kernel");
 }
 
 #[test]
 fn a_kernel_that_has_no_id_is_never_the_same() {
-    let mut place = Place::new();
-    place.settings.boot_id = String::new();
-    let journal = place.open().unwrap();
-    assert_eq!(spend(&journal, 1, place.clock.now()), Ok(()));
-    place.kill(journal);
-    assert!(place.open().unwrap().fenced_until().is_some());
+    let mut fixture = Fixture::new();
+    fixture.settings.boot_id = String::new();
+    let journal = fixture.open().unwrap();
+    assert_eq!(spend(&journal, 1, fixture.clock.now()), Ok(()));
+    kill(journal);
+    assert!(fixture.open().unwrap().fenced_until().is_some());
 }
 
 #[test]
 fn a_first_start_that_was_interrupted_is_a_first_start_again() {
     for length in [0, RECORD, (RECORDS as usize + 1) * RECORD] {
-        let place = Place::new();
-        drop(place.open().unwrap());
-        let first = &salts(&place.settings.path)[0].clone();
+        let fixture = Fixture::new();
+        drop(fixture.open().unwrap());
+        let first = &salts(&fixture.settings.path)[0].clone();
         let bytes = fs::read(first).unwrap();
-        files(&place.settings.path).iter().for_each(|file| fs::remove_file(file).unwrap());
+        files(&fixture.settings.path).iter().for_each(|file| fs::remove_file(file).unwrap());
         fs::write(first, &bytes[..length]).unwrap();
-        assert!(place.open().is_ok(), "{length} bytes");
+        assert!(fixture.open().is_ok(), "{length} bytes");
     }
 }
 
 #[test]
 fn a_discard_that_was_interrupted_does_not_look_like_a_first_start() {
-    let mut place = Place::new();
-    drop(place.open().unwrap());
-    // What is in the way of the new state ends the start behind the moving aside.
-    let obstacle = place.settings.path.join("state.json.new");
+    let mut fixture = Fixture::new();
+    drop(fixture.open().unwrap());
+    // An obstacle to the new state stops the start after the old files were moved.
+    let obstacle = fixture.settings.path.join("state.json.new");
     fs::create_dir(&obstacle).unwrap();
-    place.settings.discard = true;
-    place.refused();
+    fixture.settings.discard = true;
+    fixture.refused();
     fs::remove_dir(&obstacle).unwrap();
-    place.time.advance(Duration::from_secs(1));
-    place.settings.discard = false;
-    assert!(place.refused().contains("--discard-replay-journal"));
-    place.settings.discard = true;
-    assert!(place.open().unwrap().fenced_until().is_some());
+    fixture.time.advance(Duration::from_secs(1));
+    fixture.settings.discard = false;
+    assert!(fixture.refused().contains("--discard-replay-journal"));
+    fixture.settings.discard = true;
+    assert!(fixture.open().unwrap().fenced_until().is_some());
 }
 
 #[test]
 fn a_journal_that_is_alive_elsewhere_is_not_discarded() {
-    let mut place = Place::new();
-    drop(place.open().unwrap());
-    let before = files(&place.settings.path);
+    let mut fixture = Fixture::new();
+    drop(fixture.open().unwrap());
+    let before = files(&fixture.settings.path);
     let beating = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
     let heart = {
-        let (beating, lock) = (beating.clone(), place.settings.path.join("lock"));
+        let (beating, lock) = (beating.clone(), fixture.settings.path.join("lock"));
         std::thread::spawn(move || {
             let mut beats = 1000_u64;
             while beating.load(std::sync::atomic::Ordering::Relaxed) {
@@ -387,174 +353,173 @@ fn a_journal_that_is_alive_elsewhere_is_not_discarded() {
             }
         })
     };
-    place.settings.discard = true;
-    assert!(place.refused().contains("another process"));
-    assert_eq!(files(&place.settings.path), before);
+    fixture.settings.discard = true;
+    assert!(fixture.refused().contains("another process"));
+    assert_eq!(files(&fixture.settings.path), before);
     beating.store(false, std::sync::atomic::Ordering::Relaxed);
     heart.join().unwrap();
 }
 
 #[test]
 fn segments_that_are_full_are_not_kept_open() {
-    let place = Place::new();
-    let journal = place.open().unwrap();
-    let date = place.clock.now();
+    let fixture = Fixture::new();
+    let journal = fixture.open().unwrap();
+    let date = fixture.clock.now();
     for n in 0..RECORDS * 5 / 2 {
         while spend(&journal, n, date) == Err(ClaimRefused::Unknown) {
-            std::thread::yield_now(); // the keeper makes room
+            std::thread::yield_now(); // the background thread allocates a segment
         }
     }
     let open = fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
-    let ours = open.filter(|path| path.starts_with(&place.settings.path) && !path.ends_with("lock")).count();
+    let ours = open.filter(|path| path.starts_with(&fixture.settings.path) && !path.ends_with("lock")).count();
     assert!(ours <= 3, "{ours}: the one in use, the next, and perhaps one being made");
-    place.kill(journal);
-    drop(place.open().unwrap());
+    kill(journal);
+    drop(fixture.open().unwrap());
 }
 
 #[test]
 fn forgotten_segments_that_could_not_be_removed_are_removed_once_they_can() {
-    let place = Place::new();
-    let journal = place.open().unwrap();
-    let date = place.clock.now();
+    let fixture = Fixture::new();
+    let journal = fixture.open().unwrap();
+    let date = fixture.clock.now();
     for n in 0..RECORDS * 3 / 2 {
         while spend(&journal, n, date) == Err(ClaimRefused::Unknown) {
-            std::thread::yield_now(); // the keeper makes room
+            std::thread::yield_now(); // the background thread allocates a segment
         }
     }
-    let obstacle = place.settings.path.join("state.json.new");
+    let obstacle = fixture.settings.path.join("state.json.new");
     while fs::create_dir(&obstacle).is_err() {
         std::thread::yield_now(); // a state is being written
     }
-    place.time.advance(Duration::from_secs(1900));
+    fixture.time.advance(Duration::from_secs(1900));
     journal.forget();
-    std::thread::sleep(Duration::from_millis(900));
-    assert!(salts(&place.settings.path)[0].ends_with("000000000001.salts"));
+    journal.test_control().finish_work();
+    assert!(salts(&fixture.settings.path)[0].ends_with("000000000001.salts"), "the new floor cannot be noted yet");
     fs::remove_dir(&obstacle).unwrap();
-    place.time.advance(Duration::from_secs(5));
-    for _ in 0..100 {
-        if !salts(&place.settings.path)[0].ends_with("000000000001.salts") {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    panic!("it is there still");
+    fixture.time.advance(Duration::from_secs(5));
+    journal.test_control().finish_work();
+    assert!(!salts(&fixture.settings.path)[0].ends_with("000000000001.salts"), "it is there still");
 }
 
 #[test]
 fn what_was_spent_under_a_clock_that_was_years_ahead_keeps_nothing_else_from_being_forgotten() {
-    let place = Place::new();
-    let right = place.clock.now();
-    place.time.set_wall(right + Duration::from_secs(365 * 86_400));
-    let journal = place.open().unwrap();
-    let dates = (0..20).map(|n| place.clock.now() - Duration::from_secs(800) + Duration::from_secs(80 * n));
+    let fixture = Fixture::new();
+    let right = fixture.clock.now();
+    fixture.time.set_wall(right + Duration::from_secs(365 * 86_400));
+    let journal = fixture.open().unwrap();
+    let dates = (0..20).map(|n| fixture.clock.now() - Duration::from_secs(800) + Duration::from_secs(80 * n));
     dates.enumerate().for_each(|(n, date)| assert_eq!(spend(&journal, n as u32, date), Ok(())));
     drop(journal);
-    place.time.set_wall(right);
-    let journal = place.open().unwrap();
+    fixture.time.set_wall(right);
+    let journal = fixture.open().unwrap();
     for n in 0..100 {
-        place.time.advance(Duration::from_secs(100));
+        fixture.time.advance(Duration::from_secs(100));
         journal.forget();
-        assert_eq!(spend(&journal, 100 + n, place.clock.now()), Ok(()));
+        assert_eq!(spend(&journal, 100 + n, fixture.clock.now()), Ok(()));
     }
     assert!(journal.held() < 50, "{}", journal.held());
 }
 
 #[test]
 fn what_could_not_be_written_is_written_once_it_can() {
-    let place = Place::new();
-    let journal = place.open().unwrap();
-    let date = place.clock.now();
+    let fixture = Fixture::new();
+    let journal = fixture.open().unwrap();
+    let date = fixture.clock.now();
     let ways: Vec<_> = (0..3).map(|_| journal.reserve("KEY").unwrap()).collect();
-    journal.kept.log.fail_writes(true);
+    journal.shared.log.fail_writes(true);
     for (n, way) in ways.into_iter().enumerate() {
-        assert_eq!(answered(journal.claim(way, salt(n as u32), date, WINDOW)), Err(ClaimRefused::Unknown));
+        assert_eq!(
+            answered(journal.claim(way, salt(n as u32), date, WINDOW, Mark::default())),
+            Err(ClaimRefused::Unknown)
+        );
     }
     assert_eq!(journal.reserve("KEY").err(), Some(Unavailable::OutOfReach));
-    journal.kept.log.fail_writes(false);
-    for _ in 0..100 {
-        if journal.reserve("KEY").is_ok() {
-            break;
-        }
-        place.time.advance(Duration::from_secs(1));
-        std::thread::sleep(Duration::from_millis(100)); // the keeper mends
-    }
-    assert!(journal.reserve("KEY").is_ok());
-    place.kill(journal);
-    let journal = place.open().unwrap();
+    journal.shared.log.fail_writes(false);
+    let is_mended = (0..10).any(|_| {
+        fixture.time.advance(Duration::from_secs(1));
+        journal.test_control().finish_work();
+        journal.reserve("KEY").is_ok()
+    });
+    assert!(is_mended);
+    kill(journal);
+    let journal = fixture.open().unwrap();
     (0..3).for_each(|n| assert_eq!(spend(&journal, n, date), Err(ClaimRefused::Reused), "{n}"));
 }
 
-/// So many claims that are made before any is answered.
+/// Makes these claims before any of them is answered.
 fn claims(journal: &Journal, salts: std::ops::Range<u32>, date: SystemTime) -> Vec<Claim<'_>> {
-    let places: Vec<_> = salts.clone().map(|_| journal.reserve("KEY").unwrap()).collect();
-    places.into_iter().zip(salts).map(|(place, n)| journal.claim(place, salt(n), date, WINDOW)).collect()
+    let reservations: Vec<_> = salts.clone().map(|_| journal.reserve("KEY").unwrap()).collect();
+    reservations
+        .into_iter()
+        .zip(salts)
+        .map(|(reservation, n)| journal.claim(reservation, salt(n), date, WINDOW, Mark::default()))
+        .collect()
 }
 
 #[test]
 fn claims_of_one_turn_are_one_write_and_each_is_written_before_it_is_answered() {
-    let place = Place::new();
-    let journal = place.open().unwrap();
-    let date = place.clock.now();
-    let writes = || journal.kept.log.writes.load(std::sync::atomic::Ordering::Relaxed);
-    assert_eq!(in_one_turn(claims(&journal, 0..30, date)), [Ok(()); 30]);
-    assert_eq!((writes(), journal.kept.log.appended()), (1, 30));
-    // Across the end of a segment there are two.
-    let left = segment::RECORDS - 30;
-    (0..left / 1000).for_each(|n| drop(in_one_turn(claims(&journal, 1000 * (n + 1)..1000 * (n + 2), date))));
+    let fixture = Fixture::new();
+    let journal = fixture.open().unwrap();
+    let date = fixture.clock.now();
+    let writes = || journal.shared.log.writes.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(in_one_poll(claims(&journal, 0..30, date)), [Ok(()); 30]);
+    assert_eq!((writes(), journal.shared.log.appended()), (1, 30));
+    // Two writes if the batch crosses the end of a segment.
+    drop(in_one_poll(claims(&journal, 1000..1000 + RECORDS - 40, date)));
     let before = writes();
-    let last = in_one_turn(claims(&journal, 900_000..901_000, date));
+    let last = in_one_poll(claims(&journal, 900_000..900_020, date));
     assert!(last.iter().all(Result::is_ok));
     assert_eq!(writes() - before, 2);
-    place.kill(journal);
-    let journal = place.open().unwrap();
-    for n in [0, 29, 1000, 900_000, 900_999] {
+    kill(journal);
+    let journal = fixture.open().unwrap();
+    for n in [0, 29, 1000, 900_000, 900_019] {
         assert_eq!(spend(&journal, n, date), Err(ClaimRefused::Reused), "{n}");
     }
 }
 
 #[test]
 fn a_turn_that_could_not_be_written_is_unknown_and_the_turns_around_it_are_not() {
-    let place = Place::new();
-    let journal = place.open().unwrap();
-    let date = place.clock.now();
-    assert_eq!(in_one_turn(claims(&journal, 0..3, date)), [Ok(()); 3]);
+    let fixture = Fixture::new();
+    let journal = fixture.open().unwrap();
+    let date = fixture.clock.now();
+    assert_eq!(in_one_poll(claims(&journal, 0..3, date)), [Ok(()); 3]);
     let (missed, missed_too) = (claims(&journal, 3..6, date), journal.reserve("KEY").unwrap());
-    journal.kept.log.fail_writes(true);
-    assert_eq!(in_one_turn(missed), [Err(ClaimRefused::Unknown); 3]);
-    assert_eq!(answered(journal.claim(missed_too, salt(6), date, WINDOW)), Err(ClaimRefused::Unknown));
-    journal.kept.log.fail_writes(false);
-    place.time.advance(Duration::from_secs(1));
-    journal.kept.log.mend();
-    assert_eq!(in_one_turn(claims(&journal, 7..10, date)), [Ok(()); 3]);
-    place.kill(journal);
-    let journal = place.open().unwrap();
+    journal.shared.log.fail_writes(true);
+    assert_eq!(in_one_poll(missed), [Err(ClaimRefused::Unknown); 3]);
+    assert_eq!(answered(journal.claim(missed_too, salt(6), date, WINDOW, Mark::default())), Err(ClaimRefused::Unknown));
+    journal.shared.log.fail_writes(false);
+    fixture.time.advance(Duration::from_secs(1));
+    journal.shared.log.mend();
+    assert_eq!(in_one_poll(claims(&journal, 7..10, date)), [Ok(()); 3]);
+    kill(journal);
+    let journal = fixture.open().unwrap();
     (0..10).for_each(|n| assert_eq!(spend(&journal, n, date), Err(ClaimRefused::Reused), "{n}"));
 }
 
 #[test]
 fn what_was_claimed_and_nobody_waited_for_is_written_at_a_clean_end() {
-    let place = Place::new();
-    let journal = place.open().unwrap();
-    let date = place.clock.now();
+    let fixture = Fixture::new();
+    let journal = fixture.open().unwrap();
+    let date = fixture.clock.now();
     drop(claims(&journal, 0..3, date));
     drop(journal);
-    let journal = place.open().unwrap();
+    let journal = fixture.open().unwrap();
     (0..3).for_each(|n| assert_eq!(spend(&journal, n, date), Err(ClaimRefused::Reused), "{n}"));
 }
 
 #[test]
 fn a_claim_right_after_a_jump_of_the_clock_is_covered_by_the_fence_of_the_next_boot() {
-    let mut place = Place::new();
-    let journal = place.open().unwrap();
-    let right = place.clock.now();
+    let mut fixture = Fixture::new();
+    let journal = fixture.open().unwrap();
+    let right = fixture.clock.now();
     let hour = Duration::from_secs(3600);
-    place.time.set_wall(right + hour);
+    fixture.time.set_wall(right + hour);
     let date = right + hour;
     assert_eq!(spend(&journal, 1, date), Ok(()));
-    place.kill(journal);
-    place.settings.boot_id = "two".into();
-    place.time.set_wall(right);
-    let journal = place.open().unwrap();
-    place.time.advance(hour);
+    kill(journal);
+    fixture.settings.boot_id = "two".into();
+    fixture.time.set_wall(right);
+    let journal = fixture.open().unwrap();
+    fixture.time.advance(hour);
     assert_eq!(spend(&journal, 1, date), Err(ClaimRefused::OutOfWindow(OutOfWindow::BelowFloor)));
 }

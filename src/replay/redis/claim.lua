@@ -1,18 +1,26 @@
 -- Spends a salt. Everything is judged here, in one step on the one server that holds both keys.
 --   KEYS: the salt, the witness of its slot
 --   ARGV: its date (20 digits of nanoseconds), how long it is kept (ms), the window (past and
---         future, ms), the gateway's clock (ms), how far clocks may differ (ms)
+--         future, ms), the gateway's clock (ms), how far clocks may differ (ms), the number of this claim,
+--         the mark of its request
+-- Every answer names the salt's key and the number of the claim: one that was meant for another claim, by
+-- whatever mistake, is not taken for this one's.
+local function answer(word, more)
+    return word .. ' ' .. KEYS[1] .. ' ' .. ARGV[7] .. (more or '')
+end
 local witness = redis.call('GET', KEYS[2])
-if not witness then return 'FORGOT' end
+if not witness then return answer('FORGOT') end
 local history, floor, past, future = string.match(witness, '^1 %x+ (%x+) (%d+) (%d+) (%d+)$')
-if not history then return 'VERSION' end
+if not history then return answer('VERSION') end
 -- Another history of the data than the one that was vouched for: a restart, a failover.
-if not string.find(redis.call('INFO', 'replication'), 'master_replid:' .. history, 1, true) then return 'FORGOT' end
-if past ~= ARGV[3] or future ~= ARGV[4] then return 'WINDOW ' .. past .. ' ' .. future end
+if not string.find(redis.call('INFO', 'replication'), 'master_replid:' .. history, 1, true) then return answer('FORGOT') end
+if past ~= ARGV[3] or future ~= ARGV[4] then return answer('WINDOW', ' ' .. past .. ' ' .. future) end
 local time = redis.call('TIME')
 local ahead = time[1] * 1000 + math.floor(time[2] / 1000) - ARGV[5]
-if math.abs(ahead) > tonumber(ARGV[6]) then return 'CLOCK' end
+if math.abs(ahead) > tonumber(ARGV[6]) then return answer('CLOCK') end
 -- Of one length, so they compare as numbers would, had numbers here that many digits.
-if ARGV[1] <= floor then return 'FLOOR ' .. floor end
-if redis.call('SET', KEYS[1], '', 'NX', 'PX', ARGV[2]) then return 'SPENT' end
-return 'REUSED'
+if ARGV[1] <= floor then return answer('FLOOR', ' ' .. floor) end
+if redis.call('SET', KEYS[1], ARGV[8], 'NX', 'PX', ARGV[2]) then return answer('SPENT') end
+local mark = redis.call('GET', KEYS[1])
+if not mark or mark == '' then return answer('REUSED') end
+return answer('REUSED', ' ' .. mark)

@@ -1,42 +1,50 @@
-//! The spent salts of a fleet, in Redis.
+//! The store of a fleet, in Redis. The numbered rules below are the argument why it loses no spent salt unnoticed.
 //!
-//! 1. A claim is one script on the one server that holds the salt's key (`claim.lua`): it judges
-//!    the floor, then sets the key if it is not there, with the rest of the date's life to live.
-//! 2. Beside every salt's key lies a **witness**, in the same slot of the cluster, so the same
-//!    script reads it: which history of the data was vouched for (the server's run id and
-//!    replication id), from which floor on, and for which window. Keys have no hash tag
-//!    (`prefix:hex`), so salts spread; the witness's key has one that was searched for the slot
-//!    (`prefix:epoch:{tag}`), one for each of the 16 384. A server that is no cluster has one
-//!    witness, `prefix:epoch`.
-//! 3. What Redis forgets it forgets together with its witness, or under another history. `FLUSHALL`,
-//!    a restart without a file, a slot assigned without its keys: there is no witness. A restart
-//!    from an older file, a failover to a replica that lagged: the witness names a history that
-//!    the server no longer has, because every restart and every promotion begins a new one.
-//!    Either way the script refuses, in the same step in which it would have spent; nothing has to
-//!    be noticed in time, and no gateway has to remember anything. A slot that is moved with its
-//!    keys takes its witness along, under the old owner's history: it is fenced too.
-//! 4. The **watcher** ([`watch`]) vouches for the servers (`vouch.lua`): where the witness is gone
-//!    or of another history it raises the floor in it to the fence, now + the window's future +
-//!    what clocks may differ, and writes the new history, again in one step; whichever gateway is
-//!    first does it for the fleet. Only the slots of that server are fenced.
-//! 5. Nothing is ever sent twice; only a script that the server says it did not have, and so did
-//!    not run, is. A claim without an answer in time is [`ClaimRefused::Unknown`].
-//! 6. A failure opens the server's breaker: [`SpentSalts::reach`] refuses, while nothing is spent,
-//!    until the watcher has had an answer from it in time. Nothing fails open.
-//! 7. Clocks: the script refuses where the server's clock and the gateway's differ by more than
-//!    `clock_margin`, so two gateways' differ by at most twice that; keys outlive their dates, and
-//!    the fence reaches beyond the window, by as much. A server whose clock jumps ahead may have
-//!    let keys go too early: the watcher sees the jump against elapsed time, and fences.
-//! 8. `max_salts` is of the fleet: what the servers hold, counted every second.
-//!    `max_salts_per_key` is of each process: what it spent itself and Redis still holds.
+//! 1. A claim is one script (`claim.lua`) on the one server that holds the salt's key. It checks the floor, then sets
+//!    the key if it does not exist, with an expiry at the end of the date's window.
+//! 2. In the same cluster slot as every salt's key there is an **epoch marker**, which the script reads (and calls
+//!    `witness`). It says which history of the data was attested (the server's run id and replication id), from which
+//!    floor on, and for which window. Salts' keys have no hash tag (`prefix:hex`), so that they spread over all
+//!    slots. A marker's key (`prefix:epoch:{tag}`) has a tag chosen for its slot, one for each of the 16 384. A
+//!    server without a cluster has one marker, `prefix:epoch`.
+//! 3. Redis loses salts only together with the marker, or with a change of history. After `FLUSHALL`, a restart
+//!    without a file, or the assignment of a slot without its keys, there is no marker. After a restart from an older
+//!    file, or a failover to a replica that lagged, the marker names a history that the server no longer has, because
+//!    every restart and every promotion starts a new one. In both cases the script refuses in the very step that
+//!    would have spent the salt, so nobody has to notice the loss in time, and no gateway has to remember anything. A
+//!    slot that is moved with its keys takes along a marker with the old owner's history, so it is fenced too.
+//! 4. The **watcher** ([`watch`]) attests the servers' histories (`attest.lua`). If a marker is missing or names
+//!    another history, the script raises its floor to the fence (now + the window's future + twice `clock_margin`)
+//!    and writes the new history, in one step. The first gateway that does this does it for the fleet. Only the slots
+//!    of that server are fenced. The value of a salt's key is the mark of the request that spent it. The answer to
+//!    that request is stored under a key of its own (`prefix:answer:hex`) for `repeat_window`. Neither decides
+//!    whether a salt is spent.
+//! 5. A connection matches replies to requests only by their order. So every request has a number of its own, and
+//!    every reply that decides anything repeats this number and the key, and is compared as a whole. A surplus reply
+//!    admits nothing, and closes its connection.
+//! 6. Nothing is ever sent twice, except a script that the server reports as missing and so did not run. A claim
+//!    without a reply in time is [`ClaimRefused::Unknown`].
+//! 7. A failure opens the server's circuit breaker: [`SpentSalts::reach`] refuses, before anything is spent, until
+//!    the watcher gets a reply from the server in time. Nothing fails open.
+//! 8. Clocks: the script refuses if the server's clock and the gateway's differ by more than `clock_margin`, so two
+//!    gateways differ by at most twice that. Keys outlive their dates, and the fence exceeds the window, by as much.
+//!    A server whose clock jumps ahead may have expired keys too early: the watcher compares its clock with elapsed
+//!    time, sees the jump, and fences.
+//! 9. `max_salts` applies to the fleet: the keys that the servers hold, counted every second. `max_salts_per_key`
+//!    applies to each process: the salts that it spent itself and Redis still holds.
 //!
-//! What is not covered: a server that goes on as master after another was promoted, out of reach
-//! of the rest, with gateways on both sides. A cluster's master stops by itself within
-//! `cluster-node-timeout`, before the fence of its successor has fallen; behind a single address
-//! whoever moves it must see to that (`min-replicas-to-write`).
+//! Not covered: a network partition with gateways on both sides, where the old master keeps serving after another
+//! server was promoted. In a cluster the old master stops by itself within `cluster-node-timeout`, before its
+//! successor's fence ends. With a single address, whoever moves the address must make sure of that
+//! (`min-replicas-to-write`).
 
+mod about;
+mod examine;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod script;
 mod server;
+mod settings;
 mod slots;
 mod watch;
 
@@ -45,60 +53,22 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use redis::{RedisError, Script};
+use redis::{RedisError, Script, Value};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use self::script::{Keys, Verdict};
-pub use self::server::ping;
+pub use self::examine::examine;
+use self::script::{Keys, Numbers, Verdict};
 use self::server::{Server, Trouble};
+pub use self::settings::{Hidden, OnFailover, RedisSettings, RedisStartError};
+use super::fullness::Fullness;
 use super::ledger::{GENERATIONS, Ledger};
 use super::{
-    Claim, ClaimRefused, Floor, Health, LookUp, OutOfWindow, Reach, Reservation, Room, SaltId, SpentSalts, Unavailable,
-    WhenNew, Window,
+    Claim, ClaimRefused, Floor, LookUp, Mark, OutOfWindow, Reservation, Room, SpentSalts, StoreFuture, StoreHealth,
+    StoreReach, Unavailable, Window,
 };
 use crate::clock::Clock;
-
-/// What a Redis that may have lost salts means, once it was known to hold them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnFailover {
-    /// Nothing that may have been spent before is admitted again.
-    Fence,
-    /// What was lost can be replayed.
-    DangerAccept,
-}
-
-/// Where Redis is, and how it is used (contract §9, `[replay.redis]`).
-pub struct RedisSettings {
-    /// Hosts and ports: one server, or some of a cluster's.
-    pub servers: Vec<(String, u16)>,
-    /// Whether it is a cluster.
-    pub cluster: bool,
-    /// Whether TLS is spoken.
-    pub tls: bool,
-    /// Who signs the servers' certificates, in PEM; the system's authorities if `None`.
-    pub ca: Option<Vec<u8>>,
-    /// The user; Redis's default one if `None`.
-    pub username: Option<String>,
-    /// The password.
-    pub password: Option<String>,
-    /// The database, 0 in a cluster.
-    pub database: i64,
-    /// What all keys begin with.
-    pub prefix: String,
-    /// The time for an answer.
-    pub timeout: Duration,
-    /// How far the clock of a gateway and that of Redis may differ.
-    pub clock_margin: Duration,
-    /// How much room there is: `max_salts` of the fleet, `max_salts_per_key` of each process.
-    pub room: Room,
-    /// What it means that Redis knows nothing of the gateways.
-    pub when_new: WhenNew,
-    /// What it means that Redis lost what it knew.
-    pub on_failover: OnFailover,
-    /// The window of the fleet.
-    pub window: Window,
-}
+use crate::credential::SaltId;
 
 /// See the module.
 pub struct Redis {
@@ -106,35 +76,41 @@ pub struct Redis {
     watcher: Option<watch::Watcher>,
 }
 
-/// What the workers and the watcher share.
+/// State that the workers and the watcher share.
 struct Shared {
     clock: Clock,
     settings: RedisSettings,
+    /// The file of certificate authorities, as it was at the start.
+    ca: Option<Vec<u8>>,
     keys: Keys,
     claim: Script,
-    vouch: Script,
+    attest: Script,
     map: ArcSwap<Map>,
     ledger: Arc<Ledger>,
-    /// By slot, in nanoseconds since 1970: nothing at or below is admitted, as far as is known
-    /// here. A claim is judged by what its server knows.
+    /// The floor of each slot as far as this process knows, in nanoseconds since 1970. A claim is checked against the
+    /// floor that its server knows.
     floors: Box<[AtomicU64]>,
-    /// Why nobody can say which server has what, if so.
+    /// Why the slot map is unknown, if it is.
     lost: Mutex<Option<Trouble>>,
-    /// Which period each generation of the ledger stands for.
+    /// The period that each generation of the ledger counts.
     periods: [AtomicUsize; GENERATIONS],
-    /// Salts that the servers hold.
+    /// How many salts the servers hold.
     held: AtomicUsize,
-    /// Whether a server has no memory left.
+    /// Whether a server is out of memory.
     out_of_memory: AtomicBool,
+    /// Whether all servers were usable and writable at least once.
+    in_use: AtomicBool,
+    numbers: Numbers,
+    fullness: Fullness,
     /// Wakes the watcher.
     wake: Notify,
 }
 
-/// Which server has which slot.
+/// The slot map: which server owns which slot.
 #[derive(Default)]
 struct Map {
     servers: Vec<Arc<Server>>,
-    /// By slot, an index into `servers`; beyond them if nobody has it.
+    /// For each slot an index into `servers`; out of range if no server owns it.
     owners: Vec<u16>,
 }
 
@@ -145,17 +121,18 @@ impl Map {
 }
 
 impl Redis {
-    /// Starts to watch Redis. One that is out of reach is waited for in the background.
+    /// Starts the watcher. If Redis cannot be reached, the watcher keeps trying in the background.
     ///
     /// # Errors
-    /// If Redis answers and is not fit: it may evict, judges by another window, refuses the
-    /// password, is a cluster or is none.
-    pub fn start(clock: Clock, settings: RedisSettings) -> Result<Self, String> {
+    /// If Redis answers but is misconfigured (it may evict keys, is used with another window, refuses the password,
+    /// or is or is not a cluster), or if the file of certificate authorities cannot be read.
+    pub fn start(clock: Clock, settings: RedisSettings) -> Result<Self, RedisStartError> {
+        let ca = settings.authorities()?;
         let keys = Keys::new(&settings.prefix, settings.cluster);
-        // The fleet's bound is on what the servers hold; here only each key's share is counted.
+        // `max_salts` is checked against what the servers hold. The ledger counts only each key's share.
         let ledger = Ledger::new(Room { max_salts: usize::MAX, ..settings.room });
         if settings.on_failover == OnFailover::DangerAccept {
-            tracing::warn!("replay.redis.on_failover = \"danger_accept\": what Redis loses can be replayed");
+            tracing::warn!("replay.redis.on_failover = \"danger_accept\": salts that Redis loses can be replayed");
         }
         let shared = Arc::new(Shared {
             clock,
@@ -163,13 +140,17 @@ impl Redis {
             lost: Mutex::default(),
             keys,
             settings,
+            ca,
             claim: script::claim(),
-            vouch: script::vouch(),
+            attest: script::attest(),
             map: ArcSwap::default(),
             ledger: Arc::new(ledger),
             periods: Default::default(),
             held: AtomicUsize::new(0),
             out_of_memory: AtomicBool::new(false),
+            in_use: AtomicBool::new(false),
+            numbers: Numbers::new().map_err(RedisStartError::NoRandomness)?,
+            fullness: Fullness::default(),
             wake: Notify::new(),
         });
         let watcher = watch::Watcher::start(shared.clone())?;
@@ -197,7 +178,7 @@ impl Shared {
         }
     }
 
-    /// How many slots are fenced, and until when the last of them is.
+    /// How many slots are fenced, and when the last fence ends.
     fn fenced(&self) -> Option<(usize, SystemTime)> {
         let now = self.clock.now();
         let floors = (0..self.floors.len()).map(|slot| self.floor(slot).0).filter(|floor| *floor > now);
@@ -207,7 +188,7 @@ impl Shared {
         })
     }
 
-    /// The life that the salt of a date has left, by any gateway's clock.
+    /// How long the salt of a date must be remembered, by any gateway's clock.
     fn life(&self, date: SystemTime, now: SystemTime) -> Duration {
         let window = self.settings.window;
         let left = match date.duration_since(now) {
@@ -217,7 +198,7 @@ impl Shared {
         left + 2 * self.settings.clock_margin
     }
 
-    /// Where the floor is raised to when what was spent before now may be forgotten.
+    /// The floor to set when salts spent before now may be lost.
     fn fence(&self) -> SystemTime {
         let ahead = self.settings.window.future + 2 * self.settings.clock_margin;
         self.clock.now().checked_add(ahead).unwrap_or(UNIX_EPOCH + Duration::from_nanos(u64::MAX))
@@ -225,11 +206,11 @@ impl Shared {
 
     fn period(&self) -> Duration {
         let window = self.settings.window;
-        // A life spans at most three of these, so one of four is always free to be forgotten.
+        // A salt's life spans at most three periods, so one of four generations can always be forgotten.
         (window.past + window.future + 2 * self.settings.clock_margin) / 2 + Duration::from_millis(1)
     }
 
-    /// Which generation of the ledger counts a place that is held for so long, and its period.
+    /// The generation of the ledger that counts a salt with this life, and its period.
     fn generation(&self, life: Duration) -> (usize, usize) {
         let until = self.clock.elapsed() + life;
         let period = usize::try_from(until.as_millis() / self.period().as_millis()).unwrap_or(usize::MAX);
@@ -238,24 +219,25 @@ impl Shared {
 
     async fn spend(
         &self,
-        place: Reservation,
+        reservation: Reservation,
         salt: SaltId,
         date: SystemTime,
         window: Window,
+        mark: Mark,
     ) -> Result<(), ClaimRefused> {
         let key = self.keys.salt(salt);
         let slot = self.keys.slot(&key);
         let map = self.map.load_full();
         let server = map.owner(slot).ok_or(ClaimRefused::Unknown)?;
         let now = self.clock.now();
-        // The script knows the floor better; this saves the way.
+        // The script knows the floor better; this check saves a round trip.
         window.judge(date, now, self.floor(slot)).map_err(ClaimRefused::OutOfWindow)?;
         let limit = self.settings.timeout;
-        let asked = timeout(limit, self.ask(server, slot, &key, date, now)).await;
+        let asked = timeout(limit, self.ask(server, slot, &key, date, now, mark)).await;
         let verdict =
             asked.unwrap_or_else(|_| Err(Trouble::OutOfReach(format!("no answer within {} ms", limit.as_millis()))));
         let refused = match verdict {
-            Ok(Verdict::Reused) => return Err(ClaimRefused::Reused),
+            Ok(Verdict::Reused(mark)) => return Err(mark.map_or(ClaimRefused::Reused, ClaimRefused::ReusedBy)),
             Ok(Verdict::Floor(floor)) => {
                 self.raise_floor(slot, floor);
                 self.wake.notify_one();
@@ -267,16 +249,27 @@ impl Shared {
                 return Err(ClaimRefused::Unknown);
             }
             Ok(Verdict::Spent) => None,
-            Ok(other) => {
+            Ok(Verdict::OutOfSync) => {
+                server.disconnect();
+                Some(Trouble::OutOfSync)
+            }
+            Ok(
+                other @ (Verdict::Attested(_)
+                | Verdict::Raised(_)
+                | Verdict::Forgot
+                | Verdict::OtherWindow(_)
+                | Verdict::Clock
+                | Verdict::Version),
+            ) => {
                 server.in_doubt.store(true, Ordering::Release);
-                Some(Trouble::OutOfReach(format!("a claim was answered {other:?}")))
+                Some(Trouble::OutOfReach(format!("a claim got the unexpected reply {other:?}")))
             }
             Err(trouble) => Some(trouble),
         };
-        // A place is held for what may have been spent, too.
+        // A salt that may have been spent counts, too.
         let (generation, period) = self.generation(self.life(date, now));
         self.periods[generation].fetch_max(period, Ordering::AcqRel);
-        place.hold(generation);
+        reservation.hold(generation);
         match refused {
             None => Ok(()),
             Some(trouble) => {
@@ -293,20 +286,22 @@ impl Shared {
         key: &str,
         date: SystemTime,
         now: SystemTime,
+        mark: Mark,
     ) -> Result<Verdict, Trouble> {
         let mut connection = server.connection(self.settings.timeout).await?;
         let window = self.settings.window;
         let life = self.life(date, now).as_millis() + 1;
+        let number = self.numbers.next();
         let mut claim = self.claim.key(key);
-        claim.key(self.keys.witness(slot)).arg(script::digits(date)).arg(u64::try_from(life).unwrap_or(u64::MAX));
+        claim.key(self.keys.epoch_marker(slot)).arg(script::digits(date)).arg(u64::try_from(life).unwrap_or(u64::MAX));
         claim.arg(millis(window.past)).arg(millis(window.future));
         claim.arg(millis(now.duration_since(UNIX_EPOCH).unwrap_or_default()));
-        claim.arg(millis(self.settings.clock_margin));
-        let answer: Result<String, RedisError> = claim.invoke_async(&mut connection).await;
+        claim.arg(millis(self.settings.clock_margin)).arg(number.to_string()).arg(mark.text());
+        let answer: Result<Value, RedisError> = claim.invoke_async(&mut connection).await;
         match answer {
             Ok(answer) => {
                 server.answered(self.clock.elapsed());
-                Ok(Verdict::read(&answer))
+                Ok(Verdict::read(&answer, key, number))
             }
             Err(error) if error.code() == Some("OOM") => Ok(Verdict::Full),
             Err(error) => {
@@ -322,16 +317,61 @@ impl Shared {
         let key = self.keys.salt(salt);
         let map = self.map.load_full();
         let server = map.owner(self.keys.slot(&key)).filter(|server| server.is_usable())?;
+        match self.get(server, &key).await? {
+            Value::Nil => Some(false),
+            // The value that a claim writes. Earlier versions wrote an empty one.
+            Value::BulkString(mark) if mark.is_empty() || script::mark(&mark).is_some() => Some(true),
+            _ => None,
+        }
+    }
+
+    async fn store_answer(&self, salt: SaltId, text: Vec<u8>, life: Duration) -> Option<()> {
+        let key = self.keys.answer(salt);
+        let map = self.map.load_full();
+        let server = map.owner(self.keys.slot(&key)).filter(|server| server.is_usable())?;
+        let mut set = redis::cmd("SET");
+        set.arg(&key).arg(text).arg("PX").arg(millis(life).max(1));
+        let kept = async {
+            let mut connection = server.connection(self.settings.timeout).await.ok()?;
+            set.exec_async(&mut connection).await.ok()
+        };
+        timeout(self.settings.timeout, kept).await.ok()?
+    }
+
+    async fn stored_answer(&self, salt: SaltId) -> Option<Vec<u8>> {
+        let key = self.keys.answer(salt);
+        let map = self.map.load_full();
+        let server = map.owner(self.keys.slot(&key)).filter(|server| server.is_usable())?;
+        match self.get(server, &key).await? {
+            Value::BulkString(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The value of a key. The reply is verified to belong to this request.
+    async fn get(&self, server: &Server, key: &str) -> Option<Value> {
         let limit = self.settings.timeout;
         let asked = async {
             let mut connection = server.connection(limit).await.ok()?;
-            let value: Option<Vec<u8>> = redis::cmd("GET").arg(&key).query_async(&mut connection).await.ok()?;
-            Some(value.is_some())
+            let (number, mut ask) = (self.numbers.next(), redis::pipe());
+            ask.cmd("GET").arg(key).cmd("PING").arg(number.to_string());
+            let (value, echo): (Value, Value) = ask.query_async(&mut connection).await.ok()?;
+            if !number.is_echoed(&echo) {
+                self.failed(server, Trouble::OutOfSync);
+                server.disconnect();
+                return None;
+            }
+            Some(value)
         };
         timeout(limit, asked).await.ok()?
     }
 
-    /// Opens the breaker, and has the watcher look.
+    fn is_full(&self) -> bool {
+        let full = self.held.load(Ordering::Relaxed) >= self.settings.room.max_salts;
+        full || self.out_of_memory.load(Ordering::Relaxed)
+    }
+
+    /// Opens the circuit breaker, and wakes the watcher.
     fn failed(&self, server: &Server, trouble: Trouble) {
         if server.suspend(trouble.clone()) {
             tracing::warn!(%server, %trouble, "Redis failed; nothing is admitted by it until it answers again");
@@ -345,7 +385,7 @@ fn millis(duration: Duration) -> u64 {
 }
 
 impl SpentSalts for Redis {
-    /// The lowest of all slots; [`SpentSalts::floor_of`] knows the salt's own.
+    /// The lowest floor of all slots; [`SpentSalts::floor_of`] gives the floor of a salt's own slot.
     fn floor(&self) -> Floor {
         let floors = (0..self.shared.floors.len()).map(|slot| self.shared.floor(slot));
         floors.min().unwrap_or(Floor(UNIX_EPOCH))
@@ -361,25 +401,25 @@ impl SpentSalts for Redis {
     }
 
     fn reserve(&self, api_key: &str) -> Result<Reservation, Unavailable> {
-        let full = self.held() >= self.shared.settings.room.max_salts;
-        if full || self.shared.out_of_memory.load(Ordering::Relaxed) {
+        if self.shared.is_full() {
+            self.shared.fullness.begins(self.capacity());
             return Err(Unavailable::Full);
         }
         self.shared.ledger.reserve(api_key)
     }
 
-    fn reach(&self, salt: SaltId) -> Reach<'_> {
+    fn reach(&self, salt: SaltId) -> StoreReach<'_> {
         let slot = self.shared.keys.slot(&self.shared.keys.salt(salt));
         let map = self.shared.map.load();
         let Some(server) = map.owner(slot).filter(|server| server.is_usable()) else {
-            return Reach::Now(Err(Unavailable::OutOfReach));
+            return StoreReach::Now(Err(Unavailable::OutOfReach));
         };
         if server.is_alive(self.shared.clock.elapsed()) {
-            return Reach::Now(Ok(()));
+            return StoreReach::Now(Ok(()));
         }
         let server = server.clone();
-        Reach::Later(Box::pin(async move {
-            match server.revive(self.shared.settings.timeout).await {
+        StoreReach::Later(Box::pin(async move {
+            match server.revive(self.shared.numbers.next(), self.shared.settings.timeout).await {
                 Ok(()) => {
                     server.answered(self.shared.clock.elapsed());
                     Ok(())
@@ -392,16 +432,35 @@ impl SpentSalts for Redis {
         }))
     }
 
-    fn claim(&self, place: Reservation, salt: SaltId, date: SystemTime, window: Window) -> Claim<'_> {
-        Claim::Later(Box::pin(self.shared.spend(place, salt, date, window)))
+    fn claim(&self, reservation: Reservation, salt: SaltId, date: SystemTime, window: Window, mark: Mark) -> Claim<'_> {
+        Claim::Later(Box::pin(self.shared.spend(reservation, salt, date, window, mark)))
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn store_answer(&self, salt: SaltId, text: Vec<u8>, life: Duration) -> Option<StoreFuture<()>> {
+        let shared = self.shared.clone();
+        Some(Box::pin(async move { shared.store_answer(salt, text, life).await.unwrap_or_default() }))
+    }
+
+    fn stored_answer(&self, salt: SaltId) -> Option<StoreFuture<Option<Vec<u8>>>> {
+        let shared = self.shared.clone();
+        Some(Box::pin(async move { shared.stored_answer(salt).await }))
     }
 
     fn look_up(&self, salt: SaltId) -> LookUp<'_> {
         LookUp::Later(Box::pin(self.shared.look_up(salt)))
     }
 
-    /// Redis forgets by itself; here the counts of the keys' shares follow it.
+    /// Redis expires keys by itself. This updates the counts of the keys' shares.
     fn forget(&self) {
+        if self.shared.is_full() {
+            self.shared.fullness.begins(self.capacity());
+        } else {
+            self.shared.fullness.ends(self.held(), self.capacity());
+        }
         let now = self.shared.clock.elapsed().as_millis() / self.shared.period().as_millis();
         for (generation, period) in self.shared.periods.iter().enumerate() {
             let period = period.load(Ordering::Acquire);
@@ -420,20 +479,28 @@ impl SpentSalts for Redis {
         self.shared.settings.room.max_salts
     }
 
-    fn health(&self) -> Health {
+    fn health(&self) -> StoreHealth {
         let map = self.shared.map.load();
         let troubled = |server: &Arc<Server>| server.trouble().map(|trouble| format!("Redis at {server}: {trouble}"));
-        let mut told: Vec<String> = map.servers.iter().filter_map(troubled).collect();
-        if let Some(trouble) = server::unpoisoned(&self.shared.lost).as_ref().filter(|_| told.is_empty()) {
-            told.push(format!("Redis: {trouble}"));
+        let mut problems: Vec<String> = map.servers.iter().filter_map(troubled).collect();
+        if let Some(trouble) = server::unpoisoned(&self.shared.lost).as_ref().filter(|_| problems.is_empty()) {
+            problems.push(format!("Redis: {trouble}"));
         }
         if map.owners.iter().any(|owner| usize::from(*owner) >= map.servers.len()) {
-            told.push("some slots of the cluster have no server".into());
+            problems.push("some slots of the cluster have no server".into());
         }
         if let Some((slots, until)) = self.shared.fenced() {
             let (of, until) = (self.shared.floors.len(), crate::clock::rfc3339(until));
-            told.push(format!("fenced until {until}, {slots} of {of} slots"));
+            problems.push(format!("fenced until {until}, {slots} of {of} slots"));
         }
-        if told.is_empty() { Health::Ok } else { Health::Degraded(told.join("; ")) }
+        problems.extend(self.shared.fullness.describe(self.capacity()));
+        match problems.is_empty() {
+            _ if !self.shared.in_use.load(Ordering::Acquire) => {
+                problems.insert(0, "no Redis that takes salts has answered yet".into());
+                StoreHealth::Gone(problems.join("; "))
+            }
+            true => StoreHealth::Ok,
+            false => StoreHealth::Degraded(problems.join("; ")),
+        }
     }
 }

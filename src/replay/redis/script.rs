@@ -1,69 +1,134 @@
-//! What is asked of Redis, and what it answers. The questions are in the `.lua` files beside.
+//! The scripts that run in Redis (the `.lua` files here), their replies, and the names of the keys.
 
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use redis::Script;
+use redis::{Script, Value};
 
-use super::super::{SaltId, Window};
+use super::super::{Mark, Window};
 use super::slots;
+use crate::credential::SaltId;
 
 pub(super) fn claim() -> Script {
     Script::new(include_str!("claim.lua"))
 }
 
-pub(super) fn vouch() -> Script {
-    Script::new(include_str!("vouch.lua"))
+/// The mark in the value that a claim wrote.
+pub(super) fn mark(written: &[u8]) -> Option<Mark> {
+    Mark::parse(std::str::from_utf8(written).ok()?)
 }
 
-/// What either script answers.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Spent,
-    Reused,
-    /// At or below this floor.
-    Floor(SystemTime),
-    /// Vouched for, from this floor on.
-    Vouched(SystemTime),
-    /// The same, and it had not been before.
-    Raised(SystemTime),
-    /// The server has not been vouched for, or has lost what was.
-    Forgot,
-    /// Other gateways judge by this window.
-    OtherWindow(Window),
-    /// The server has no memory left; nothing was spent.
-    Full,
-    /// The clocks differ by too much.
-    Clock,
-    /// The witness is of a newer version, or no witness.
-    Unreadable,
+pub(super) fn attest() -> Script {
+    Script::new(include_str!("attest.lua"))
 }
 
-impl Verdict {
-    pub(super) fn read(text: &str) -> Self {
-        let mut words = text.split(' ');
-        let word = words.next();
-        let mut number = || words.next().and_then(|word| word.parse::<u64>().ok());
-        match (word, number(), number()) {
-            (Some("SPENT"), ..) => Self::Spent,
-            (Some("REUSED"), ..) => Self::Reused,
-            (Some("FORGOT"), ..) => Self::Forgot,
-            (Some("CLOCK"), ..) => Self::Clock,
-            (Some("FLOOR"), Some(nanos), _) => Self::Floor(at(nanos)),
-            (Some("OK"), Some(nanos), _) => Self::Vouched(at(nanos)),
-            (Some("RAISED"), Some(nanos), _) => Self::Raised(at(nanos)),
-            (Some("WINDOW"), Some(past), Some(future)) => {
-                Self::OtherWindow(Window { past: Duration::from_millis(past), future: Duration::from_millis(future) })
-            }
-            _ => Self::Unreadable,
-        }
+/// The number of a request, which its reply repeats. A connection matches replies to requests only by their order:
+/// after one surplus reply, each reply would be taken for that of the next request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Number(u64);
+
+/// Generates the numbers. Each process starts at a random one, so that two gateways do not use the same.
+pub(super) struct Numbers(AtomicU64);
+
+impl Numbers {
+    pub(super) fn new() -> Result<Self, getrandom::Error> {
+        Ok(Self(AtomicU64::new(getrandom::u64()?)))
+    }
+
+    pub(super) fn next(&self) -> Number {
+        Number(self.0.fetch_add(1, Ordering::Relaxed))
     }
 }
 
-fn at(nanos: u64) -> SystemTime {
-    UNIX_EPOCH + Duration::from_nanos(nanos)
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
 }
 
-/// A time as the scripts compare it: 20 digits. What cannot be written is as far as can be.
+impl Number {
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn of(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Whether this is the reply to a `PING` with this number.
+    pub(super) fn is_echoed(self, answer: &Value) -> bool {
+        matches!(answer, Value::BulkString(bytes) if *bytes == self.to_string().into_bytes())
+    }
+}
+
+/// The reply of either script.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Spent,
+    /// Spent before, by the request with this mark, if there is one.
+    Reused(Option<Mark>),
+    /// The date is at or below this floor.
+    Floor(SystemTime),
+    /// The history was attested before, from this floor on.
+    Attested(SystemTime),
+    /// The history is attested now, from this floor on, and was not before.
+    Raised(SystemTime),
+    /// There is no epoch marker for the server's history: salts may be lost.
+    Forgot,
+    /// Other gateways use this window.
+    OtherWindow(Window),
+    /// The server is out of memory; nothing was spent.
+    Full,
+    /// The clocks differ by too much.
+    Clock,
+    /// The epoch marker is of a newer version, or is something else.
+    Version,
+    /// Not the reply to this request, or not understood. It is unclear which replies of the connection belong to
+    /// which requests.
+    OutOfSync,
+}
+
+impl Verdict {
+    /// Reads a script's reply to the request with this key and number.
+    pub(super) fn read(answer: &Value, key: &str, number: Number) -> Self {
+        let Value::BulkString(bytes) = answer else { return Self::OutOfSync };
+        std::str::from_utf8(bytes).ok().and_then(|text| Self::parse(text, key, number)).unwrap_or(Self::OutOfSync)
+    }
+
+    fn parse(text: &str, key: &str, number: Number) -> Option<Self> {
+        let (word, rest) = text.split_once(' ')?;
+        let rest = rest.strip_prefix(key)?.strip_prefix(' ')?.strip_prefix(&*number.to_string())?;
+        let verdict = match (word, rest) {
+            ("SPENT", "") => Self::Spent,
+            ("REUSED", "") => Self::Reused(None),
+            ("REUSED", rest) => Self::Reused(Some(Mark::parse(rest.strip_prefix(' ')?)?)),
+            ("FORGOT", "") => Self::Forgot,
+            ("CLOCK", "") => Self::Clock,
+            ("VERSION", "") => Self::Version,
+            ("FLOOR", rest) => Self::Floor(at(rest)?),
+            ("OK", rest) => Self::Attested(at(rest)?),
+            ("RAISED", rest) => Self::Raised(at(rest)?),
+            ("WINDOW", rest) => {
+                let (past, future) = rest.strip_prefix(' ')?.split_once(' ')?;
+                let time = |text| decimal(text).map(Duration::from_millis);
+                Self::OtherWindow(Window { past: time(past)?, future: time(future)? })
+            }
+            _ => return None,
+        };
+        Some(verdict)
+    }
+}
+
+/// A time as the scripts write it: a space and 20 digits.
+fn at(rest: &str) -> Option<SystemTime> {
+    let digits = rest.strip_prefix(' ').filter(|digits| digits.len() == 20)?;
+    decimal(digits).map(|nanos| UNIX_EPOCH + Duration::from_nanos(nanos))
+}
+
+/// A number of decimal digits only, if it fits.
+pub(super) fn decimal(text: &str) -> Option<u64> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+/// A time as the scripts compare it: 20 digits of nanoseconds since 1970, cut off at the highest value.
 pub(super) fn digits(at: SystemTime) -> String {
     let nanos = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     format!("{:020}", u64::try_from(nanos).unwrap_or(u64::MAX))
@@ -72,7 +137,7 @@ pub(super) fn digits(at: SystemTime) -> String {
 /// The names of all keys.
 pub(super) struct Keys {
     prefix: String,
-    /// By slot; empty where there is but one server.
+    /// A hash tag for each slot; empty without a cluster.
     tags: Box<[String]>,
 }
 
@@ -81,16 +146,26 @@ impl Keys {
         Self { prefix: prefix.into(), tags: if cluster { slots::tags() } else { Box::default() } }
     }
 
-    /// How many slots there are to vouch for: one, where there is but one server.
+    /// The number of slots to attest; 1 without a cluster.
     pub(super) fn slots(&self) -> usize {
         self.tags.len().max(1)
     }
 
+    /// The key of a salt.
     pub(super) fn salt(&self, salt: SaltId) -> String {
-        let mut key = String::with_capacity(self.prefix.len() + 33);
+        self.named(":", salt)
+    }
+
+    /// The key of the answer to the request that spent the salt.
+    pub(super) fn answer(&self, salt: SaltId) -> String {
+        self.named(":answer:", salt)
+    }
+
+    fn named(&self, kind: &str, salt: SaltId) -> String {
+        let mut key = String::with_capacity(self.prefix.len() + kind.len() + 32);
         key.push_str(&self.prefix);
-        key.push(':');
-        for byte in salt {
+        key.push_str(kind);
+        for byte in salt.bytes() {
             key.extend([byte >> 4, byte & 15].map(|n| char::from_digit(n.into(), 16).unwrap_or('0')));
         }
         key
@@ -101,8 +176,8 @@ impl Keys {
         if self.tags.is_empty() { 0 } else { slots::slot(key.as_bytes()).into() }
     }
 
-    /// The witness of a slot, which lies in that slot.
-    pub(super) fn witness(&self, slot: usize) -> String {
+    /// The key of a slot's epoch marker, which is in that slot.
+    pub(super) fn epoch_marker(&self, slot: usize) -> String {
         match self.tags.get(slot) {
             Some(tag) => format!("{}:epoch:{{{tag}}}", self.prefix),
             None => format!("{}:epoch", self.prefix),
@@ -115,24 +190,72 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_read_and_what_is_none_is_unreadable() {
-        assert_eq!(Verdict::read("SPENT"), Verdict::Spent);
-        assert_eq!(Verdict::read("FLOOR 00000000001000000000"), Verdict::Floor(UNIX_EPOCH + Duration::from_secs(1)));
+    fn an_answer_is_read_whole_and_only_where_it_was_asked_for() {
+        let (key, number) = ("saltgate:ab", Number(0xff));
+        let read = |text: &str| Verdict::read(&Value::BulkString(text.as_bytes().into()), key, number);
+        let mine = "saltgate:ab 00000000000000ff";
+        assert_eq!(read(&format!("SPENT {mine}")), Verdict::Spent);
+        assert_eq!(read(&format!("REUSED {mine}")), Verdict::Reused(None));
+        let mark = Mark::new([0xab; 16], [0xcd; 16]);
+        let (print, id) = ("ab".repeat(16), "cd".repeat(16));
+        assert_eq!(read(&format!("REUSED {mine} {print}{id}")), Verdict::Reused(Some(mark)));
+        assert_eq!((mark.print(), mark.id()), ([0xab; 16], id.clone()));
+        let floor = Verdict::Floor(UNIX_EPOCH + Duration::from_secs(1));
+        assert_eq!(read(&format!("FLOOR {mine} 00000000001000000000")), floor);
         let window = Window { past: Duration::from_secs(1), future: Duration::from_secs(2) };
-        assert_eq!(Verdict::read("WINDOW 1000 2000"), Verdict::OtherWindow(window));
-        for odd in ["", "FLOOR", "WINDOW 1", "VERSION", "spent", "OK x"] {
-            assert_eq!(Verdict::read(odd), Verdict::Unreadable, "{odd:?}");
+        assert_eq!(read(&format!("WINDOW {mine} 1000 2000")), Verdict::OtherWindow(window));
+        for odd in [
+            "",
+            "SPENT",
+            "SPENT saltgate:ab",
+            "SPENT saltgate:ac 00000000000000ff",
+            "SPENT saltgate:ab 00000000000000fe",
+            "SPENT saltgate:ab 00000000000000ff ",
+            "SPENT  saltgate:ab 00000000000000ff",
+            " SPENT saltgate:ab 00000000000000ff",
+            "spent saltgate:ab 00000000000000ff",
+            "SPENT saltgate:ab 00000000000000ff more",
+            "SPENT saltgate:ab 00000000000000ff\n",
+            "FLOOR saltgate:ab 00000000000000ff",
+            "FLOOR saltgate:ab 00000000000000ff 1000000000",
+            "FLOOR saltgate:ab 00000000000000ff 99999999999999999999",
+            "FLOOR saltgate:ab 00000000000000ff +0000000001000000000",
+            "WINDOW saltgate:ab 00000000000000ff 1000",
+            "WINDOW saltgate:ab 00000000000000ff 1000 -1",
+            "WINDOW saltgate:ab 00000000000000ff 1000 99999999999999999999",
+            &format!("REUSED {mine} "),
+            &format!("REUSED {mine} {print}"),
+            &format!("REUSED {mine} {print}{id}0"),
+            &format!("REUSED {mine} {print}{}", id.to_uppercase()),
+            &format!("REUSED {mine} {print}+{}", &id[1..]),
+            "PONG",
+        ] {
+            assert_eq!(read(odd), Verdict::OutOfSync, "{odd:?}");
+        }
+        let spent = format!("SPENT {mine}");
+        for other in [Value::SimpleString(spent), Value::Nil, Value::Int(1), Value::Okay, Value::Array(vec![])] {
+            assert_eq!(Verdict::read(&other, key, number), Verdict::OutOfSync, "{other:?}");
         }
     }
 
     #[test]
-    fn a_salt_and_its_witness_lie_in_one_slot() {
+    fn no_two_questions_have_one_number() {
+        let (one, other) = (Numbers::new().unwrap(), Numbers::new().unwrap());
+        let (first, second) = (one.next(), one.next());
+        assert!(first != second && first != other.next());
+        assert!(first.is_echoed(&Value::BulkString(first.to_string().into_bytes())));
+        assert!(!first.is_echoed(&Value::BulkString(second.to_string().into_bytes())));
+        assert!(!first.is_echoed(&Value::SimpleString("PONG".into())));
+    }
+
+    #[test]
+    fn a_salt_and_its_epoch_marker_lie_in_one_slot() {
         let keys = Keys::new("saltgate", true);
         for n in 0..=255_u8 {
-            let key = keys.salt([n; 16]);
+            let key = keys.salt(SaltId::from_stored([n; 16]));
             assert_eq!(key, format!("saltgate:{}", format!("{n:02x}").repeat(16)));
-            let witness = keys.witness(keys.slot(&key));
-            let tag = witness.split(['{', '}']).nth(1).unwrap();
+            let marker = keys.epoch_marker(keys.slot(&key));
+            let tag = marker.split(['{', '}']).nth(1).unwrap();
             assert_eq!(usize::from(slots::slot(tag.as_bytes())), keys.slot(&key));
         }
     }

@@ -1,4 +1,4 @@
-//! One server of Redis, as this process reaches it.
+//! One Redis server: its connections and its circuit breaker.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,28 +6,32 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError, Value,
+};
 use tokio::runtime;
 use tokio::time::timeout;
 
 use super::RedisSettings;
-
-/// A host and a port.
-pub(super) type Address = (String, u16);
+use super::script::Number;
+use crate::net::Authority;
 
 /// Why a server is not used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
-    /// It does not answer, or not in time; it may again.
+    /// It does not answer, or not in time. It may recover.
     OutOfReach(String),
-    /// It answers, and is not to be used as it is.
-    Unfit(String),
+    /// It answers, but its configuration makes it unusable.
+    Misconfigured(String),
+    /// A reply did not match its request, so it is unclear which replies of the connection belong to which requests.
+    OutOfSync,
 }
 
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::OutOfReach(why) | Self::Unfit(why) => f.write_str(why),
+            Self::OutOfReach(why) | Self::Misconfigured(why) => f.write_str(why),
+            Self::OutOfSync => f.write_str("a reply did not match its request; the connection was closed"),
         }
     }
 }
@@ -36,29 +40,29 @@ impl From<RedisError> for Trouble {
     fn from(error: RedisError) -> Self {
         match error.kind() {
             redis::ErrorKind::AuthenticationFailed | redis::ErrorKind::InvalidClientConfig => {
-                Self::Unfit(format!("refuses the user or the password, or the settings are at fault: {error}"))
+                Self::Misconfigured(format!("refuses the user or the password, or the settings are at fault: {error}"))
             }
             _ if matches!(error.code(), Some("NOPERM" | "NOAUTH" | "WRONGPASS")) => {
-                Self::Unfit(format!("does not permit what the gateway needs: {error}"))
+                Self::Misconfigured(format!("does not permit what the gateway needs: {error}"))
             }
             _ => Self::OutOfReach(error.to_string()),
         }
     }
 }
 
-/// How long a connection is trusted to be alive without an answer. Redis closes quiet ones after
-/// its own `timeout`, which is whole seconds.
+/// How long a connection counts as alive without a reply. Redis closes idle connections after its own `timeout`,
+/// which is in whole seconds.
 const QUIET: Duration = Duration::from_millis(500);
 
-/// One server. Its breaker is open until the watcher has seen it, and again from a failure on.
+/// One server. Its circuit breaker is open until the watcher has checked the server, and again after a failure.
 pub(super) struct Server {
-    pub(super) address: Address,
+    pub(super) address: Authority,
     client: Client,
-    /// One connection for each runtime: what is pipelined on it shares a task and a core.
+    /// One connection for each runtime, so that pipelined requests share a task and a core.
     connections: Mutex<Vec<Held>>,
     usable: AtomicBool,
     trouble: Mutex<Option<Trouble>>,
-    /// Whether all its slots must be vouched for again before it is used.
+    /// Whether all its slots must be attested again before it is used.
     pub(super) in_doubt: AtomicBool,
 }
 
@@ -71,8 +75,8 @@ struct Held {
 }
 
 impl Server {
-    pub(super) fn new(address: Address, settings: &RedisSettings) -> Result<Self, RedisError> {
-        let (host, port) = address.clone();
+    pub(super) fn new(address: Authority, settings: &RedisSettings, ca: Option<&[u8]>) -> Result<Self, RedisError> {
+        let (host, port) = (address.host().to_owned(), address.port());
         let addr = if settings.tls {
             ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
         } else {
@@ -83,12 +87,12 @@ impl Server {
             redis = redis.set_username(username);
         }
         if let Some(password) = &settings.password {
-            redis = redis.set_password(password);
+            redis = redis.set_password(&password.0);
         }
         let info = addr.into_connection_info()?.set_redis_settings(redis);
-        let client = match &settings.ca {
+        let client = match ca {
             Some(ca) => {
-                let certificates = redis::TlsCertificates { client_tls: None, root_cert: Some(ca.clone()) };
+                let certificates = redis::TlsCertificates { client_tls: None, root_cert: Some(ca.to_vec()) };
                 Client::build_with_tls(info, certificates)?
             }
             None => Client::open(info)?,
@@ -107,14 +111,14 @@ impl Server {
         self.usable.load(Ordering::Acquire)
     }
 
-    /// Closes the breaker.
+    /// Closes the breaker. Returns whether it was open.
     pub(super) fn resume(&self) -> bool {
         *unpoisoned(&self.trouble) = None;
         !self.usable.swap(true, Ordering::AcqRel)
     }
 
-    /// Opens the breaker. Returns whether that is news: the same kind of trouble in other words
-    /// is none.
+    /// Opens the breaker. Returns whether this is worth a log line: the breaker was closed, or the kind of trouble is
+    /// new.
     pub(super) fn suspend(&self, trouble: Trouble) -> bool {
         let kind = std::mem::discriminant(&trouble);
         let old = unpoisoned(&self.trouble).replace(trouble);
@@ -132,7 +136,7 @@ impl Server {
         connections.iter().find(|held| held.runtime == here).map(|held| held.connection.clone())
     }
 
-    /// Whether this runtime has a connection that answered a moment ago.
+    /// Whether this runtime's connection has replied within [`QUIET`].
     pub(super) fn is_alive(&self, elapsed: Duration) -> bool {
         let Ok(here) = runtime::Handle::try_current() else { return false };
         let connections = unpoisoned(&self.connections);
@@ -140,21 +144,23 @@ impl Server {
         held.is_some_and(|held| elapsed.saturating_sub(held.alive) < QUIET)
     }
 
-    /// The connection of this runtime has just answered.
+    /// Notes that this runtime's connection has just replied.
     pub(super) fn answered(&self, elapsed: Duration) {
         let Ok(here) = runtime::Handle::try_current() else { return };
         let mut connections = unpoisoned(&self.connections);
         connections.iter_mut().filter(|held| held.runtime == here.id()).for_each(|held| held.alive = elapsed);
     }
 
-    /// Makes sure that this runtime has a connection that answers: a quiet one may have been
-    /// closed on the other side, and a claim sent on it would be lost.
-    pub(super) async fn revive(&self, limit: Duration) -> Result<(), Trouble> {
+    /// Makes sure that this runtime has a live connection. The server may have closed an idle one, and a claim sent
+    /// on it would be lost.
+    pub(super) async fn revive(&self, number: Number, limit: Duration) -> Result<(), Trouble> {
         if let Some(mut connection) = self.connected() {
-            let asked = timeout(limit, redis::cmd("PING").query_async::<()>(&mut connection)).await;
-            match asked {
-                Ok(Ok(())) => return Ok(()),
-                Ok(Err(_)) => self.disconnect(),
+            let mut ping = redis::cmd("PING");
+            ping.arg(number.to_string());
+            match timeout(limit, ping.query_async::<Value>(&mut connection)).await {
+                Ok(Ok(answer)) if number.is_echoed(&answer) => return Ok(()),
+                // A reply to another request, or an error.
+                Ok(Ok(_) | Err(_)) => self.disconnect(),
                 Err(_) => return Err(Trouble::OutOfReach(format!("no answer within {} ms", limit.as_millis()))),
             }
         }
@@ -167,7 +173,7 @@ impl Server {
             return Ok(connection);
         }
         let late = || Trouble::OutOfReach(format!("no connection within {} ms", limit.as_millis()));
-        // Whoever waits for an answer says for how long.
+        // Each request has its own timeout.
         let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
         let connection = timeout(limit, connecting).await.map_err(|_| late())??;
@@ -198,30 +204,11 @@ impl Server {
 
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (host, port) = &self.address;
-        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+        self.address.fmt(f)
     }
 }
 
-/// Whether each server of these settings answers: nothing is read, claimed or written.
-pub async fn ping(settings: &RedisSettings) -> Vec<(String, Result<(), String>)> {
-    let mut answers = Vec::new();
-    for address in &settings.servers {
-        let name = format!("{}:{}", address.0, address.1);
-        let answer = match Server::new(address.clone(), settings) {
-            Err(error) => Err(error.to_string()),
-            Ok(server) => match server.connection(settings.timeout).await {
-                Err(trouble) => Err(trouble.to_string()),
-                // A connection is one that has answered: user and password were taken.
-                Ok(_) => server.revive(settings.timeout).await.map_err(|trouble| trouble.to_string()),
-            },
-        };
-        answers.push((name, answer));
-    }
-    answers
-}
-
-/// What these locks guard is whole between any two statements.
+/// A panic cannot leave the guarded values half changed, so a poisoned lock is used as it is.
 pub(super) fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,5 +1,5 @@
-//! Who has which slot, and whether each server is fit: looked at every second, and at once when a
-//! claim failed.
+//! The watcher: every second, and at once after a failed claim, it checks the slot map and every server, and attests
+//! their histories.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,23 +13,25 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::about::{self, Counted, Expected, field};
 use super::script::{self, Verdict};
-use super::server::{Address, Server, Trouble};
-use super::{Map, OnFailover, Shared, millis, slots};
+use super::server::{Server, Trouble};
+use super::{Map, OnFailover, RedisStartError, Shared, millis, slots};
 use crate::clock::rfc3339;
+use crate::net::Authority;
 use crate::replay::WhenNew;
 
 const TICK: Duration = Duration::from_secs(1);
-/// Between two looks while something is wrong.
+/// The interval between checks while something is wrong.
 const RETRY: Duration = Duration::from_millis(100);
-/// For what may take longer than a claim: a connection with TLS, a few hundred slots at once.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// How long a start waits for the first look.
+/// The timeout for what may take longer than a claim: a TLS connection, or a few hundred slots at once.
+const SLOW_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the start waits for the first check.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
-/// How many slots are vouched for in one go; claims take their turns between.
+/// How many slots one pipeline attests, so that claims can run in between.
 const AT_ONCE: usize = 256;
 
-/// The thread that watches; dropping it ends it.
+/// The watcher's thread. Dropping it ends the thread.
 pub(super) struct Watcher {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -45,10 +47,10 @@ impl Drop for Watcher {
 }
 
 impl Watcher {
-    /// Starts it, and waits for its first look.
-    pub(super) fn start(shared: Arc<Shared>) -> Result<Self, String> {
+    /// Starts the thread, and waits for its first check.
+    pub(super) fn start(shared: Arc<Shared>) -> Result<Self, RedisStartError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| format!("Redis cannot be watched: {error}"))?;
+        let runtime = runtime.map_err(RedisStartError::NoThread)?;
         let (stop, stopped) = oneshot::channel();
         let (first, looked) = mpsc::channel();
         let work = move || {
@@ -61,34 +63,34 @@ impl Watcher {
             runtime.block_on(watching);
         };
         let thread = std::thread::Builder::new().name("redis".into()).spawn(work);
-        let thread = thread.map_err(|error| format!("Redis cannot be watched: {error}"))?;
+        let thread = thread.map_err(RedisStartError::NoThread)?;
         let watcher = Self { stop: Some(stop), thread: Some(thread) };
         match looked.recv_timeout(FIRST_LOOK) {
-            Ok(Err(Trouble::Unfit(why))) => Err(format!("[replay.redis]: Redis {why}")),
-            // What is out of reach may come.
+            Ok(Err(Trouble::Misconfigured(why))) => Err(RedisStartError::Misconfigured(why)),
+            // A server that cannot be reached may still appear.
             _ => Ok(watcher),
         }
     }
 }
 
-/// What the watcher itself remembers.
+/// The watcher's own state.
 struct Watch {
     shared: Arc<Shared>,
-    /// Slots that were vouched for before: what is missing there now was lost.
+    /// Slots that were attested before: a missing marker there means a loss.
     known: Arc<std::sync::Mutex<Vec<bool>>>,
-    seen: HashMap<Address, Seen>,
-    /// All servers that were ever named, by the settings or by the cluster.
-    servers: HashMap<Address, Arc<Server>>,
+    seen: HashMap<Authority, Seen>,
+    /// All servers ever named by the settings or by the cluster.
+    servers: HashMap<Authority, Arc<Server>>,
     round: usize,
 }
 
-/// How a server was when it was last looked at.
+/// A server as of the last check.
 #[derive(Clone)]
 struct Seen {
     run: String,
     history: String,
     slots: Vec<u16>,
-    /// Its clock, less elapsed time, in milliseconds.
+    /// Its clock minus elapsed time, in milliseconds.
     clock: i64,
     held: usize,
     out_of_memory: bool,
@@ -103,14 +105,17 @@ impl Watch {
     async fn run(mut self, first: &mpsc::Sender<Result<(), Trouble>>) {
         loop {
             let looked = self.look().await;
+            if looked.is_ok() {
+                self.shared.in_use.store(true, Ordering::Release);
+            }
             let well = looked.is_ok() && self.shared.map.load().servers.iter().all(|server| server.is_usable());
             *super::server::unpoisoned(&self.shared.lost) = looked.as_ref().err().cloned();
-            // Only a start listens, once.
+            // Only the start receives this, once.
             let _ = first.send(looked);
             let wait = if well { TICK } else { RETRY };
             tokio::select! {
                 () = sleep(wait) => {}
-                // Many claims fail at once: one look serves them all.
+                // Many claims fail at once; one check serves them all.
                 () = self.shared.wake.notified() => sleep(Duration::from_millis(10)).await,
             }
         }
@@ -144,12 +149,12 @@ impl Watch {
                     }
                 }
                 Err(trouble) => {
-                    // What is pipelined on its connections may hang for ever.
+                    // Requests pipelined on its connections might hang for ever.
                     server.disconnect_all();
                     if server.suspend(trouble.clone()) {
                         tracing::warn!(%server, %trouble, "Redis is not in use; nothing is admitted by it");
                     }
-                    if !matches!(worst, Err(Trouble::Unfit(_))) {
+                    if !matches!(worst, Err(Trouble::Misconfigured(_))) {
                         worst = Err(trouble);
                     }
                 }
@@ -161,31 +166,31 @@ impl Watch {
         worst
     }
 
-    fn server(&mut self, address: &Address) -> Result<Arc<Server>, Trouble> {
+    fn server(&mut self, address: &Authority) -> Result<Arc<Server>, Trouble> {
         if let Some(server) = self.servers.get(address) {
             return Ok(server.clone());
         }
-        let server = Arc::new(Server::new(address.clone(), &self.shared.settings)?);
+        let server = Arc::new(Server::new(address.clone(), &self.shared.settings, self.shared.ca.as_deref())?);
         self.servers.insert(address.clone(), server.clone());
         Ok(server)
     }
 
-    /// Each master, and its slots.
-    async fn owners(&mut self) -> Result<std::collections::BTreeMap<Address, Vec<u16>>, Trouble> {
+    /// Each master and its slots.
+    async fn owners(&mut self) -> Result<std::collections::BTreeMap<Authority, Vec<u16>>, Trouble> {
         let seeds = self.shared.settings.servers.clone();
         if !self.shared.settings.cluster {
             return Ok(seeds.into_iter().take(1).map(|address| (address, vec![0])).collect());
         }
-        let mut asked: Vec<Address> = self.shared.map.load().servers.iter().map(|s| s.address.clone()).collect();
+        let mut asked: Vec<Authority> = self.shared.map.load().servers.iter().map(|s| s.address.clone()).collect();
         asked.extend(seeds);
         let turn = self.round % asked.len().max(1);
         asked.rotate_left(turn);
-        let mut last = Trouble::OutOfReach("no server of the cluster is named".into());
+        let mut last = Trouble::OutOfReach("the cluster names no server".into());
         for address in asked {
             let server = self.server(&address)?;
-            match timeout(PATIENCE, cluster_slots(&server)).await {
+            match timeout(SLOW_TIMEOUT, cluster_slots(&self.shared, &server)).await {
                 Ok(Ok(owners)) => return Ok(owners),
-                Ok(Err(trouble @ Trouble::Unfit(_))) => return Err(trouble),
+                Ok(Err(trouble @ Trouble::Misconfigured(_))) => return Err(trouble),
                 Ok(Err(trouble)) => last = trouble,
                 Err(_) => {
                     server.disconnect_all();
@@ -196,7 +201,7 @@ impl Watch {
         Err(last)
     }
 
-    fn remap(&mut self, owners: &std::collections::BTreeMap<Address, Vec<u16>>) -> Result<Arc<Map>, Trouble> {
+    fn remap(&mut self, owners: &std::collections::BTreeMap<Authority, Vec<u16>>) -> Result<Arc<Map>, Trouble> {
         let mut map = Map { servers: Vec::new(), owners: vec![u16::MAX; self.shared.keys.slots()] };
         for (index, (address, slots)) in owners.iter().enumerate() {
             map.servers.push(self.server(address)?);
@@ -212,46 +217,33 @@ impl Watch {
     }
 }
 
-/// Asks one server of a cluster who has what.
-async fn cluster_slots(server: &Server) -> Result<std::collections::BTreeMap<Address, Vec<u16>>, Trouble> {
-    let mut connection = server.connection(PATIENCE).await?;
-    let mut ask = redis::pipe();
-    ask.cmd("CLUSTER").arg("INFO").cmd("CLUSTER").arg("SLOTS");
-    let answer: Result<(String, Value), _> = ask.query_async(&mut connection).await;
-    let (info, ranges) = answer.map_err(|error| {
-        server.disconnect();
-        match error.to_string() {
-            told if told.contains("cluster support disabled") => {
-                Trouble::Unfit("is no cluster: leave out cluster = true, or name the cluster's servers".into())
-            }
-            _ => error.into(),
-        }
-    })?;
+/// Asks one server of a cluster for the slot map.
+async fn cluster_slots(
+    shared: &Shared,
+    server: &Server,
+) -> Result<std::collections::BTreeMap<Authority, Vec<u16>>, Trouble> {
+    let mut connection = server.connection(SLOW_TIMEOUT).await?;
+    let asked = async {
+        let number = shared.numbers.next();
+        // A server outside a cluster cannot answer the commands that follow.
+        about::ask(&mut connection, &server.address, Expected::Seed, number, SLOW_TIMEOUT).await?;
+        let mut ask = redis::pipe();
+        ask.cmd("CLUSTER").arg("INFO").cmd("CLUSTER").arg("SLOTS").cmd("PING").arg(number.to_string());
+        let (info, ranges, echo): (String, Value, Value) = ask.query_async(&mut connection).await?;
+        if number.is_echoed(&echo) { Ok((info, ranges)) } else { Err(Trouble::OutOfSync) }
+    };
+    let (info, ranges) = asked.await.inspect_err(|_| server.disconnect())?;
     if field(&info, "cluster_state") != Some("ok") {
-        return Err(Trouble::OutOfReach(format!("{server} says that its cluster is down")));
+        return Err(Trouble::OutOfReach(format!("{server} reports that its cluster is down")));
     }
-    let mut owners = std::collections::BTreeMap::<Address, Vec<u16>>::new();
-    let strange = || Trouble::OutOfReach(format!("{server} describes its cluster in a way that is not understood"));
-    for range in ranges.as_sequence().ok_or_else(strange)? {
-        let [Value::Int(first), Value::Int(last), master, ..] = range.as_sequence().ok_or_else(strange)? else {
-            return Err(strange());
-        };
-        let [host, Value::Int(port), ..] = master.as_sequence().ok_or_else(strange)? else { return Err(strange()) };
-        let host: String = redis::from_redis_value_ref::<Option<String>>(host).ok().flatten().unwrap_or_default();
-        // A server that does not know its own name means the one that was asked.
-        let host = if host.is_empty() { server.address.0.clone() } else { host };
-        let port = u16::try_from(*port).map_err(|_| strange())?;
-        let (first, last) = (u16::try_from(*first), u16::try_from(*last));
-        let range = first.ok().zip(last.ok()).filter(|(_, last)| *last < slots::SLOTS).ok_or_else(strange)?;
-        owners.entry((host, port)).or_default().extend(range.0..=range.1);
-    }
-    Ok(owners)
+    slots::owners(&ranges, &server.address)
+        .ok_or_else(|| Trouble::OutOfReach(format!("{server} describes its cluster in a way that is not understood")))
 }
 
-/// What a look found, and whether the server may be used.
+/// What a check found, and whether the server may be used.
 type Look = (Seen, Result<(), Trouble>);
 
-/// One look at one server.
+/// One check of one server.
 struct Examination<'a> {
     shared: &'a Shared,
     server: &'a Server,
@@ -261,7 +253,7 @@ struct Examination<'a> {
 
 impl Examination<'_> {
     async fn run(&self, before: Option<Seen>, slots: Vec<u16>) -> Result<Look, Trouble> {
-        // Cleared first: a claim that doubts while this looks is looked after again.
+        // Cleared first, so that a doubt raised by a claim during this check causes another check.
         let in_doubt = self.server.in_doubt.swap(false, Ordering::AcqRel);
         let looked = self.look(before, slots, in_doubt).await;
         if looked.is_err() && in_doubt {
@@ -271,34 +263,27 @@ impl Examination<'_> {
     }
 
     async fn look(&self, before: Option<Seen>, slots: Vec<u16>, in_doubt: bool) -> Result<Look, Trouble> {
-        let limit = self.shared.settings.timeout;
         let fresh = self.server.connected().is_none();
-        let mut connection = self.server.connection(PATIENCE.max(limit)).await?;
+        let limit = self.shared.settings.timeout;
+        let mut connection = self.server.connection(SLOW_TIMEOUT.max(limit)).await?;
         if fresh {
-            // Where the watcher's connection had ended, the workers' have too.
+            // If the watcher's connection ended, the workers' connections have ended, too.
             self.server.disconnect_others();
         }
-        let mut ask = redis::pipe();
-        ask.cmd("INFO").arg("server").cmd("INFO").arg("memory").cmd("INFO").arg("replication");
-        ask.cmd("TIME").cmd("DBSIZE");
-        let answer = timeout(limit, ask.query_async(&mut connection)).await;
-        let late = |_| Trouble::OutOfReach(format!("no answer within {} ms", limit.as_millis()));
-        let (server, memory, replication, (seconds, micros), keys): (String, String, String, (i64, i64), usize) =
-            answer.map_err(late)??;
+        let number = self.shared.numbers.next();
+        let expected = if self.shared.settings.cluster { Expected::InCluster } else { Expected::Alone };
+        let about = about::ask(&mut connection, &self.server.address, expected, number, limit).await?;
+        let Counted { time, keys } = about::count(&mut connection, number, limit).await?;
         let elapsed = i64::try_from(self.shared.clock.elapsed().as_millis()).unwrap_or(i64::MAX);
-        let time = seconds.saturating_mul(1000).saturating_add(micros / 1000);
-        let used = number(&memory, "used_memory");
-        let most = number(&memory, "maxmemory");
         let seen = Seen {
-            run: field(&server, "run_id").unwrap_or_default().into(),
-            history: field(&replication, "master_replid").unwrap_or_default().into(),
-            clock: time - elapsed,
+            run: about.run,
+            history: about.history,
+            clock: time.saturating_sub(elapsed),
             held: keys.saturating_sub(slots.len()),
-            // Two in a hundred are left for what is on its way.
-            out_of_memory: most > 0 && used >= most - most / 50,
+            // Two percent are left for claims that are under way.
+            out_of_memory: about.most > 0 && about.used >= about.most - about.most / 50,
             slots,
         };
-        self.judge(&server, &memory, &replication)?;
 
         let margin = i64::try_from(millis(self.shared.settings.clock_margin)).unwrap_or(i64::MAX);
         let same_run = before.as_ref().filter(|before| before.run == seen.run);
@@ -306,35 +291,16 @@ impl Examination<'_> {
         let changed =
             before.is_none_or(|old| old.run != seen.run || old.history != seen.history || old.slots != seen.slots);
         if in_doubt || jumped || changed {
-            self.vouch(&seen.slots, jumped).await?;
+            self.attest(&seen.slots, jumped).await?;
         } else if let Some(sample) = seen.slots.get(self.round % seen.slots.len().max(1)) {
-            // One slot for all: what is forgotten is forgotten by the server.
-            if self.vouch(&[*sample], false).await? {
-                self.vouch(&seen.slots, false).await?;
+            // One slot stands for all of a server: a server loses all its data or none.
+            if self.attest(&[*sample], false).await? {
+                self.attest(&seen.slots, false).await?;
             }
         }
-        // After its jump was answered: keys that went too early are fenced once, not at every look.
+        // After the attestation, so that a jump fences once and not at every check.
         let fares = self.judge_clock(time);
         Ok((seen, fares))
-    }
-
-    fn judge(&self, server: &str, memory: &str, replication: &str) -> Result<(), Trouble> {
-        let policy = field(memory, "maxmemory_policy").unwrap_or("unknown");
-        if policy != "noeviction" {
-            return Err(Trouble::Unfit(format!(
-                "at {} has maxmemory-policy {policy}: it may evict spent salts, which could then be replayed; expected \
-                 noeviction",
-                self.server
-            )));
-        }
-        let mode = field(server, "redis_mode");
-        if mode == Some("cluster") && !self.shared.settings.cluster {
-            return Err(Trouble::Unfit(format!("at {} is a cluster: say cluster = true", self.server)));
-        }
-        if field(replication, "role") != Some("master") {
-            return Err(Trouble::OutOfReach("is not a master now".into()));
-        }
-        Ok(())
     }
 
     fn judge_clock(&self, time: i64) -> Result<(), Trouble> {
@@ -346,9 +312,9 @@ impl Examination<'_> {
         Ok(())
     }
 
-    /// Vouches for these slots. Returns whether any had not been vouched for.
-    async fn vouch(&self, slots: &[u16], force: bool) -> Result<bool, Trouble> {
-        let Shared { settings, keys, vouch, .. } = self.shared;
+    /// Attests these slots. Returns whether any was not attested before.
+    async fn attest(&self, slots: &[u16], force: bool) -> Result<bool, Trouble> {
+        let Shared { settings, keys, attest, .. } = self.shared;
         let fence = self.shared.fence();
         let (fenced, accepted) = (script::digits(fence), script::digits(std::time::UNIX_EPOCH));
         let lost = match settings.on_failover {
@@ -359,30 +325,43 @@ impl Examination<'_> {
             WhenNew::Fence => &fenced,
             WhenNew::Accept => &accepted,
         };
-        let mut connection = self.server.connection(PATIENCE).await?;
-        let late = |_| Trouble::OutOfReach("its slots were not vouched for in time".into());
+        let mut connection = self.server.connection(SLOW_TIMEOUT).await?;
+        let late = |_| Trouble::OutOfReach("its slots were not attested in time".into());
         let (mut raised, mut highest) = (0_usize, std::time::UNIX_EPOCH);
         for some in slots.chunks(AT_ONCE) {
             let mut ask = redis::pipe();
-            ask.load_script(vouch).ignore();
+            let number = self.shared.numbers.next();
+            ask.load_script(attest).ignore();
             for &slot in some {
                 let known = super::server::unpoisoned(self.known).get(usize::from(slot)).is_some_and(|known| *known);
                 let missing = if known || force { lost } else { new };
-                let mut one = vouch.key(keys.witness(slot.into()));
+                let mut one = attest.key(keys.epoch_marker(slot.into()));
                 one.arg(millis(settings.window.past)).arg(millis(settings.window.future));
-                one.arg(missing).arg(lost).arg(u8::from(force));
+                one.arg(missing).arg(lost).arg(u8::from(force)).arg(number.to_string());
                 ask.invoke_script(&one);
             }
-            let answers: Vec<String> = timeout(PATIENCE, ask.query_async(&mut connection)).await.map_err(late)??;
+            let answers: Vec<Value> = timeout(SLOW_TIMEOUT, ask.query_async(&mut connection)).await.map_err(late)??;
+            if answers.len() != some.len() {
+                return Err(Trouble::OutOfSync);
+            }
             for (answer, &slot) in answers.iter().zip(some) {
-                let (floor, is_news) = match Verdict::read(answer) {
-                    Verdict::Vouched(floor) => (floor, false),
+                let key = keys.epoch_marker(slot.into());
+                let (floor, is_news) = match Verdict::read(answer, &key, number) {
+                    Verdict::Attested(floor) => (floor, false),
                     Verdict::Raised(floor) => (floor, true),
                     Verdict::OtherWindow(theirs) => return Err(self.other_window(theirs)),
-                    _ => {
-                        let key = keys.witness(slot.into());
-                        return Err(Trouble::Unfit(format!("holds {key} by a newer version, or by somebody else")));
+                    Verdict::Version => {
+                        return Err(Trouble::Misconfigured(format!(
+                            "holds a {key} of a newer version, or of another program"
+                        )));
                     }
+                    Verdict::Spent
+                    | Verdict::Reused(_)
+                    | Verdict::Floor(_)
+                    | Verdict::Forgot
+                    | Verdict::Full
+                    | Verdict::Clock
+                    | Verdict::OutOfSync => return Err(Trouble::OutOfSync),
                 };
                 raised += usize::from(is_news);
                 self.shared.raise_floor(slot.into(), floor);
@@ -395,9 +374,9 @@ impl Examination<'_> {
         if raised > 0 {
             let (server, floor) = (self.server, highest);
             if floor > self.shared.clock.now() {
-                tracing::warn!(%server, slots = raised, until = rfc3339(floor), "Redis is new, or lost what it knew: fenced; nothing signed before then is admitted by it");
+                tracing::warn!(%server, slots = raised, until = rfc3339(floor), "Redis is new, or lost its data: fenced; nothing signed before then is admitted by it");
             } else {
-                tracing::warn!(%server, slots = raised, "Redis is new, or lost what it knew, and that is accepted: what was spent before could be replayed");
+                tracing::warn!(%server, slots = raised, "Redis is new, or lost its data, and the settings accept that: salts spent before can be replayed");
             }
         }
         Ok(raised > 0)
@@ -405,22 +384,13 @@ impl Examination<'_> {
 
     fn other_window(&self, theirs: super::Window) -> Trouble {
         let ours = self.shared.settings.window;
-        Trouble::Unfit(format!(
-            "is used by gateways of another window: theirs is window_past = {} ms, window_future = {} ms, and ours {} ms, \
-             {} ms; all that share a prefix must have one window",
+        Trouble::Misconfigured(format!(
+            "is used by gateways with another window: theirs is window_past = {} ms, window_future = {} ms, ours is {} ms, \
+             {} ms; all gateways that share a prefix must have the same window",
             millis(theirs.past),
             millis(theirs.future),
             millis(ours.past),
             millis(ours.future)
         ))
     }
-}
-
-/// A field of what INFO says.
-fn field<'t>(info: &'t str, name: &str) -> Option<&'t str> {
-    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
-}
-
-fn number(info: &str, name: &str) -> u64 {
-    field(info, name).and_then(|text| text.parse().ok()).unwrap_or(0)
 }

@@ -5,10 +5,13 @@ use serde_json::{Value, json};
 use super::{Peer, Subject};
 use crate::clock;
 use crate::control::Question;
-use crate::explain::{Bench, Explanation, Language, Live, Salt, words};
-use crate::gate::{Generation, Mode, RefusedRequest};
+use crate::explain::{Explainer, Explanation, Language, Live, Salt, words};
+use crate::gate::Generation;
+use crate::plain;
+use crate::policy::Mode;
 use crate::replay::Floor;
-use crate::safeguard::{Note, Spent, Target};
+use crate::safeguard::{BudgetExceeded, Note, Target};
+use crate::telemetry::RefusedRequest;
 
 /// Lines, and the one that says they are all.
 struct Lines(String);
@@ -22,7 +25,7 @@ impl Lines {
     }
 
     fn push(&mut self, line: &Value) {
-        self.0.push_str(&line.to_string());
+        self.0.push_str(&plain::json_line(line));
         self.0.push('\n');
     }
 }
@@ -64,7 +67,7 @@ async fn freeze(target: &Target, reason: Option<String>, wait: Duration, peer: P
     let note = Note { since, uid: peer.uid, reason: reason.clone() };
     let frozen = process.freeze.freeze(target, note);
     tracing::warn!(what = %target, uid = peer.uid, pid = peer.pid, reason, "frozen by command");
-    let left = process.freeze.settled(wait).await;
+    let left = process.freeze.wait_for_permits(wait).await;
     match frozen {
         Err(error) => {
             tracing::error!(%error, %target, "what is frozen could not be written down");
@@ -94,7 +97,7 @@ fn unfreeze(target: &Target, peer: Peer, subject: &Subject) -> String {
         Err(error) => self::error(&format!("{target} stays frozen: {error}")),
         Ok(was) => {
             if was {
-                tracing::warn!(what = %target, uid = peer.uid, pid = peer.pid, "thawed by command");
+                tracing::warn!(what = %target, uid = peer.uid, pid = peer.pid, "freeze lifted by command");
             }
             let rest: Vec<String> =
                 subject.process.freeze.list().iter().map(|(target, _)| target.to_string()).collect();
@@ -104,7 +107,7 @@ fn unfreeze(target: &Target, peer: Peer, subject: &Subject) -> String {
 }
 
 fn refusal(refused: &RefusedRequest) -> Value {
-    json!({
+    let mut line = json!({
         "time": clock::rfc3339(refused.time),
         "request_id": refused.request_id,
         "reason": refused.reason.as_str(),
@@ -113,39 +116,43 @@ fn refusal(refused: &RefusedRequest) -> Value {
         "client": refused.client.to_string(),
         "method": refused.method.as_str(),
         "path": refused.path,
-    })
+    });
+    if let Some(repeat) = &refused.repeat {
+        line["repeat_of"] = repeat.of.as_str().into();
+        line["first"] = repeat.first.as_str().into();
+        line["first_seconds_ago"] = repeat.after.map(|after| after.as_secs_f64()).into();
+        line["same_client"] = repeat.same_client.into();
+    }
+    line
 }
 
 async fn explain(header: &str, subject: &Subject) -> String {
     let Subject { process, current, keys_file, .. } = subject;
     let current = current.load_full();
     let keys = keys_file.display().to_string();
-    let bench = Bench {
-        directory: &current.directory,
-        keys: &keys,
-        php_dates: current.php_dates,
-        window: current.window,
-        now: process.clock.now(),
-        secrets: &[],
-    };
-    let live = match bench.identify(header) {
+    let explainer = Explainer { rules: current.rules(), keys: &keys, now: process.clock.now(), secrets: &[] };
+    let live = match explainer.signer(header) {
         None => Live { floor: Floor(std::time::UNIX_EPOCH), salt: Salt::NotAsked, frozen: false, budget: None },
-        Some((salt, caller)) => {
+        Some(signed) => {
+            let (salt, caller) = (signed.salt(), signed.caller());
             let (key, account) = (&*caller.api_key, &*caller.owner.account);
-            let left = process.takings.judge(key, account, current.budgets, process.clock.elapsed());
+            let left = process.budget_usage.judge(key, account, current.budgets, process.clock.elapsed());
             Live {
                 floor: process.salts.floor_of(salt),
                 salt: match process.salts.look_up(salt).known().await {
-                    Some(true) => Salt::Spent,
+                    Some(true) => Salt::Spent(process.repeats.known(salt).map(|first| {
+                        // Nobody asks for a client here.
+                        first.repeat(None, process.clock.elapsed())
+                    })),
                     Some(false) => Salt::Fresh,
                     None => Salt::NoAnswer,
                 },
-                frozen: process.freeze.holds_back(account, key),
-                budget: left.err().map(|Spent(left)| left),
+                frozen: process.freeze.is_frozen(account, key),
+                budget: left.err().map(|BudgetExceeded(left)| left),
             }
         }
     };
-    let told = |language| -> Explanation { bench.explain(header, Some(&live), language) };
+    let told = |language| -> Explanation { explainer.explain(header, Some(&live), language) };
     let (english, korean) = (told(Language::English), told(Language::Korean));
     let sentences = words(english.reason);
     Lines::of([json!({

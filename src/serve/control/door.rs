@@ -1,80 +1,64 @@
-use std::fmt;
-use std::fs::{self, Permissions};
+//! The path of the control socket, which belongs to one gateway at a time.
+
+use std::fs;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+
+use crate::listen::bind_private;
 
 /// The socket, ours alone: mode 0600 before anybody can reach it, and gone with the gateway.
 pub(in crate::serve) struct ControlDoor {
     path: PathBuf,
-    /// By which it is told from whatever may stand at its path later.
-    inode: u64,
+    /// The device and number, by which it is told from whatever may stand at its path later.
+    identity: (u64, u64),
     listener: UnixListener,
     _lock: UnixListener,
 }
 
 /// Why there is no socket.
-#[derive(Debug)]
-pub(in crate::serve) struct ControlError {
-    path: PathBuf,
-    what: String,
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Another gateway has the same path.
+    #[error("{}: another gateway has it; give each its own control.socket", .0.display())]
+    OfAnotherGateway(PathBuf),
+    /// The path cannot be locked.
+    #[error("{}: cannot be locked: {error}", .0.display(), error = .1)]
+    Lock(PathBuf, #[source] io::Error),
+    /// Something else than a socket is at the path.
+    #[error("{}: is there and is no socket; remove it or choose another path", .0.display())]
+    NoSocket(PathBuf),
+    /// Another program listens at the path.
+    #[error("{}: another program answers there; stop it or choose another path", .0.display())]
+    OfAnotherProgram(PathBuf),
+    /// The socket cannot be made.
+    #[error("{}: cannot be made in its directory: {error}", .0.display(), error = .1)]
+    Bind(PathBuf, #[source] io::Error),
 }
-
-impl fmt::Display for ControlError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path.display(), self.what)
-    }
-}
-
-impl std::error::Error for ControlError {}
 
 impl ControlDoor {
     /// Takes the path for this process. What an earlier gateway left there is replaced; one that
     /// answers, or anything that is no socket, is not.
     pub(in crate::serve) fn open(path: &Path) -> Result<Self, ControlError> {
-        let wrong = |what: String| ControlError { path: path.into(), what };
-        let failed = |doing: &str, error: io::Error| wrong(format!("{doing}: {error}"));
         let lock = lock(path).map_err(|error| match error.kind() {
-            io::ErrorKind::AddrInUse => wrong("another gateway has it; give each its own control.socket".into()),
-            _ => failed("cannot be locked", error),
+            io::ErrorKind::AddrInUse => ControlError::OfAnotherGateway(path.into()),
+            _ => ControlError::Lock(path.into(), error),
         })?;
         match fs::symlink_metadata(path) {
-            Ok(there) if !there.file_type().is_socket() => {
-                return Err(wrong("is there and is no socket; remove it or choose another path".into()));
-            }
-            Ok(_) if UnixStream::connect(path).is_ok() => {
-                return Err(wrong("another program answers there; stop it or choose another path".into()));
-            }
+            Ok(there) if !there.file_type().is_socket() => return Err(ControlError::NoSocket(path.into())),
+            Ok(_) if UnixStream::connect(path).is_ok() => return Err(ControlError::OfAnotherProgram(path.into())),
             Ok(_) | Err(_) => {}
         }
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        // In a directory that only we can enter until its mode is set.
-        let private = directory.join(format!(".sg{}", std::process::id()));
-        drop(fs::remove_dir_all(&private));
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&private)
-            .map_err(|error| failed("its directory cannot be written", error))?;
-        let made = bind(&private.join("s"), path);
-        drop(fs::remove_dir_all(&private));
-        let (listener, inode) = made.map_err(|error| failed("cannot be made", error))?;
-        Ok(Self { path: path.into(), inode, listener, _lock: lock })
+        let made = bind_private(path, 0o600);
+        let (listener, identity) = made.map_err(|error| ControlError::Bind(path.into(), error))?;
+        Ok(Self { path: path.into(), identity, listener, _lock: lock })
     }
 
     pub(super) fn listener(&self) -> io::Result<tokio::net::UnixListener> {
         tokio::net::UnixListener::from_std(self.listener.try_clone()?)
     }
-}
-
-fn bind(temporary: &Path, path: &Path) -> io::Result<(UnixListener, u64)> {
-    let listener = UnixListener::bind(temporary)?;
-    listener.set_nonblocking(true)?;
-    fs::set_permissions(temporary, Permissions::from_mode(0o600))?;
-    let inode = fs::symlink_metadata(temporary)?.ino();
-    fs::rename(temporary, path)?;
-    Ok((listener, inode))
 }
 
 /// A name that goes with the process, however that ends.
@@ -88,7 +72,7 @@ fn lock(path: &Path) -> io::Result<UnixListener> {
 
 impl Drop for ControlDoor {
     fn drop(&mut self) {
-        if fs::symlink_metadata(&self.path).is_ok_and(|there| there.ino() == self.inode) {
+        if fs::symlink_metadata(&self.path).is_ok_and(|there| (there.dev(), there.ino()) == self.identity) {
             drop(fs::remove_file(&self.path));
         }
     }
@@ -96,6 +80,9 @@ impl Drop for ControlDoor {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -126,5 +113,16 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"theirs");
         assert!(ControlDoor::open(&path).err().unwrap().to_string().contains("no socket"));
         assert!(ControlDoor::open(&directory.path().join("none/c.sock")).is_err());
+        // Nor is what a link there names.
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        let link = directory.path().join("link.sock");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(ControlDoor::open(&link).err().unwrap().to_string().contains("no socket"));
+        let door = ControlDoor::open(&directory.path().join("d.sock")).unwrap();
+        fs::remove_file(directory.path().join("d.sock")).unwrap();
+        fs::rename(&link, directory.path().join("d.sock")).unwrap();
+        drop(door);
+        assert!(directory.path().join("d.sock").is_symlink());
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o644);
     }
 }

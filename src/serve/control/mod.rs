@@ -17,10 +17,12 @@ use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
-use crate::control::{MAX_QUESTION, Question};
-use crate::gate::{Current, Process};
+use super::accepting::Failures;
+use crate::control::{MAX_QUESTION, Question, QuestionError};
+use crate::gate::Current;
+use crate::process::Process;
 
-pub(super) use door::ControlDoor;
+pub(super) use door::{ControlDoor, ControlError};
 
 /// Connections there may be at once; most are waited for, and whoever freezes must get through.
 const MAX_CONNECTIONS: usize = 256;
@@ -80,6 +82,7 @@ pub(super) fn start(
                 Ok(listener) => listener,
                 Err(error) => return tracing::error!(%error, "the control socket cannot be used"),
             };
+            let mut failures = Failures::of("a connection to the control socket");
             let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
             loop {
                 let place = tokio::select! {
@@ -97,10 +100,7 @@ pub(super) fn start(
                                 drop(serve(stream, &subject).await);
                             });
                         }
-                        Err(error) => {
-                            tracing::warn!(%error, "a control connection could not be accepted");
-                            tokio::time::sleep(Duration::from_millis(50)).await;
-                        }
+                        Err(error) => failures.pause(&error).await,
                     }
                 }
             }
@@ -127,7 +127,7 @@ async fn serve(mut stream: UnixStream, subject: &Subject) -> io::Result<()> {
                     }
                     answer::to(question, peer, subject).await
                 }
-                Err(wrong) => answer::error(&wrong),
+                Err(wrong) => answer::error(&wrong.to_string()),
             },
         }
     };
@@ -135,12 +135,12 @@ async fn serve(mut stream: UnixStream, subject: &Subject) -> io::Result<()> {
     stream.shutdown().await
 }
 
-async fn question(stream: &mut UnixStream) -> Result<Vec<u8>, String> {
+async fn question(stream: &mut UnixStream) -> Result<Vec<u8>, QuestionError> {
     let mut line = Vec::new();
     let read = BufReader::new(stream.take(MAX_QUESTION as u64)).read_until(b'\n', &mut line).await;
-    read.map_err(|_| "the question cannot be read".to_owned())?;
+    read.map_err(|_| QuestionError::Unread)?;
     match line.pop() {
         Some(b'\n') => Ok(line),
-        _ => Err(format!("the question is not one line of at most {MAX_QUESTION} bytes")),
+        _ => Err(QuestionError::NotALine),
     }
 }

@@ -7,9 +7,8 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-use saltgate::clock::Clock;
-
-use crate::harness::{Gate, PATIENCE, SEGMENT, signed, until};
+use crate::harness::{Files, Gate, KEEPS, SEGMENT, signed, until};
+use crate::http::{connect, read_head, values};
 use corpus::{Message, corpus};
 
 /// An upstream that keeps every byte, and answers whatever looks like a request.
@@ -69,20 +68,16 @@ fn record(mut stream: TcpStream, seen: &Mutex<Vec<u8>>) {
 }
 
 /// The first message of these bytes, its body, and what comes behind it.
-fn first(bytes: &[u8]) -> Option<(String, String, &[u8])> {
-    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
-    let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
-    let lower = head.to_lowercase();
-    let length = lower.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
-    let body = bytes.get(end..end + length)?;
-    Some((head, String::from_utf8_lossy(body).into_owned(), &bytes[end + length..]))
+fn first(mut bytes: &[u8]) -> Option<(String, String, &[u8])> {
+    let head = read_head(&mut bytes).ok()?;
+    let length = values(&head, "content-length").find_map(|length| length.parse().ok()).unwrap_or(0);
+    let (body, behind) = bytes.split_at_checked(length)?;
+    Some((head, String::from_utf8_lossy(body).into_owned(), behind))
 }
 
 /// Sends these bytes, so many at once, then ends; reads to the end.
 fn sent(gate: SocketAddr, bytes: &[u8], at_once: usize) -> Vec<u8> {
-    let mut stream = TcpStream::connect(gate).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_nodelay(true).unwrap();
+    let mut stream = connect(gate);
     for piece in bytes.chunks(at_once) {
         // A gate that has heard enough may have closed.
         if stream.write_all(piece).is_err() {
@@ -139,7 +134,10 @@ fn with_headers(bytes: &[u8]) -> Vec<u8> {
 #[test]
 fn no_message_becomes_two_and_no_byte_of_a_body_a_request() {
     let upstream = Recorder::start();
-    let gate = Gate::with(upstream.address, "[ownership.delegate]\n[runtime]\nworkers = 2\n", Clock::system());
+    let files = Files::new(upstream.address, &format!("[ownership.delegate]\n[runtime]\nworkers = 2\n{KEEPS}"));
+    // What stands behind a message is to be read, too.
+    files.listen("[[listener]]\naddress = \"127.0.0.1:0\"\nkeep_alive = \"always\"\n");
+    let gate = Gate::by(files);
     let corpus = corpus();
     assert!(corpus.len() >= 150, "{} messages", corpus.len());
     let mut names: Vec<&str> = corpus.iter().map(|message| &*message.name).collect();

@@ -105,7 +105,7 @@ fn sound(corpus: &mut Corpus) {
             signed("Connection: Transfer-Encoding\r\nTransfer-Encoding: chunked\r\n", "1\r\nx\r\n0\r\n\r\n"),
             "x",
         ),
-        ("a connection that names the host", signed("Connection: Host, Authorization\r\n", ""), ""),
+        ("a connection that names the host", signed("Connection: Host, X-Own\r\nX-Own: 1\r\n", ""), ""),
         (
             "an upgrade",
             signed("Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n", ""),

@@ -1,0 +1,242 @@
+//! Does the time of a refusal tell why it was refused? `make timing` asks by dudect's method.
+//!
+//! Requests of all classes are answered by the whole stack, in process, in random order, each prepared before its
+//! time is taken. Welch's t compares every two classes, over all samples and over those below several percentiles of
+//! all times (a slow sample says more of the machine than of the request). The verdict is the largest |t|.
+//!
+//! 1. Unknown key, wrong signature and inactive key must not differ: |t| < 4.5 for each pair. Anybody can send them,
+//!    and a difference would tell strangers which keys exist.
+//! 2. A right signature with a spent salt goes further, so it takes longer, and its t is printed without a limit. Only
+//!    a holder of the secret, or of a header that was spent, can send one; it says that the header is a valid one that
+//!    was used, which whoever saw the header pass knows.
+//!
+//! `SAMPLES=100000 make timing` takes fewer samples.
+#![allow(clippy::print_stdout, reason = "a benchmark prints what it measured")]
+
+use std::convert::Infallible;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use saltgate::clock::{Clock, rfc3339};
+use saltgate::config::Config;
+use saltgate::credential::{Secret, SigningKey, header_value};
+use saltgate::gate::{Arrival, Body};
+use saltgate::net::Client;
+use saltgate::serve::Gateway;
+use saltgate::stack::stack;
+use tower::Service;
+
+const ACTIVE: (&str, &[u8]) = ("NCSTESTKEY000001", b"THROWAWAYSECRET0123456789ABCDEFG");
+const INACTIVE: (&str, &[u8]) = ("NCSTESTKEY000002", b"THROWAWAYSECRETABCDEFG0123456789");
+const UNKNOWN: &str = "NCSTESTKEY000003";
+/// What dudect and the TVLA test take for a difference.
+const LIMIT: f64 = 4.5;
+/// Samples above these percentiles of all times are left out, one test each. 100: none is.
+const PERCENTILES: [f64; 6] = [100.0, 99.0, 95.0, 90.0, 75.0, 50.0];
+/// Requests that are prepared at once: their memory is warm alike.
+const BATCH: usize = 64;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    UnknownKey,
+    WrongSignature,
+    InactiveKey,
+    SpentSalt,
+}
+
+impl Class {
+    const ALL: [Self; 4] = [Self::UnknownKey, Self::WrongSignature, Self::InactiveKey, Self::SpentSalt];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::UnknownKey => "unknown key",
+            Self::WrongSignature => "wrong signature",
+            Self::InactiveKey => "inactive key",
+            Self::SpentSalt => "spent salt",
+        }
+    }
+}
+
+/// Makes requests of each class. All headers have one length, and all but the spent one a date and a salt of their own.
+struct Requests {
+    active: SigningKey,
+    inactive: SigningKey,
+    spent: String,
+    salts: u64,
+}
+
+impl Requests {
+    fn new() -> Self {
+        let key = |secret| SigningKey::new(&Secret::new(secret).expect("long enough"));
+        let mut requests = Self { active: key(ACTIVE.1), inactive: key(INACTIVE.1), spent: String::new(), salts: 0 };
+        requests.spent = requests.header(ACTIVE.0, true);
+        requests
+    }
+
+    fn header(&mut self, api_key: &str, right: bool) -> String {
+        self.salts += 1;
+        let (date, salt) = (rfc3339(Clock::system().now()), format!("{:032x}", self.salts));
+        let key = if api_key == INACTIVE.0 { &self.inactive } else { &self.active };
+        let mut signature = key.sign(&date, &salt);
+        if !right {
+            // Which digit is wrong must make no difference either.
+            let at = (self.salts % 64) as usize;
+            let digit = if signature.as_bytes()[at] == b'0' { "1" } else { "0" };
+            signature.replace_range(at..=at, digit);
+        }
+        header_value(api_key, &date, &salt, &signature)
+    }
+
+    fn of(&mut self, class: Class) -> Arrival<Full<Bytes>> {
+        let header = match class {
+            Class::UnknownKey => self.header(UNKNOWN, true),
+            Class::WrongSignature => self.header(ACTIVE.0, false),
+            Class::InactiveKey => self.header(INACTIVE.0, true),
+            Class::SpentSalt => self.spent.clone(),
+        };
+        let request = Request::delete("/crm-core/v1/segments/CRMSG12345")
+            .header("host", "crm.example")
+            .header("authorization", header)
+            .body(Full::default())
+            .expect("well formed");
+        // From a Unix socket: an address with so many failed signatures would be throttled.
+        Arrival { request, client: Client::new(None, false) }
+    }
+}
+
+fn gateway(directory: &Path) -> Gateway {
+    let entry = |(api_key, secret): (&str, &[u8]), active: bool| {
+        let secret = std::str::from_utf8(secret).expect("text");
+        format!(
+            "[[key]]\napi_key = \"{api_key}\"\nsecret = \"{secret}\"\naccount = \"a\"\nmember = \"m\"\nrole = \"OWNER\"\n\
+             active = {active}\n"
+        )
+    };
+    let config = "[[listener]]\naddress = \"127.0.0.1:0\"\n[runtime]\nworkers = 1\n[directory.file]\npath = \"keys.toml\"\n\
+                  [ownership.delegate]\n[upstream]\nservers = [\"http://127.0.0.1:9\"]\n[audit]\ndanger_no_record = true\n\
+                  [replay.memory]\nwhen_new = \"accept\"\n";
+    let path = directory.join("saltgate.toml");
+    std::fs::write(directory.join("keys.toml"), entry(ACTIVE, true) + &entry(INACTIVE, false)).expect("written");
+    std::fs::write(&path, config).expect("written");
+    let config = Config::load(&path).unwrap_or_else(|faults| panic!("{faults:?}"));
+    Gateway::start(config, Clock::system()).expect("started")
+}
+
+/// Nanoseconds to the answer, by class.
+fn measure(samples: usize) -> [Vec<f64>; 4] {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let directory = tempfile::tempdir().expect("a directory");
+    let gateway = gateway(directory.path());
+    let mut stack = stack::<Full<Bytes>>(gateway.process(), gateway.current(), 0);
+    let mut requests = Requests::new();
+    let mut answer = |arrival| answered(&runtime, &mut stack, arrival);
+    let (_, first) = answer(requests.of(Class::SpentSalt));
+    assert_eq!(first.status(), 502, "it was admitted, and there is no service");
+    let mut times: [Vec<f64>; 4] = std::array::from_fn(|_| Vec::with_capacity(samples));
+    let mut random = Random(0x5a17_9a7e);
+    let until = clock_ahead();
+    while times.iter().any(|times| times.len() < samples) {
+        if Clock::system().now() > until {
+            panic!("the spent header grew too old while samples were taken; take fewer");
+        }
+        let batch: Vec<Class> = (0..BATCH).map(|_| Class::ALL[random.below(4)]).collect();
+        let arrivals: Vec<_> = batch.iter().map(|class| requests.of(*class)).collect();
+        for (class, arrival) in batch.into_iter().zip(arrivals) {
+            let (took, response) = answer(arrival);
+            assert_eq!(response.status(), 401, "{}", class.name());
+            let times = &mut times[class as usize];
+            if times.len() < samples {
+                times.push(took);
+            }
+        }
+    }
+    gateway.drain();
+    times
+}
+
+/// The spent header stays in the window for a quarter of an hour.
+fn clock_ahead() -> SystemTime {
+    Clock::system().now() + std::time::Duration::from_secs(14 * 60)
+}
+
+#[allow(clippy::disallowed_methods, reason = "it measures real time; no test clock has a say in it")]
+fn answered<S>(runtime: &tokio::runtime::Runtime, stack: &mut S, arrival: Arrival<Full<Bytes>>) -> (f64, Response<Body>)
+where
+    S: Service<Arrival<Full<Bytes>>, Response = Response<Body>, Error = Infallible>,
+{
+    runtime.block_on(async {
+        let started = Instant::now();
+        let Ok(response) = stack.call(arrival).await;
+        (started.elapsed().as_nanos() as f64, response)
+    })
+}
+
+/// Welch's t between two classes, over what lies at or below `limit`.
+fn welch(a: &[f64], b: &[f64], limit: f64) -> f64 {
+    let moments = |times: &[f64]| {
+        let (mut n, mut mean, mut squares) = (0.0, 0.0, 0.0);
+        for time in times.iter().filter(|time| **time <= limit) {
+            n += 1.0;
+            let delta = time - mean;
+            mean += delta / n;
+            squares += delta * (time - mean);
+        }
+        (n, mean, squares / (n - 1.0))
+    };
+    let ((n_a, mean_a, variance_a), (n_b, mean_b, variance_b)) = (moments(a), moments(b));
+    (mean_a - mean_b) / (variance_a / n_a + variance_b / n_b).sqrt()
+}
+
+/// xorshift64: it only puts classes in an order.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        ((self.0 >> 32) % n) as usize
+    }
+}
+
+fn main() -> ExitCode {
+    // `cargo test --all-targets` runs every bench with this: it is no place for a million samples.
+    if std::env::args().any(|argument| argument == "--test") {
+        return ExitCode::SUCCESS;
+    }
+    let samples = std::env::var("SAMPLES").ok().and_then(|n| n.parse().ok()).unwrap_or(1_000_000);
+    let times = measure(samples);
+    let mut all: Vec<f64> = times.iter().flatten().copied().collect();
+    all.sort_unstable_by(f64::total_cmp);
+    let limits = PERCENTILES.map(|p| all[((all.len() - 1) as f64 * p / 100.0) as usize]);
+    println!("{samples} samples of each class");
+    for class in Class::ALL {
+        let mut sorted = times[class as usize].clone();
+        sorted.sort_unstable_by(f64::total_cmp);
+        println!("{:>16}: median {:.0} ns", class.name(), sorted[sorted.len() / 2]);
+    }
+    println!("|t| over the samples below each percentile:  {}", PERCENTILES.map(|p| format!("{p:>7}")).concat());
+    let mut differs = false;
+    for (n, one) in Class::ALL.into_iter().enumerate() {
+        for other in &Class::ALL[n + 1..] {
+            let ts = limits.map(|limit| welch(&times[one as usize], &times[*other as usize], limit).abs());
+            let shown = ts.map(|t| format!("{t:>7.2}")).concat();
+            let judged = one != Class::SpentSalt && *other != Class::SpentSalt;
+            let over = judged && ts.iter().any(|t| *t >= LIMIT);
+            differs |= over;
+            let verdict = if over {
+                "DIFFERS"
+            } else if judged {
+                "alike"
+            } else {
+                "(not judged)"
+            };
+            println!("{:>16} / {:<24}  {shown}  {verdict}", one.name(), other.name());
+        }
+    }
+    if differs { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}

@@ -1,0 +1,36 @@
+//! Reads `[directory]`: where the keys are.
+
+use std::path::PathBuf;
+
+use super::section::Section;
+
+/// `[directory.file]`.
+pub(super) struct KeysFile {
+    pub(super) path: PathBuf,
+    /// Whether it may hold no keys at all.
+    pub(super) allow_empty: bool,
+}
+
+/// The file of keys.
+pub(super) fn directory(root: &mut Section<'_>) -> Option<KeysFile> {
+    let source = root.source;
+    let faults = source.fault_count();
+    let mut section = root.one_of("directory", &["postgres"], "[directory.file]");
+    if !section.has("file") {
+        if source.fault_count() == faults {
+            source.fault_at(
+                None,
+                "directory",
+                "no source of keys is named; expected [directory.file] with path = \"keys.toml\"",
+            );
+        }
+        section.finish();
+        return None;
+    }
+    let mut file = section.section("file");
+    let path = file.text("path", "the path of the keys");
+    let allow_empty = file.flag("allow_empty", false);
+    file.finish();
+    section.finish();
+    path.map(|path| KeysFile { path: source.resolve(&path), allow_empty })
+}

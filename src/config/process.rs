@@ -1,0 +1,94 @@
+//! Reads `[admin]`, `[runtime]` and `[authentication]`.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+
+use toml::de::DeValue;
+
+use super::Workers;
+use super::fault::Setting;
+use super::listener::collides_with;
+use super::numbers::{MILLISECOND, integer};
+use super::section::Section;
+use crate::credential::PhpDates;
+use crate::listen::{ListenAddress, ListenerSettings};
+use crate::replay::Window;
+
+/// The most workers.
+const MAX_WORKERS: usize = 1024;
+
+/// The address of the admin listener, and without which shared parts the process is not ready.
+pub(super) fn admin(
+    root: &mut Section<'_>,
+    listeners: Option<&Vec<ListenerSettings>>,
+) -> (Option<SocketAddr>, Vec<String>) {
+    if !root.has("admin") {
+        root.known("admin");
+        return (None, Vec::new());
+    }
+    let mut admin = root.section("admin");
+    let at = admin.at("address");
+    let address = admin.address("address");
+    if let Some(address) = address.map(ListenAddress::Tcp)
+        && let Some(listener) = collides_with(listeners, &address)
+    {
+        let message = format!(
+            "{address} collides with the listener on {listener}; expected a port of its own, which clients cannot reach"
+        );
+        admin.source.fault_at(at, "admin.address", message);
+    }
+    let ready_needs = admin.words("ready_needs", &["replay"]);
+    admin.finish();
+    (address, ready_needs)
+}
+
+pub(super) fn workers(root: &mut Section<'_>) -> Workers {
+    let source = root.source;
+    let mut runtime = root.section("runtime");
+    let default =
+        Setting { key: "runtime.workers".into(), value: "\"per-core\"".into(), default: Some("\"per-core\"".into()) };
+    let workers = match runtime.take("workers") {
+        None => {
+            source.record(default);
+            Workers::PerCore
+        }
+        Some(value) => {
+            let number = integer(value.get_ref()).and_then(|n| usize::try_from(n).ok()).and_then(NonZeroUsize::new);
+            match (value.get_ref(), number) {
+                (DeValue::String(word), _) if word == "per-core" => {
+                    source.record(default);
+                    Workers::PerCore
+                }
+                (DeValue::String(word), _) if word == "shared" => {
+                    source.record(Setting { value: "\"shared\"".into(), ..default });
+                    Workers::Shared
+                }
+                (_, Some(count)) if count.get() <= MAX_WORKERS => {
+                    source.record(Setting { value: count.to_string(), ..default });
+                    Workers::Count(count)
+                }
+                _ => {
+                    let at = Some(value.span().start);
+                    source.fault_at(
+                        at,
+                        "runtime.workers",
+                        format!("expected \"per-core\", \"shared\" or a number from 1 to {MAX_WORKERS}"),
+                    );
+                    Workers::PerCore
+                }
+            }
+        }
+    };
+    runtime.finish();
+    workers
+}
+
+/// How far a date may lie from now, and whether the dates of the PHP SDK are read.
+pub(super) fn authentication(root: &mut Section<'_>) -> (Window, PhpDates) {
+    let mut section = root.section("authentication");
+    let past = section.duration("window_past", Window::PAST, MILLISECOND);
+    let future = section.duration("window_future", Window::FUTURE, MILLISECOND);
+    let php = section.flag("accept_php_sdk_dates", true);
+    section.finish();
+    (Window { past, future }, if php { PhpDates::Accept } else { PhpDates::Refuse })
+}

@@ -1,0 +1,55 @@
+//! A worker's event loop: yielding to it once, and timeouts that let it run once more before they expire.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::{self, Instant};
+
+/// How long a timeout waits after its deadline.
+///
+/// After a pause of the whole process (SIGSTOP, a suspended machine) the event loop fires its timers before it reads
+/// its sockets. Data that arrived during the pause is seen only in the next iteration, so it must not count as late yet.
+pub(crate) const TIMER_GRACE: Duration = Duration::from_millis(2);
+
+/// The future did not complete in time.
+#[derive(Debug)]
+pub(crate) struct TimedOut;
+
+/// Waits for a future for at most `limit`, plus one more iteration of the event loop: see [`TIMER_GRACE`].
+///
+/// # Errors
+/// [`TimedOut`] if it does not complete in that time.
+pub(crate) async fn timeout<F: Future>(limit: Duration, awaited: F) -> Result<F::Output, TimedOut> {
+    timeout_at(Instant::now() + limit, awaited).await
+}
+
+/// The same until `due`.
+///
+/// # Errors
+/// [`TimedOut`] if it does not complete in that time.
+pub(crate) async fn timeout_at<F: Future>(due: Instant, awaited: F) -> Result<F::Output, TimedOut> {
+    let mut awaited = pin!(awaited);
+    match time::timeout_at(due, awaited.as_mut()).await {
+        Ok(output) => Ok(output),
+        Err(_) => time::timeout(TIMER_GRACE, awaited).await.map_err(|_| TimedOut),
+    }
+}
+
+/// Yields to the event loop once, so that ready requests run as a batch.
+///
+/// Under load many requests are ready at the same time. When each step runs for all of them before the next step
+/// begins, its code stays in the CPU caches, and a receiver is woken once for all of them. If nothing else is ready,
+/// the task continues immediately.
+pub(crate) async fn yield_now() {
+    let mut has_yielded = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut has_yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}

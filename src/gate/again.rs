@@ -1,0 +1,133 @@
+//! What becomes of a request whose salt is spent (contract §3, "A request that comes again").
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+
+use super::authenticate::Authenticated;
+use super::observation::Observation;
+use crate::credential::SaltId;
+use crate::event_loop::timeout;
+use crate::refusal::{RefusedAfterSpend, Repeated};
+use crate::repeats::{Asked, Became, Earlier, First, KeptAnswer, Repeats, Shared};
+use crate::replay::{Mark, SpentSalts};
+
+/// Tells of a repeat that is refused before its body was read, if as much of the body as the first request had is there.
+pub(super) fn tell<B>(first: &First, authenticated: &mut Authenticated<B>, seen: &mut Observation)
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    let mut body = BytesMut::new();
+    let most = usize::try_from(first.body_length).unwrap_or(usize::MAX);
+    let mut nobody = Context::from_waker(Waker::noop());
+    while !authenticated.head().body().is_end_stream() && body.len() <= most {
+        match Pin::new(authenticated.body_mut()).poll_frame(&mut nobody) {
+            Poll::Ready(Some(Ok(frame))) => body.extend(frame.into_data().ok()),
+            Poll::Ready(None) => break,
+            Poll::Ready(Some(Err(_))) | Poll::Pending => return,
+        }
+    }
+    if first.asked == asked(authenticated, &body) {
+        seen.repeats(first);
+    }
+}
+
+/// What a request asks for.
+pub(super) fn asked<B>(authenticated: &Authenticated<B>, body: &[u8]) -> Asked {
+    let (api_key, head) = (&authenticated.caller().api_key, authenticated.head());
+    Asked::new(&authenticated.salt(), api_key, head.method().as_str(), head.raw_target(), body)
+}
+
+/// What is known of the requests that spent their salts.
+pub(super) struct Again {
+    pub(super) salts: Arc<dyn SpentSalts>,
+    pub(super) repeats: Repeats,
+}
+
+impl Again {
+    /// A replay is refused. So is a repeat, unless repeats are answered: then it waits for the end of the first request and
+    /// gets its answer. It holds no slot meanwhile.
+    pub(super) async fn met(
+        &self,
+        authenticated: &Authenticated<()>,
+        asked: Asked,
+        mark: Option<Mark>,
+        seen: &mut Observation,
+    ) -> RefusedAfterSpend {
+        let salt = authenticated.salt();
+        let first = match self.repeats.first(salt).await {
+            Some(first) if first.asked == asked => first,
+            None if let Some(mark) = mark.filter(|mark| mark.print() == asked.print(&salt).bytes()) => {
+                return self.met_elsewhere(authenticated, &mark.id(), seen).await;
+            }
+            None => match self.repeats.earlier(asked.print(&salt)) {
+                Some(Earlier { id, became, kept }) => {
+                    seen.repeats_elsewhere(&id, became);
+                    if seen.is_only_watched() {
+                        return RefusedAfterSpend::SaltReused;
+                    }
+                    return answered(id.into(), Some(kept));
+                }
+                None => return RefusedAfterSpend::SaltReused,
+            },
+            Some(_) => return RefusedAfterSpend::SaltReused,
+        };
+        seen.repeats(&first);
+        if !self.repeats.answers() || seen.is_only_watched() {
+            return RefusedAfterSpend::SaltReused;
+        }
+        let Some(_waiting) = self.repeats.queue(salt) else { return RefusedAfterSpend::RepeatsWait };
+        let kept = timeout(authenticated.head().upstream().answer_timeout(), first.ended()).await.ok().flatten();
+        seen.repeats(&first);
+        answered(first.id.clone(), kept)
+    }
+
+    /// The same, where another gateway had the first request, or this one before it was started anew.
+    async fn met_elsewhere(
+        &self,
+        authenticated: &Authenticated<()>,
+        of: &str,
+        seen: &mut Observation,
+    ) -> RefusedAfterSpend {
+        seen.repeats_elsewhere(of, Became::Elsewhere);
+        if !self.repeats.answers() || seen.is_only_watched() {
+            return RefusedAfterSpend::SaltReused;
+        }
+        let Some(_waiting) = self.repeats.queue(authenticated.salt()) else {
+            return RefusedAfterSpend::RepeatsWait;
+        };
+        let asked = self.ask_until_it_ended(authenticated.salt(), of);
+        let kept = match timeout(authenticated.head().upstream().answer_timeout(), asked).await {
+            Ok(Some((became, kept))) => {
+                seen.repeats_elsewhere(of, became);
+                Some(kept)
+            }
+            Ok(None) | Err(_) => None,
+        };
+        answered(of.into(), kept)
+    }
+
+    /// What is kept about the request, as soon as it is there; `None` if nobody keeps anything.
+    async fn ask_until_it_ended(&self, salt: SaltId, id: &str) -> Option<(Became, KeptAnswer)> {
+        const LONGEST: Duration = Duration::from_millis(500);
+        let mut pause = Duration::from_millis(5);
+        loop {
+            let text = self.salts.stored_answer(salt)?.await;
+            if let Some(ended) = text.and_then(|text| Shared::read(&text, id)) {
+                return Some(ended);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST);
+        }
+    }
+}
+
+fn answered(of: Box<str>, kept: Option<KeptAnswer>) -> RefusedAfterSpend {
+    RefusedAfterSpend::Repeated(Box::new(match kept {
+        Some(kept) => Repeated { of, kept },
+        None => Repeated::of_unknown(of),
+    }))
+}

@@ -1,0 +1,29 @@
+//! The end of the gates where nothing is sent.
+
+use super::chain::Gate;
+use super::observation::Observation;
+use super::route::{Deletion, Directed, Rehearsal, Routed};
+use crate::refusal::RefusedAfterSpend;
+
+/// The same gate for deletions and for rehearsals, and another for deletions after it; the proof
+/// of both ends here.
+pub struct Either<G, D>(pub G, pub D);
+
+impl<G, D> Gate<Directed> for Either<G, D>
+where
+    G: Gate<Routed<Deletion>, Refusal = RefusedAfterSpend> + Gate<Routed<Rehearsal>, Refusal = RefusedAfterSpend>,
+    D: Gate<<G as Gate<Routed<Deletion>>>::Out, Out = (), Refusal = RefusedAfterSpend>,
+{
+    type Out = ();
+    type Refusal = RefusedAfterSpend;
+
+    async fn decide(&self, directed: Directed, seen: &mut Observation) -> Result<(), RefusedAfterSpend> {
+        match directed {
+            Directed::Deletion(routed) => {
+                let permitted = self.0.decide(routed, seen).await?;
+                self.1.decide(permitted, seen).await
+            }
+            Directed::Rehearsal(routed) => self.0.decide(routed, seen).await.map(drop),
+        }
+    }
+}

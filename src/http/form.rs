@@ -1,0 +1,127 @@
+//! The form of a request whose head was parsed: is it one message for one host?
+//!
+//! For HTTP/1 the strict reader ([`super::h1::RequestReader`]) has already checked this and more on the raw bytes. For HTTP/2
+//! this is the only check: the request is sent on as HTTP/1.1 and must be one message for one host there too (contract §7).
+
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING, VIA};
+use http::request::Parts;
+use http::uri::Authority;
+use http::{Method, Version};
+
+use super::fault::Fault;
+use super::fields::framing_field;
+use super::h1::grammar::{are_in_target, is_chunked, is_host};
+
+/// What the fields of a head say about the message itself, found in one pass over them.
+#[derive(Default)]
+pub(crate) struct FramingHeaders<'h> {
+    /// How large the header section is, in bytes, as HTTP/1.1 writes it.
+    pub(crate) section_bytes: usize,
+    host: FirstAndCount<'h>,
+    coding: FirstAndCount<'h>,
+    length: FirstAndCount<'h>,
+    /// There is an `Expect` other than `100-continue`.
+    pub(crate) expects_more: bool,
+    /// There is a `Connection`.
+    pub(crate) connection: bool,
+    /// There is a `Via`.
+    pub(crate) via: bool,
+}
+
+/// The first value of a field, and the number of its values.
+#[derive(Default)]
+struct FirstAndCount<'h>(Option<&'h HeaderValue>, usize);
+
+impl<'h> FirstAndCount<'h> {
+    fn add(&mut self, value: &'h HeaderValue) {
+        self.0.get_or_insert(value);
+        self.1 += 1;
+    }
+}
+
+impl<'h> FramingHeaders<'h> {
+    /// Finds them among these fields.
+    pub(crate) fn of(headers: &'h HeaderMap) -> Self {
+        let mut framing = Self::default();
+        for (name, value) in headers {
+            // Each line also has a colon, a space and a line end.
+            framing.section_bytes += name.as_str().len() + value.len() + 4;
+            match *name {
+                HOST => framing.host.add(value),
+                TRANSFER_ENCODING => framing.coding.add(value),
+                CONTENT_LENGTH => framing.length.add(value),
+                CONNECTION => framing.connection = true,
+                VIA => framing.via = true,
+                EXPECT => framing.expects_more |= !value.as_bytes().eq_ignore_ascii_case(b"100-continue"),
+                _ => {}
+            }
+        }
+        framing
+    }
+}
+
+/// Judges an HTTP/2 request. Accepts any HTTP/1 request, because the strict reader has refused the same faults in every mode.
+///
+/// # Errors
+/// What is wrong with the request.
+pub(crate) fn judge_http_2(parts: &Parts) -> Result<(), Fault> {
+    if parts.version == Version::HTTP_2 { judge(parts, &FramingHeaders::of(&parts.headers)) } else { Ok(()) }
+}
+
+/// Judges a request with these framing headers.
+///
+/// # Errors
+/// What is wrong with the request.
+pub(crate) fn judge(parts: &Parts, framing: &FramingHeaders<'_>) -> Result<(), Fault> {
+    if parts.method == Method::CONNECT {
+        return Err(Fault::Tunnel);
+    }
+    judge_host(parts, framing)?;
+    judge_framing(framing)?;
+    if parts.version == Version::HTTP_2 { judge_bytes(parts) } else { Ok(()) }
+}
+
+/// There must be exactly one host. In HTTP/2 it is the `:authority`, or `Host` if a proxy translated the request from HTTP/1.1
+/// (RFC 9113 §8.3.1), or both if they are equal.
+fn judge_host(parts: &Parts, framing: &FramingHeaders<'_>) -> Result<(), Fault> {
+    let FirstAndCount(host, hosts) = framing.host;
+    let authority = parts.uri.authority().map(Authority::as_str);
+    let by_http_2 = parts.version == Version::HTTP_2;
+    match (host, authority) {
+        _ if hosts > 1 => Err(Fault::SeveralHosts),
+        (_, Some(authority)) if by_http_2 && !is_host(authority.as_bytes()) => Err(Fault::OddAuthority),
+        (Some(host), None) if by_http_2 && !is_host(host.as_bytes()) => Err(Fault::OddHost),
+        (None, Some(_)) if by_http_2 => Ok(()),
+        (None, None) if by_http_2 => Err(Fault::NoAuthority),
+        (None, _) => Err(Fault::NoHost),
+        (Some(host), Some(authority)) if !authority.as_bytes().eq_ignore_ascii_case(host.as_bytes()) => {
+            Err(Fault::OtherHost)
+        }
+        (Some(_), _) => Ok(()),
+    }
+}
+
+/// There must be one way to find the end of the body. hyper accepts more: any coding that ends in `chunked`, even with a
+/// length.
+fn judge_framing(framing: &FramingHeaders<'_>) -> Result<(), Fault> {
+    let FirstAndCount(_, lengths) = framing.length;
+    match framing.coding {
+        FirstAndCount(None, _) if lengths <= 1 => Ok(()),
+        FirstAndCount(None, _) => Err(Fault::SeveralLengths),
+        FirstAndCount(Some(_), 2..) => Err(Fault::SeveralCodings),
+        FirstAndCount(Some(_), _) if lengths > 0 => Err(Fault::LengthAndCoding),
+        FirstAndCount(Some(coding), _) if is_chunked(coding.as_bytes()) => Ok(()),
+        FirstAndCount(Some(_), _) => Err(Fault::OddCoding),
+    }
+}
+
+/// Checks the bytes of the target and of field names, which are written to HTTP/1.1 unchanged.
+fn judge_bytes(parts: &Parts) -> Result<(), Fault> {
+    if !are_in_target(parts.uri.path().as_bytes(), parts.uri.query().map(str::as_bytes)) {
+        return Err(Fault::Target);
+    }
+    if parts.headers.keys().any(|name| framing_field(name.as_str().as_bytes()).is_err()) {
+        return Err(Fault::FieldAlias);
+    }
+    Ok(())
+}

@@ -1,0 +1,101 @@
+//! The deadlines of one connection of HTTP/1: what it waits for, and until when.
+
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::event_loop::TIMER_GRACE;
+use crate::http::timer::DeadlineTimer;
+
+/// What a connection waits for its client to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Awaited {
+    /// A message.
+    Anything,
+    /// The rest of a head.
+    Head,
+    /// The rest of a body.
+    Body,
+}
+
+/// The deadlines of one connection.
+///
+/// One timer serves both directions, and it is not reset for every request.
+#[derive(Default)]
+pub(super) struct Deadlines {
+    reading: Option<(Awaited, Due)>,
+    writing: Option<Due>,
+    timer: DeadlineTimer,
+}
+
+/// When something must have happened.
+#[derive(Clone, Copy)]
+struct Due {
+    at: Instant,
+    /// Whether this is the last look after the time was over: a worker that was stopped finds its timers expired before it
+    /// learns what has arrived meanwhile, and learns that in its next turn.
+    is_last_look: bool,
+}
+
+impl Due {
+    fn after(within: Duration) -> Self {
+        Self { at: after(within), is_last_look: false }
+    }
+
+    /// The time is over: grants one last look, if there was none.
+    fn extended(self) -> Option<Self> {
+        (!self.is_last_look).then(|| Self { at: after(TIMER_GRACE), is_last_look: true })
+    }
+}
+
+impl Deadlines {
+    /// Whether what is awaited is overdue. The time runs from when it was first awaited.
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, awaited: Awaited, within: Duration) -> Poll<()> {
+        let due = match self.reading {
+            Some((before, due)) if before == awaited => due,
+            _ => Due::after(within),
+        };
+        self.reading = Some((awaited, due));
+        ready!(self.poll(cx, due.at));
+        let Some(due) = due.extended() else { return Poll::Ready(()) };
+        self.reading = Some((awaited, due));
+        self.poll(cx, due.at)
+    }
+
+    /// What was awaited has arrived.
+    pub(super) fn read(&mut self) {
+        self.reading = None;
+    }
+
+    /// Whether the client has taken nothing for this long.
+    pub(super) fn poll_written(&mut self, cx: &mut Context<'_>, within: Duration) -> Poll<()> {
+        let due = *self.writing.get_or_insert_with(|| Due::after(within));
+        ready!(self.poll(cx, due.at));
+        let Some(due) = due.extended() else { return Poll::Ready(()) };
+        self.writing = Some(due);
+        self.poll(cx, due.at)
+    }
+
+    /// The client has taken something.
+    pub(super) fn written(&mut self) {
+        self.writing = None;
+    }
+
+    /// The timer serves both directions: it is set to the earlier deadline.
+    fn poll(&mut self, cx: &mut Context<'_>, due: Instant) -> Poll<()> {
+        let ends = [self.reading.map(|(_, due)| due.at), self.writing.map(|due| due.at)];
+        let earliest = ends.into_iter().flatten().fold(due, Instant::min);
+        if self.timer.poll(cx, earliest).is_pending() {
+            return Poll::Pending;
+        }
+        // If the other direction is overdue, it says so when it is polled, which is in the same turn.
+        self.timer.poll(cx, due)
+    }
+}
+
+/// A time that the timers can hold, however long the configured timeout is.
+fn after(within: Duration) -> Instant {
+    const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
+    Instant::now() + within.min(FAR)
+}

@@ -1,0 +1,416 @@
+//! The stream of an HTTP/1 connection. It passes on only bytes that the strict reader has accepted.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+use super::deadline::{Awaited, Deadlines};
+use super::request_head::{AcceptedHead, FieldSpan};
+use super::{ConnectionPolicy, MessagePart, RequestReader, Sizes, Times};
+use crate::http::fault::Fault;
+use crate::http::timer::RENEWS_BODY_DEADLINE;
+
+/// How much is read at once where it cannot be judged in the reader's own buffer.
+const PIECE: usize = 4 << 10;
+/// How much is read at once while a message is answered: enough to see that something arrived.
+const GLANCE: usize = 64;
+/// A close with bytes unread makes the kernel send a reset, which can overtake the answer. So for this long, and for this
+/// many bytes, what still arrives is read and thrown away.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 1 << 20;
+
+/// A stream that passes on only bytes that the strict reader has accepted.
+///
+/// Bytes are judged in the buffer that they are read into; those that are not accepted yet are taken back and held. A
+/// head that arrives in one piece is not copied, and an idle connection holds no buffer.
+pub struct StrictStream<S, K> {
+    stream: S,
+    policy: K,
+    reader: RequestReader,
+    sizes: Sizes,
+    times: Times,
+    /// What was read and not passed on.
+    held: Vec<u8>,
+    /// How many of those bytes were accepted and do not fit into the reader's buffer yet.
+    accepted: usize,
+    /// Whether more of it may be accepted, because it was not judged since the end of the last message.
+    unseen: bool,
+    /// Bytes of the body since its deadline was last renewed.
+    came: usize,
+    deadlines: Deadlines,
+    end: End,
+    /// No message has come yet.
+    is_new: bool,
+    /// The last message has arrived whole, and nothing of its answer was written yet.
+    unanswered: bool,
+    /// Something arrived that will not be read.
+    unread: bool,
+    /// The client has ended its side.
+    peer_ended: bool,
+}
+
+/// What follows after all accepted bytes are passed on.
+enum End {
+    /// More.
+    Not,
+    /// Nothing.
+    Silent,
+    /// Nothing, and at the end this answer.
+    Refused(Vec<u8>),
+    /// An error in the body.
+    Broken(Fault),
+}
+
+impl<S, K: ConnectionPolicy> StrictStream<S, K> {
+    /// A stream over `stream`, for the connection that `policy` speaks for.
+    pub fn new(stream: S, policy: K) -> Self {
+        let (sizes, times) = policy.limits();
+        Self {
+            stream,
+            policy,
+            reader: RequestReader::default(),
+            sizes,
+            times,
+            held: Vec::new(),
+            accepted: 0,
+            unseen: false,
+            came: 0,
+            deadlines: Deadlines::default(),
+            end: End::Not,
+            is_new: true,
+            unanswered: false,
+            unread: false,
+            peer_ended: false,
+        }
+    }
+
+    /// The stream below; what was read of it and not passed on is lost.
+    pub fn into_inner(self) -> S {
+        self.stream
+    }
+
+    /// Takes the head that was accepted last. Its bytes are passed on next, or were already.
+    pub(super) fn take_head(&mut self) -> Option<AcceptedHead> {
+        self.reader.take_head()
+    }
+
+    /// See [`RequestReader::reuse`].
+    pub(super) fn reuse(&mut self, spans: Vec<FieldSpan>) {
+        self.reader.reuse(spans);
+    }
+
+    /// The answer to the last message has left. Nothing is unanswered any more, even if the end of the message was read
+    /// after its answer was written.
+    pub(super) fn was_answered(&mut self) {
+        self.unanswered = false;
+    }
+
+    /// How many of these bytes are accepted, up to the end of the message that they belong to.
+    fn accept(&mut self, bytes: &[u8]) -> usize {
+        let mut accepted = 0;
+        self.unseen = false;
+        if self.reader.is_between_messages() {
+            (self.sizes, self.times) = self.policy.limits();
+        }
+        loop {
+            match self.reader.accept(&bytes[accepted..], &self.sizes) {
+                Ok(None) => return accepted,
+                Ok(Some(part)) => {
+                    accepted += part.bytes;
+                    self.came += part.bytes;
+                    if part.ends || part.part == MessagePart::Head || self.came >= RENEWS_BODY_DEADLINE {
+                        self.came = 0;
+                        self.deadlines.read();
+                    }
+                    if part.ends {
+                        self.unseen = accepted < bytes.len();
+                        self.unanswered = true;
+                        self.is_new = false;
+                        self.policy.stands_alone(!self.unseen);
+                        return accepted;
+                    }
+                    if part.part == MessagePart::Head {
+                        self.policy.stands_alone(false);
+                    }
+                }
+                Err(fault) => {
+                    self.stop(fault, &bytes[accepted..]);
+                    return accepted;
+                }
+            }
+        }
+    }
+
+    /// Accepts nothing more; `bytes` are those that were not accepted.
+    fn stop(&mut self, fault: Fault, bytes: &[u8]) {
+        self.end = if self.reader.is_in_body() {
+            End::Broken(fault)
+        } else {
+            End::Refused(self.policy.refuse(fault, self.reader.request(bytes)))
+        };
+    }
+
+    /// The same, where the bytes that were not accepted are held.
+    fn stop_held(&mut self, fault: Fault) {
+        let held = std::mem::take(&mut self.held);
+        self.stop(fault, &held);
+        self.held = held;
+    }
+
+    /// The client has ended its side.
+    fn ended(&mut self) {
+        self.peer_ended = true;
+        if self.reader.is_in_body() || self.reader.is_between_messages() {
+            self.end = End::Silent;
+        } else {
+            self.stop_held(Fault::Truncated);
+        }
+    }
+
+    /// What was awaited did not arrive in time.
+    fn late(&mut self, awaited: Awaited) {
+        match awaited {
+            Awaited::Anything => self.end = End::Silent,
+            Awaited::Head => self.stop_held(Fault::HeadTooSlow),
+            Awaited::Body => self.stop(Fault::BodyTooSlow, &[]),
+        }
+    }
+
+    /// What is awaited, and for how long.
+    fn awaited(&self) -> (Awaited, Duration) {
+        if self.reader.is_in_body() {
+            (Awaited::Body, self.times.body)
+        } else if self.reader.is_between_messages() {
+            (Awaited::Anything, if self.is_new { self.times.first } else { self.times.idle })
+        } else {
+            (Awaited::Head, self.times.head)
+        }
+    }
+
+    /// Passes on accepted bytes that did not fit before.
+    fn hand_on(&mut self, buf: &mut ReadBuf<'_>) {
+        let handed = self.accepted.min(buf.remaining());
+        buf.put_slice(&self.held[..handed]);
+        self.held.drain(..handed);
+        self.accepted -= handed;
+        if self.held.is_empty() {
+            // An idle connection holds no buffer.
+            self.held = Vec::new();
+        }
+    }
+
+    fn hold(&mut self, bytes: &[u8]) {
+        self.held.extend_from_slice(bytes);
+    }
+}
+
+impl<S: AsyncRead + Unpin, K: ConnectionPolicy> StrictStream<S, K> {
+    /// Reads straight into `buf`, and takes back what is not accepted yet.
+    fn poll_read_there(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let read = &buf.filled()[before..];
+        if read.is_empty() {
+            self.ended();
+            return Poll::Ready(Ok(()));
+        }
+        let accepted = self.accept(read);
+        self.hold(&read[accepted..]);
+        buf.set_filled(before + accepted);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads more of what is held already.
+    fn poll_read_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut piece = [0; PIECE];
+        let mut piece = ReadBuf::new(&mut piece);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut piece))?;
+        if piece.filled().is_empty() {
+            self.ended();
+            return Poll::Ready(Ok(()));
+        }
+        self.hold(piece.filled());
+        self.unseen = true;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + Unpin, K: ConnectionPolicy> AsyncRead for StrictStream<S, K> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        loop {
+            if this.accepted > 0 {
+                this.hand_on(buf);
+                return Poll::Ready(Ok(()));
+            }
+            match this.end {
+                End::Not => {}
+                End::Silent | End::Refused(_) => return Poll::Ready(Ok(())),
+                End::Broken(fault) => return Poll::Ready(Err(fault.into())),
+            }
+            if this.unseen {
+                let held = std::mem::take(&mut this.held);
+                this.accepted = this.accept(&held);
+                // The rest was judged now, except for the next message.
+                this.held = held;
+                continue;
+            }
+            let read = if this.held.is_empty() { this.poll_read_there(cx, buf) } else { this.poll_read_more(cx) };
+            match read {
+                Poll::Ready(Ok(())) if buf.filled().len() > before => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    let (awaited, within) = this.awaited();
+                    if awaited != Awaited::Body && !this.unanswered {
+                        this.policy.idles();
+                    }
+                    ready!(this.deadlines.poll_read(cx, awaited, within));
+                    this.late(awaited);
+                }
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin, K: ConnectionPolicy> StrictStream<S, K> {
+    /// Looks, while the answer to a message that is whole is awaited, whether the peer has reset or ended the connection.
+    ///
+    /// # Errors
+    /// If it was reset.
+    pub(super) fn look(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.unanswered { self.look_behind(cx) } else { Ok(()) }
+    }
+
+    /// Looks, while a message is answered, whether the peer has reset or ended the connection, or sent more.
+    ///
+    /// What arrives before the first byte of the answer has left was pipelined: the client cannot have seen the answer.
+    fn look_behind(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if !matches!(self.end, End::Not) {
+            return Ok(());
+        }
+        if self.held.is_empty() {
+            let mut glance = [0; GLANCE];
+            let mut glance = ReadBuf::new(&mut glance);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut glance) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Ready(Ok(())) if glance.filled().is_empty() => {
+                    self.ended();
+                    return Ok(());
+                }
+                Poll::Ready(Ok(())) => {
+                    self.hold(glance.filled());
+                    self.unseen = true;
+                    self.policy.stands_alone(false);
+                }
+            }
+        }
+        if self.policy.must_stand_alone() {
+            self.end = End::Silent;
+            self.unread = true;
+        }
+        Ok(())
+    }
+}
+
+impl<S, K> StrictStream<S, K> {
+    /// The result of writing: an error once the client has taken nothing for too long.
+    fn taken<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.deadlines.written();
+            return written;
+        }
+        ready!(self.deadlines.poll_written(cx, self.times.write));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing of what is written")))
+    }
+}
+
+impl<S: AsyncRead + Unpin, K: ConnectionPolicy> StrictStream<S, K> {
+    /// Called before each write of an answer.
+    fn answers(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if std::mem::take(&mut self.unanswered) && self.policy.must_stand_alone() {
+            self.look_behind(cx)?;
+        }
+        Ok(())
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin, K: ConnectionPolicy> AsyncWrite for StrictStream<S, K> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.answers(cx)?;
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.taken(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.answers(cx)?;
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
+        self.taken(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.taken(cx, flushed)
+    }
+
+    /// Only flushes: the answer to a refused message may have to follow, see [`StrictStream::finish`].
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(cx)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin, K: ConnectionPolicy> StrictStream<S, K> {
+    /// Ends the connection after the server has written its last answer: writes the answer to a refused message, and closes so
+    /// that the client can read it. `early` says that the gateway announced the end, and the client may have sent more before
+    /// it knew. Takes at most the `write` timeout and two seconds.
+    pub async fn finish(mut self, early: bool) {
+        let answer = match std::mem::replace(&mut self.end, End::Silent) {
+            End::Refused(answer) => answer,
+            End::Not | End::Silent | End::Broken(_) => Vec::new(),
+        };
+        let unread = early || self.unread || !answer.is_empty() || self.reader.is_in_body() || !self.held.is_empty();
+        let ended = async {
+            self.write_all(&answer).await?;
+            self.flush().await?;
+            poll_fn(|cx| {
+                let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
+                self.taken(cx, shut)
+            })
+            .await
+        };
+        if ended.await.is_ok() && unread && !self.peer_ended {
+            let _ = tokio::time::timeout(LINGER, discard(&mut self.stream)).await;
+        }
+    }
+}
+
+async fn discard(stream: &mut (impl AsyncRead + Unpin)) {
+    // On the heap, because it would enlarge the future of every connection.
+    let mut piece = vec![0; PIECE];
+    let mut left = LINGER_BYTES;
+    while let Ok(read @ 1..) = stream.read(&mut piece).await
+        && let Some(still) = left.checked_sub(read)
+    {
+        left = still;
+    }
+}
+
+#[cfg(test)]
+mod tests;

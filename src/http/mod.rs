@@ -1,0 +1,14 @@
+//! HTTP itself: what a host, a length, a chunk, a field name and a target are, for both directions and both protocols.
+//!
+//! In this crate `http::` is the crate of that name, and `crate::http::` is this room. Nothing imports the room by its
+//! bare name, so the two never meet in one file.
+
+mod body;
+pub mod fault;
+pub mod fields;
+pub(crate) mod form;
+pub mod h1;
+pub(crate) mod h2;
+pub(crate) mod timer;
+
+pub use body::{BodyError, RequestBody};

@@ -1,0 +1,12 @@
+//! Addresses: as people write them, and of clients. Everything that reads a host, a port, a socket address or a network
+//! reads it here, so that the same text is the same address everywhere.
+
+mod authority;
+mod client;
+mod network;
+mod subscriber;
+
+pub use authority::{Authority, AuthorityError, parse_port, parse_socket_address};
+pub use client::Client;
+pub use network::{Network, NetworkError};
+pub use subscriber::Subscriber;

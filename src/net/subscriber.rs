@@ -1,0 +1,39 @@
+//! What counts as one client where clients have a share of something: connections, failed signatures.
+
+use std::net::IpAddr;
+
+/// An IPv4 address, or the /64 of an IPv6 address: a subscriber has that whole network to choose addresses from.
+///
+/// IPv4 is kept as it is mapped into IPv6, so that the two never coincide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Subscriber(u128);
+
+impl Subscriber {
+    /// Who has this address. An IPv4 address written as IPv6 is an IPv4 address.
+    pub fn of(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+            IpAddr::V6(address) => address.to_bits() & !u128::from(u64::MAX),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_subscriber_is_one_however_its_address_is_written() {
+        let rows = [
+            ("::ffff:192.0.2.1", "192.0.2.1", true),
+            ("2001:db8::1", "2001:db8::ffff:ffff:ffff:ffff", true),
+            ("2001:db8::1", "2001:db8:0:1::1", false),
+            ("192.0.2.1", "192.0.2.2", false),
+            ("::", "0.0.0.0", false),
+        ];
+        for (one, other, same) in rows {
+            let subscriber = |text: &str| Subscriber::of(text.parse().unwrap());
+            assert_eq!(subscriber(one) == subscriber(other), same, "{one} and {other}");
+        }
+    }
+}

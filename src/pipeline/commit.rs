@@ -1,0 +1,139 @@
+//! The point from which a request runs to its end.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::runtime::Handle;
+use tower::{Layer, Service};
+
+use super::tasks::{Task, Tasks};
+use crate::gate::{Ending, Observed, Rejection, Whole, own_body};
+use crate::refusal::Answer;
+use crate::repeats::KeptAnswer;
+
+/// From here on a request runs to its end, whether its client stays or not, and drain waits for it.
+#[derive(Clone)]
+pub struct Commit(Tasks);
+
+/// See [`Commit`].
+#[derive(Clone)]
+pub struct Committing<S> {
+    tasks: Tasks,
+    inner: S,
+}
+
+impl Commit {
+    /// Counts them there, and puts on record what is refused after the salt was spent.
+    pub fn new(tasks: Tasks) -> Self {
+        Self(tasks)
+    }
+}
+
+impl<S> Layer<S> for Commit {
+    type Service = Committing<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Committing { tasks: self.0.clone(), inner }
+    }
+}
+
+impl<S> Service<Observed<Whole>> for Committing<S>
+where
+    S: Service<Observed<Whole>, Response = Observed<Ending>, Error = Rejection>,
+    S::Future: Send + Unpin + 'static,
+{
+    type Response = Observed<Ending>;
+    type Error = Rejection;
+    type Future = Committed<S::Future>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Observed<Whole>) -> Self::Future {
+        let task = self.tasks.enter();
+        Committed(Some(Running { work: self.inner.call(request), _until_the_end: task }))
+    }
+}
+
+/// A request that runs to its end.
+///
+/// As long as its client stays, it runs where its connection does. Dropped before its end, it goes
+/// on as a task of its own: most requests are spared a task, and none is lost.
+pub struct Committed<F: Future<Output = Result<Observed<Ending>, Rejection>> + Send + Unpin + 'static>(
+    Option<Running<F>>,
+);
+
+struct Running<F> {
+    work: F,
+    _until_the_end: Task,
+}
+
+impl<F> Future for Running<F>
+where
+    F: Future<Output = Result<Observed<Ending>, Rejection>> + Unpin,
+{
+    type Output = Result<Observed<Ending>, Rejection>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut ended = ready!(Pin::new(&mut self.work).poll(cx));
+        match &mut ended {
+            Ok(Observed { observation, request }) => observation.answered(|| request.kept()),
+            Err(Rejection { observation: Some(seen), spent: true, answer, linked, .. }) => {
+                seen.refused_on_record(Some(answer.status));
+                seen.answered(|| KeptAnswer::own(answer.status, own_body(*answer, linked.as_deref())));
+            }
+            Err(_) => {}
+        }
+        Poll::Ready(ended)
+    }
+}
+
+impl<F> Future for Committed<F>
+where
+    F: Future<Output = Result<Observed<Ending>, Rejection>> + Send + Unpin + 'static,
+{
+    type Output = Result<Observed<Ending>, Rejection>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(running) = &mut self.0 else { return Poll::Pending };
+        COMMITTED.set(true);
+        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(running).poll(cx)));
+        // What panicked did so perhaps after it had sent; its observation and its intent have told
+        // so while they were dropped, and nothing of it is used again.
+        let ended = match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(ended)) => ended,
+            Err(_) => Err(Rejection::lost(Answer::OUTCOME_LOST)),
+        };
+        self.0 = None;
+        Poll::Ready(ended)
+    }
+}
+
+impl<F> Drop for Committed<F>
+where
+    F: Future<Output = Result<Observed<Ending>, Rejection>> + Send + Unpin + 'static,
+{
+    fn drop(&mut self) {
+        // Without a runtime the process is at its end; what is dropped then tells so by itself.
+        if let (Some(running), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+            runtime.spawn(running);
+        }
+    }
+}
+
+thread_local! {
+    /// Whether what this thread polls is, or has in it, a request that runs to its end.
+    static COMMITTED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Polls a request on its way through the stack, and tells whether it runs to its end whatever becomes of its connection.
+pub fn poll_request<F: Future>(request: Pin<&mut F>, cx: &mut Context<'_>) -> (Poll<F::Output>, bool) {
+    COMMITTED.set(false);
+    let polled = request.poll(cx);
+    (polled, COMMITTED.replace(false))
+}

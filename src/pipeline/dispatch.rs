@@ -1,0 +1,95 @@
+//! Sends each message to one of three stacks.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::Response;
+use tower::Service;
+
+use crate::gate::{Arrival, Body, Current, Received};
+use crate::policy::Mode;
+
+/// Which of the three ways a message goes. Only the first has a sender of deletions.
+///
+/// Every request has a clone, so there is one count to it.
+pub struct Dispatch<G, P, W>(Arc<Stacks<G, P, W>>);
+
+struct Stacks<G, P, W> {
+    current: Arc<Current>,
+    worker: usize,
+    gated: G,
+    passing: P,
+    watched: W,
+}
+
+impl<G, P, W> Clone for Dispatch<G, P, W> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<G, P, W> Dispatch<G, P, W> {
+    /// Each message that `worker` gets, by the generation that is current when it arrives.
+    pub fn new(current: Arc<Current>, worker: usize, gated: G, passing: P, watched: W) -> Self {
+        Self(Arc::new(Stacks { current, worker, gated, passing, watched }))
+    }
+}
+
+impl<B, G, P, W, FG, FP, FW> Service<Arrival<B>> for Dispatch<G, P, W>
+where
+    for<'w> &'w G: Service<Received<B>, Response = Response<Body>, Error = Infallible, Future = FG>,
+    for<'w> &'w P: Service<Received<B>, Response = Response<Body>, Error = Infallible, Future = FP>,
+    for<'w> &'w W: Service<Received<B>, Response = Response<Body>, Error = Infallible, Future = FW>,
+    FG: Future<Output = Result<Response<Body>, Infallible>> + Unpin,
+    FP: Future<Output = Result<Response<Body>, Infallible>> + Unpin,
+    FW: Future<Output = Result<Response<Body>, Infallible>> + Unpin,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Dispatched<FG, FP, FW>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, arrival: Arrival<B>) -> Self::Future {
+        let Arrival { request, client } = arrival;
+        let received = Received::new(request, client, self.0.current.desk(self.0.worker));
+        let (parts, generation) = (received.parts(), received.generation());
+        match generation.mode {
+            Mode::Observe => Dispatched::Watched((&self.0.watched).call(received)),
+            Mode::Enforce if generation.passes(parts) => Dispatched::Passing((&self.0.passing).call(received)),
+            Mode::Enforce => Dispatched::Gated((&self.0.gated).call(received)),
+        }
+    }
+}
+
+/// A message on one of the ways.
+pub enum Dispatched<G, P, W> {
+    /// Between gates.
+    Gated(G),
+    /// Without a gate.
+    Passing(P),
+    /// Whatever the gates say.
+    Watched(W),
+}
+
+impl<T, G, P, W> Future for Dispatched<G, P, W>
+where
+    G: Future<Output = T> + Unpin,
+    P: Future<Output = T> + Unpin,
+    W: Future<Output = T> + Unpin,
+{
+    type Output = T;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        match self.get_mut() {
+            Self::Gated(way) => Pin::new(way).poll(cx),
+            Self::Passing(way) => Pin::new(way).poll(cx),
+            Self::Watched(way) => Pin::new(way).poll(cx),
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! The outermost layer: every request is observed, and every answer has its id.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use http::{HeaderValue, Response};
+use tower::{Layer, Service};
+
+use crate::gate::{Observed, Received};
+use crate::upstream::headers::X_REQUEST_ID;
+
+/// The outermost layer: an observation for every request, whatever becomes of it.
+#[derive(Clone, Copy)]
+pub struct Observe;
+
+impl<S> Layer<S> for Observe {
+    type Service = Observing<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Observing(inner)
+    }
+}
+
+/// See [`Observe`].
+#[derive(Clone)]
+pub struct Observing<S>(S);
+
+impl<B, R, S> Service<Received<B>> for &Observing<S>
+where
+    S: Service<Observed<Received<B>>, Response = Response<R>, Error = Infallible> + Clone,
+    S::Future: Unpin,
+{
+    type Response = Response<R>;
+    type Error = Infallible;
+    type Future = WithRequestId<S::Future>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Received<B>) -> Self::Future {
+        let observation = Box::new(request.observed());
+        let id = Some(observation.id().clone());
+        WithRequestId { answer: self.0.clone().call(Observed { observation, request }), id }
+    }
+}
+
+/// An answer that is to have its request's id.
+pub struct WithRequestId<F> {
+    answer: F,
+    id: Option<HeaderValue>,
+}
+
+impl<R, F> Future for WithRequestId<F>
+where
+    F: Future<Output = Result<Response<R>, Infallible>> + Unpin,
+{
+    type Output = Result<Response<R>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut answer = ready!(Pin::new(&mut self.answer).poll(cx))?;
+        if let Some(id) = self.id.take() {
+            answer.headers_mut().insert(X_REQUEST_ID, id);
+        }
+        Poll::Ready(Ok(answer))
+    }
+}

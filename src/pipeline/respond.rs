@@ -1,0 +1,65 @@
+//! Turns what ended, and what was refused, into the one answer.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use http::Response;
+use tower::{Layer, Service};
+
+use crate::gate::{Answered, Body, Observed, Rejection, again, own_with};
+
+/// Refusal → answer, in one place: below it there are refusals, above it nothing fails.
+#[derive(Clone, Copy)]
+pub struct Respond;
+
+/// See [`Respond`].
+#[derive(Clone)]
+pub struct Responding<S>(S);
+
+impl<S> Layer<S> for Respond {
+    type Service = Responding<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Responding(inner)
+    }
+}
+
+impl<In, E, S> Service<Observed<In>> for Responding<S>
+where
+    E: Answered,
+    S: Service<Observed<In>, Response = Observed<E>, Error = Rejection>,
+    S::Future: Unpin,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answering<S::Future>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Observed<In>) -> Self::Future {
+        Answering(self.0.call(request))
+    }
+}
+
+/// What will be answered.
+pub struct Answering<F>(F);
+
+impl<E, F> Future for Answering<F>
+where
+    E: Answered,
+    F: Future<Output = Result<Observed<E>, Rejection>> + Unpin,
+{
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(Ok(match ready!(Pin::new(&mut self.0).poll(cx)) {
+            Ok(Observed { request: ended, .. }) => ended.into_response(),
+            Err(Rejection { repeated: Some(repeated), .. }) => again(*repeated),
+            Err(rejection) => own_with(rejection.answer, rejection.linked.as_deref()),
+        }))
+    }
+}

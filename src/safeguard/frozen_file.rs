@@ -1,0 +1,248 @@
+//! The freeze state on disk. Detects an older copy that was put back, and a file that was changed.
+//!
+//! 1. The file has a checksum, and a number that grows with each change.
+//! 2. The same number is kept beside the record ([`Counts`]), written after the file. A file with a smaller number is
+//!    an older copy; a number without a file means that the file is lost. A process that ended between the two writes
+//!    leaves a file that is one ahead; if it is further ahead, the counts are an older copy.
+//! 3. A file that cannot be trusted stops the start. With `--discard-freeze` the start goes on with everything frozen.
+//!
+//! Without a record there is no second copy of the number, and only damage is detected. If the file and the record are
+//! both restored from the same backup, nothing detects it.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{FlockOperation, flock};
+use serde_json::{Value, json};
+
+use crate::lookup;
+use crate::state::{self, Counts};
+
+/// The freeze state cannot be trusted, or cannot be stored. Names the file and the problem.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct FreezeError(pub(super) String);
+
+/// The format of the file.
+const FORMAT: u64 = 2;
+/// The format of an earlier build: the state without number and checksum.
+const BARE: u64 = 1;
+const FILE: &str = "freeze.json";
+const LOCK: &str = "freeze.lock";
+/// A discarded state is replaced by one whose number is higher by a random number of `64 - LEAP` bits.
+const LEAP: u32 = 16;
+const DISCARDED: &str = "freeze.json.discarded";
+
+/// The file that stores the freeze state.
+#[derive(Debug)]
+pub(super) struct FrozenFile {
+    directory: PathBuf,
+    record: Option<PathBuf>,
+    /// The name of its number beside the record.
+    name: String,
+    number: AtomicU64,
+    _lock: Option<File>,
+}
+
+/// The content of the file.
+struct FileContent {
+    number: u64,
+    /// The record beside which the number was kept at the last change, and the name of the number.
+    counted: Option<(PathBuf, String)>,
+    frozen: Value,
+}
+
+impl FrozenFile {
+    /// Opens the file in this directory and returns its state; `None` if nothing was ever frozen. With `keep` the state
+    /// may change: the directory is created if needed, and locked for this process. `discard` is the state to start
+    /// with if the stored one cannot be trusted.
+    pub(super) fn open(
+        directory: &Path,
+        record: Option<&Path>,
+        keep: bool,
+        discard: Option<Value>,
+    ) -> Result<(Self, Option<Value>), FreezeError> {
+        let lock = if keep { Some(take(directory)?) } else { None };
+        let absolute = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
+        let record = record.map(|record| std::path::absolute(record).unwrap_or_else(|_| record.to_owned()));
+        let file = Self {
+            directory: directory.into(),
+            record,
+            name: format!("freeze {}", absolute.display()),
+            number: AtomicU64::new(0),
+            _lock: lock,
+        };
+        match (file.read(), discard) {
+            (Ok(content), _) => {
+                let Some(FileContent { number, frozen, counted }) = content else { return Ok((file, None)) };
+                file.number.store(number, Ordering::Relaxed);
+                if keep && counted != file.counted() {
+                    file.write(&frozen)?;
+                } else if keep && number > 0 {
+                    file.count(number)?;
+                }
+                Ok((file, Some(frozen)))
+            }
+            (Err(why), Some(instead)) if keep => {
+                file.begin_with(&instead)?;
+                tracing::warn!(%why, "the freeze state is discarded: everything is frozen");
+                Ok((file, Some(instead)))
+            }
+            (Err(FreezeError(why)), _) => Err(FreezeError(format!(
+                "{why}, so what is frozen is unknown; restore the right file, or start once with --discard-freeze \
+                 and a [control] socket: then everything is frozen until `saltgate unfreeze all`"
+            ))),
+        }
+    }
+
+    /// Writes the state. It is on disk when this returns.
+    pub(super) fn write(&self, frozen: &Value) -> Result<(), FreezeError> {
+        let number = self.number.load(Ordering::Relaxed).saturating_add(1);
+        self.put(number, frozen)?;
+        self.number.store(number, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn put(&self, number: u64, frozen: &Value) -> Result<(), FreezeError> {
+        let counted = self.counted().map(|(record, name)| json!({ "in": record, "as": name }));
+        let mut content = json!({ "format": FORMAT, "number": number, "counted": counted, "frozen": frozen });
+        content["check"] = checksum(&content).into();
+        let failed = |error| FreezeError(format!("{}: cannot be written: {error}", self.path().display()));
+        state::replace(&self.directory, FILE, content.to_string().as_bytes()).map_err(failed)?;
+        self.count(number)
+    }
+
+    /// Keeps the number beside the record.
+    fn count(&self, number: u64) -> Result<(), FreezeError> {
+        let Some(record) = &self.record else { return Ok(()) };
+        Counts::beside(record)
+            .raise(&self.name, number)
+            .map_err(|error| FreezeError(format!("{}: its number cannot be kept: {error}", self.path().display())))
+    }
+
+    /// Sets the untrusted file aside and starts again with this state.
+    fn begin_with(&self, frozen: &Value) -> Result<(), FreezeError> {
+        let failed = |error: io::Error| FreezeError(format!("{}: cannot be discarded: {error}", self.path().display()));
+        let number =
+            std::fs::read(self.path()).ok().and_then(|bytes| parse(&bytes)).map_or(0, |content| content.number);
+        let count = match self.record.as_deref().map(Counts::beside) {
+            None => 0,
+            Some(counts) => match counts.get(&self.name) {
+                Ok(count) => count.unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    counts.set_aside().map_err(failed)?;
+                    0
+                }
+                Err(error) => return Err(failed(error)),
+            },
+        };
+        match std::fs::rename(self.path(), self.directory.join(DISCARDED)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        // A random leap, so that no earlier file has the number that follows.
+        let leap = getrandom::u64().map_err(|error| failed(io::Error::other(error)))? >> LEAP;
+        self.number.store(number.max(count).saturating_add(leap), Ordering::Relaxed);
+        self.write(frozen)
+    }
+
+    fn read(&self) -> Result<Option<FileContent>, FreezeError> {
+        let path = self.path();
+        let failed = |what: String| FreezeError(format!("{}: {what}", path.display()));
+        let count_of = |(record, name): &(PathBuf, String)| {
+            Counts::beside(record).get(name).map_err(|error| FreezeError(format!("the number of {error}")))
+        };
+        let here = self.counted();
+        let count_here = here.as_ref().map(count_of).transpose()?.flatten();
+        let content = match std::fs::read(&path) {
+            Ok(bytes) => parse(&bytes).ok_or_else(|| failed("is not as it was written".into()))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return match count_here {
+                    Some(count) if count > 0 => Err(failed(format!("is missing: it was changed {count} times"))),
+                    _ => Ok(None),
+                };
+            }
+            Err(error) => return Err(failed(format!("cannot be read: {error}"))),
+        };
+        // The file or the record may have been moved since.
+        let there = content.counted.clone().filter(|there| Some(there) != here.as_ref());
+        let mut count = count_here;
+        if let Some((record, name)) = there {
+            let with_it = (self.record.clone().unwrap_or_else(|| record.clone()), name.clone());
+            let counts = [count_of(&with_it)?, count_of(&(record, name.clone()))?];
+            if count_here.is_some() && name != self.name {
+                return Err(failed(format!("belongs to another directory ({name})")));
+            }
+            count = counts.into_iter().flatten().max().max(count_here);
+        }
+        match count {
+            Some(count) if count > content.number => {
+                Err(failed(format!("is an older copy: it is of change {}, and the last was {count}", content.number)))
+            }
+            Some(count) if count.saturating_add(1) < content.number => Err(failed(format!(
+                "is of change {}, but the counts beside the record know only {count}",
+                content.number
+            ))),
+            None if content.number > 1 && content.counted.is_some() && here.is_some() => {
+                Err(failed("has no number beside the record any more".into()))
+            }
+            _ => Ok(Some(content)),
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.join(FILE)
+    }
+
+    fn counted(&self) -> Option<(PathBuf, String)> {
+        self.record.clone().map(|record| (record, self.name.clone()))
+    }
+}
+
+/// Creates and locks the directory.
+fn take(directory: &Path) -> Result<File, FreezeError> {
+    let failed =
+        |path: &Path, what: &str, error: io::Error| FreezeError(format!("{}: {what}: {error}", path.display()));
+    state::folder(directory).map_err(|error| failed(directory, "cannot be created for the freeze state", error))?;
+    let lock = directory.join(LOCK);
+    let file = state::file().create(true).truncate(false).write(true).open(&lock);
+    let file = file.map_err(|error| failed(&lock, "cannot be opened", error))?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+        FreezeError(format!(
+            "{}: another gateway stores its freeze state here; give each its own control.state",
+            directory.display()
+        ))
+    })?;
+    Ok(file)
+}
+
+/// `None` for anything that no build writes, apart from whitespace; a repeated member name is refused as ambiguous.
+fn parse(bytes: &[u8]) -> Option<FileContent> {
+    let mut value = lookup::strict_json(bytes).ok()?;
+    let object = value.as_object_mut()?;
+    if object.get("format")?.as_u64() == Some(BARE) {
+        object.remove("format");
+        return Some(FileContent { number: 0, counted: None, frozen: value });
+    }
+    let check = object.remove("check")?;
+    if value["format"] != FORMAT || check != checksum(&value) {
+        return None;
+    }
+    let counted = match value.get("counted")? {
+        Value::Null => None,
+        it => Some((it["in"].as_str()?.into(), it["as"].as_str()?.to_owned())),
+    };
+    Some(FileContent { number: value["number"].as_u64()?, counted, frozen: value.get("frozen")?.clone() })
+}
+
+/// The freeze state in a file of these bytes.
+#[cfg(any(test, fuzzing))]
+pub(super) fn frozen(bytes: &[u8]) -> Option<Value> {
+    parse(bytes).map(|content| content.frozen)
+}
+
+fn checksum(value: &Value) -> u32 {
+    crc32fast::hash(value.to_string().as_bytes())
+}

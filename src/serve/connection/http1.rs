@@ -1,0 +1,281 @@
+//! HTTP/1, as one connection speaks it: the server of the http room, judged by the gates.
+
+use std::future::{Future, pending, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http::header::{CONNECTION, HeaderMap, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+
+use super::context::{Connection, Shared, Stack, last_call};
+use super::unread::refuse_unread;
+use crate::gate::{Arrival, Body, Current};
+use crate::http::RequestBody;
+use crate::http::fault::Fault;
+use crate::http::h1::{ConnectionPolicy, ServeError, Server, Sizes, StrictStream, Times};
+use crate::listen::{Activity, Io};
+use crate::net::Client;
+use crate::pipeline::poll_request;
+use crate::policy::KeepAlive;
+use crate::serve::entries::Phase;
+
+/// Serves a connection of HTTP/1 to its end.
+pub(super) async fn serve(io: Io, connection: Connection, stack: impl Stack, shared: &Shared) {
+    let connection = Arc::new(connection);
+    let closed = async {
+        connection.entry.reached(Phase::Closing).await;
+        // A first request may be on its way.
+        if !connection.spoken.load(Ordering::Relaxed) {
+            last_call(&connection.entry).await;
+        }
+    };
+    let exchange = Arc::new(Exchange::new(&connection.activity));
+    // Of a message that no request came of, only the connection tells who sent it.
+    let watcher = Watcher::new(shared, connection.client_of(&HeaderMap::new()), exchange.clone());
+    let (served_for, under_way) = (connection.clone(), exchange.clone());
+    let call = move |request: Request<RequestBody>| {
+        let (connection, exchange) = (served_for.clone(), under_way.clone());
+        connection.spoken.store(true, Ordering::Relaxed);
+        let keep_alive = connection.keep_alive();
+        exchange.begin(keep_alive, request.method());
+        let client = connection.client_of(request.headers());
+        let answer = exchange.is_under_way().then(|| stack.clone().call(Arrival { request, client }));
+        async move {
+            // If there is none, the connection closes in this very turn.
+            let Some(answer) = answer else { return pending().await };
+            let mut answer = pin!(answer);
+            let answered = poll_fn(|cx| {
+                let (polled, committed) = poll_request(answer.as_mut(), cx);
+                exchange.holds.store(committed, Ordering::Relaxed);
+                if committed {
+                    exchange.activity.prove();
+                }
+                polled
+            });
+            let Ok(mut answer) = answered.await;
+            exchange.holds.store(!matches!(answer.body(), Body::Passed(_)), Ordering::Relaxed);
+            if connection.entry.is_leaving() || exchange.closes_after(keep_alive, answer.status()) {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            answer
+        }
+    };
+    let mut served = Served(Some(Server::new(StrictStream::new(io, watcher), shared.clock.clone(), call)));
+    let mut closed = pin!(closed);
+    let mut heard: Option<Waker> = None;
+    let ended = poll_fn(|cx| {
+        if let Poll::Ready(ended) = served.poll(cx) {
+            return Poll::Ready(Some(ended));
+        }
+        // Nothing needs to be polled with every request: when the listener leaves, this is woken.
+        if !connection.entry.is_leaving() && heard.as_ref().is_some_and(|heard| heard.will_wake(cx.waker())) {
+            return Poll::Pending;
+        }
+        heard = Some(cx.waker().clone());
+        closed.as_mut().poll(cx).map(|()| None)
+    })
+    .await;
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            served.leave();
+            let mut cutting = pin!(connection.entry.reached(Phase::Cutting));
+            let ended = poll_fn(|cx| {
+                if let Poll::Ready(ended) = served.poll(cx) {
+                    return Poll::Ready(Some(ended));
+                }
+                let cut = connection.entry.is_cutting() || cutting.as_mut().poll(cx).is_ready();
+                if cut && !exchange.holds.load(Ordering::Relaxed) { Poll::Ready(None) } else { Poll::Pending }
+            });
+            match ended.await {
+                Some(ended) => ended,
+                None => return served.reset(),
+            }
+        }
+    };
+    // From here on the connection can be evicted: what follows is a courtesy.
+    exchange.end();
+    match ended {
+        Ok(()) => served.finish(exchange.closes.load(Ordering::Relaxed)).await,
+        Err(error) => {
+            served.reset();
+            tracing::debug!(%error, client = ?connection.peer.address(), "a connection ended early");
+        }
+    }
+}
+
+/// A connection while it is served. If it is dropped within an answer it is reset, whether a drain is over or a handler
+/// has panicked: where the length of the answer was not told, a plain close would be its regular end.
+struct Served<C, F, B>(Option<Server<Io, Watcher, C, F, B>>);
+
+impl<C, F, B> Served<C, F, B>
+where
+    C: FnMut(Request<RequestBody>) -> F,
+    F: Future<Output = Response<B>>,
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ServeError<B::Error>>> {
+        self.0.as_mut().map_or(Poll::Ready(Ok(())), |server| server.poll(cx))
+    }
+
+    fn leave(&mut self) {
+        if let Some(server) = &mut self.0 {
+            server.leave();
+        }
+    }
+
+    async fn finish(mut self, early: bool) {
+        if let Some(server) = self.0.take() {
+            server.into_wire().finish(early).await;
+        }
+    }
+}
+
+impl<C, F, B> Served<C, F, B> {
+    fn reset(mut self) {
+        if let Some(server) = self.0.take() {
+            server.into_wire().into_inner().reset();
+        }
+    }
+}
+
+impl<C, F, B> Drop for Served<C, F, B> {
+    fn drop(&mut self) {
+        if let Some(server) = self.0.take().filter(Server::is_answering) {
+            server.into_wire().into_inner().reset();
+        }
+    }
+}
+
+/// What the wire below and the gates above tell each other about the request under way.
+struct Exchange {
+    activity: Arc<Activity>,
+    /// There is a request under way.
+    under_way: AtomicBool,
+    /// It has arrived whole, and nothing behind it.
+    alone: AtomicBool,
+    /// Nothing may arrive behind it before it is answered.
+    must_be_alone: AtomicBool,
+    /// Its answer says that the connection closes, for a reason of ours.
+    closes: AtomicBool,
+    /// It runs to its end, or has an answer that its client must get: it must not be cut off.
+    holds: AtomicBool,
+}
+
+impl Exchange {
+    fn new(activity: &Arc<Activity>) -> Self {
+        Self {
+            activity: activity.clone(),
+            under_way: AtomicBool::default(),
+            holds: AtomicBool::default(),
+            alone: AtomicBool::default(),
+            must_be_alone: AtomicBool::default(),
+            closes: AtomicBool::default(),
+        }
+    }
+
+    /// Whether the request may be answered: not if the connection is being closed for another one.
+    fn is_under_way(&self) -> bool {
+        self.under_way.swap(true, Ordering::Relaxed) || self.activity.begin()
+    }
+
+    /// Nothing is under way any more.
+    fn end(&self) {
+        if self.under_way.load(Ordering::Relaxed) && self.under_way.swap(false, Ordering::Relaxed) {
+            self.activity.end();
+        }
+    }
+
+    fn begin(&self, keep_alive: KeepAlive, method: &Method) {
+        let must_be_alone = match keep_alive {
+            KeepAlive::Accepted => !method.is_safe(),
+            KeepAlive::Always => false,
+            KeepAlive::Never => true,
+        };
+        self.must_be_alone.store(must_be_alone, Ordering::Relaxed);
+        self.holds.store(false, Ordering::Relaxed);
+    }
+
+    fn closes_after(&self, keep_alive: KeepAlive, status: StatusCode) -> bool {
+        if self.closes.load(Ordering::Relaxed) {
+            return true;
+        }
+        let closes = match keep_alive {
+            KeepAlive::Accepted => {
+                let pipelined = self.must_be_alone.load(Ordering::Relaxed) && !self.alone.load(Ordering::Relaxed);
+                pipelined || status == StatusCode::UNAUTHORIZED
+            }
+            KeepAlive::Always => false,
+            KeepAlive::Never => true,
+        };
+        if closes {
+            self.closes.store(true, Ordering::Relaxed);
+        }
+        closes
+    }
+}
+
+/// What the strict stream of one connection asks of it.
+struct Watcher {
+    current: Arc<Current>,
+    client: Client,
+    exchange: Arc<Exchange>,
+}
+
+impl Watcher {
+    fn new(shared: &Shared, client: Client, exchange: Arc<Exchange>) -> Self {
+        Self { current: shared.current.clone(), client, exchange }
+    }
+}
+
+impl ConnectionPolicy for Watcher {
+    fn limits(&self) -> (Sizes, Times) {
+        let limits = &self.current.load().limits;
+        let sizes = Sizes { max_header_bytes: limits.max_header_bytes, max_target_bytes: limits.max_target_bytes };
+        let times = Times {
+            head: limits.header_timeout,
+            body: limits.body_timeout,
+            write: limits.write_timeout,
+            first: limits.first_byte_timeout(),
+            idle: limits.idle_timeout,
+        };
+        (sizes, times)
+    }
+
+    fn stands_alone(&self, alone: bool) {
+        self.exchange.alone.store(alone, Ordering::Relaxed);
+    }
+
+    fn must_stand_alone(&self) -> bool {
+        self.exchange.must_be_alone.load(Ordering::Relaxed)
+    }
+
+    fn idles(&self) {
+        self.exchange.end();
+    }
+
+    fn refuse(&self, fault: Fault, request: Option<(&[u8], &[u8])>) -> Vec<u8> {
+        // It goes on the first worker's list of refusals: all lists are read as one, and these are few.
+        written(refuse_unread(self.current.desk(0), self.client, request, fault.into()))
+    }
+}
+
+/// An answer of our own, as it is sent.
+fn written(answer: Response<Body>) -> Vec<u8> {
+    let (parts, body) = answer.into_parts();
+    let Body::Own(body) = body else { return Vec::new() };
+    let body = body.unwrap_or_default();
+    let mut bytes = format!("HTTP/1.1 {}\r\n", parts.status).into_bytes();
+    for (name, value) in &parts.headers {
+        bytes.extend_from_slice(name.as_str().as_bytes());
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes.extend_from_slice(format!("content-length: {}\r\n\r\n", body.len()).as_bytes());
+    bytes.extend_from_slice(&body);
+    bytes
+}

@@ -1,0 +1,169 @@
+//! One connection, from the moment it is accepted to its end.
+
+mod context;
+mod delivered;
+mod http1;
+mod http2;
+mod unread;
+
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::accepting::Failures;
+use super::entries::{Entry, Order, Phase};
+use crate::listen::{ConnectionSlot, Full, GreetError, Http, Listener, Raw, handshake};
+use context::{Connection, last_call};
+pub(super) use context::{Shared, Stack};
+
+/// A listener, by tokio.
+enum Accepting {
+    Tcp(tokio::net::TcpListener),
+    Unix(tokio::net::UnixListener),
+}
+
+impl Accepting {
+    fn new(listener: Listener) -> io::Result<Self> {
+        Ok(match listener {
+            Listener::Tcp(listener) => Self::Tcp(tokio::net::TcpListener::from_std(listener)?),
+            Listener::Unix(listener) => Self::Unix(tokio::net::UnixListener::from_std(listener)?),
+        })
+    }
+
+    async fn accept(&self) -> io::Result<Raw> {
+        match self {
+            Self::Tcp(listener) => Ok(Raw::accepted(listener.accept().await?.0)),
+            Self::Unix(listener) => Ok(Raw::Unix(listener.accept().await?.0)),
+        }
+    }
+
+    /// A connection that waits to be accepted, if there is one.
+    async fn waiting(&self) -> Option<Raw> {
+        let now = std::future::poll_fn(|_| std::task::Poll::Ready(()));
+        tokio::select! {
+            biased;
+            accepted = self.accept() => accepted.ok(),
+            () = now => None,
+        }
+    }
+}
+
+/// Accepts until the listener is to leave, then waits until every connection has ended.
+pub(super) async fn accept(order: Order, stack: impl Stack, shared: Shared) {
+    let (listener, entry) = order;
+    let mut stopped = pin!(entry.stopped());
+    let mut connections = JoinSet::new();
+    match Accepting::new(listener) {
+        Ok(listener) => {
+            let mut begin = |raw, slot| {
+                let (stack, shared, entry) = (stack.clone(), shared.clone(), entry.clone());
+                connections.spawn(serve(raw, slot, stack, shared, entry));
+                while connections.try_join_next().is_some() {}
+            };
+            // A connection for which there is no room is kept here, and those behind it wait in the kernel's queue.
+            let mut failures = Failures::of("a connection");
+            loop {
+                let accepted = tokio::select! {
+                    () = stopped.as_mut() => break,
+                    accepted = listener.accept() => accepted,
+                };
+                match accepted {
+                    Ok(raw) => tokio::select! {
+                        biased;
+                        slot = shared.slot() => begin(raw, slot),
+                        () = stopped.as_mut() => {
+                            begin(raw, None);
+                            break;
+                        }
+                    },
+                    Err(error) => failures.pause(&error).await,
+                }
+            }
+            // A client that has connected takes itself for accepted.
+            while let Some(raw) = listener.waiting().await {
+                begin(raw, None);
+            }
+        }
+        Err(error) => tracing::error!(%error, "the listener cannot be used"),
+    }
+    entry.accepts_no_more();
+    let all_ended = async { while connections.join_next().await.is_some() {} };
+    let mut all_ended = pin!(all_ended);
+    tokio::select! {
+        () = all_ended.as_mut() => return,
+        () = entry.reached(Phase::Closing) => {}
+        () = drain_timeout(&shared) => entry.advance(Phase::Closing),
+    }
+    all_ended.await;
+}
+
+/// Waits for `limits.drain_timeout` from now on, also if a reload changes it meanwhile.
+async fn drain_timeout(shared: &Shared) {
+    let (since, mut reloads) = (Instant::now(), shared.current.reloads());
+    while let Some(left) = shared.limits().drain_timeout.checked_sub(since.elapsed()) {
+        tokio::select! {
+            () = tokio::time::sleep(left) => {}
+            // There is a generation for as long as there are connections.
+            _ = reloads.changed() => {}
+        }
+    }
+}
+
+async fn serve(raw: Raw, slot: Option<ConnectionSlot>, stack: impl Stack, shared: Shared, entry: Arc<Entry>) {
+    let slot = match slot {
+        Some(slot) => Some(slot),
+        None => tokio::select! {
+            slot = shared.slot() => slot,
+            () = entry.reached(Phase::Cutting) => None,
+        },
+    };
+    // Given back last, once the connection is closed.
+    let Some(mut slot) = slot else { return };
+    let _open = shared.metrics.connection();
+    let activity = slot.activity().clone();
+    let evicted = tokio::select! {
+        biased;
+        () = converse(raw, &mut slot, stack, &shared, entry) => None,
+        full = activity.evicted() => Some(full),
+    };
+    if let Some(full) = evicted {
+        shared.crowd.evicted(full, slot.client());
+    }
+}
+
+async fn converse(raw: Raw, slot: &mut ConnectionSlot, stack: impl Stack, shared: &Shared, entry: Arc<Entry>) {
+    // In this order: if the settings change between the two reads, the connection ends once too often and not once too seldom.
+    let (changes, opened, limits) = (entry.changes(), entry.opened(), shared.limits());
+    let told_to_end = async {
+        entry.reached(Phase::Closing).await;
+        last_call(&entry).await;
+    };
+    let established = tokio::select! {
+        biased;
+        established = handshake(raw, &opened, &limits, slot) => established,
+        () = told_to_end => return,
+    };
+    let established = match established {
+        Ok(established) => established,
+        Err(refused) => {
+            if let GreetError::ClientShare(client) = refused {
+                shared.crowd.is_full(Full::Client, Some(client));
+            }
+            if !matches!(refused, GreetError::Gone(_)) {
+                shared.metrics.connection_refused(refused.as_str());
+            }
+            return tracing::debug!(reason = refused.as_str(), detail = ?refused, "a connection was closed");
+        }
+    };
+    let activity = slot.activity().clone();
+    let connection =
+        Connection { peer: established.peer, entry, activity, opened, changes, spoken: AtomicBool::new(false) };
+    match established.http {
+        Http::One => http1::serve(established.io, connection, stack, shared).await,
+        Http::Two => http2::serve(established.io, connection, stack, shared).await,
+    }
+}

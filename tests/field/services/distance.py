@@ -1,0 +1,34 @@
+"""A relay of TCP that is as far away as a network: what either end says or closes, the other one learns 5 ms later."""
+import asyncio
+import threading
+
+ONE_WAY = 0.005
+
+
+class Relay:
+    """Each has a thread of its own, until the script ends."""
+
+    def __init__(self, port, to):
+        self.to, self.tasks, up = to, set(), threading.Event()
+
+        async def run():
+            server = await asyncio.start_server(self.serve, "127.0.0.1", port, backlog=256)
+            up.set()
+            await server.serve_forever()
+
+        threading.Thread(target=lambda: asyncio.run(run()), daemon=True).start()
+        assert up.wait(30), "the relay does not start"
+
+    async def serve(self, reader, writer):
+        away = await asyncio.open_connection("127.0.0.1", self.to)
+        await asyncio.gather(self.pass_on(reader, away[1]), self.pass_on(away[0], writer))
+
+    async def pass_on(self, reader, writer):
+        """In order, since each part waits as long as the one before it."""
+        loop = asyncio.get_running_loop()
+        try:
+            while part := await reader.read(65536):
+                loop.call_later(ONE_WAY, writer.write, part)
+        except OSError:
+            pass
+        loop.call_later(ONE_WAY, writer.close)

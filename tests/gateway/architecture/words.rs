@@ -1,0 +1,85 @@
+//! What every file has and no file has: it begins with a module comment, and names nothing by a word that was given up for
+//! the usual one (`docs/glossary.md`).
+
+use std::path::Path;
+
+use super::{code, sources, words_after};
+
+/// Rooms in which some files have no module comment yet.
+const WITHOUT_MODULE_COMMENT: &[&str] = &[
+    "audit",
+    "certificate",
+    "cli",
+    "control",
+    "credential",
+    "explain",
+    "gate",
+    "lookup",
+    "ownership",
+    "pipeline",
+    "policy",
+    "repeats",
+    "replay",
+    "safeguard",
+    "serve",
+    "state",
+    "throttle",
+];
+
+/// Names that were given up. The usual term is the second.
+const GIVEN_UP: &[(&str, &str)] = &[
+    ("Alarm", "DeadlineTimer"),
+    ("Bench", "Explainer"),
+    ("Entrance", "BoundAddress"),
+    ("Few", "FirstAndCount"),
+    ("Greeted", "Established"),
+    ("Learned", "SegmentInfo"),
+    ("Moved", "BytesWritten"),
+    ("Seat", "Activity"),
+    ("Seats", "EvictionOrder"),
+    ("Sheet", "Report"),
+    ("Unfit", "InvalidSetting"),
+    ("Unsayable", "InvalidRequestHead"),
+    ("UnixDoor", "BoundUnix"),
+    ("Whence", "a source"),
+    ("alarm", "deadline_timer"),
+    ("greet", "handshake"),
+    ("others_first", "yield_now"),
+    ("patience", "timeout"),
+    ("rehearsal", "dry_run"),
+    ("strays", "out_of_window"),
+    ("takings", "usage"),
+    ("thaw", "unfreeze"),
+];
+
+#[test]
+fn every_file_begins_with_a_module_comment() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&src, &mut files);
+    let without = |path: &&std::path::PathBuf| !std::fs::read_to_string(path).unwrap().starts_with("//! ");
+    let name = |path: &std::path::PathBuf| path.strip_prefix(&src).unwrap().display().to_string();
+    let without: Vec<String> = files.iter().filter(without).map(name).collect();
+    let is_listed = |name: &&String| WITHOUT_MODULE_COMMENT.contains(&name.split('/').next().unwrap());
+    let wrong: Vec<_> = without.iter().filter(|name| !is_listed(name)).collect();
+    assert!(wrong.is_empty(), "say in one to three sentences what the file is for: {wrong:#?}");
+}
+
+#[test]
+fn nothing_has_a_name_that_was_given_up() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&src, &mut files);
+    let mut wrong = Vec::new();
+    for file in files {
+        let code = code(&file);
+        for kind in ["struct ", "enum ", "trait ", "type ", "fn ", "mod ", "const ", "static "] {
+            for name in words_after(&code, kind) {
+                if let Some((old, usual)) = GIVEN_UP.iter().find(|(old, _)| *old == name) {
+                    wrong.push(format!("{}: {kind}{old}; call it {usual}", file.strip_prefix(&src).unwrap().display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

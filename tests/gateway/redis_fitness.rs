@@ -1,0 +1,162 @@
+//! What stands at `replay.redis.url` and is no store of spent salts: refused by its name.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use saltgate::clock::Clock;
+use saltgate::config::Config;
+use saltgate::serve::Gateway;
+
+use crate::harness::{Files, Upstream, service, signed, until};
+use crate::http::get;
+use crate::operations::{text, told};
+use crate::redis::{ACCEPT, Redis, free_port, gate, refused_to_start, settings};
+
+/// Refused by a start, and by `check --live`, in these words.
+fn is_refused(upstream: &Upstream, port: u16, words: &[&str]) {
+    let settings = settings(&format!("redis://127.0.0.1:{port}"), ACCEPT);
+    let start = refused_to_start(upstream, &settings);
+    let files = Files::new(upstream.address, &settings);
+    let check = told(&["check", "--live", "--config", files.path().to_str().unwrap()], "");
+    assert_eq!(check.status.code(), Some(1));
+    let check = text(&check.stderr);
+    for word in words {
+        assert!(start.contains(word), "start: {word}: {start}");
+        assert!(check.contains(word), "check: {word}: {check}");
+    }
+}
+
+/// A server that answers INFO with this text, and everything else with OK.
+fn pretend(info: &'static str) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(stream) = stream else { return };
+            std::thread::spawn(move || answer(stream, info));
+        }
+    });
+    port
+}
+
+fn answer(mut stream: TcpStream, info: &str) {
+    let mut bytes = [0; 4096];
+    while let Ok(read @ 1..) = stream.read(&mut bytes) {
+        let asked = String::from_utf8_lossy(&bytes[..read]).into_owned();
+        let words: Vec<&str> = asked.split("\r\n").filter(|word| !word.starts_with(['*', '$'])).collect();
+        let mut answers = String::new();
+        let mut words = words.into_iter().peekable();
+        while let Some(word) = words.next() {
+            match word.to_ascii_uppercase().as_str() {
+                "INFO" => {
+                    words.next();
+                    answers += &format!("${}\r\n{info}\r\n", info.len());
+                }
+                "PING" => match words.next() {
+                    Some(echo) => answers += &format!("${}\r\n{echo}\r\n", echo.len()),
+                    None => answers += "+PONG\r\n",
+                },
+                "" => {}
+                _ => answers += "+OK\r\n",
+            }
+        }
+        if stream.write_all(answers.as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn an_old_redis_is_refused_by_its_version() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let info = "redis_version:6.2.14\r\nredis_mode:standalone\r\nrun_id:0123456789abcdef0123456789abcdef01234567\r\nused_memory:1\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\nrole:master\r\nmaster_replid:0123456789abcdef0123456789abcdef01234567\r\n";
+    is_refused(&upstream, pretend(info), &["Redis 6.2.14", "expected 7"]);
+}
+
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_sentinel_and_a_replica_are_refused_by_what_they_are() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let master = Redis::start(&[]);
+    let replica = Redis::start(&["--replicaof", "127.0.0.1", &master.port.to_string()]);
+    is_refused(&upstream, replica.port, &["is a replica of 127.0.0.1", &master.port.to_string(), "name the master"]);
+
+    let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+    let config = dir.path().join("sentinel.conf");
+    let watches = format!("bind 127.0.0.1\nport {port}\nsentinel monitor mymaster 127.0.0.1 {} 1\n", master.port);
+    std::fs::write(&config, watches).unwrap();
+    let mut sentinel = Command::new("redis-server");
+    sentinel.arg(&config).arg("--sentinel").current_dir(&dir).stdout(Stdio::null()).stderr(Stdio::null());
+    let _sentinel = Ended(sentinel.spawn().unwrap());
+    until("the Sentinel answers", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+    is_refused(&upstream, port, &["is a Sentinel", "name the master"]);
+    // In whatever way it is named.
+    let told = refused_to_start(&upstream, &settings(&format!("redis://127.0.0.1:{port}"), "cluster = true\n"));
+    assert!(told.contains("is a Sentinel"), "{told}");
+}
+
+/// A port that nobody answers until it is told to pass on.
+fn silent(port: u16) -> (u16, Arc<AtomicBool>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let here = listener.local_addr().unwrap().port();
+    let speaks = Arc::new(AtomicBool::new(false));
+    let told = speaks.clone();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let Ok(mut client) = client else { return };
+            if !told.load(Ordering::SeqCst) {
+                continue;
+            }
+            let Ok(mut server) = TcpStream::connect(("127.0.0.1", port)) else { continue };
+            let (mut back, mut to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut client, &mut server));
+            std::thread::spawn(move || std::io::copy(&mut back, &mut to));
+        }
+    });
+    (here, speaks)
+}
+
+#[test]
+fn a_gateway_is_not_ready_until_a_redis_that_takes_salts_has_answered_once() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    // One that answers, and takes nothing: a master that must have a replica to be written.
+    let redis = Redis::start(&["--min-replicas-to-write", "1"]);
+    let (port, speaks) = silent(redis.port);
+    let gate = gate(&upstream, &settings(&format!("redis://127.0.0.1:{port}"), ACCEPT));
+    let ready = || get(gate.admin(), "/ready");
+    assert_eq!(ready().status, 503, "{}", ready().body);
+    assert!(ready().body.contains("no Redis that takes salts has answered yet"), "{}", ready().body);
+    speaks.store(true, Ordering::SeqCst);
+    until("it says what is wrong", || ready().body.contains("NOREPLICAS"));
+    assert_eq!(ready().status, 503);
+    redis.cli(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
+    until("it is ready", || ready().status == 200);
+    assert_eq!(gate.delete(&signed("OWNER")).status, 200);
+    // From here on others may have it no better: out of reach is degraded.
+    redis.cli(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
+    until("it is noticed before a claim meets it", || ready().body.contains("degraded"));
+    assert_eq!((ready().status, gate.delete(&signed("OWNER")).status), (200, 503));
+}
+
+#[test]
+fn a_start_waits_for_a_redis_that_is_not_there_and_says_so() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let settings = settings(&format!("redis://127.0.0.1:{}", free_port()), ACCEPT);
+    let files = Files::new(upstream.address, &settings);
+    let gateway = Gateway::start(Config::load(&files.path()).unwrap(), Clock::system()).unwrap();
+    assert_eq!(get(gateway.admin_address().unwrap(), "/ready").status, 503);
+    gateway.drain();
+    let check = told(&["check", "--live", "--config", files.path().to_str().unwrap()], "");
+    assert!(text(&check.stderr).contains("failed: redis 127.0.0.1"), "{}", text(&check.stderr));
+}

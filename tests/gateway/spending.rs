@@ -1,0 +1,83 @@
+//! How fast one key spends salts.
+
+use std::time::Duration;
+
+use saltgate::clock::Clock;
+
+use crate::harness::{Gate, SEGMENT, Upstream, salt, service, signed_at};
+use crate::http::{Answer, Request};
+use crate::spoken::{BOTH, Spoken};
+
+#[test]
+fn a_key_that_spends_salts_faster_than_it_may_waits_and_has_spent_nothing() {
+    for spoken in BOTH {
+        waits(spoken);
+    }
+}
+
+fn waits(spoken: Spoken) {
+    let ask = |gate: &Gate, method: &str, path: &str, authorization: &str| -> Answer {
+        spoken.ask(gate.address(), &Request::new(method, path).field("authorization", authorization))
+    };
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let (clock, time) = Clock::manual(Clock::system().now());
+    let limit = "[limits]\nspent_per_key = \"5/minute\"\n";
+    let mut gate = Gate::with(upstream.address, limit, clock.clone());
+    let header = |role| signed_at(role, clock.now(), &salt());
+    let deletion = format!("/crm-core/v1/segments/{SEGMENT}");
+    let salts = |gate: &Gate| {
+        gate.metrics().lines().find(|line| line.starts_with("saltgate_replay_salts ")).unwrap().to_owned()
+    };
+
+    // Refused after their salts were spent, and forwarded: each of them took one.
+    let first = header("OWNER");
+    assert_eq!(ask(&gate, "DELETE", &deletion, &first).status, 200);
+    for path in ["/no/such/route", "/crm-core/v1/segments/", "/crm-core/v1/segments/other"] {
+        assert_eq!(ask(&gate, "DELETE", path, &header("OWNER")).status, 404, "{path}");
+    }
+    assert_eq!(ask(&gate, "PUT", &deletion, &header("OWNER")).status, 405);
+    assert_eq!(salts(&gate), "saltgate_replay_salts 5");
+
+    let early = header("OWNER");
+    let refused = ask(&gate, "DELETE", "/no/such/route", &early);
+    assert_eq!((refused.status, refused.field("Retry-After")), (429, Some("12")), "{}", refused.body);
+    assert_eq!(ask(&gate, "DELETE", &deletion, &header("OWNER")).status, 429);
+    assert_eq!(salts(&gate), "saltgate_replay_salts 5", "nothing was spent");
+    assert!(gate.metrics().contains(r#"reason="throttled"} 2"#));
+    assert_eq!(ask(&gate, "DELETE", &deletion, &header("MEMBER")).status, 200, "another key");
+
+    // A reload reads the keys anew, and forgets nothing of what they spent.
+    gate.reload().unwrap();
+    assert_eq!(ask(&gate, "DELETE", &deletion, &header("OWNER")).status, 429);
+
+    // Whoever waits as long as it was told may send the very same header.
+    time.advance(Duration::from_secs(12));
+    assert_eq!(ask(&gate, "DELETE", &deletion, &early).status, 200);
+    assert_eq!(ask(&gate, "DELETE", &deletion, &header("OWNER")).status, 429);
+
+    // Another limit holds at once.
+    let config = std::fs::read_to_string(gate.files.path()).unwrap().replace("5/minute", "1000/minute");
+    std::fs::write(gate.files.path(), config).unwrap();
+    assert_eq!(gate.reload().unwrap(), Vec::<String>::new(), "taken without a restart");
+    time.advance(Duration::from_secs(1));
+    assert_eq!(ask(&gate, "DELETE", &deletion, &header("OWNER")).status, 200);
+}
+
+#[test]
+fn whoever_replays_a_header_takes_nothing_of_what_its_key_may_spend() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let (clock, _time) = Clock::manual(Clock::system().now());
+    let gate = Gate::with(upstream.address, "[limits]\nspent_per_key = \"5/minute\"\n", clock.clone());
+    // Each protocol by a key of its own.
+    for (spoken, role) in [(Spoken::Http1, "OWNER"), (Spoken::Http2, "MEMBER")] {
+        let header = || signed_at(role, clock.now(), &salt());
+        let delete = |header: &str| spoken.delete(gate.address(), header).status;
+        let first = header();
+        assert_eq!(delete(&first), 200, "{spoken:?}");
+        for _ in 0..20 {
+            assert_eq!(delete(&first), 401, "{spoken:?}");
+        }
+        let statuses: Vec<u16> = (0..5).map(|_| delete(&header())).collect();
+        assert_eq!(statuses, [200, 200, 200, 200, 429], "{spoken:?}");
+    }
+}
