@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use saltgate::credential::{Credentials, PhpDates, Secret, SigningKey, header_value};
+use saltgate::parts::{Credentials, PhpDates, Secret, SigningKey, header_value};
 
 const DATE: &str = "2026-11-24T07:38:08.560570510+09:00";
 const SALT: &str = "a560759b65a74ae2b38717abaf6bef6f";

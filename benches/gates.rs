@@ -25,19 +25,19 @@ use http_body_util::{BodyExt, Full};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use saltgate::clock::{Clock, rfc3339};
-use saltgate::config::Config;
-use saltgate::credential::{Secret, SigningKey, header_value};
-use saltgate::gate::{
+use saltgate::parts::Client;
+use saltgate::parts::Config;
+use saltgate::parts::Gateway;
+use saltgate::parts::Process;
+use saltgate::parts::RefusedAfterSpend;
+use saltgate::parts::stack;
+use saltgate::parts::{
     Admit, Arrival, Authenticate, Authorize, Directed, Gate, Inspect, Observation, Observed, Read, Received,
     RecordIntent, Rejection, Release, RouteGate, Routed, Safeguard, Spend,
 };
-use saltgate::net::Client;
-use saltgate::pipeline::{Dispatch, Observe, gates};
-use saltgate::process::Process;
-use saltgate::refusal::RefusedAfterSpend;
-use saltgate::serve::Gateway;
-use saltgate::stack::stack;
+use saltgate::parts::{Clock, rfc3339};
+use saltgate::parts::{Dispatch, Observe, gates};
+use saltgate::parts::{Secret, SigningKey, header_value};
 use tokio::runtime::Runtime;
 use tower::{Layer, Service};
 
@@ -134,7 +134,7 @@ impl<T> Service<Observed<T>> for End {
 struct Nothing;
 
 impl Service<Arrival<Body>> for Nothing {
-    type Response = Response<saltgate::gate::Body>;
+    type Response = Response<saltgate::parts::Body>;
     type Error = Infallible;
     type Future = Ready<Result<Self::Response, Infallible>>;
 
@@ -143,7 +143,7 @@ impl Service<Arrival<Body>> for Nothing {
     }
 
     fn call(&mut self, _: Arrival<Body>) -> Self::Future {
-        ready(Ok(Response::new(saltgate::gate::Body::Own(None))))
+        ready(Ok(Response::new(saltgate::parts::Body::Own(None))))
     }
 }
 
@@ -156,7 +156,7 @@ where
     S: Service<Observed<Received<Body>>, Response = (), Error = Rejection>,
     S::Future: Send + 'static,
 {
-    type Response = Response<saltgate::gate::Body>;
+    type Response = Response<saltgate::parts::Body>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
@@ -168,7 +168,7 @@ where
         let passed = self.0.call(request);
         Box::pin(async move {
             assert!(passed.await.is_ok(), "a gate refused what it should let through");
-            Ok(Response::new(saltgate::gate::Body::Own(None)))
+            Ok(Response::new(saltgate::parts::Body::Own(None)))
         })
     }
 }
@@ -196,7 +196,7 @@ fn measure<S>(
     status: u16,
     mut next: impl FnMut() -> Arrival<Body>,
 ) where
-    S: Service<Arrival<Body>, Response = Response<saltgate::gate::Body>, Error = Infallible>,
+    S: Service<Arrival<Body>, Response = Response<saltgate::parts::Body>, Error = Infallible>,
 {
     c.bench_function(name, |b| {
         b.iter_batched(

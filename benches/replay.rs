@@ -10,9 +10,9 @@ use std::hint::black_box;
 use std::time::{Duration, Instant, SystemTime};
 
 use criterion::{Criterion, criterion_group};
-use saltgate::clock::Clock;
-use saltgate::credential::SaltId;
-use saltgate::replay::{
+use saltgate::parts::Clock;
+use saltgate::parts::SaltId;
+use saltgate::parts::{
     Claim, ClaimRefused, Journal, JournalSettings, JournalSync, Mark, Memory, MemorySettings, Room, SpentSalts,
     WhenNew, Window, boot_id,
 };

@@ -89,7 +89,7 @@ pub fn judge<'h>(
 ///
 /// # Errors
 /// If no active key signed it.
-pub fn signer<'h>(header: &'h [u8], rules: Rules<'_>, now: SystemTime) -> Result<Signed, Unsigned<'h>> {
+pub(crate) fn signer<'h>(header: &'h [u8], rules: Rules<'_>, now: SystemTime) -> Result<Signed, Unsigned<'h>> {
     let credentials = Credentials::parse(header, rules.php_dates).map_err(Unsigned::Malformed)?;
     let date = credentials.date().instant();
     match rules.directory.identify(&credentials, now) {

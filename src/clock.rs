@@ -11,7 +11,7 @@
 
 mod duration;
 
-pub use duration::{DurationError, parse_duration};
+pub(crate) use duration::{DurationError, parse_duration};
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -65,7 +65,7 @@ impl Clock {
 ///
 /// Its result is for operators and `/ready`. No salt is forgotten and no date is admitted because of it.
 #[derive(Debug)]
-pub struct JumpWatch {
+pub(crate) struct JumpWatch {
     clock: Clock,
     /// The wall clock when it was last trusted, and the elapsed time then.
     believed: (SystemTime, Duration),
@@ -75,7 +75,7 @@ pub struct JumpWatch {
 
 /// How far the wall clock is from where elapsed time says it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Skew {
+pub(crate) enum Skew {
     /// Within [`JumpWatch::TOLERANCE`].
     None,
     /// It was set forward by this much.
@@ -98,18 +98,18 @@ impl fmt::Display for Skew {
 
 impl JumpWatch {
     /// The largest step of the wall clock (by NTP, for example) that is not reported as a jump.
-    pub const TOLERANCE: Duration = Duration::from_secs(60);
+    pub(crate) const TOLERANCE: Duration = Duration::from_secs(60);
     /// How long after a jump the new wall time is trusted.
-    pub const BELIEVED_AFTER: Duration = Duration::from_secs(3600);
+    pub(crate) const BELIEVED_AFTER: Duration = Duration::from_secs(3600);
 
     /// Trusts the wall clock as it is now.
-    pub fn new(clock: Clock) -> Self {
+    pub(crate) fn new(clock: Clock) -> Self {
         let believed = (clock.now(), clock.elapsed());
         Self { reported: (Skew::None, believed.1), clock, believed }
     }
 
     /// The present skew of the wall clock, and whether it jumped by more than the tolerance since the last call.
-    pub fn look(&mut self) -> (Skew, bool) {
+    pub(crate) fn look(&mut self) -> (Skew, bool) {
         let (now, elapsed) = (self.clock.now(), self.clock.elapsed());
         let passed = elapsed.saturating_sub(self.believed.1);
         let expected = self.believed.0.checked_add(passed).unwrap_or(self.believed.0);
@@ -138,7 +138,7 @@ impl JumpWatch {
 
 impl Skew {
     /// In seconds, positive if ahead.
-    pub fn seconds(self) -> i64 {
+    pub(crate) fn seconds(self) -> i64 {
         let whole = |by: Duration| i64::try_from(by.as_secs()).unwrap_or(i64::MAX);
         match self {
             Self::None => 0,
@@ -181,11 +181,6 @@ impl ManualTime {
     }
 }
 
-/// A wall-clock time as seconds since 1970, for records and metrics; 0 for anything earlier.
-pub fn unix_seconds(at: SystemTime) -> f64 {
-    at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
-}
-
 /// A wall-clock time as logs and messages show it: `2026-11-24T00:00:00.000Z`.
 pub fn rfc3339(at: SystemTime) -> String {
     humantime::format_rfc3339_millis(at.max(UNIX_EPOCH)).to_string()
@@ -193,7 +188,7 @@ pub fn rfc3339(at: SystemTime) -> String {
 
 /// Writes the time of log lines, to the microsecond. The text of the second is cached.
 #[derive(Debug, Default)]
-pub struct Stamp {
+pub(crate) struct Stamp {
     second: u64,
     /// `2026-11-24T00:00:00`.
     text: String,
@@ -205,7 +200,7 @@ impl Stamp {
         clippy::disallowed_methods,
         reason = "a line of the log tells when it was written, whatever the clock of the gates says"
     )]
-    pub fn write(&mut self, line: &mut Vec<u8>) {
+    pub(crate) fn write(&mut self, line: &mut Vec<u8>) {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         if self.text.is_empty() || self.second != since.as_secs() {
             self.second = since.as_secs();

@@ -12,44 +12,50 @@
 //! 6. [`policy`] finds its route and judges the role and the [`ownership`] of the segment.
 //! 7. The intent is recorded ([`audit`]), the deletion is sent [`upstream`] at most once, and the outcome is recorded.
 //! 8. A request that is refused at any step has a reason in [`refusal`], and one answer.
+//!
+//! The crate is a program: [`run`] is its only public function. `cargo doc --document-private-items` shows the rest.
 
 #[cfg(test)]
 mod adversary;
-pub mod audit;
-pub mod authentication;
+mod audit;
+mod authentication;
 mod bytewise;
-pub mod certificate;
-pub mod cli;
-pub mod clock;
-pub mod config;
+mod certificate;
+mod cli;
+mod clock;
+mod config;
 mod console;
-pub mod control;
-pub mod credential;
+mod control;
+mod credential;
 #[cfg(feature = "demo")]
-pub mod demo;
-pub mod directory;
+mod demo;
+mod directory;
 mod event_loop;
-pub mod explain;
+mod explain;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
-pub mod gate;
-pub mod http;
-pub mod listen;
-pub mod lookup;
-pub mod net;
-pub mod ownership;
-pub mod pipeline;
-pub mod plain;
-pub mod policy;
-pub mod process;
-pub mod refusal;
-pub mod repeats;
-pub mod replay;
-pub mod safeguard;
-pub mod serve;
-pub mod stack;
-pub mod state;
-pub mod telemetry;
-pub mod throttle;
-pub mod upstream;
+mod gate;
+mod http;
+mod listen;
+mod lookup;
+mod net;
+mod ownership;
+#[doc(hidden)]
+pub mod parts;
+mod pipeline;
+mod plain;
+mod policy;
+mod process;
+mod refusal;
+mod repeats;
+mod replay;
+mod safeguard;
+mod serve;
+mod stack;
+mod state;
+mod telemetry;
+mod throttle;
+mod upstream;
+
+pub use cli::run;

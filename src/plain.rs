@@ -31,28 +31,28 @@ pub fn is_hidden(c: char) -> bool {
 }
 
 /// Escapes `text` for use within one line; line ends are escaped, too.
-pub fn line(text: &str) -> Plain<'_> {
+pub(crate) fn line(text: &str) -> Plain<'_> {
     Plain { text, form: Form::Line }
 }
 
 /// Escapes `text` for use within one line, and puts it in quotation marks.
-pub fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     format!("\"{}\"", within_quotes(text))
 }
 
 /// Escapes `text` for use between quotation marks.
-pub fn within_quotes(text: &str) -> Plain<'_> {
+pub(crate) fn within_quotes(text: &str) -> Plain<'_> {
     Plain { text, form: Form::Quoted }
 }
 
 /// Escapes `text` of several lines; line ends stay.
-pub fn lines(text: &str) -> Plain<'_> {
+pub(crate) fn lines(text: &str) -> Plain<'_> {
     Plain { text, form: Form::Lines }
 }
 
 /// Text that is escaped when it is displayed: see [`line()`], [`within_quotes`] and [`lines`].
 #[derive(Clone, Copy, Debug)]
-pub struct Plain<'t> {
+pub(crate) struct Plain<'t> {
     text: &'t str,
     form: Form,
 }
@@ -94,7 +94,7 @@ impl fmt::Display for Plain<'_> {
 
 /// Appends `text` as the content of a JSON string. A JSON parser gets back exactly `text`; a person who reads the line
 /// sees no hidden characters.
-pub fn json(mut text: &str, line: &mut Vec<u8>) {
+pub(crate) fn json(mut text: &str, line: &mut Vec<u8>) {
     // Most text needs no escapes. This test has no branches, so that it compiles to SIMD instructions.
     let ordinary = |byte: u8| matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\');
     if bytewise::all(text.as_bytes(), ordinary) {
@@ -114,7 +114,7 @@ pub fn json(mut text: &str, line: &mut Vec<u8>) {
 }
 
 /// `value` as one line of JSON, with all hidden characters escaped.
-pub fn json_line(value: &Value) -> String {
+pub(crate) fn json_line(value: &Value) -> String {
     let text = value.to_string();
     if text.chars().any(is_hidden) {
         // Outside its strings JSON is ASCII, and control characters below 0x20 are escaped already.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::to_writer;
 
-use crate::http::fault::{Fault, Kind};
+use crate::http::fault::{Kind, MessageFault};
 use crate::repeats::KeptAnswer;
 
 macro_rules! reasons {
@@ -139,8 +139,8 @@ pub enum Refused {
 }
 
 /// The refusal of a request that is wrong as HTTP.
-impl From<Fault> for Refused {
-    fn from(fault: Fault) -> Self {
+impl From<MessageFault> for Refused {
+    fn from(fault: MessageFault) -> Self {
         match fault.kind() {
             Kind::Malformed(what) => Self::MalformedRequest(what),
             Kind::TargetTooLong => Self::TargetTooLong,

@@ -11,12 +11,12 @@ use std::cell::Cell;
 use std::hint::black_box;
 use std::time::SystemTime;
 
-use saltgate::authentication::{self, Rules};
-use saltgate::credential::{Credentials, PhpDates, Secret};
-use saltgate::directory::{Directory, KeyEntry};
-use saltgate::http::h1::{RequestReader, Sizes};
-use saltgate::policy::Owner;
-use saltgate::replay::{Floor, Window};
+use saltgate::parts::Owner;
+use saltgate::parts::{Credentials, PhpDates, Secret};
+use saltgate::parts::{Directory, KeyEntry};
+use saltgate::parts::{Floor, Window};
+use saltgate::parts::{RequestReader, Sizes};
+use saltgate::parts::{Rules, judge};
 
 struct Counting;
 
@@ -92,8 +92,7 @@ fn the_verdict_on_a_header_allocates_nothing() {
         ] {
             let rules = Rules { directory: directory.as_ref().unwrap(), php_dates: PhpDates::Accept, window };
             let floor = |_| Floor(SystemTime::UNIX_EPOCH);
-            let judged =
-                || assert_eq!(black_box(authentication::judge(header, rules, floor, now)).is_ok(), good, "{name}");
+            let judged = || assert_eq!(black_box(judge(header, rules, floor, now)).is_ok(), good, "{name}");
             assert_eq!(allocations(judged), 0, "{name}");
         }
     }

@@ -17,6 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 
 use super::tests::entry;
+use super::verify::Finding;
 use super::*;
 use crate::adversary::{DAMAGES, Damage, Dice, directory, rounds_and_seed};
 use crate::clock::ManualTime;

@@ -54,15 +54,18 @@ use chain_writer::Disk;
 use line::Line;
 use writer::Writer;
 
-pub use chain::{ChainHead, Hash, NotAHead};
-pub use chain_writer::RecordOpenError;
-pub use counted::RepeatOf;
-pub use files::{ReadError, Unread};
-pub use open::Audit;
-pub use query::{EndedRequest, Filter, abandoned, ended_since, intents_since, read, unknown};
-pub use reconcile::{ReconcileError, Reconciled, SegmentState, reconcile};
-pub use settings::{RecordSettings, Sync};
-pub use verify::{Finding, Report, Retention, heads, verify, without_head};
+pub(crate) use chain::ChainHead;
+pub(crate) use chain_writer::RecordOpenError;
+pub(crate) use counted::RepeatOf;
+pub(crate) use files::ReadError;
+pub use files::Unread;
+pub(crate) use open::Audit;
+pub use query::unknown;
+pub(crate) use query::{EndedRequest, Filter, abandoned, ended_since, intents_since, read};
+pub(crate) use reconcile::{Reconciled, SegmentState, reconcile};
+pub(crate) use settings::{RecordSettings, Sync};
+pub(crate) use verify::{Report, without_head};
+pub use verify::{Retention, heads, verify};
 
 /// How many bytes an outcome may be longer than its intent.
 const OUTCOME: usize = 1024;

@@ -20,7 +20,7 @@ const MAX_LOOK_EACH: u64 = 64 << 20;
 
 /// Which lines to return; by default all.
 #[derive(Clone, Debug, Default)]
-pub struct Filter {
+pub(crate) struct Filter {
     /// From this time on, as [`crate::clock::rfc3339`] writes it.
     pub since: Option<String>,
     /// Before this time.
@@ -37,7 +37,7 @@ pub struct Filter {
 
 impl Filter {
     /// Whether a line matches.
-    pub fn takes(&self, line: &Value) -> bool {
+    pub(crate) fn takes(&self, line: &Value) -> bool {
         let is = |field: &str, wanted: &Option<String>| {
             wanted.as_ref().is_none_or(|wanted| line[field].as_str() == Some(wanted))
         };
@@ -56,7 +56,11 @@ impl Filter {
 ///
 /// # Errors
 /// If the directory cannot be read, or a file is of a newer format.
-pub fn read(directory: &Path, unread: &mut Unread, mut each: impl FnMut(&Value) -> bool) -> Result<(), ReadError> {
+pub(crate) fn read(
+    directory: &Path,
+    unread: &mut Unread,
+    mut each: impl FnMut(&Value) -> bool,
+) -> Result<(), ReadError> {
     for instance in files::list(directory)? {
         for segment in &instance.segments {
             if !lines_of(segment, 0, unread, &mut each)? {
@@ -111,7 +115,7 @@ fn lines_of(
 ///
 /// # Errors
 /// If a file cannot be read, or is of a newer format.
-pub fn intents_since(
+pub(crate) fn intents_since(
     directory: &Path,
     since: SystemTime,
     mut each: impl FnMut(&str, &str, SystemTime),
@@ -151,7 +155,7 @@ pub fn intents_since(
 
 /// A request whose record has a fingerprint of its content ([`super::RecordEntry::print`]), and how it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndedRequest {
+pub(crate) struct EndedRequest {
     /// The fingerprint of its content.
     pub print: String,
     /// Its request id.
@@ -169,7 +173,7 @@ pub struct EndedRequest {
 ///
 /// # Errors
 /// If the directory cannot be read, or a file is of a newer format.
-pub fn ended_since(directory: &Path, since: SystemTime) -> Result<Vec<EndedRequest>, ReadError> {
+pub(crate) fn ended_since(directory: &Path, since: SystemTime) -> Result<Vec<EndedRequest>, ReadError> {
     let mut ended: HashMap<String, EndedRequest> = HashMap::new();
     if !directory.exists() {
         return Ok(Vec::new());
@@ -273,7 +277,7 @@ impl Unknown {
 ///
 /// # Errors
 /// If the directory cannot be read, or a file is of a newer format.
-pub fn abandoned(directory: &Path) -> Result<(usize, bool), ReadError> {
+pub(crate) fn abandoned(directory: &Path) -> Result<(usize, bool), ReadError> {
     look(directory, MAX_LOOK, MAX_LOOK_EACH)
 }
 

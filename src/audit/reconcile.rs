@@ -16,7 +16,7 @@ use crate::clock::{self, Clock};
 
 /// What the upstream says about the segment of an intent. `W` is why its answer is not usable.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SegmentState<W> {
+pub(crate) enum SegmentState<W> {
     /// The segment does not exist.
     Gone,
     /// The segment exists.
@@ -27,7 +27,7 @@ pub enum SegmentState<W> {
 
 /// The outcome of an intent. Displayed as `saltgate audit reconcile` prints it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reconciled<W> {
+pub(crate) enum Reconciled<W> {
     /// The deletion happened.
     Deleted,
     /// The deletion did not happen.
@@ -40,7 +40,7 @@ pub enum Reconciled<W> {
 
 /// Why reconciliation ends early.
 #[derive(Debug, thiserror::Error)]
-pub enum ReconcileError {
+pub(crate) enum ReconcileError {
     /// No file can be created for the outcomes.
     #[error(transparent)]
     Open(#[from] RecordOpenError),
@@ -87,7 +87,7 @@ impl<W: fmt::Display> fmt::Display for Reconciled<W> {
 ///
 /// # Errors
 /// If the record cannot be written; the outcomes reported before are recorded.
-pub async fn reconcile<W>(
+pub(crate) async fn reconcile<W>(
     intents: &[Value],
     directory: &Path,
     settings: RecordSettings,

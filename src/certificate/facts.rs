@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 /// The names and the expiry date of a certificate.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Facts {
+pub(crate) struct Facts {
     /// DNS names, in lower case; the first label may be `*`.
     pub names: Vec<String>,
     /// The common name of its subject.
@@ -15,7 +15,7 @@ pub struct Facts {
 
 impl Facts {
     /// A name to show: the first DNS name, else the subject, else its number; `n` is its index in its file, from 0.
-    pub fn name(&self, n: usize) -> String {
+    pub(crate) fn name(&self, n: usize) -> String {
         let named = self.names.first().or(self.subject.as_ref());
         named.cloned().unwrap_or_else(|| format!("certificate {}", n + 1))
     }
@@ -36,7 +36,7 @@ const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 const ALTERNATIVE_NAMES: &[u8] = &[0x55, 0x1D, 0x11];
 
 /// Parses a DER certificate; `None` if it is malformed.
-pub fn facts(der: &[u8]) -> Option<Facts> {
+pub(crate) fn facts(der: &[u8]) -> Option<Facts> {
     let mut certificate = Der(Der(der).inside(SEQUENCE)?);
     let mut body = Der(certificate.inside(SEQUENCE)?);
     body.optional(VERSION);

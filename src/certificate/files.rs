@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 /// Why a file of certificates or keys cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {message}", file.display())]
-pub struct CertificateError {
+pub(crate) struct CertificateError {
     /// The file.
     pub file: PathBuf,
     /// What is wrong with it, and what to do.
@@ -20,7 +20,7 @@ pub struct CertificateError {
 
 impl CertificateError {
     /// An error about `file`.
-    pub fn new(file: &Path, message: impl Into<String>) -> Self {
+    pub(crate) fn new(file: &Path, message: impl Into<String>) -> Self {
         Self { file: file.into(), message: message.into() }
     }
 }
@@ -29,7 +29,7 @@ impl CertificateError {
 ///
 /// # Errors
 /// If there is none, or one is malformed.
-pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
     let pem = read(path)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match found {
@@ -42,7 +42,7 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Certifi
 ///
 /// # Errors
 /// If there is none, or it is encrypted with a passphrase.
-pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
+pub(crate) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
     let pem = zeroize::Zeroizing::new(read(path)?);
     PrivateKeyDer::from_pem_slice(&pem)
         .map_err(|_| CertificateError::new(path, "holds no private key; expected one in PEM, without a passphrase"))
@@ -57,7 +57,7 @@ fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
 
 /// Watches files that may be replaced, by comparing them with how they were at the last check.
 #[derive(Debug)]
-pub struct FileWatch {
+pub(crate) struct FileWatch {
     paths: Vec<PathBuf>,
     seen: Mutex<Vec<Option<Identity>>>,
 }
@@ -74,13 +74,13 @@ struct Identity {
 impl FileWatch {
     /// Remembers these files as they are now. Must be called before they are read, so that a change in between is
     /// noticed at the next check.
-    pub fn new(paths: Vec<PathBuf>) -> Self {
+    pub(crate) fn new(paths: Vec<PathBuf>) -> Self {
         let seen = Mutex::new(identities(&paths));
         Self { paths, seen }
     }
 
     /// Whether any file changed since the last check.
-    pub fn has_changed(&self) -> bool {
+    pub(crate) fn has_changed(&self) -> bool {
         let now = identities(&self.paths);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = *seen != now;

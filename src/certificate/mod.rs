@@ -5,8 +5,8 @@
 mod facts;
 mod files;
 
-pub use facts::{Facts, facts};
-pub use files::{CertificateError, FileWatch, certificates, private_key};
+pub(crate) use facts::{Facts, facts};
+pub(crate) use files::{CertificateError, FileWatch, certificates, private_key};
 
 use std::time::SystemTime;
 
@@ -61,7 +61,7 @@ impl CertificateUse {
 }
 
 /// When each certificate of a file expires. A malformed one is skipped here; whoever uses the file reports it.
-pub fn expiries(part: CertificateUse, ders: &[impl AsRef<[u8]>]) -> Vec<Expiry> {
+pub(crate) fn expiries(part: CertificateUse, ders: &[impl AsRef<[u8]>]) -> Vec<Expiry> {
     let expiry = |(n, der): (usize, &_)| -> Option<Expiry> {
         let facts = facts(AsRef::<[u8]>::as_ref(der))?;
         Some(Expiry { part, name: facts.name(n), at: facts.expires })

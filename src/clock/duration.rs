@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// Why text is not a duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DurationError {
+pub(crate) enum DurationError {
     /// It is not a sequence of numbers, each directly followed by a unit.
     #[error("is not a duration: a number with a unit right behind it, or several from the largest unit down")]
     Form,
@@ -42,7 +42,7 @@ const MAX_DIGITS: usize = 10;
 ///
 /// # Errors
 /// Why the text is not a duration.
-pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     let mut rest = text;
     let mut smallest = None;
     loop {

@@ -46,14 +46,14 @@ use crate::policy::{Limits, Mode, Passthrough, Routes};
 use crate::repeats;
 use crate::replay::Window;
 
-pub use self::limits::Capacity;
+pub(crate) use self::limits::Capacity;
 pub(crate) use self::safeguard::control_socket;
-pub use fault::{Fault, Setting};
+pub(crate) use fault::{Fault, Setting};
 #[cfg(any(test, fuzzing))]
 pub(crate) use keys::fuzz::fuzz as fuzz_keys;
 
 /// What only a restart changes: settings whose key begins with one of these.
-pub const NEEDS_RESTART: &[&str] = &[
+pub(crate) const NEEDS_RESTART: &[&str] = &[
     "admin.",
     "runtime.",
     "replay.",

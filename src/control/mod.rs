@@ -19,10 +19,10 @@ use serde_json::{Value, json};
 
 use crate::safeguard::Target;
 
-pub use client::{ControlClientError, ask};
+pub use client::ask;
 
 /// The most bytes of a question; far more than any header to explain.
-pub const MAX_QUESTION: usize = 64 << 10;
+pub(crate) const MAX_QUESTION: usize = 64 << 10;
 
 /// A question to the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]

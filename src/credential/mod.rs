@@ -16,12 +16,14 @@ mod secret;
 mod signature;
 mod signing_key;
 
-pub use date::{BadDate, Date, PhpDates};
+pub use date::PhpDates;
+pub(crate) use date::{BadDate, Date};
 pub use header::{Credentials, header_value};
-pub use malformed::MalformedHeader;
+pub(crate) use malformed::MalformedHeader;
 pub use salt_id::SaltId;
-pub use secret::{Doubt, Secret, SecretError};
-pub use signature::Signature;
+pub use secret::Secret;
+pub(crate) use secret::{Doubt, SecretError};
+pub(crate) use signature::Signature;
 pub use signing_key::SigningKey;
 
 #[cfg(any(test, fuzzing))]

@@ -1,8 +1,8 @@
 //! The demo: a gateway in front of an embedded CRM. Tests use the CRM, too. Not part of the container image.
 
-pub mod crm;
+pub(crate) mod crm;
 
 mod programs;
 mod walk;
 
-pub use walk::Demo;
+pub(crate) use walk::Demo;

@@ -22,7 +22,7 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 const UNKNOWN: &str = "CRMSG1000000000000000SGM00000000";
 
 /// The gateway, the CRM behind it, and the keys of its members.
-pub struct Demo {
+pub(crate) struct Demo {
     directory: PathBuf,
     temporary: bool,
     crm: Arc<Crm>,
@@ -51,7 +51,7 @@ impl Demo {
     ///
     /// # Errors
     /// If the directory cannot be written, or a port cannot be bound.
-    pub fn start(data: Option<&Path>) -> Outcome<Self> {
+    pub(crate) fn start(data: Option<&Path>) -> Outcome<Self> {
         let temporary = data.is_none();
         let directory = data.map_or_else(temporary_directory, Path::to_path_buf);
         state::folder(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
@@ -80,7 +80,7 @@ impl Demo {
     ///
     /// # Errors
     /// If a request gets no answer, or the sample data is used up.
-    pub fn walk(&self) -> Outcome<bool> {
+    pub(crate) fn walk(&self) -> Outcome<bool> {
         say!("Saltgate at http://{} in front of an embedded CRM ({})\n", self.address(), self.directory.display());
         say!("The decision table, one request each:");
         let mut as_expected = true;
@@ -158,7 +158,7 @@ impl Demo {
     ///
     /// # Errors
     /// If signals cannot be received.
-    pub fn keep_serving(mut self) -> Outcome<()> {
+    pub(crate) fn keep_serving(mut self) -> Outcome<()> {
         let maker = &self.keys[2];
         let segments = self.crm.store().segments_of(maker.member.account, maker.member.id)?;
         let ids: Vec<&str> = segments.iter().map(|segment| segment.id.as_str()).collect();

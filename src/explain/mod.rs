@@ -22,11 +22,11 @@ use crate::refusal::{Reason, Refusal, RefusedAfterSpend, Remaining};
 use crate::repeats::{Became, Repeat};
 use crate::replay::{Floor, OutOfWindow, Window};
 
-pub use words::{Words, words};
+pub(crate) use words::{Words, words};
 
 /// A language.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Language {
+pub(crate) enum Language {
     /// English.
     English,
     /// Korean.
@@ -35,7 +35,7 @@ pub enum Language {
 
 impl Language {
     /// `en` or `ko`.
-    pub fn parse(name: &str) -> Option<Self> {
+    pub(crate) fn parse(name: &str) -> Option<Self> {
         match name {
             "en" => Some(Self::English),
             "ko" => Some(Self::Korean),
@@ -52,7 +52,7 @@ impl Language {
 }
 
 /// Explains headers for these keys and rules, as of one moment.
-pub struct Explainer<'e> {
+pub(crate) struct Explainer<'e> {
     /// What a header is checked against.
     pub rules: Rules<'e>,
     /// Where the keys are, for the text.
@@ -65,7 +65,7 @@ pub struct Explainer<'e> {
 
 /// What only a running gateway knows about a header with a valid signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Live {
+pub(crate) struct Live {
     /// No date at or below this is admitted.
     pub floor: Floor,
     /// Whether the salt is spent.
@@ -78,7 +78,7 @@ pub struct Live {
 
 /// What a store says about a salt.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Salt {
+pub(crate) enum Salt {
     /// It is not spent.
     Fresh,
     /// It is spent; the request that spent it, if that is remembered.
@@ -91,7 +91,7 @@ pub enum Salt {
 
 /// The text of an explanation, and the verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Explanation {
+pub(crate) struct Explanation {
     /// The lines.
     pub text: String,
     /// Why the request would be refused; [`Reason::Ok`] if nothing is wrong with the header.
@@ -100,12 +100,12 @@ pub struct Explanation {
 
 impl Explainer<'_> {
     /// The signer of this header, if its signature is valid.
-    pub fn signer(&self, header: &str) -> Option<Signed> {
+    pub(crate) fn signer(&self, header: &str) -> Option<Signed> {
         authentication::signer(header.as_bytes(), self.rules, self.now).ok()
     }
 
     /// Explains the value of an `Authorization` field.
-    pub fn explain(&self, header: &str, live: Option<&Live>, language: Language) -> Explanation {
+    pub(crate) fn explain(&self, header: &str, live: Option<&Live>, language: Language) -> Explanation {
         let floor = live.map_or(Floor(SystemTime::UNIX_EPOCH), |live| live.floor);
         let mut report = Report { language, text: String::new(), refused: None };
         // The verdict comes from the same function as the gate's. The lines cover every clause, also those after the

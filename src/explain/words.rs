@@ -4,7 +4,7 @@ use crate::refusal::Reason;
 
 /// What a reason means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Words {
+pub(crate) struct Words {
     /// For operators.
     pub english: &'static str,
     /// The same in Korean.
@@ -25,7 +25,7 @@ const fn say(
 }
 
 /// The words for a reason.
-pub fn words(reason: Reason) -> Words {
+pub(crate) fn words(reason: Reason) -> Words {
     match reason {
         Reason::Ok => {
             say("it was let through", "통과했습니다", "Your request is signed correctly.", "요청 서명이 올바릅니다.")

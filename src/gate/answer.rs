@@ -21,13 +21,13 @@ const REPEAT_OF: HeaderName = HeaderName::from_static("x-saltgate-repeat-of");
 const SCHEME: HeaderValue = HeaderValue::from_static("HMAC-SHA256");
 
 /// What ended on one of the ways.
-pub trait Answered: Send {
+pub(crate) trait Answered: Send {
     /// The upstream's answer, or ours.
     fn into_response(self) -> Response<Body>;
 }
 
 /// An answer of our own (contract §6).
-pub fn own(answer: Answer) -> Response<Body> {
+pub(crate) fn own(answer: Answer) -> Response<Body> {
     own_with(answer, None)
 }
 

@@ -7,7 +7,7 @@ use crate::refusal::RefusedAfterSpend;
 
 /// The same gate for deletions and for rehearsals, and another for deletions after it; the proof
 /// of both ends here.
-pub struct Either<G, D>(pub G, pub D);
+pub(crate) struct Either<G, D>(pub G, pub D);
 
 impl<G, D> Gate<Directed> for Either<G, D>
 where

@@ -13,7 +13,7 @@ use super::chain::Gate;
 use super::observation::Observation;
 use super::overrides::names_method;
 use super::state::{Desk, Generation};
-use crate::http::fault::Fault;
+use crate::http::fault::MessageFault;
 use crate::http::form::{self, FramingHeaders};
 use crate::net::Client;
 use crate::policy::Limits;
@@ -100,7 +100,7 @@ fn judge(parts: &Parts, limits: &Limits) -> Result<Form, Refused> {
 fn name_host(parts: &mut Parts) -> Result<(), Refused> {
     if let (Some(authority), false) = (parts.uri.authority(), parts.headers.contains_key(HOST)) {
         let host = HeaderValue::from_str(authority.as_str());
-        let host = host.map_err(|_| Fault::OddAuthority)?;
+        let host = host.map_err(|_| MessageFault::OddAuthority)?;
         parts.headers.insert(HOST, host);
     }
     Ok(())
@@ -302,7 +302,7 @@ mod tests {
         for version in [Version::HTTP_11, Version::HTTP_2] {
             let request = Request::connect("gate:80").version(version).header(HOST, "gate:80");
             let (parts, ()) = request.body(()).unwrap().into_parts();
-            assert_eq!(judge(&parts, &LIMITS).err(), Some(Fault::Tunnel.into()));
+            assert_eq!(judge(&parts, &LIMITS).err(), Some(MessageFault::Tunnel.into()));
         }
     }
 

@@ -15,7 +15,7 @@
 //! The whole chain, in order, compiles:
 //!
 //! ```
-//! use saltgate::gate::{Authorize, Concluded, Gate, RecordIntent, Release, Routed, Safeguard, Send};
+//! use saltgate::parts::{Authorize, Concluded, Gate, RecordIntent, Release, Routed, Safeguard, Send};
 //! fn leads<In, G: Gate<In, Out = Out>, Out>(_: impl FnOnce() -> G) {}
 //! fn chain(safeguard: Safeguard, record: RecordIntent, release: Release) {
 //!     leads::<Routed, _, Concluded>(|| Authorize.then(safeguard).then(record).then(release).then(Send));
@@ -25,7 +25,7 @@
 //! Leaving a gate out does not:
 //!
 //! ```compile_fail,E0277
-//! use saltgate::gate::{Authorize, Gate, RecordIntent, Released, Release, Routed, Safeguard};
+//! use saltgate::parts::{Authorize, Gate, RecordIntent, Released, Release, Routed, Safeguard};
 //! fn leads<In, G: Gate<In, Out = Out>, Out>(_: impl FnOnce() -> G) {}
 //! fn chain(safeguard: Safeguard, record: RecordIntent, release: Release) {
 //!     leads::<Routed, _, Released>(|| Authorize.then(safeguard).then(release));
@@ -35,7 +35,7 @@
 //! Nor does swapping two:
 //!
 //! ```compile_fail,E0277
-//! use saltgate::gate::{Authorize, Gate, RecordIntent, Released, Release, Routed, Safeguard};
+//! use saltgate::parts::{Authorize, Gate, RecordIntent, Released, Release, Routed, Safeguard};
 //! fn leads<In, G: Gate<In, Out = Out>, Out>(_: impl FnOnce() -> G) {}
 //! fn chain(safeguard: Safeguard, record: RecordIntent, release: Release) {
 //!     leads::<Routed, _, Released>(|| Authorize.then(record).then(safeguard).then(release));
@@ -45,7 +45,7 @@
 //! Nor recording, and so sending, what was only to be rehearsed:
 //!
 //! ```compile_fail,E0277
-//! use saltgate::gate::{Authorize, Gate, RecordIntent, Recorded, Rehearsal, Routed, Safeguard};
+//! use saltgate::parts::{Authorize, Gate, RecordIntent, Recorded, Rehearsal, Routed, Safeguard};
 //! fn leads<In, G: Gate<In, Out = Out>, Out>(_: impl FnOnce() -> G) {}
 //! fn chain(safeguard: Safeguard, record: RecordIntent) {
 //!     leads::<Routed<Rehearsal>, _, Recorded>(|| Authorize.then(safeguard).then(record));
@@ -55,7 +55,7 @@
 //! Nor sending what is recorded and not released, which is where the freeze is judged:
 //!
 //! ```compile_fail,E0277
-//! use saltgate::gate::{Concluded, Gate, RecordIntent, Routed, Authorize, Safeguard, Send};
+//! use saltgate::parts::{Concluded, Gate, RecordIntent, Routed, Authorize, Safeguard, Send};
 //! fn leads<In, G: Gate<In, Out = Out>, Out>(_: impl FnOnce() -> G) {}
 //! fn chain(safeguard: Safeguard, record: RecordIntent) {
 //!     leads::<Routed, _, Concluded>(|| Authorize.then(safeguard).then(record).then(Send));
@@ -65,8 +65,8 @@
 //! Nor making a proof by hand:
 //!
 //! ```compile_fail,E0451
-//! use saltgate::gate::{Cleared, Recorded};
-//! fn forge(cleared: Cleared, intent: saltgate::audit::OpenIntent) -> Recorded {
+//! use saltgate::parts::{Cleared, Recorded};
+//! fn forge(cleared: Cleared, intent: saltgate::parts::OpenIntent) -> Recorded {
 //!     Recorded { cleared, intent }
 //! }
 //! ```
@@ -74,7 +74,7 @@
 //! Nor refusing with 503 after the salt was spent:
 //!
 //! ```compile_fail,E0599
-//! let refused = saltgate::refusal::RefusedAfterSpend::Overloaded;
+//! let refused = saltgate::parts::RefusedAfterSpend::Overloaded;
 //! ```
 
 mod admit;
@@ -104,27 +104,30 @@ mod spend;
 mod state;
 mod truncation;
 
-pub use admit::{Admit, Admitted};
-pub use answer::{Answered, Body, own};
+pub use admit::Admit;
+pub use answer::Body;
+pub(crate) use answer::{Answered, own};
 pub(crate) use answer::{again, own_body, own_with};
 pub use arrival::Arrival;
-pub use authenticate::{Authenticate, Authenticated};
-pub use authorize::{Authorize, Authorized};
-pub use chain::{Gate, Rejection, Then};
-pub use either::Either;
-pub use inspect::{Head, Inspect, Received};
+pub use authenticate::Authenticate;
+pub use authorize::Authorize;
+pub use chain::{Gate, Rejection};
+pub(crate) use either::Either;
+pub use inspect::{Inspect, Received};
 pub use observation::{Observation, Observed};
-pub use passthrough::{Letting, Passing, WouldLet};
+pub(crate) use passthrough::{Letting, Passing, WouldLet};
+pub use read::Read;
+pub(crate) use read::Whole;
 pub(crate) use read::broken;
-pub use read::{Read, Whole};
 pub use record::{RecordIntent, Recorded};
-pub use rehearse::{Ending, Foretell, Foretold, Fork};
-pub use relayed::Relayed;
+pub(crate) use rehearse::{Ending, Foretell, Fork};
+pub(crate) use relayed::Relayed;
 pub use release::{Release, Released};
-pub use reporting::Reporting;
-pub use request_ids::RequestIds;
-pub use route::{Deletion, Directed, Purpose, Rehearsal, RouteGate, Routed};
-pub use safeguard::{Cleared, Foresee, Safeguard};
+pub(crate) use reporting::Reporting;
+pub(crate) use request_ids::RequestIds;
+pub use route::{Directed, Rehearsal, RouteGate, Routed};
+pub(crate) use safeguard::Foresee;
+pub use safeguard::{Cleared, Safeguard};
 pub use send::{Concluded, Send};
-pub use spend::{Fresh, Spend};
-pub use state::{Current, Desk, Generation};
+pub use spend::Spend;
+pub(crate) use state::{Current, Desk, Generation};

@@ -10,13 +10,13 @@ use crate::throttle::{PassingSlot, PassingSlots};
 use crate::upstream::headers;
 
 /// Lets through what `[passthrough]` names, and nothing else.
-pub struct Letting {
+pub(crate) struct Letting {
     slots: PassingSlots,
 }
 
 /// A message that goes upstream as it came, whoever sent it: one that `[passthrough]` names, or
 /// any in observe mode. There is no way from here to the sender of deletions.
-pub struct Passing<B> {
+pub(crate) struct Passing<B> {
     head: Head<B>,
     slot: PassingSlot,
     /// Why a gate would have refused it; `Ok` if none would.
@@ -24,7 +24,7 @@ pub struct Passing<B> {
 }
 
 /// Whether [`Letting`] would let it through. Nothing is taken for it.
-pub struct WouldLet;
+pub(crate) struct WouldLet;
 
 impl<B: Send> Gate<Head<B>> for WouldLet {
     type Out = ();
@@ -42,7 +42,7 @@ fn may_pass<B>(head: &Head<B>) -> Result<(), Refused> {
 
 impl Letting {
     /// At most as many at once as there are slots.
-    pub fn new(slots: &PassingSlots) -> Self {
+    pub(crate) fn new(slots: &PassingSlots) -> Self {
         Self { slots: slots.clone() }
     }
 }

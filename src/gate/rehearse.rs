@@ -24,13 +24,13 @@ use crate::repeats::KeptAnswer;
 use crate::safeguard::{BudgetUsage, Freeze};
 
 /// The way of deletions, and that of rehearsals beside it.
-pub struct Fork<D, R> {
+pub(crate) struct Fork<D, R> {
     deletions: D,
     rehearsals: R,
 }
 
 /// How a request ended that was let through.
-pub enum Ending {
+pub(crate) enum Ending {
     /// It was sent, or failed to be.
     Deletion(Concluded),
     /// It was told what would happen.
@@ -38,10 +38,10 @@ pub enum Ending {
 }
 
 /// What a deletion would meet. Only [`Foretell`] makes one.
-pub struct Foretold(Value);
+pub(crate) struct Foretold(Value);
 
 /// The last of the gates of rehearsals.
-pub struct Foretell(Catches);
+pub(crate) struct Foretell(Catches);
 
 impl Ending {
     /// The answer, as far as it is kept for repeats.
@@ -55,7 +55,7 @@ impl Ending {
 
 impl<D, R> Fork<D, R> {
     /// Deletions end with `deletions`, rehearsals with `rehearsals`.
-    pub fn new(deletions: D, rehearsals: R) -> Self {
+    pub(crate) fn new(deletions: D, rehearsals: R) -> Self {
         Self { deletions, rehearsals }
     }
 }
@@ -79,7 +79,7 @@ where
 
 impl Foretell {
     /// Tells by what is frozen, and by what was taken of the budgets.
-    pub fn new(freeze: &Arc<Freeze>, budget_usage: &Arc<BudgetUsage>, clock: &Clock) -> Self {
+    pub(crate) fn new(freeze: &Arc<Freeze>, budget_usage: &Arc<BudgetUsage>, clock: &Clock) -> Self {
         Self(Catches::new(freeze, budget_usage, clock))
     }
 }

@@ -24,7 +24,7 @@ pub struct Safeguard(Catches);
 
 /// The same look where nothing is held back (`mode = "observe"`). What passes is counted apart: it
 /// is not on record, and takes nothing of what is.
-pub struct Foresee(Catches);
+pub(crate) struct Foresee(Catches);
 
 /// What holds back: the freeze, and what was taken of the budgets.
 pub(super) struct Catches {
@@ -57,7 +57,7 @@ impl Gate<Authorized> for Safeguard {
 
 impl Foresee {
     /// Judges by what is frozen, and by what would have been taken of the budgets so far.
-    pub fn new(freeze: &Arc<Freeze>, watched: &Arc<BudgetUsage>, clock: &Clock) -> Self {
+    pub(crate) fn new(freeze: &Arc<Freeze>, watched: &Arc<BudgetUsage>, clock: &Clock) -> Self {
         Self(Catches::new(freeze, watched, clock))
     }
 }

@@ -87,7 +87,7 @@ impl Gate<Whole> for Spend {
                 ClaimRefused::Unknown => RefusedAfterSpend::ClaimUnknown,
             });
         }
-        seen.spent(claimant.is_first(seen.as_first(asked, body.len() as u64)));
+        seen.spent(claimant.begins(seen.as_first(asked, body.len() as u64)));
         authenticated.caller().usage().spends().owe(authenticated.head().generation().spending, seen.marked());
         Ok(Fresh(Box::new(Unspent { authenticated, slot, body })))
     }

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use super::h1::Upload;
 
 /// The body of a request that a client sends.
-pub enum RequestBody {
+pub(crate) enum RequestBody {
     /// It arrived with the head, or there is none.
     Whole(Bytes),
     /// It arrives over HTTP/1.
@@ -22,8 +22,8 @@ pub enum RequestBody {
 
 /// Why the body of a request ended early.
 #[derive(Debug, thiserror::Error)]
-pub enum BodyError {
-    /// Over HTTP/1: the kind is `InvalidData` or `TimedOut` for what was refused, see [`Fault`](crate::http::fault::Fault).
+pub(crate) enum BodyError {
+    /// Over HTTP/1: the kind is `InvalidData` or `TimedOut` for what was refused, see [`MessageFault`](crate::http::fault::MessageFault).
     #[error("the body of a request broke off: {0}")]
     Http1(#[from] io::Error),
     /// Over HTTP/2.

@@ -23,7 +23,7 @@ macro_rules! faults {
         /// What is wrong with a request.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[non_exhaustive]
-        pub enum Fault {
+        pub enum MessageFault {
             $(#[doc = $what] $variant,)+
             /// `limits.max_target_bytes`.
             TargetTooLong,
@@ -37,7 +37,7 @@ macro_rules! faults {
             BodyTooSlow,
         }
 
-        impl Fault {
+        impl MessageFault {
             /// How it is answered.
             pub fn kind(self) -> Kind {
                 match self {
@@ -85,7 +85,7 @@ faults! {
     Trailer: "The trailers are too large, or one of them belongs into the head.",
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for MessageFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind() {
             Kind::Malformed(what) => f.write_str(what),
@@ -94,11 +94,11 @@ impl fmt::Display for Fault {
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for MessageFault {}
 
 /// How a fault in a body reaches whoever reads the body: as `TimedOut` or `InvalidData`.
-impl From<Fault> for io::Error {
-    fn from(fault: Fault) -> Self {
+impl From<MessageFault> for io::Error {
+    fn from(fault: MessageFault) -> Self {
         let is_late = matches!(fault.kind(), Kind::HeadTooSlow | Kind::BodyTooSlow);
         Self::new(if is_late { io::ErrorKind::TimedOut } else { io::ErrorKind::InvalidData }, fault)
     }

@@ -7,7 +7,7 @@ use http::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue};
 
 /// The beginning of a name, folded: one byte more than the longest name that is looked for.
 #[derive(Clone, Copy)]
-pub struct Folded([u8; Folded::ROOM], usize);
+pub(crate) struct Folded([u8; Folded::ROOM], usize);
 
 fn fold(byte: u8) -> u8 {
     if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' }
@@ -17,7 +17,7 @@ impl Folded {
     const ROOM: usize = 32;
 
     /// This name, folded.
-    pub fn of(name: &[u8]) -> Self {
+    pub(crate) fn of(name: &[u8]) -> Self {
         let len = name.len().min(Self::ROOM);
         let mut folded = Self([0; Self::ROOM], len);
         for (to, byte) in folded.0.iter_mut().zip(&name[..len]) {
@@ -27,22 +27,22 @@ impl Folded {
     }
 
     /// The folded bytes.
-    pub fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0[..self.1]
     }
 
     /// Whether it is this name, given folded.
-    pub fn is(&self, name: &str) -> bool {
+    pub(crate) fn is(&self, name: &str) -> bool {
         self.as_bytes() == name.as_bytes()
     }
 
     /// Whether it begins so.
-    pub fn begins_with(&self, prefix: &str) -> bool {
+    pub(crate) fn begins_with(&self, prefix: &str) -> bool {
         self.as_bytes().starts_with(prefix.as_bytes())
     }
 
     /// What a field of this name is.
-    pub fn class(&self) -> Class {
+    pub(crate) fn class(&self) -> Class {
         match self.as_bytes() {
             b"connection" | b"keep-alive" | b"te" | b"trailer" | b"transfer-encoding" => Class::HopByHop,
             b"upgrade" | b"http2-settings" => Class::HopByHop,
@@ -78,7 +78,7 @@ fn class_of_x(rest: &[u8]) -> Class {
 
 /// What a field is, as far as a gateway needs to know. `docs/operations.md` says how each is treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
+pub(crate) enum Class {
     /// It belongs to the connection that it arrived on.
     HopByHop,
     /// It is written afresh from what was parsed, or is handled here.

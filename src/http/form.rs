@@ -8,7 +8,7 @@ use http::request::Parts;
 use http::uri::Authority;
 use http::{Method, Version};
 
-use super::fault::Fault;
+use super::fault::MessageFault;
 use super::fields::framing_field;
 use super::h1::grammar::{are_in_target, is_chunked, is_host};
 
@@ -64,7 +64,7 @@ impl<'h> FramingHeaders<'h> {
 ///
 /// # Errors
 /// What is wrong with the request.
-pub(crate) fn judge_http_2(parts: &Parts) -> Result<(), Fault> {
+pub(crate) fn judge_http_2(parts: &Parts) -> Result<(), MessageFault> {
     if parts.version == Version::HTTP_2 { judge(parts, &FramingHeaders::of(&parts.headers)) } else { Ok(()) }
 }
 
@@ -72,9 +72,9 @@ pub(crate) fn judge_http_2(parts: &Parts) -> Result<(), Fault> {
 ///
 /// # Errors
 /// What is wrong with the request.
-pub(crate) fn judge(parts: &Parts, framing: &FramingHeaders<'_>) -> Result<(), Fault> {
+pub(crate) fn judge(parts: &Parts, framing: &FramingHeaders<'_>) -> Result<(), MessageFault> {
     if parts.method == Method::CONNECT {
-        return Err(Fault::Tunnel);
+        return Err(MessageFault::Tunnel);
     }
     judge_host(parts, framing)?;
     judge_framing(framing)?;
@@ -83,19 +83,19 @@ pub(crate) fn judge(parts: &Parts, framing: &FramingHeaders<'_>) -> Result<(), F
 
 /// There must be exactly one host. In HTTP/2 it is the `:authority`, or `Host` if a proxy translated the request from HTTP/1.1
 /// (RFC 9113 §8.3.1), or both if they are equal.
-fn judge_host(parts: &Parts, framing: &FramingHeaders<'_>) -> Result<(), Fault> {
+fn judge_host(parts: &Parts, framing: &FramingHeaders<'_>) -> Result<(), MessageFault> {
     let FirstAndCount(host, hosts) = framing.host;
     let authority = parts.uri.authority().map(Authority::as_str);
     let by_http_2 = parts.version == Version::HTTP_2;
     match (host, authority) {
-        _ if hosts > 1 => Err(Fault::SeveralHosts),
-        (_, Some(authority)) if by_http_2 && !is_host(authority.as_bytes()) => Err(Fault::OddAuthority),
-        (Some(host), None) if by_http_2 && !is_host(host.as_bytes()) => Err(Fault::OddHost),
+        _ if hosts > 1 => Err(MessageFault::SeveralHosts),
+        (_, Some(authority)) if by_http_2 && !is_host(authority.as_bytes()) => Err(MessageFault::OddAuthority),
+        (Some(host), None) if by_http_2 && !is_host(host.as_bytes()) => Err(MessageFault::OddHost),
         (None, Some(_)) if by_http_2 => Ok(()),
-        (None, None) if by_http_2 => Err(Fault::NoAuthority),
-        (None, _) => Err(Fault::NoHost),
+        (None, None) if by_http_2 => Err(MessageFault::NoAuthority),
+        (None, _) => Err(MessageFault::NoHost),
         (Some(host), Some(authority)) if !authority.as_bytes().eq_ignore_ascii_case(host.as_bytes()) => {
-            Err(Fault::OtherHost)
+            Err(MessageFault::OtherHost)
         }
         (Some(_), _) => Ok(()),
     }
@@ -103,25 +103,25 @@ fn judge_host(parts: &Parts, framing: &FramingHeaders<'_>) -> Result<(), Fault> 
 
 /// There must be one way to find the end of the body. hyper accepts more: any coding that ends in `chunked`, even with a
 /// length.
-fn judge_framing(framing: &FramingHeaders<'_>) -> Result<(), Fault> {
+fn judge_framing(framing: &FramingHeaders<'_>) -> Result<(), MessageFault> {
     let FirstAndCount(_, lengths) = framing.length;
     match framing.coding {
         FirstAndCount(None, _) if lengths <= 1 => Ok(()),
-        FirstAndCount(None, _) => Err(Fault::SeveralLengths),
-        FirstAndCount(Some(_), 2..) => Err(Fault::SeveralCodings),
-        FirstAndCount(Some(_), _) if lengths > 0 => Err(Fault::LengthAndCoding),
+        FirstAndCount(None, _) => Err(MessageFault::SeveralLengths),
+        FirstAndCount(Some(_), 2..) => Err(MessageFault::SeveralCodings),
+        FirstAndCount(Some(_), _) if lengths > 0 => Err(MessageFault::LengthAndCoding),
         FirstAndCount(Some(coding), _) if is_chunked(coding.as_bytes()) => Ok(()),
-        FirstAndCount(Some(_), _) => Err(Fault::OddCoding),
+        FirstAndCount(Some(_), _) => Err(MessageFault::OddCoding),
     }
 }
 
 /// Checks the bytes of the target and of field names, which are written to HTTP/1.1 unchanged.
-fn judge_bytes(parts: &Parts) -> Result<(), Fault> {
+fn judge_bytes(parts: &Parts) -> Result<(), MessageFault> {
     if !are_in_target(parts.uri.path().as_bytes(), parts.uri.query().map(str::as_bytes)) {
-        return Err(Fault::Target);
+        return Err(MessageFault::Target);
     }
     if parts.headers.keys().any(|name| framing_field(name.as_str().as_bytes()).is_err()) {
-        return Err(Fault::FieldAlias);
+        return Err(MessageFault::FieldAlias);
     }
     Ok(())
 }

@@ -4,11 +4,11 @@
 //! bare name, so the two never meet in one file.
 
 mod body;
-pub mod fault;
-pub mod fields;
+pub(crate) mod fault;
+pub(crate) mod fields;
 pub(crate) mod form;
-pub mod h1;
+pub(crate) mod h1;
 pub(crate) mod h2;
 pub(crate) mod timer;
 
-pub use body::{BodyError, RequestBody};
+pub(crate) use body::RequestBody;

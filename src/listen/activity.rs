@@ -16,7 +16,7 @@ const UNDER_WAY: u32 = PROVEN - 1;
 
 /// Which limit is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Full {
+pub(crate) enum Full {
     /// `limits.max_connections`.
     Gateway,
     /// `limits.max_connections_per_client`.
@@ -25,7 +25,7 @@ pub enum Full {
 
 impl Full {
     /// The name of the setting, which is the `limit` label.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Gateway => "max_connections",
             Self::Client => "max_connections_per_client",
@@ -36,7 +36,7 @@ impl Full {
 /// Decides whether a connection may be evicted: not while a request is under way, and never once a caller was
 /// recognised on it.
 #[derive(Debug, Default)]
-pub struct Activity {
+pub(crate) struct Activity {
     state: AtomicU32,
     waker: Mutex<Option<Waker>>,
 }
@@ -54,24 +54,24 @@ pub(super) enum Attempt {
 
 impl Activity {
     /// Counts a request that begins. Returns false if the connection was evicted; the request must then not be served.
-    pub fn begin(&self) -> bool {
+    pub(crate) fn begin(&self) -> bool {
         self.state.fetch_add(1, Ordering::AcqRel) & EVICTED == 0
     }
 
     /// Counts a request that ended.
-    pub fn end(&self) {
+    pub(crate) fn end(&self) {
         self.state.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// A caller was recognised: from now on the connection is not evicted.
-    pub fn prove(&self) {
+    pub(crate) fn prove(&self) {
         if self.state.load(Ordering::Relaxed) & PROVEN == 0 {
             self.state.fetch_or(PROVEN, Ordering::AcqRel);
         }
     }
 
     /// Resolves when the connection is evicted, with the limit that was reached.
-    pub fn evicted(&self) -> impl Future<Output = Full> + '_ {
+    pub(crate) fn evicted(&self) -> impl Future<Output = Full> + '_ {
         let mut heard: Option<Waker> = None;
         std::future::poll_fn(move |cx| {
             if heard.as_ref().is_none_or(|heard| !heard.will_wake(cx.waker())) {

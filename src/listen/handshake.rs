@@ -13,7 +13,7 @@ use crate::policy::Limits;
 
 /// Which HTTP a connection speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Http {
+pub(crate) enum Http {
     /// HTTP/1.0 or HTTP/1.1.
     One,
     /// HTTP/2.
@@ -21,7 +21,7 @@ pub enum Http {
 }
 
 /// A connection on which HTTP begins.
-pub struct Established {
+pub(crate) struct Established {
     /// The connection.
     pub io: Io,
     /// The other side.
@@ -31,25 +31,31 @@ pub struct Established {
 }
 
 /// Why a connection is closed before HTTP begins.
-#[derive(Debug)]
-pub enum GreetError {
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GreetError {
     /// The proxy is not one of `trusted_proxies`.
+    #[error("the proxy is not one of trusted_proxies")]
     UntrustedProxy,
     /// There is no PROXY header, or it is malformed.
+    #[error("the PROXY header: {0}")]
     ProxyHeader(&'static str),
     /// Its client has reached its limit of connections, and all of them are in use.
+    #[error("{0} has as many connections as it may have")]
     ClientShare(IpAddr),
     /// The TLS handshake failed.
-    Tls(io::Error),
+    #[error("the TLS handshake failed")]
+    Tls(#[source] io::Error),
     /// The client was too slow. The text says what did not arrive in time.
+    #[error("{0} did not arrive in time")]
     TooSlow(&'static str),
     /// The client closed the connection, or sent nothing.
-    Gone(io::Error),
+    #[error("the client closed the connection")]
+    Gone(#[source] io::Error),
 }
 
 impl GreetError {
     /// The `reason` label.
-    pub fn as_str(&self) -> &'static str {
+    pub(crate) fn as_str(&self) -> &'static str {
         match self {
             Self::UntrustedProxy => "untrusted_proxy",
             Self::ProxyHeader(_) => "proxy_header",
@@ -65,7 +71,7 @@ impl GreetError {
 ///
 /// # Errors
 /// Why the connection must be closed.
-pub async fn handshake(
+pub(crate) async fn handshake(
     raw: Raw,
     opened: &Opened,
     limits: &Limits,

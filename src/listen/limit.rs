@@ -20,7 +20,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 ///
 /// When it is reached, a new connection evicts the oldest one that has no request under way and on which no caller was
 /// ever recognised. If there is none, the new connection waits.
-pub struct ConnectionLimit {
+pub(crate) struct ConnectionLimit {
     permits: Arc<Semaphore>,
     clients: Clients,
     next: AtomicU64,
@@ -35,7 +35,7 @@ struct Evictions {
 }
 
 /// The slot of one connection. Dropping it frees the slot.
-pub struct ConnectionSlot {
+pub(crate) struct ConnectionSlot {
     limit: Arc<ConnectionLimit>,
     number: u64,
     activity: Arc<Activity>,
@@ -45,7 +45,7 @@ pub struct ConnectionSlot {
 
 impl ConnectionLimit {
     /// At most `connections`, of which each client may hold `per_client`.
-    pub fn new(connections: usize, per_client: usize) -> Self {
+    pub(crate) fn new(connections: usize, per_client: usize) -> Self {
         Self {
             permits: Arc::new(Semaphore::new(connections)),
             clients: Clients::new(per_client),
@@ -56,12 +56,12 @@ impl ConnectionLimit {
     }
 
     /// A slot, if one is free.
-    pub fn try_take(self: &Arc<Self>) -> Option<ConnectionSlot> {
+    pub(crate) fn try_take(self: &Arc<Self>) -> Option<ConnectionSlot> {
         Some(self.slot(self.permits.clone().try_acquire_owned().ok()?))
     }
 
     /// Waits for a slot, and evicts other connections to get one. `None` if the limit was closed.
-    pub async fn wait(self: &Arc<Self>) -> Option<ConnectionSlot> {
+    pub(crate) async fn wait(self: &Arc<Self>) -> Option<ConnectionSlot> {
         self.waiting.fetch_add(1, Ordering::AcqRel);
         let _waits = Waits(&self.waiting);
         let mut permit = std::pin::pin!(self.permits.clone().acquire_owned());
@@ -104,7 +104,7 @@ impl Drop for Waits<'_> {
 
 impl ConnectionSlot {
     /// What decides whether it can be evicted.
-    pub fn activity(&self) -> &Arc<Activity> {
+    pub(crate) fn activity(&self) -> &Arc<Activity> {
         &self.activity
     }
 
@@ -117,7 +117,7 @@ impl ConnectionSlot {
     }
 
     /// The client for which it is counted, if any.
-    pub fn client(&self) -> Option<IpAddr> {
+    pub(crate) fn client(&self) -> Option<IpAddr> {
         self.client.map(|(address, _)| address)
     }
 }

@@ -1,7 +1,7 @@
 //! From an address to a stream of HTTP: sockets, the PROXY protocol, TLS, and who sent a request.
 //!
 //! 1. An address belongs to one gateway and is shared by all of its workers: [`BoundAddress`].
-//! 2. [`handshake`] does what comes before HTTP: the PROXY header if one is required, the TLS handshake, and the choice of
+//! 2. [`handshake()`] does what comes before HTTP: the PROXY header if one is required, the TLS handshake, and the choice of
 //!    the HTTP version. Each step has a deadline, and each failure is a [`GreetError`].
 //! 3. The result is one type, [`Io`], for TCP, TLS and Unix sockets, so that the stack is compiled once.
 //! 4. Every connection holds a [`ConnectionSlot`] of the [`ConnectionLimit`]. If none is free, the oldest connection on
@@ -24,16 +24,17 @@ mod tcp;
 mod tls;
 mod unix;
 
-pub use activity::{Activity, Full};
-pub use handshake::{Established, GreetError, Http, handshake};
-pub use limit::{ConnectionLimit, ConnectionSlot};
-pub use opened::Opened;
-pub use peer::{Peer, Trusted};
-pub use settings::{CertificateFiles, ClientAuth, ConnectionSettings, ListenAddress, ListenerSettings, TlsFiles};
-pub use stream::{Io, Raw, Stream};
-pub use tcp::BoundTcp;
-pub use tls::ListenerTls;
-pub use unix::{BoundUnix, bind_private};
+pub(crate) use activity::{Activity, Full};
+pub(crate) use handshake::{GreetError, Http, handshake};
+pub(crate) use limit::{ConnectionLimit, ConnectionSlot};
+pub(crate) use opened::Opened;
+pub(crate) use peer::{Peer, Trusted};
+pub use settings::ListenAddress;
+pub(crate) use settings::{CertificateFiles, ClientAuth, ConnectionSettings, ListenerSettings, TlsFiles};
+pub(crate) use stream::{Io, Raw, Stream};
+pub(crate) use tcp::BoundTcp;
+pub(crate) use tls::ListenerTls;
+pub(crate) use unix::{BoundUnix, bind_private};
 
 use std::fmt;
 use std::io;
@@ -71,7 +72,7 @@ impl fmt::Display for ListenError {
 impl std::error::Error for ListenError {}
 
 /// An address, TCP or Unix, that this process listens on.
-pub enum BoundAddress {
+pub(crate) enum BoundAddress {
     /// TCP.
     Tcp(BoundTcp),
     /// A Unix socket.
@@ -79,7 +80,7 @@ pub enum BoundAddress {
 }
 
 /// The socket from which one worker accepts connections.
-pub enum Listener {
+pub(crate) enum Listener {
     /// TCP.
     Tcp(TcpListener),
     /// A Unix socket.
@@ -91,7 +92,7 @@ impl BoundAddress {
     ///
     /// # Errors
     /// If another process listens on it, or it cannot be bound.
-    pub fn open(address: &ListenAddress, mode: u32) -> Result<Self, ListenError> {
+    pub(crate) fn open(address: &ListenAddress, mode: u32) -> Result<Self, ListenError> {
         match address {
             ListenAddress::Tcp(address) => BoundTcp::open(*address).map(Self::Tcp),
             ListenAddress::Unix(path) => BoundUnix::open(path, mode).map(Self::Unix),
@@ -99,7 +100,7 @@ impl BoundAddress {
     }
 
     /// The address, with the port that was chosen if the settings say port 0.
-    pub fn address(&self) -> ListenAddress {
+    pub(crate) fn address(&self) -> ListenAddress {
         match self {
             Self::Tcp(bound) => ListenAddress::Tcp(bound.address()),
             Self::Unix(bound) => ListenAddress::Unix(bound.path().to_owned()),
@@ -110,7 +111,7 @@ impl BoundAddress {
     ///
     /// # Errors
     /// If a socket cannot be made, for example because the process has no file descriptors left.
-    pub fn listeners(&self, workers: usize) -> io::Result<Vec<Listener>> {
+    pub(crate) fn listeners(&self, workers: usize) -> io::Result<Vec<Listener>> {
         Ok(match self {
             Self::Tcp(bound) => bound.listeners(workers)?.into_iter().map(Listener::Tcp).collect(),
             Self::Unix(bound) => bound.listeners(workers)?.into_iter().map(Listener::Unix).collect(),

@@ -7,7 +7,7 @@ use crate::certificate::CertificateError;
 
 /// [`ConnectionSettings`] whose files of TLS are read.
 #[derive(Clone, Debug)]
-pub struct Opened {
+pub(crate) struct Opened {
     /// The settings.
     pub settings: ConnectionSettings,
     /// TLS, if it ends here.

@@ -36,7 +36,7 @@ impl Trusted {
 
 /// The other side of a connection.
 #[derive(Clone)]
-pub struct Peer {
+pub(crate) struct Peer {
     client: Client,
     /// The trusted proxies, if the other side is one of them.
     trusted: Option<Arc<Trusted>>,
@@ -44,24 +44,24 @@ pub struct Peer {
 
 impl Peer {
     /// The other side at `address`, which is that of the connection or that of its PROXY header.
-    pub fn new(address: Option<IpAddr>, https: bool, trusted: &Arc<Trusted>) -> Self {
+    pub(crate) fn new(address: Option<IpAddr>, https: bool, trusted: &Arc<Trusted>) -> Self {
         let client = Client::new(address.map(|address| address.to_canonical()), https);
         Self { client, trusted: None }.judged_by(trusted)
     }
 
     /// The same peer, judged by another list of trusted proxies.
-    pub fn judged_by(&self, trusted: &Arc<Trusted>) -> Self {
+    pub(crate) fn judged_by(&self, trusted: &Arc<Trusted>) -> Self {
         let trusted = trusted.holds(self.address()).then(|| trusted.clone());
         Self { client: self.client.by_trusted_proxy(trusted.is_some()), trusted }
     }
 
     /// Whether it is a trusted proxy.
-    pub fn is_trusted(&self) -> bool {
+    pub(crate) fn is_trusted(&self) -> bool {
         self.trusted.is_some()
     }
 
     /// Its own address.
-    pub fn address(&self) -> Option<IpAddr> {
+    pub(crate) fn address(&self) -> Option<IpAddr> {
         self.client.address()
     }
 
@@ -70,7 +70,7 @@ impl Peer {
     /// If the other side is trusted, this is the rightmost address in `X-Forwarded-For` that is not trusted: the client may
     /// have written everything to the left of it. If all addresses are trusted, it is the leftmost. If an entry to the right
     /// of that address is not an address, the list is ignored and the proxy itself counts as the client.
-    pub fn client_of(&self, headers: &HeaderMap) -> Client {
+    pub(crate) fn client_of(&self, headers: &HeaderMap) -> Client {
         let Some(trusted) = &self.trusted else { return self.client };
         let mut client = self.client.address();
         for line in headers.get_all(X_FORWARDED_FOR).iter().rev() {

@@ -12,7 +12,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
 /// An accepted connection.
-pub enum Raw {
+pub(crate) enum Raw {
     /// TCP.
     Tcp(TcpStream),
     /// A Unix socket.
@@ -20,7 +20,7 @@ pub enum Raw {
 }
 
 /// A connection of which some bytes were read ahead. Reading returns those first.
-pub struct Stream {
+pub(crate) struct Stream {
     raw: Raw,
     ahead: Vec<u8>,
     /// How many of those bytes were returned.
@@ -29,7 +29,7 @@ pub struct Stream {
 
 /// A connection on which HTTP begins. An enum and not a trait object, so that plain connections are not called through a
 /// table.
-pub enum Io {
+pub(crate) enum Io {
     /// Without TLS.
     Plain(Stream),
     /// With TLS.
@@ -43,7 +43,7 @@ const MAX_UNSENT: u32 = 256 << 10;
 
 impl Raw {
     /// A TCP connection that was accepted, with the options that suit answers.
-    pub fn accepted(stream: TcpStream) -> Self {
+    pub(crate) fn accepted(stream: TcpStream) -> Self {
         // Where the kernel refuses one, the connection works all the same. Without the first, a small answer could wait
         // for the acknowledgement of the one before.
         drop(stream.set_nodelay(true));
@@ -52,7 +52,7 @@ impl Raw {
     }
 
     /// The other side's address; a Unix socket has none.
-    pub fn peer(&self) -> io::Result<Option<SocketAddr>> {
+    pub(crate) fn peer(&self) -> io::Result<Option<SocketAddr>> {
         match self {
             Self::Tcp(stream) => stream.peer_addr().map(Some),
             Self::Unix(_) => Ok(None),
@@ -70,7 +70,7 @@ macro_rules! either {
 impl Io {
     /// Closes the connection with a reset and without `close_notify`, so that the other side cannot take it for a regular end.
     /// A Unix socket is closed as usual, since it has no reset.
-    pub fn reset(self) {
+    pub(crate) fn reset(self) {
         let stream = match &self {
             Self::Plain(stream) => stream,
             Self::Tls(stream) => stream.get_ref().0,

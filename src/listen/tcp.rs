@@ -18,7 +18,7 @@ const BACKLOG: i32 = 4096;
 /// Therefore [`BoundTcp::open`] first takes a lock that is named after the address (an abstract Unix socket: it belongs to
 /// the same network namespace as the port, and disappears with the process), then binds the address exclusively, and
 /// only then binds it for sharing.
-pub struct BoundTcp {
+pub(crate) struct BoundTcp {
     address: SocketAddr,
     first: TcpListener,
     _lock: UnixListener,
@@ -29,7 +29,7 @@ impl BoundTcp {
     ///
     /// # Errors
     /// If another process listens on it.
-    pub fn open(address: SocketAddr) -> Result<Self, ListenError> {
+    pub(crate) fn open(address: SocketAddr) -> Result<Self, ListenError> {
         let failed = |error| ListenError::new(address, error);
         if address.port() == 0 {
             // The kernel never chooses a port that is in use, so there is nothing to check. Closing and rebinding it
@@ -45,7 +45,7 @@ impl BoundTcp {
     }
 
     /// The address, with the port that was bound.
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
@@ -53,7 +53,7 @@ impl BoundTcp {
     ///
     /// # Errors
     /// If a socket cannot be made, for example because the process has no file descriptors left.
-    pub fn listeners(&self, workers: usize) -> io::Result<Vec<TcpListener>> {
+    pub(crate) fn listeners(&self, workers: usize) -> io::Result<Vec<TcpListener>> {
         let further = (1..workers).map(|_| bind(self.address, true));
         std::iter::once(self.first.try_clone()).chain(further).collect()
     }

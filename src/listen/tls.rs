@@ -19,7 +19,7 @@ use crate::certificate::{self, CertificateError, CertificateUse, Expiry, Facts, 
 /// TLS on a listener, from files that may be replaced.
 ///
 /// Everything that is read from the files is replaced at once. A connection keeps what it began with.
-pub struct ListenerTls {
+pub(crate) struct ListenerTls {
     files: TlsFiles,
     /// Whether HTTP/2 is offered.
     http2: bool,
@@ -39,7 +39,7 @@ impl ListenerTls {
     ///
     /// # Errors
     /// The first file that cannot be used.
-    pub fn load(files: TlsFiles, http2: bool) -> Result<Self, CertificateError> {
+    pub(crate) fn load(files: TlsFiles, http2: bool) -> Result<Self, CertificateError> {
         let pairs = files.certificates.iter().flat_map(|pair| [&pair.chain, &pair.key]);
         let watch = FileWatch::new(pairs.chain(&files.client_ca).cloned().collect());
         let made = ArcSwap::from_pointee(make(&files, http2)?);
@@ -47,17 +47,17 @@ impl ListenerTls {
     }
 
     /// The configuration for a new connection.
-    pub fn current(&self) -> Arc<ServerConfig> {
+    pub(crate) fn current(&self) -> Arc<ServerConfig> {
         self.made.load().config.clone()
     }
 
     /// When each certificate expires, those of clients' authorities included.
-    pub fn expiries(&self) -> Vec<Expiry> {
+    pub(crate) fn expiries(&self) -> Vec<Expiry> {
         self.made.load().expiries.clone()
     }
 
     /// Loads the files if they changed. `None` if they did not. If they cannot be used, the old ones stay in force.
-    pub fn look(&self) -> Option<Result<(), CertificateError>> {
+    pub(crate) fn look(&self) -> Option<Result<(), CertificateError>> {
         if !self.watch.has_changed() {
             return None;
         }
@@ -67,7 +67,7 @@ impl ListenerTls {
     }
 
     /// Whether the files were the ones in force when they were last checked.
-    pub fn is_current(&self) -> bool {
+    pub(crate) fn is_current(&self) -> bool {
         self.current.load(Ordering::Relaxed)
     }
 }

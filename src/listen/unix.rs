@@ -17,7 +17,7 @@ use crate::state::{self, PrivateFolder};
 /// A socket file outlives a killed process, and anybody who may write to its directory can replace it. Therefore a lock file
 /// beside it says who owns it, a socket on which somebody still listens is never touched, and a new socket gets its mode
 /// before it is renamed to its path. A file that has replaced the socket is left alone, and so is the target of a link.
-pub struct BoundUnix {
+pub(crate) struct BoundUnix {
     path: PathBuf,
     listener: UnixListener,
     /// The device and inode of the socket file, to recognise it later.
@@ -30,7 +30,7 @@ impl BoundUnix {
     ///
     /// # Errors
     /// If another process listens on it, or the path is not a socket.
-    pub fn open(path: &Path, mode: u32) -> Result<Self, ListenError> {
+    pub(crate) fn open(path: &Path, mode: u32) -> Result<Self, ListenError> {
         let failed = |error| ListenError::new(format!("unix:{}", path.display()), error);
         let lock = lock(path).map_err(failed)?;
         replaceable(path).map_err(failed)?;
@@ -39,7 +39,7 @@ impl BoundUnix {
     }
 
     /// The path.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -47,7 +47,7 @@ impl BoundUnix {
     ///
     /// # Errors
     /// If another file has replaced the socket.
-    pub fn set_mode(&self, mode: u32) -> io::Result<()> {
+    pub(crate) fn set_mode(&self, mode: u32) -> io::Result<()> {
         let file = open(&self.path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
         let about = fstat(&file)?;
         if (about.st_dev, about.st_ino) != self.identity {
@@ -64,7 +64,7 @@ impl BoundUnix {
     ///
     /// # Errors
     /// If the process has no file descriptors left.
-    pub fn listeners(&self, workers: usize) -> io::Result<Vec<UnixListener>> {
+    pub(crate) fn listeners(&self, workers: usize) -> io::Result<Vec<UnixListener>> {
         (0..workers).map(|_| self.listener.try_clone()).collect()
     }
 }
@@ -116,7 +116,7 @@ fn replaceable(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// If it cannot be created.
-pub fn bind_private(path: &Path, mode: u32) -> io::Result<(UnixListener, (u64, u64))> {
+pub(crate) fn bind_private(path: &Path, mode: u32) -> io::Result<(UnixListener, (u64, u64))> {
     let private = PrivateFolder::beside(path)?;
     let listener = UnixListener::bind(private.entry())?;
     listener.set_nonblocking(true)?;

@@ -112,7 +112,7 @@ impl Document {
 ///
 /// # Errors
 /// The pointer to an id that is not this segment's.
-pub fn segment_id(segment: &SegmentId, at: &str, object: &Map<String, Value>) -> Result<bool, String> {
+pub(crate) fn segment_id(segment: &SegmentId, at: &str, object: &Map<String, Value>) -> Result<bool, String> {
     let mut named = false;
     for name in ["segmentId", "segment_id"] {
         match object.get(name) {

@@ -18,12 +18,12 @@ use http::StatusCode;
 
 use crate::upstream::{AskError, RequestHead, Upstream};
 
-pub use document::{Document, Unusable, segment_id};
-pub use json::NotStrict;
+pub(crate) use document::{Document, Unusable, segment_id};
+pub(crate) use json::NotStrict;
 
 /// The answer of the service.
 #[derive(Debug)]
-pub enum LookupAnswer {
+pub(crate) enum LookupAnswer {
     /// The thing exists, and this document describes it.
     Found(Document),
     /// The thing does not exist.
@@ -60,7 +60,7 @@ pub enum LookupError {
 ///
 /// # Errors
 /// [`LookupError`] for anything but a 200 with strict JSON, or a 404.
-pub async fn ask(upstream: &Upstream, question: RequestHead) -> Result<LookupAnswer, LookupError> {
+pub(crate) async fn ask(upstream: &Upstream, question: RequestHead) -> Result<LookupAnswer, LookupError> {
     let answer = upstream.ask(question).await.map_err(|error| match error {
         AskError::Timeout | AskError::ConnectTimeout(_) => LookupError::Timeout,
         error => LookupError::NoAnswer(error),
@@ -78,7 +78,7 @@ pub async fn ask(upstream: &Upstream, question: RequestHead) -> Result<LookupAns
 ///
 /// # Errors
 /// [`NotStrict`] if it is not strict JSON.
-pub fn strict_json(text: &[u8]) -> Result<serde_json::Value, NotStrict> {
+pub(crate) fn strict_json(text: &[u8]) -> Result<serde_json::Value, NotStrict> {
     json::parse(text)
 }
 

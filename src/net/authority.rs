@@ -114,7 +114,7 @@ impl fmt::Display for Authority {
 ///
 /// # Errors
 /// If it is anything else.
-pub fn parse_port(text: &str) -> Result<u16, AuthorityError> {
+pub(crate) fn parse_port(text: &str) -> Result<u16, AuthorityError> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
     text.parse().ok().filter(|_| plain).ok_or(AuthorityError::Port)
 }
@@ -123,7 +123,7 @@ pub fn parse_port(text: &str) -> Result<u16, AuthorityError> {
 ///
 /// # Errors
 /// Which rule of this module the text breaks.
-pub fn parse_socket_address(text: &str) -> Result<SocketAddr, AuthorityError> {
+pub(crate) fn parse_socket_address(text: &str) -> Result<SocketAddr, AuthorityError> {
     let (host, port) = split(text)?;
     let port = match port.ok_or(AuthorityError::NoPort)? {
         "0" => 0,

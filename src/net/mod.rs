@@ -6,7 +6,8 @@ mod client;
 mod network;
 mod subscriber;
 
-pub use authority::{Authority, AuthorityError, parse_port, parse_socket_address};
+pub use authority::Authority;
+pub(crate) use authority::{AuthorityError, parse_socket_address};
 pub use client::Client;
-pub use network::{Network, NetworkError};
-pub use subscriber::Subscriber;
+pub(crate) use network::Network;
+pub(crate) use subscriber::Subscriber;

@@ -6,11 +6,11 @@ use std::net::IpAddr;
 ///
 /// IPv4 is kept as it is mapped into IPv6, so that the two never coincide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Subscriber(u128);
+pub(crate) struct Subscriber(u128);
 
 impl Subscriber {
     /// Who has this address. An IPv4 address written as IPv6 is an IPv4 address.
-    pub fn of(address: IpAddr) -> Self {
+    pub(crate) fn of(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
             IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
             IpAddr::V6(address) => address.to_bits() & !u128::from(u64::MAX),

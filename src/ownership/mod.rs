@@ -9,7 +9,8 @@ use crate::lookup::{self, LookupAnswer, LookupError, Unusable};
 use crate::policy::SegmentId;
 use crate::upstream::{RequestHead, Upstream};
 
-pub use pointers::{Pointers, SegmentInfo};
+pub use pointers::Pointers;
+pub(crate) use pointers::SegmentInfo;
 
 /// The source of a segment's account and creator.
 #[derive(Clone, Debug)]

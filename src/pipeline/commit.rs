@@ -16,18 +16,18 @@ use crate::repeats::KeptAnswer;
 
 /// From here on a request runs to its end, whether its client stays or not, and drain waits for it.
 #[derive(Clone)]
-pub struct Commit(Tasks);
+pub(crate) struct Commit(Tasks);
 
 /// See [`Commit`].
 #[derive(Clone)]
-pub struct Committing<S> {
+pub(crate) struct Committing<S> {
     tasks: Tasks,
     inner: S,
 }
 
 impl Commit {
     /// Counts them there, and puts on record what is refused after the salt was spent.
-    pub fn new(tasks: Tasks) -> Self {
+    pub(crate) fn new(tasks: Tasks) -> Self {
         Self(tasks)
     }
 }
@@ -63,7 +63,7 @@ where
 ///
 /// As long as its client stays, it runs where its connection does. Dropped before its end, it goes
 /// on as a task of its own: most requests are spared a task, and none is lost.
-pub struct Committed<F: Future<Output = Result<Observed<Ending>, Rejection>> + Send + Unpin + 'static>(
+pub(crate) struct Committed<F: Future<Output = Result<Observed<Ending>, Rejection>> + Send + Unpin + 'static>(
     Option<Running<F>>,
 );
 
@@ -132,7 +132,7 @@ thread_local! {
 }
 
 /// Polls a request on its way through the stack, and tells whether it runs to its end whatever becomes of its connection.
-pub fn poll_request<F: Future>(request: Pin<&mut F>, cx: &mut Context<'_>) -> (Poll<F::Output>, bool) {
+pub(crate) fn poll_request<F: Future>(request: Pin<&mut F>, cx: &mut Context<'_>) -> (Poll<F::Output>, bool) {
     COMMITTED.set(false);
     let polled = request.poll(cx);
     (polled, COMMITTED.replace(false))

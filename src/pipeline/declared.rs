@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 /// The body of a message that is judged without being read: only what its head says of it.
-pub struct Declared(http_body::SizeHint);
+pub(crate) struct Declared(http_body::SizeHint);
 
 impl Declared {
     /// What the head says of this body.

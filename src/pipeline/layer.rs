@@ -27,12 +27,12 @@ pub struct Gated<G, S> {
 }
 
 /// A service that is a chain of gates to the last of them.
-pub fn to_the_end<G>(chain: G) -> ToTheEnd<G> {
+pub(crate) fn to_the_end<G>(chain: G) -> ToTheEnd<G> {
     ToTheEnd(Arc::new(chain))
 }
 
 /// See [`to_the_end`].
-pub struct ToTheEnd<G>(Arc<G>);
+pub(crate) struct ToTheEnd<G>(Arc<G>);
 
 impl<G, S> Layer<S> for Gates<G> {
     type Service = Gated<G, S>;

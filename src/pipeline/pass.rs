@@ -15,7 +15,7 @@ use tower::Service;
 
 use crate::event_loop::TIMER_GRACE;
 use crate::gate::{Answered, Body, Observation, Observed, Passing, Rejection, Relayed, broken, own};
-use crate::http::fault::Fault;
+use crate::http::fault::MessageFault;
 use crate::http::timer::RENEWS_BODY_DEADLINE;
 use crate::refusal::{Answer, Reason, Refused};
 use crate::telemetry::Ended;
@@ -24,10 +24,10 @@ use crate::upstream::{Broken, InvalidRequestHead, Outgoing, RequestHead, SendErr
 
 /// The innermost service of what is not judged: passes it on, once.
 #[derive(Clone)]
-pub struct Pass;
+pub(crate) struct Pass;
 
 /// What became of a message that passed.
-pub struct Passed(Result<Response<Relayed<Unjudged, PassingSlot>>, Answer>);
+pub(crate) struct Passed(Result<Response<Relayed<Unjudged, PassingSlot>>, Answer>);
 
 impl Answered for Passed {
     fn into_response(self) -> Response<Body> {
@@ -72,7 +72,7 @@ where
         Err(why) => {
             seen.detail = Some(why.to_string());
             // A target can be written in more ways by HTTP/2, by which the message came, than by HTTP/1.1.
-            return Passed(Err(seen.refused(&Refused::from(Fault::Target))));
+            return Passed(Err(seen.refused(&Refused::from(MessageFault::Target))));
         }
     };
     Passed(match desk.passing().forward(head, body).await {

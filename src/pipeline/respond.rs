@@ -12,11 +12,11 @@ use crate::gate::{Answered, Body, Observed, Rejection, again, own_with};
 
 /// Refusal → answer, in one place: below it there are refusals, above it nothing fails.
 #[derive(Clone, Copy)]
-pub struct Respond;
+pub(crate) struct Respond;
 
 /// See [`Respond`].
 #[derive(Clone)]
-pub struct Responding<S>(S);
+pub(crate) struct Responding<S>(S);
 
 impl<S> Layer<S> for Respond {
     type Service = Responding<S>;
@@ -46,7 +46,7 @@ where
 }
 
 /// What will be answered.
-pub struct Answering<F>(F);
+pub(crate) struct Answering<F>(F);
 
 impl<E, F> Future for Answering<F>
 where

@@ -18,7 +18,7 @@ use crate::throttle::PassingSlots;
 /// Observe mode: the gates judge a copy of each head, and whatever they say is noted and the
 /// message goes on; but for what is no one message, which no mode passes, and for more at once than
 /// `limits.max_passing`. The copy ends with the permission; it has no way to the sender.
-pub struct Shadow<F, A, L>(Arc<Verdicts<F, A, L>>);
+pub(crate) struct Shadow<F, A, L>(Arc<Verdicts<F, A, L>>);
 
 /// What judges: what is gated before its salt is spent and after, and what passes without.
 struct Verdicts<F, A, L> {
@@ -30,7 +30,7 @@ struct Verdicts<F, A, L> {
 }
 
 /// See [`Shadow`].
-pub struct Shadowing<F, A, L, S> {
+pub(crate) struct Shadowing<F, A, L, S> {
     verdicts: Arc<Verdicts<F, A, L>>,
     inner: S,
 }
@@ -38,7 +38,7 @@ pub struct Shadowing<F, A, L, S> {
 impl<F, A, L> Shadow<F, A, L> {
     /// Judges by the gates before the salt is spent and those after, and what is to pass without them by `letting`. At most
     /// as many pass at once as there are slots, and a freeze can wait for those that may delete.
-    pub fn new(slots: &PassingSlots, freeze: &Arc<Freeze>, before: F, after: A, letting: L) -> Self {
+    pub(crate) fn new(slots: &PassingSlots, freeze: &Arc<Freeze>, before: F, after: A, letting: L) -> Self {
         Self(Arc::new(Verdicts { before, after, letting, slots: slots.clone(), freeze: freeze.clone() }))
     }
 }

@@ -7,7 +7,7 @@
 //! 4. A deletion is conditional on the version that was checked, and on no condition of the client ([`Condition`]).
 //! 5. Passed-through requests are listed in the configuration, and never reach a route ([`Passthrough`]).
 //!
-//! [`Route::judge_account`] and [`InAccount::judge_creator`] are the whole decision; only they lead to a [`Permit`].
+//! [`Route::judge_account`] and [`route::InAccount::judge_creator`] are the whole decision; only they lead to a [`Permit`].
 
 mod budget;
 mod condition;
@@ -20,15 +20,13 @@ mod resemblance;
 mod role;
 mod route;
 
-pub use budget::Budget;
-pub use condition::{ClientCondition, Condition, ConditionFailed, StrongTag};
-pub use identifier::Identifier;
-pub use keep_alive::KeepAlive;
-pub use limits::Limits;
-pub use mode::Mode;
-pub use passthrough::{Passthrough, PassthroughError};
-pub use role::Role;
-pub use route::{
-    InAccount, Keep, Owner, Permit, PermitRefusal, Permitted, RoleReach, Route, RouteError, RouteMatch, Routes,
-    SegmentId,
-};
+pub(crate) use budget::Budget;
+pub(crate) use condition::{ClientCondition, Condition, StrongTag};
+pub(crate) use identifier::Identifier;
+pub(crate) use keep_alive::KeepAlive;
+pub(crate) use limits::Limits;
+pub(crate) use mode::Mode;
+pub(crate) use passthrough::{Passthrough, PassthroughError};
+pub(crate) use role::Role;
+pub(crate) use route::{Keep, Permit, PermitRefusal, RoleReach, Route, RouteMatch, Routes};
+pub use route::{Owner, SegmentId};

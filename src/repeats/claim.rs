@@ -25,7 +25,7 @@ pub struct Claimant {
 
 impl Claimant {
     /// The claim was granted: this is the first request of the salt.
-    pub fn is_first(mut self, first: First) -> UnderWay {
+    pub fn begins(mut self, first: First) -> UnderWay {
         self.is_decided = true;
         let first = Arc::new(first);
         let mut memory = self.repeats.memory();

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 
 /// The longest body that is kept for a repeat, in bytes.
-pub const KEPT_BODY: usize = 4 << 10;
+pub(crate) const KEPT_BODY: usize = 4 << 10;
 
 /// How a request that spent its salt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,11 +79,11 @@ impl KeptAnswer {
 }
 
 /// The format in which an answer is stored for other gateways: one line, then the content type and the body.
-pub struct Shared;
+pub(crate) struct Shared;
 
 impl Shared {
     /// Writes the answer to the request with this id.
-    pub fn write(id: &str, became: Became, answer: &KeptAnswer) -> Vec<u8> {
+    pub(crate) fn write(id: &str, became: Became, answer: &KeptAnswer) -> Vec<u8> {
         let content_type = answer.content_type.as_ref().map_or(&[][..], HeaderValue::as_bytes);
         let body = answer.body.as_ref();
         let length = body.map_or_else(|| "-".to_owned(), |body| body.len().to_string());
@@ -96,7 +96,7 @@ impl Shared {
 
     /// Reads the answer to the request with this id; `None` if the text belongs to another request or is not
     /// understood.
-    pub fn read(text: &[u8], id: &str) -> Option<(Became, KeptAnswer)> {
+    pub(crate) fn read(text: &[u8], id: &str) -> Option<(Became, KeptAnswer)> {
         let end = text.iter().position(|byte| *byte == b'\n')?;
         let (line, rest) = (std::str::from_utf8(&text[..end]).ok()?, &text[end + 1..]);
         let mut words = line.split(' ');

@@ -282,7 +282,7 @@ mod tests {
         });
         tokio::task::yield_now().await;
         assert!(!found.is_finished());
-        let under_way = wins.is_first(first("winner"));
+        let under_way = wins.begins(first("winner"));
         assert_eq!(found.await.unwrap().as_deref(), Some("winner"));
         assert_eq!(repeats.known(SALT).unwrap().became(), Became::UnderWay);
         drop(under_way);
@@ -301,7 +301,7 @@ mod tests {
     #[test]
     fn what_ended_is_forgotten_oldest_first_and_never_what_is_under_way() {
         let (repeats, time) = repeats(2);
-        let spend = |n: u8| repeats.claims(SaltId::from_stored([n; 16])).is_first(first(&n.to_string()));
+        let spend = |n: u8| repeats.claims(SaltId::from_stored([n; 16])).begins(first(&n.to_string()));
         let under_way = spend(0);
         (1..=4).for_each(|n| drop(spend(n)));
         let known = |n: u8| repeats.known(SaltId::from_stored([n; 16])).is_some();

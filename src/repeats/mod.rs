@@ -18,11 +18,11 @@ pub(crate) mod fuzz;
 mod kept;
 mod memory;
 
-pub use asked::{Asked, Print};
-pub use claim::{Claimant, UnderWay};
-pub use first::First;
-pub use kept::{Became, KEPT_BODY, KeptAnswer, Shared};
-pub use memory::{Repeats, Waiting};
+pub(crate) use asked::{Asked, Print};
+pub(crate) use claim::UnderWay;
+pub(crate) use first::First;
+pub(crate) use kept::{Became, KEPT_BODY, KeptAnswer, Shared};
+pub(crate) use memory::Repeats;
 
 use std::time::Duration;
 

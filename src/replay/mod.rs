@@ -20,13 +20,15 @@ mod window;
 
 #[cfg(any(test, fuzzing))]
 pub(crate) use journal::fuzz as fuzz_journal;
-pub use journal::{Journal, JournalError, JournalSettings, JournalSync, Reset, boot_id};
+pub use journal::{Journal, JournalSettings, JournalSync, boot_id};
+pub(crate) use journal::{JournalError, Reset};
 pub use memory::{Memory, MemorySettings};
 #[cfg(any(test, fuzzing))]
 pub(crate) use redis::fuzz::fuzz as fuzz_redis;
-pub use redis::{Hidden, OnFailover, Redis, RedisSettings, RedisStartError, examine};
-pub use settings::{ReplaySettings, StoreOpenError};
-pub use window::{Floor, OutOfWindow, Window};
+pub(crate) use redis::{Hidden, OnFailover, Redis, RedisSettings, RedisStartError, examine};
+pub(crate) use settings::{ReplaySettings, StoreOpenError};
+pub(crate) use window::OutOfWindow;
+pub use window::{Floor, Window};
 
 use crate::credential::SaltId;
 use std::future::Future;
@@ -176,7 +178,7 @@ pub trait SpentSalts: Send + Sync {
 }
 
 /// An operation on an answer in a shared store.
-pub type StoreFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+pub(crate) type StoreFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// The state of a store (contract §10).
 #[derive(Clone, Debug, PartialEq, Eq)]

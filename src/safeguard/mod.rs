@@ -9,19 +9,20 @@
 
 #[cfg(test)]
 mod adversary;
-pub mod automations;
-pub mod budget;
-pub mod freeze;
+pub(crate) mod automations;
+pub(crate) mod budget;
+pub(crate) mod freeze;
 mod from_record;
 mod frozen_file;
 mod settings;
 mod whole;
 
-pub use automations::{AutomationsError, Guard, LinkedAutomations};
-pub use budget::{BudgetExceeded, BudgetReservation, BudgetUsage, Budgets, Recount};
+pub(crate) use automations::{AutomationsError, Guard};
+pub(crate) use budget::{BudgetExceeded, BudgetUsage, Budgets, Recount};
 #[cfg(any(test, fuzzing))]
 pub(crate) use freeze::fuzz::fuzz;
-pub use freeze::{Freeze, Note, SendPermit, Target};
-pub use from_record::CountError;
-pub use frozen_file::FreezeError;
-pub use settings::SafeguardSettings;
+pub(crate) use freeze::{Freeze, SendPermit};
+pub use freeze::{Note, Target};
+pub(crate) use from_record::CountError;
+pub(crate) use frozen_file::FreezeError;
+pub(crate) use settings::SafeguardSettings;

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 
-pub use self::start_error::StartError;
+pub(crate) use self::start_error::StartError;
 
 use self::certificates::Certificates;
 use self::entries::{Entries, Phase};

@@ -28,13 +28,13 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// A file that is protected by a number also contains that number. If the two differ, one of the files is an older
 /// copy, or is lost. Several processes may share the file of counts.
 #[derive(Clone, Debug)]
-pub struct Counts {
+pub(crate) struct Counts {
     folder: PathBuf,
 }
 
 impl Counts {
     /// The counts beside the record in this folder. Accesses no file yet.
-    pub fn beside(record: &Path) -> Self {
+    pub(crate) fn beside(record: &Path) -> Self {
         Self { folder: record.into() }
     }
 
@@ -42,7 +42,7 @@ impl Counts {
     ///
     /// # Errors
     /// If the file cannot be read, or is damaged ([`io::ErrorKind::InvalidData`]).
-    pub fn get(&self, name: &str) -> io::Result<Option<u64>> {
+    pub(crate) fn get(&self, name: &str) -> io::Result<Option<u64>> {
         Ok(self.all()?.get(name).copied())
     }
 
@@ -50,7 +50,7 @@ impl Counts {
     ///
     /// # Errors
     /// As [`Counts::get`].
-    pub fn all(&self) -> io::Result<BTreeMap<String, u64>> {
+    pub(crate) fn all(&self) -> io::Result<BTreeMap<String, u64>> {
         let path = self.folder.join(FILE);
         match std::fs::read(&path) {
             Ok(bytes) => parse(&bytes).ok_or_else(|| {
@@ -66,7 +66,7 @@ impl Counts {
     ///
     /// # Errors
     /// If the file cannot be read or replaced, or another process holds its lock for longer than 5 seconds.
-    pub fn raise(&self, name: &str, to: u64) -> io::Result<()> {
+    pub(crate) fn raise(&self, name: &str, to: u64) -> io::Result<()> {
         super::folder(&self.folder)?;
         let _lock = self.lock()?;
         let mut counts = self.all()?;
@@ -81,7 +81,7 @@ impl Counts {
     ///
     /// # Errors
     /// If it cannot be renamed, or another process holds its lock for longer than 5 seconds.
-    pub fn set_aside(&self) -> io::Result<()> {
+    pub(crate) fn set_aside(&self) -> io::Result<()> {
         let _lock = self.lock()?;
         std::fs::rename(self.folder.join(FILE), self.folder.join(DISCARDED))
     }

@@ -20,10 +20,10 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-pub use counts::Counts;
+pub(crate) use counts::Counts;
 #[cfg(any(test, fuzzing))]
 pub(crate) use counts::fuzz::fuzz;
-pub use private::PrivateFolder;
+pub(crate) use private::PrivateFolder;
 
 /// The mode bits of the group and of others.
 const OTHERS: u32 = 0o077;
@@ -44,14 +44,14 @@ pub fn folder(path: &Path) -> io::Result<()> {
 }
 
 /// The mode of an existing folder that other users have access to.
-pub fn open_to_others(path: &Path) -> Option<u32> {
+pub(crate) fn open_to_others(path: &Path) -> Option<u32> {
     let about = path.metadata().ok().filter(std::fs::Metadata::is_dir)?;
     let mode = about.permissions().mode() & 0o7777;
     (mode & OTHERS != 0).then_some(mode)
 }
 
 /// The options to open a file of state with: no symbolic links, and mode 0600 if it is created.
-pub fn file() -> OpenOptions {
+pub(crate) fn file() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.mode(0o600).custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
     options
@@ -62,7 +62,7 @@ pub fn file() -> OpenOptions {
 ///
 /// # Errors
 /// If it cannot be written. The old file is unchanged.
-pub fn replace(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let new = folder.join(format!("{name}.new"));
     // A file that an interrupted write left may have another mode, or be a link.
     match std::fs::remove_file(&new) {

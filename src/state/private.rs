@@ -10,14 +10,14 @@ const TRIES: usize = 32;
 
 /// A temporary folder that only its owner can enter, next to the socket's final path. It holds one entry, and is
 /// removed on drop.
-pub struct PrivateFolder(PathBuf);
+pub(crate) struct PrivateFolder(PathBuf);
 
 impl PrivateFolder {
     /// Creates one in the directory of `path`, with a random name.
     ///
     /// # Errors
     /// If the directory cannot be written.
-    pub fn beside(path: &Path) -> io::Result<Self> {
+    pub(crate) fn beside(path: &Path) -> io::Result<Self> {
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut last = io::ErrorKind::AlreadyExists.into();
         for _ in 0..TRIES {
@@ -34,7 +34,7 @@ impl PrivateFolder {
     }
 
     /// The path of its one entry.
-    pub fn entry(&self) -> PathBuf {
+    pub(crate) fn entry(&self) -> PathBuf {
         self.0.join("s")
     }
 }

@@ -14,7 +14,7 @@ use crate::repeats::Repeat;
 /// What the log says about a request that has ended (contract §10).
 #[derive(Debug)]
 #[allow(missing_docs, reason = "the names are the log's")]
-pub struct Decision<'d> {
+pub(crate) struct Decision<'d> {
     pub request_id: &'d str,
     pub outcome: Ended,
     pub reason: Reason,
@@ -45,7 +45,7 @@ pub(super) fn write_to(log: Json) {
 
 impl Decision<'_> {
     /// Writes the line to the log.
-    pub fn log(&self) {
+    pub(crate) fn log(&self) {
         match LOG.get() {
             Some(json) => self.write_to(json),
             None => self.tell(),

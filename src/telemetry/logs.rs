@@ -13,11 +13,11 @@ use super::json::Json;
 use super::lines::Writing;
 
 /// The running log. Dropping it writes the remaining lines.
-pub struct Logs(Writing);
+pub(crate) struct Logs(Writing);
 
 impl Logs {
     /// How many lines were dropped because nobody read them fast enough.
-    pub fn dropped(&self) -> usize {
+    pub(crate) fn dropped(&self) -> usize {
         self.0.lines.dropped()
     }
 }
@@ -28,7 +28,7 @@ impl Logs {
 ///
 /// # Errors
 /// If no thread can be started.
-pub fn start(level: LevelFilter) -> io::Result<Logs> {
+pub(crate) fn start(level: LevelFilter) -> io::Result<Logs> {
     #[allow(clippy::disallowed_methods, reason = "the log is the one writer of standard error")]
     let log = std::io::stderr();
     let terminal = log.is_terminal();
@@ -45,7 +45,7 @@ pub fn start(level: LevelFilter) -> io::Result<Logs> {
 }
 
 /// Logs panics as one line each from now on. The default hook would write several lines, possibly within another line.
-pub fn log_panics() {
+pub(crate) fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         // Captured only if RUST_BACKTRACE is set.
         let backtrace = Backtrace::capture();

@@ -12,9 +12,9 @@ mod per_thread;
 mod refusals;
 mod whole;
 
-pub use decision::Decision;
-pub use logs::{Logs, log_panics, start as start_logs};
-pub use metrics::{Metrics, MetricsError, OpenConnection};
-pub use outcome::{Ended, Stage};
-pub use per_thread::PerThread;
-pub use refusals::{Refusals, RefusedRequest};
+pub(crate) use decision::Decision;
+pub(crate) use logs::{Logs, log_panics, start as start_logs};
+pub(crate) use metrics::{Metrics, MetricsError};
+pub(crate) use outcome::{Ended, Stage};
+pub(crate) use per_thread::PerThread;
+pub(crate) use refusals::{Refusals, RefusedRequest};

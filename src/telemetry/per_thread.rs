@@ -9,7 +9,7 @@ const SLOTS: usize = 16;
 /// A value for each thread, each on its own cache lines, so that workers do not contend for data that every request updates.
 /// A reader combines all of them.
 #[derive(Debug, Default)]
-pub struct PerThread<T>([Padded<T>; SLOTS]);
+pub(crate) struct PerThread<T>([Padded<T>; SLOTS]);
 
 /// Aligned to two cache lines, because processors fetch them in pairs.
 #[derive(Debug, Default)]
@@ -32,17 +32,17 @@ fn slot() -> usize {
 
 impl<T> PerThread<T> {
     /// Makes each value with `make`, which gets its index.
-    pub fn new(mut make: impl FnMut(usize) -> T) -> Self {
+    pub(crate) fn new(mut make: impl FnMut(usize) -> T) -> Self {
         Self(std::array::from_fn(|slot| Padded(make(slot))))
     }
 
     /// That of the calling thread. Others may have the same one.
-    pub fn mine(&self) -> &T {
+    pub(crate) fn mine(&self) -> &T {
         &self.0[slot()].0
     }
 
     /// All of them.
-    pub fn all(&self) -> impl Iterator<Item = &T> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = &T> {
         self.0.iter().map(|apart| &apart.0)
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How many requests with one header may wait for their bodies at once. At most one of them can pass, so more are of no
 /// use, and a stranger who copied a header takes no more of its owner's slots than these.
-pub const COPIES: u8 = 2;
+pub(crate) const COPIES: u8 = 2;
 
 const SHARDS: usize = 16;
 

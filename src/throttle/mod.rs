@@ -3,7 +3,7 @@
 //! 1. A [`Slot`] is a request in flight. Their number is limited in total and for each key. Nobody waits for a slot:
 //!    without a free one, the request is refused.
 //! 2. Passed-through requests have slots of their own ([`PassingSlots`]).
-//! 3. Each key has a [`Bucket`] that limits its rate of spent salts. Only a spent salt is charged, so a stranger who
+//! 3. Each key has a [`bucket::Bucket`] that limits its rate of spent salts. Only a spent salt is charged, so a stranger who
 //!    replays a header uses up nothing.
 //! 4. Only a few requests with the same header may wait for their bodies ([`LateBodies`]).
 //! 5. [`FailedSignatures`] are counted per client address, in a bounded number of buckets. They are checked only
@@ -14,7 +14,7 @@ mod failures;
 mod late;
 mod slots;
 
-pub use bucket::{Bucket, Rate};
-pub use failures::FailedSignatures;
-pub use late::{COPIES, LateBodies, LateBody};
-pub use slots::{InFlight, KeyUse, NoSlot, PassingSlot, PassingSlots, Slot, Slots};
+pub(crate) use bucket::Rate;
+pub(crate) use failures::FailedSignatures;
+pub(crate) use late::{LateBodies, LateBody};
+pub(crate) use slots::{KeyUse, NoSlot, PassingSlot, PassingSlots, Slot, Slots};

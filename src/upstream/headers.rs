@@ -9,7 +9,7 @@ use crate::http::fields::{Class, Folded, is_named, surviving};
 use crate::http::h1::{InvalidRequestHead, RequestHead};
 
 /// The id of a request in the log, in the record and at the service.
-pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Whether the `Authorization` of a judged request is passed on (`upstream.authorization`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub enum Authorization {
 }
 
 /// The caller, as reported to the service.
-pub struct Identity<'r> {
+pub(crate) struct Identity<'r> {
     /// The account.
     pub account: &'r str,
     /// The member.
@@ -38,7 +38,7 @@ pub struct Identity<'r> {
 
 /// Which parts of a deletion are passed on besides its end-to-end fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub(crate) struct Kept {
     /// Whether its credentials are.
     pub authorization: Authorization,
     /// Whether its body is, with the fields that describe it.
@@ -47,7 +47,7 @@ pub struct Kept {
 
 /// Writes the client's fields that are passed on with a deletion. Conditions are not among them: they are part of the
 /// deletion's permit.
-pub fn end_to_end(head: &mut RequestHead, headers: &HeaderMap, kept: Kept) {
+pub(crate) fn end_to_end(head: &mut RequestHead, headers: &HeaderMap, kept: Kept) {
     let goes = |name: &Folded| match name.class() {
         Class::EndToEnd => true,
         Class::Content => kept.body,
@@ -60,7 +60,7 @@ pub fn end_to_end(head: &mut RequestHead, headers: &HeaderMap, kept: Kept) {
 
 /// A condition on which a client makes its request depend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConditionHeader<'h> {
+pub(crate) enum ConditionHeader<'h> {
     /// A line of `If-Match`, or of a name that a server may take for it.
     IfMatch(&'h HeaderValue),
     /// Any other condition.
@@ -68,7 +68,7 @@ pub enum ConditionHeader<'h> {
 }
 
 /// The conditions among a client's fields.
-pub fn conditions(headers: &HeaderMap) -> impl Iterator<Item = ConditionHeader<'_>> {
+pub(crate) fn conditions(headers: &HeaderMap) -> impl Iterator<Item = ConditionHeader<'_>> {
     // Few names begin with `if`, and only those are folded.
     let perhaps = headers.iter().filter(|(name, _)| name.as_str().starts_with("if"));
     perhaps.filter_map(|(name, value)| match Folded::of(name.as_str().as_bytes()) {
@@ -80,7 +80,7 @@ pub fn conditions(headers: &HeaderMap) -> impl Iterator<Item = ConditionHeader<'
 
 /// Writes the fields of a request that no gate judges, without those of its connection and those that only Saltgate may
 /// set. `Expect` was already answered, and the framing fields are written with the body.
-pub fn as_it_came(head: &mut RequestHead, headers: &HeaderMap) {
+pub(crate) fn as_it_came(head: &mut RequestHead, headers: &HeaderMap) {
     let goes = |name: &Folded| match name.class() {
         Class::HopByHop => false,
         Class::MadeAnew => !name.is("expect") && !name.is(CONTENT_LENGTH.as_str()),
@@ -94,7 +94,7 @@ pub fn as_it_came(head: &mut RequestHead, headers: &HeaderMap) {
 /// Removes `Connection` and the fields that it names. They belong to the client's connection, so they must not be judged as
 /// if they were for the service.
 #[cold]
-pub fn take_connection(headers: &mut HeaderMap) {
+pub(crate) fn take_connection(headers: &mut HeaderMap) {
     let named = |name: &HeaderName| {
         let listed = headers.get_all(CONNECTION).iter().map(HeaderValue::as_bytes);
         ![HOST, CONTENT_LENGTH, TRANSFER_ENCODING].contains(name) && is_named(name.as_str().as_bytes(), listed)
@@ -107,7 +107,7 @@ pub fn take_connection(headers: &mut HeaderMap) {
 
 /// Removes fields that override the method or the path and, unless a trusted proxy sent them, fields that say where the
 /// request came from.
-pub fn strip_claims(headers: &mut HeaderMap, from_trusted_proxy: bool) {
+pub(crate) fn strip_claims(headers: &mut HeaderMap, from_trusted_proxy: bool) {
     let is_claim = |name: &&HeaderName| {
         let class = Folded::of(name.as_str().as_bytes()).class();
         class == Class::Override || class == Class::Forwarding && !from_trusted_proxy
@@ -122,7 +122,7 @@ pub fn strip_claims(headers: &mut HeaderMap, from_trusted_proxy: bool) {
 ///
 /// # Errors
 /// If one of them is not a valid field value. The creator comes from the service and may be any text.
-pub fn identity(head: &mut RequestHead, identity: &Identity<'_>) -> Result<(), InvalidRequestHead> {
+pub(crate) fn identity(head: &mut RequestHead, identity: &Identity<'_>) -> Result<(), InvalidRequestHead> {
     head.text("x-saltgate-account: ", identity.account)?;
     head.text("x-saltgate-member: ", identity.member)?;
     head.text("x-saltgate-api-key: ", identity.api_key)?;
@@ -140,7 +140,7 @@ pub fn identity(head: &mut RequestHead, identity: &Identity<'_>) -> Result<(), I
 ///
 /// # Errors
 /// If the path or the identity cannot be written.
-pub fn question(path: &str, who: &Identity<'_>) -> Result<RequestHead, InvalidRequestHead> {
+pub(crate) fn question(path: &str, who: &Identity<'_>) -> Result<RequestHead, InvalidRequestHead> {
     let mut head = RequestHead::new(&Method::GET, path, None)?;
     head.text("accept: ", "application/json")?;
     head.text("cache-control: ", "no-store")?;
@@ -150,7 +150,7 @@ pub fn question(path: &str, who: &Identity<'_>) -> Result<RequestHead, InvalidRe
 
 /// Writes the fields that say where the request came from. A client on a Unix socket has no address, so it gets no
 /// `X-Forwarded-For`.
-pub fn forwarded(
+pub(crate) fn forwarded(
     head: &mut RequestHead,
     client: Option<&str>,
     proto: &'static str,
@@ -169,7 +169,7 @@ pub fn forwarded(
 
 /// Whether a request has already passed through this gateway, which calls itself `own` in `Via`.
 #[cold]
-pub fn has_passed(headers: &HeaderMap, own: &HeaderValue) -> bool {
+pub(crate) fn has_passed(headers: &HeaderMap, own: &HeaderValue) -> bool {
     let received_by = |entry: &[u8]| {
         let mut words = entry.split(|byte| byte.is_ascii_whitespace()).filter(|word| !word.is_empty());
         words.nth(1).map(<[u8]>::to_ascii_lowercase)

@@ -19,7 +19,7 @@ mod checks;
 mod choice;
 mod connect;
 mod exchange;
-pub mod headers;
+pub(crate) mod headers;
 mod names;
 mod pool;
 mod probe;
@@ -30,7 +30,7 @@ mod server;
 mod settings;
 mod stream;
 mod tls;
-pub mod traffic;
+pub(crate) mod traffic;
 mod wire;
 
 use std::sync::Arc;
@@ -42,20 +42,24 @@ use http_body_util::{BodyExt, Limited};
 
 use crate::audit::OpenIntent;
 use crate::event_loop::timeout_at;
-pub use crate::http::h1::{Broken, InvalidRequestHead, MalformedResponse, Outgoing, RequestHead, Streamed};
+pub(crate) use crate::http::h1::{Broken, InvalidRequestHead, MalformedResponse};
+pub use crate::http::h1::{Outgoing, RequestHead};
 use choice::Choice;
 use exchange::{Answered, Message, Sending, Unsent};
 use pool::{Pool, Reuse};
 use relay::Times;
 use rng::Rng;
 
-pub use checks::Checks;
-pub use headers::Identity;
-pub use relay::{Relay, RelayError};
+pub(crate) use checks::Checks;
+pub(crate) use headers::Identity;
+pub(crate) use relay::{Relay, RelayError};
 pub use resolve::{Resolve, Resolving};
-pub use server::{MAX_SERVERS, Servers};
-pub use settings::{HealthSettings, MAX_IDLE, ServerAddress, UpstreamSettings, UpstreamTls};
-pub use traffic::{Judged, Probe, Traffic, Unjudged};
+pub(crate) use server::MAX_SERVERS;
+pub use server::Servers;
+pub(crate) use settings::{HealthSettings, MAX_IDLE, UpstreamTls};
+pub use settings::{ServerAddress, UpstreamSettings};
+pub(crate) use traffic::Traffic;
+pub use traffic::{Judged, Unjudged};
 
 /// The most bytes of the answer to a look-up.
 const MAX_ANSWER: usize = 1 << 20;
@@ -79,7 +83,7 @@ impl InvalidSetting {
 
 /// How many bytes of a body are received before any of it is relayed. The same amount of an answer is kept for a repeated
 /// request.
-pub const HELD: usize = 4 << 10;
+pub(crate) const HELD: usize = 4 << 10;
 
 /// One worker's client of the service, for one kind of traffic.
 pub struct Upstream<T: Traffic = Judged> {

@@ -18,7 +18,7 @@ use crate::certificate::Expiry;
 use crate::clock::Clock;
 
 /// The most servers: the set of those that were tried is one `u64`.
-pub const MAX_SERVERS: usize = 64;
+pub(crate) const MAX_SERVERS: usize = 64;
 /// After this many failed connections in a row a server is ejected.
 const FAILURES: u32 = 3;
 /// The first ejection lasts this long. The time doubles with each failed trial.

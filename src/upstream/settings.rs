@@ -13,7 +13,7 @@ use super::resolve::{Resolve, System};
 use crate::net::Authority;
 
 /// The most connections that one worker keeps idle to one server.
-pub const MAX_IDLE: usize = 256;
+pub(crate) const MAX_IDLE: usize = 256;
 
 /// The servers of the service, and the timeouts.
 #[derive(Clone, Debug)]

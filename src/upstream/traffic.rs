@@ -8,8 +8,8 @@
 //! Look-ups and judged deletions share one kind of connection:
 //!
 //! ```
-//! use saltgate::audit::OpenIntent;
-//! use saltgate::upstream::{Judged, RequestHead, Upstream};
+//! use saltgate::parts::OpenIntent;
+//! use saltgate::parts::{Judged, RequestHead, Upstream};
 //! async fn delete(upstream: &Upstream<Judged>, look_up: RequestHead, deletion: RequestHead, intent: &OpenIntent) {
 //!     drop(upstream.ask(look_up).await);
 //!     drop(upstream.send_once(deletion, bytes::Bytes::new(), intent).await);
@@ -19,7 +19,7 @@
 //! Look-ups do not use connections of unjudged requests:
 //!
 //! ```compile_fail,E0599
-//! use saltgate::upstream::{RequestHead, Unjudged, Upstream};
+//! use saltgate::parts::{RequestHead, Unjudged, Upstream};
 //! async fn look_up(upstream: &Upstream<Unjudged>, look_up: RequestHead) {
 //!     drop(upstream.ask(look_up).await);
 //! }
@@ -28,8 +28,8 @@
 //! Deletions do not use them either:
 //!
 //! ```compile_fail,E0599
-//! use saltgate::audit::OpenIntent;
-//! use saltgate::upstream::{RequestHead, Unjudged, Upstream};
+//! use saltgate::parts::OpenIntent;
+//! use saltgate::parts::{RequestHead, Unjudged, Upstream};
 //! async fn delete(upstream: &Upstream<Unjudged>, deletion: RequestHead, intent: &OpenIntent) {
 //!     drop(upstream.send_once(deletion, bytes::Bytes::new(), intent).await);
 //! }
@@ -38,7 +38,7 @@
 //! Nor does the look-up of the owner of a segment:
 //!
 //! ```compile_fail,E0308
-//! use saltgate::{ownership::Pointers, policy::SegmentId, upstream::{RequestHead, Unjudged, Upstream}};
+//! use saltgate::parts::{Pointers, RequestHead, SegmentId, Unjudged, Upstream};
 //! async fn look_up(pointers: &Pointers, upstream: &Upstream<Unjudged>, head: RequestHead, segment: &SegmentId) {
 //!     drop(pointers.look_up(upstream, head, segment).await);
 //! }
@@ -47,7 +47,7 @@
 //! And unjudged requests do not use connections of judged ones:
 //!
 //! ```compile_fail,E0599
-//! use saltgate::upstream::{Judged, Outgoing, RequestHead, Upstream};
+//! use saltgate::parts::{Judged, Outgoing, RequestHead, Upstream};
 //! async fn pass(upstream: &Upstream<Judged>, head: RequestHead) {
 //!     drop(upstream.forward(head, Outgoing::default()).await);
 //! }
@@ -63,7 +63,7 @@ pub enum Unjudged {}
 
 /// Health checks, and `check --live`.
 #[derive(Debug)]
-pub enum Probe {}
+pub(crate) enum Probe {}
 
 /// One of [`Judged`], [`Unjudged`], [`Probe`].
 pub trait Traffic: sealed::Sealed + Send + Sync + 'static {}

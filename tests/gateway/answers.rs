@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use saltgate::clock::Clock;
+use saltgate::parts::Clock;
 
 use crate::harness::{Gate, Upstream, answer, but_delete, signed, until};
 use crate::http::{exchange, read_until_closed};

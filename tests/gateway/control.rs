@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use saltgate::clock::Clock;
-use saltgate::control::{Question, ask};
-use saltgate::safeguard::Target;
+use saltgate::parts::Clock;
+use saltgate::parts::Target;
+use saltgate::parts::{Question, ask};
 
 use crate::harness::{
     Files, Gate, Latch, PATIENCE, Upstream, answer, api_key, but_delete, salt, secret, service, signed, signed_at,

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
-use saltgate::clock::Clock;
+use saltgate::parts::Clock;
 use socket2::{Domain, Socket, Type};
 
 use crate::harness::{Files, Gate, PATIENCE, SEGMENT, Upstream, service, signed, until};

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
-use saltgate::clock::Clock;
+use saltgate::parts::Clock;
 
 use crate::harness::{Gate, ROLES, SEGMENT, Upstream, salt, service, signed, signed_at};
 use crate::http::Request;
@@ -266,7 +266,7 @@ fn headers_recorded_from_real_clients_pass_once() {
         "[[key]]\napi_key = \"{key}\"\nsecret = \"{secret}\"\naccount = \"account-1\"\nmember = \"member-1\"\nrole = \"OWNER\"\n"
     );
     std::fs::write(gate.files.dir.path().join("keys.toml"), keys).unwrap();
-    let config = saltgate::config::Config::load(&gate.files.path());
+    let config = saltgate::parts::Config::load(&gate.files.path());
     gate.gateway().reload(config).unwrap();
     for (n, vector) in vectors.iter().enumerate() {
         let header = vector["header"].as_str().unwrap();

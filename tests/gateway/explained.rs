@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
-use saltgate::clock::{self, Clock};
-use saltgate::control::{Question, ask};
+use saltgate::parts::{Clock, parse};
+use saltgate::parts::{Question, ask};
 
 use crate::harness::{Files, Gate, PATIENCE, Upstream, api_key, salt, secret, service, signed_at};
 use crate::http::delete;
@@ -41,7 +41,7 @@ fn headers(now: SystemTime) -> impl Strategy<Value = String> {
 #[test]
 fn the_gate_and_explain_give_one_reason_for_any_header() {
     let upstream = Upstream::start(service("account-1", "member-1"));
-    let start = clock::parse("2026-11-24T00:00:00Z", SystemTime::UNIX_EPOCH).unwrap();
+    let start = parse("2026-11-24T00:00:00Z", SystemTime::UNIX_EPOCH).unwrap();
     let mut runner = TestRunner::deterministic();
     let mut seen = std::collections::BTreeSet::new();
     for when_new in ["accept", "fence"] {

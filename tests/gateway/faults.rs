@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use saltgate::clock::Clock;
+use saltgate::parts::Clock;
 
 use crate::harness::{
     Gate, Latch, SEGMENT, Upstream, answer, but_delete, deleting_after, never_answer, service, signed, until,

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, SystemTime};
 
-use saltgate::clock::{self, Clock};
-use saltgate::config::Config;
-use saltgate::credential::{Secret, SigningKey, header_value};
-use saltgate::serve::{Drained, Gateway};
+use saltgate::parts::Config;
+use saltgate::parts::{Clock, rfc3339};
+use saltgate::parts::{Drained, Gateway};
+use saltgate::parts::{Secret, SigningKey, header_value};
 
 use crate::http::{Answer, Received, delete, get};
 
@@ -31,7 +31,7 @@ pub fn api_key(role: &str) -> String {
 
 /// The value of a header by the key of this role.
 pub fn signed_at(role: &str, at: SystemTime, salt: &str) -> String {
-    let date = clock::rfc3339(at);
+    let date = rfc3339(at);
     let signature = SigningKey::new(&Secret::new(secret(role).as_bytes()).unwrap()).sign(&date, salt);
     header_value(&api_key(role), &date, salt, &signature)
 }

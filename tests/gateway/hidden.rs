@@ -12,7 +12,7 @@ const ODD: &str = "\u{9b}2J\u{202e}\u{2028}\u{200b}\u{e0041}";
 
 /// Whatever was written, none of those is in it; and this is.
 fn plain(what: &str, text: &str, shown: &str) {
-    let hidden = text.chars().find(|&c| c != '\n' && saltgate::plain::is_hidden(c));
+    let hidden = text.chars().find(|&c| c != '\n' && saltgate::parts::is_hidden(c));
     assert_eq!(hidden, None, "{what}: {text:?}");
     assert!(text.contains(shown), "{what}: {text}");
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use saltgate::clock::Clock;
+use saltgate::parts::Clock;
 
 use crate::harness::{Gate, Upstream, service, signed};
 use crate::http2::{END_HEADERS, END_STREAM, HEADERS, RST_STREAM, Raw, frame, head};

@@ -171,7 +171,7 @@ fn the_answers_are_those_of_http_1_whichever_way_it_is_spoken() {
 #[test]
 fn what_is_too_large_or_of_the_wrong_form_is_answered_as_such() {
     let upstream = Upstream::start(service("account-1", "member-1"));
-    let gate = Gate::with(upstream.address, KEEPS, saltgate::clock::Clock::system());
+    let gate = Gate::with(upstream.address, KEEPS, saltgate::parts::Clock::system());
     let mut client = Client::by_prior_knowledge(gate.address());
     let trailers = |more: &[(&'static str, &'static str)]| {
         let fields = more.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
@@ -399,7 +399,7 @@ fn a_busy_client_is_no_flood_though_its_answers_have_no_bodies() {
         "HEAD" => drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n")),
         _ => drop(stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n")),
     }));
-    let gate = Gate::with(upstream.address, PASSES, saltgate::clock::Clock::system());
+    let gate = Gate::with(upstream.address, PASSES, saltgate::parts::Clock::system());
     let mut client = Client::by_prior_knowledge(gate.address());
     for (method, status) in [(Method::GET, 204), (Method::HEAD, 200)] {
         for n in 0..1500 {
@@ -415,7 +415,7 @@ fn a_busy_client_is_no_flood_though_its_answers_have_no_bodies() {
 fn a_body_that_passes_has_its_time_however_it_trickles() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let more = format!("{PASSES}[limits]\nbody_timeout = \"1s\"\n");
-    let gate = Gate::with(upstream.address, &more, saltgate::clock::Clock::system());
+    let gate = Gate::with(upstream.address, &more, saltgate::parts::Clock::system());
     let mut raw = Raw::to(gate.address(), &[]);
     let fields = [
         (":method", "POST"),
@@ -443,7 +443,7 @@ fn a_body_that_passes_has_its_time_however_it_trickles() {
 #[test]
 fn what_leaves_by_http_1_is_as_http_1_has_it() {
     let upstream = Upstream::start(service("account-1", "member-1"));
-    let gate = Gate::with(upstream.address, PASSES, saltgate::clock::Clock::system());
+    let gate = Gate::with(upstream.address, PASSES, saltgate::parts::Clock::system());
     let mut client = Client::by_prior_knowledge(gate.address());
     let request = |uri: &str| Request::get(uri).header("cookie", "a=b");
     // Cookies come one by one, and leave as one.
@@ -508,7 +508,7 @@ const SHORT: &str = "[limits]\nheader_timeout = \"300ms\"\nwrite_timeout = \"300
 #[test]
 fn an_http_2_connection_that_keeps_the_gateway_waiting_is_closed() {
     let upstream = Upstream::start(service("account-1", "member-1"));
-    let gate = Gate::with(upstream.address, SHORT, saltgate::clock::Clock::system());
+    let gate = Gate::with(upstream.address, SHORT, saltgate::parts::Clock::system());
     let request = head("DELETE", &[(":authority", "gate"), ("authorization", "Bearer x")]);
     // Nothing under way: told to go, and gone.
     let mut idle = Raw::to(gate.address(), &[]);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use saltgate::clock::Clock;
+use saltgate::parts::Clock;
 
 use crate::harness::{Files, Gate, signed};
 use crate::http::Received;

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use saltgate::clock::Clock;
-use saltgate::replay::{Journal, JournalSettings, JournalSync, Room, SpentSalts, WhenNew, Window};
+use saltgate::parts::Clock;
+use saltgate::parts::{Journal, JournalSettings, JournalSync, Room, SpentSalts, WhenNew, Window};
 
 use crate::harness::{Files, KEEPS, PATIENCE, Upstream, service, signed, until};
 use crate::http::{Request, delete, get, read_until_closed};

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use saltgate::clock::Clock;
+use saltgate::parts::Clock;
 
 use crate::harness::{Files, Gate, Upstream, service, signed, until};
 use crate::http::{Answer, Request, get};

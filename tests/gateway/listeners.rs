@@ -7,10 +7,10 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use saltgate::clock::Clock;
-use saltgate::config::Config;
-use saltgate::listen::ListenAddress;
-use saltgate::serve::Gateway;
+use saltgate::parts::Clock;
+use saltgate::parts::Config;
+use saltgate::parts::Gateway;
+use saltgate::parts::ListenAddress;
 
 use crate::harness::{Files, Gate, Latch, PATIENCE, SEGMENT, Upstream, deleting_after, service, signed, until};
 use crate::http::{Kept, Request, connect, delete, get, next_answer, read_until_closed, values};

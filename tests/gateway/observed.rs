@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use saltgate::clock::Clock;
+use saltgate::parts::Clock;
 
 use crate::harness::{Files, Gate, SEGMENT, Upstream, service, signed, signed_at};
 use crate::http::Request;

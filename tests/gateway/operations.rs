@@ -6,8 +6,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use saltgate::clock::Clock;
-use saltgate::config::Config;
+use saltgate::parts::Clock;
+use saltgate::parts::Config;
 
 use crate::harness::{
     Files, Gate, Latch, Upstream, answer, but_delete, deleting_after, salt, secret, service, signed, until,
@@ -347,7 +347,7 @@ fn explain_names_the_clause_and_never_a_secret_or_a_right_signature() {
     assert!(explain(&good).contains("still good for use"));
     let other_key = explain(&good.replace("NCSOWNER", "NCSMEMBER"));
     assert!(other_key.contains("NCSOWNER") && !other_key.contains(right), "{other_key}");
-    let now = saltgate::clock::Clock::system().now();
+    let now = saltgate::parts::Clock::system().now();
     let korean = crate::harness::signed_at("OWNER", now + std::time::Duration::from_secs(9 * 3600), &salt());
     let korean = explain(&korean);
     assert!(korean.contains("local time of +09:00 labelled as UTC"), "{korean}");

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use saltgate::clock::Clock;
+use saltgate::parts::Clock;
 
 use crate::harness::{Files, Gate, SEGMENT, Upstream, answer, service, signed, until};
 use crate::http::{Received, Request, connect, exchange, get, read_until_closed};
@@ -161,7 +161,7 @@ fn is_told_apart(spoken: Spoken) {
 
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     gate.files.configure(nobody, DEMANDS);
-    let config = saltgate::config::Config::load(&gate.files.path());
+    let config = saltgate::parts::Config::load(&gate.files.path());
     gate.gateway().reload(config).unwrap();
     let dead = spoken.ask(gate.address(), &Request::new("GET", "/crm-core/x"));
     assert_eq!((dead.status, dead.error_code().as_str()), (502, "BadGateway"));
@@ -250,8 +250,8 @@ fn tells_what_would_be_refused(spoken: Spoken) {
     for role in ["OWNER", "OWNER", "OWNER", "MEMBER"] {
         assert_eq!(spoken.delete(gate.address(), &signed(role)).status, 200);
     }
-    let note = saltgate::safeguard::Note { since: String::new(), uid: 0, reason: None };
-    gate.gateway().process().freeze.freeze(&saltgate::safeguard::Target::All, note).unwrap();
+    let note = saltgate::parts::Note { since: String::new(), uid: 0, reason: None };
+    gate.gateway().process().freeze.freeze(&saltgate::parts::Target::All, note).unwrap();
     assert_eq!(spoken.delete(gate.address(), &signed("DEVELOPER")).status, 200);
     let metrics = gate.metrics();
     for (reason, count) in [("ok", 2), ("budget_spent", 1), ("automations_linked", 1), ("frozen", 1)] {
@@ -272,7 +272,7 @@ fn turns_into_enforcing(spoken: Spoken) {
     let header = signed("OWNER");
     assert_eq!(spoken.delete(gate.address(), &header).status, 200);
     gate.files.configure(upstream.address, "");
-    let config = saltgate::config::Config::load(&gate.files.path());
+    let config = saltgate::parts::Config::load(&gate.files.path());
     assert_eq!(gate.gateway().reload(config).unwrap(), Vec::<String>::new());
     assert_eq!(spoken.delete(gate.address(), &header).status, 401, "what passed while it was watched is spent");
     assert_eq!(spoken.delete(gate.address(), &signed("OWNER")).status, 200);

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use saltgate::state;
+use saltgate::parts;
 
 use crate::harness::{Files, Upstream, but_delete, service, signed, until};
 use crate::http::delete;
@@ -49,7 +49,7 @@ fn with_no_umask_at_all_every_file_and_folder_of_state_is_its_owners() {
     let folder = files.dir.path().join("state");
     let config = files.path();
     let config = config.to_str().unwrap();
-    state::folder(&folder).unwrap();
+    parts::folder(&folder).unwrap();
     let gate = serve(&files, "000");
     for _ in 0..6 {
         assert_eq!(delete(gate.address(), &signed("OWNER")).status, 502);

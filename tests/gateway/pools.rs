@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
-use saltgate::clock::Clock;
+use saltgate::parts::Clock;
 
 use crate::harness::{Behaviour, Files, Gate, PATIENCE, SEGMENT, Upstream, answer, service, signed};
 use crate::http::{Received, exchange};

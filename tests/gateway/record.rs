@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use saltgate::clock::Clock;
+use saltgate::parts::Clock;
 use serde_json::Value;
 
 use crate::harness::{Files, Gate, PATIENCE, SEGMENT, Upstream, answer, but_delete, lines_in, service, signed, until};
@@ -383,7 +383,7 @@ fn little_space_is_told_before_there_is_none() {
 
 #[test]
 fn the_record_is_read_while_it_is_written_and_every_head_on_the_way_holds() {
-    use saltgate::audit::{Retention, Unread, heads, unknown, verify};
+    use saltgate::parts::{Retention, Unread, heads, unknown, verify};
     let upstream = Upstream::start(service("account-1", "member-1"));
     let files = Files::new(upstream.address, "[runtime]\nworkers = 2\n");
     let config = std::fs::read_to_string(files.path()).unwrap();

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use saltgate::clock::Clock;
-use saltgate::config::Config;
-use saltgate::serve::Gateway;
+use saltgate::parts::Clock;
+use saltgate::parts::Config;
+use saltgate::parts::Gateway;
 
 use crate::harness::{Files, Gate, Upstream, service, signed, until};
 use crate::http::{Kept, get};
@@ -114,10 +114,10 @@ fn whether_a_salt_is_spent_is_explained_by_what_redis_holds() {
     let gate = gate(&upstream, &settings);
     until("it is ready", || get(gate.admin(), "/ready").body.contains("\"replay\":\"ok\""));
     let explained = |header: &str| {
-        let question = saltgate::control::Question::Explain { header: header.to_owned() };
+        let question = saltgate::parts::Question::Explain { header: header.to_owned() };
         let mut said = String::new();
         let socket = gate.files.dir.path().join("c.sock");
-        saltgate::control::ask(&socket, &question, crate::harness::PATIENCE, |line| {
+        saltgate::parts::ask(&socket, &question, crate::harness::PATIENCE, |line| {
             said = line["en"].as_str().unwrap().to_owned();
         })
         .unwrap();

@@ -6,9 +6,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use saltgate::clock::Clock;
-use saltgate::config::Config;
-use saltgate::serve::Gateway;
+use saltgate::parts::Clock;
+use saltgate::parts::Config;
+use saltgate::parts::Gateway;
 
 use crate::harness::{Files, Upstream, service, signed, until};
 use crate::http::get;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
-use saltgate::clock::Clock;
+use saltgate::parts::Clock;
 
 use crate::harness::{
     Behaviour, Files, Gate, KEEPS, PATIENCE, SEGMENT, Upstream, answer, but_delete, never_answer, salt, secret,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use saltgate::clock::Clock;
+use saltgate::parts::Clock;
 
 use crate::harness::{Gate, SEGMENT, Upstream, api_key, secret, service, signed};
 use crate::http::delete;
@@ -137,7 +137,7 @@ fn expires_meanwhile(spoken: Spoken) {
     let (clock, time) = Clock::manual(Clock::system().now());
     let files = crate::harness::Files::new(upstream.address, "");
     let keys = files.dir.path().join("keys.toml");
-    let expires = saltgate::clock::rfc3339(clock.now() + Duration::from_secs(60));
+    let expires = saltgate::parts::rfc3339(clock.now() + Duration::from_secs(60));
     let text = std::fs::read_to_string(&keys).unwrap();
     let text = entry(text, "OWNER", |entry| format!("[[key]]{entry}expires = {expires}\n"));
     std::fs::write(&keys, text).unwrap();

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
-use saltgate::clock::Clock;
-use saltgate::config::Config;
+use saltgate::parts::Clock;
+use saltgate::parts::Config;
 use serde_json::{Value, json};
 
 use crate::harness::{
@@ -242,7 +242,7 @@ fn are_named_and_confirmed(spoken: Spoken) {
 #[test]
 fn the_embedded_crm_names_its_automations_and_stops_them_once_they_are_confirmed() {
     let dir = tempfile::tempdir().unwrap();
-    let crm = Arc::new(saltgate::demo::crm::Crm::open(&dir.path().join("crm.sqlite")).unwrap());
+    let crm = Arc::new(saltgate::parts::Crm::open(&dir.path().join("crm.sqlite")).unwrap());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap();
@@ -393,9 +393,9 @@ fn takes_nothing_but_its_salt(spoken: Spoken) {
     );
     assert!(told["retryAfter"].as_u64().unwrap() > 86_000);
     let socket = gate.files.dir.path().join("c.sock");
-    let target = saltgate::safeguard::Target::All;
-    let freeze = saltgate::control::Question::Freeze { target, reason: None, wait: Duration::from_secs(5) };
-    saltgate::control::ask(&socket, &freeze, Duration::from_secs(20), drop).unwrap();
+    let target = saltgate::parts::Target::All;
+    let freeze = saltgate::parts::Question::Freeze { target, reason: None, wait: Duration::from_secs(5) };
+    saltgate::parts::ask(&socket, &freeze, Duration::from_secs(20), drop).unwrap();
     let told = body(&rehearse(&signed("OWNER")));
     assert_eq!(
         (&told["wouldDelete"], &told["status"], &told["reason"]),

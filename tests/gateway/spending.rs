@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use saltgate::clock::Clock;
+use saltgate::parts::Clock;
 
 use crate::harness::{Gate, SEGMENT, Upstream, salt, service, signed_at};
 use crate::http::{Answer, Request};

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use saltgate::clock::Clock;
+use saltgate::parts::Clock;
 
 use crate::crowded::{Front, STRANGERS, from, front};
 use crate::harness::{PATIENCE, SEGMENT, Upstream, service, signed, until};

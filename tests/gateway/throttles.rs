@@ -1,6 +1,6 @@
 //! What one caller may take from the others.
 
-use saltgate::clock::Clock;
+use saltgate::parts::Clock;
 
 use crate::harness::{Gate, Upstream, answer, api_key, but_delete, service, signed, until};
 use crate::http::Request;
@@ -63,7 +63,7 @@ fn one_key_in_flight(spoken: Spoken) {
     assert_eq!((refused.status, refused.field("Retry-After")), (429, Some("1")));
 
     // A reload reads the keys anew, and forgets nothing of what they have in flight.
-    let config = saltgate::config::Config::load(&gate.files.path());
+    let config = saltgate::parts::Config::load(&gate.files.path());
     gate.gateway().reload(config).unwrap();
     assert_eq!(spoken.delete(gate.address(), &signed("OWNER")).status, 429);
 

@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use saltgate::clock::Clock;
+use saltgate::parts::Clock;
 
 use crate::harness::{Files, Gate, PATIENCE, Upstream, but_delete, signed, until};
 use crate::http::{Request, connect};

@@ -13,9 +13,9 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
-use saltgate::clock::Clock;
-use saltgate::config::Config;
-use saltgate::upstream::{self, Resolve, Resolving, ServerAddress, Servers};
+use saltgate::parts::Clock;
+use saltgate::parts::Config;
+use saltgate::parts::{RequestHead, Resolve, Resolving, ServerAddress, Servers, Upstream as Service, UpstreamSettings};
 use tokio_rustls::TlsAcceptor;
 
 use crate::harness::{Behaviour, Files, Gate, PATIENT, SEGMENT, Upstream, answer, but_delete, service, signed, until};
@@ -421,14 +421,14 @@ fn a_name_is_resolved_anew_and_its_addresses_take_turns() {
     let (told, asked) = (Arc::new(Mutex::new(vec![first, second])), Arc::new(AtomicUsize::new(0)));
     let (clock, time) = Clock::manual(UNIX_EPOCH);
     let address =
-        ServerAddress::Network { at: saltgate::net::Authority::new("crm.internal", port).unwrap(), tls: false };
-    let mut settings = upstream::UpstreamSettings::new(vec![address]);
+        ServerAddress::Network { at: saltgate::parts::Authority::new("crm.internal", port).unwrap(), tls: false };
+    let mut settings = UpstreamSettings::new(vec![address]);
     settings.resolver = Arc::new(Told(told.clone(), asked.clone()));
     let servers = Arc::new(Servers::new(settings, clock, None).unwrap());
-    let upstream = upstream::Upstream::new(&servers);
+    let upstream = Service::new(&servers);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let ask = || {
-        let question = upstream::RequestHead::new(&http::Method::GET, "/x", None).unwrap();
+        let question = RequestHead::new(&http::Method::GET, "/x", None).unwrap();
         runtime.block_on(async { upstream.ask(question).await.unwrap() });
     };
     for _ in 0..4 {
@@ -487,18 +487,18 @@ fn an_address_that_swallows_connections_costs_its_time_once() {
         })
         .unwrap();
     let address =
-        ServerAddress::Network { at: saltgate::net::Authority::new("crm.internal", port).unwrap(), tls: false };
-    let mut settings = upstream::UpstreamSettings::new(vec![address]);
+        ServerAddress::Network { at: saltgate::parts::Authority::new("crm.internal", port).unwrap(), tls: false };
+    let mut settings = UpstreamSettings::new(vec![address]);
     settings.resolver = Arc::new(Told(Arc::new(Mutex::new(vec![first, second])), Arc::default()));
     // Half of it is the share of the first of two.
     settings.connect_timeout = Duration::from_secs(2);
     let servers = Arc::new(Servers::new(settings, Clock::system(), None).unwrap());
-    let upstream: upstream::Upstream = upstream::Upstream::new(&servers);
+    let upstream: Service = Service::new(&servers);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (clock, asked) = (Clock::system(), 12);
     let began = clock.elapsed();
     for _ in 0..asked {
-        let question = upstream::RequestHead::new(&http::Method::GET, "/x", None).unwrap();
+        let question = RequestHead::new(&http::Method::GET, "/x", None).unwrap();
         assert_eq!(runtime.block_on(upstream.ask(question)).unwrap().status(), 200);
     }
     let took = clock.elapsed() - began;

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use saltgate::clock::Clock;
+use saltgate::parts::Clock;
 
 use crate::harness::{Gate, SEGMENT, Upstream, answer, but_delete, service, signed, until};
 use crate::http::{Answer, Request, connect, next_answer, read_until_closed};

@@ -94,7 +94,7 @@ fn last_of(instance: &Instance, segment: &Segment, unread: &mut Unread) -> Resul
 ///
 /// # Errors
 /// If the directory cannot be read.
-pub fn without_head(
+pub(crate) fn without_head(
     directory: &Path,
     heads: &[ChainHead],
     retention: Retention,

@@ -20,7 +20,8 @@ use crate::plain;
 
 use join::Read;
 
-pub use heads::{heads, without_head};
+pub use heads::heads;
+pub(crate) use heads::without_head;
 
 /// Which files may be missing from the beginning of a chain.
 #[derive(Clone, Copy, Debug)]

@@ -16,9 +16,9 @@ mod seed;
 mod store;
 mod target;
 
-pub use record::{Automation, CrmCounts, Deleted, Segment, SegmentDeletion, StoreError, Tables};
-pub use seed::{MEMBERS, SAMPLES, Sample, SampleMember};
-pub use store::Store;
+pub(crate) use record::{StoreError, Tables};
+pub(crate) use seed::{MEMBERS, SampleMember};
+pub(crate) use store::Store;
 
 use std::convert::Infallible;
 use std::path::Path;

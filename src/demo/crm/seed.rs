@@ -7,7 +7,7 @@ use rusqlite::{Transaction, params};
 
 /// A member of the sample data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SampleMember {
+pub(crate) struct SampleMember {
     /// Its id.
     pub id: &'static str,
     /// The account it belongs to.
@@ -18,7 +18,7 @@ pub struct SampleMember {
 
 /// A segment of the sample data, before any deletion.
 #[derive(Clone, Copy, Debug)]
-pub struct Sample {
+pub(crate) struct Sample {
     /// Its id, in the format of the real service.
     pub id: &'static str,
     /// Its creator, to whose account it belongs.
@@ -43,11 +43,11 @@ const fn member(id: &'static str, account: &'static str, role: Option<&'static s
 }
 
 /// Every member.
-pub const MEMBERS: [SampleMember; 5] = [OWNER, DEVELOPER, MAKER, VIEWER, STRANGER];
+pub(crate) const MEMBERS: [SampleMember; 5] = [OWNER, DEVELOPER, MAKER, VIEWER, STRANGER];
 
 /// Every segment, including the example of the API documentation.
 #[rustfmt::skip]
-pub const SAMPLES: &[Sample] = &[
+pub(crate) const SAMPLES: &[Sample] = &[
     Sample { id: "CRMSG1260428165459799SGM77893287", creator: OWNER, name: "Everybody", contacts: 2, automations: &["Greet: Everybody"] },
     Sample { id: "CRMSG1260204151909092SGM80967929", creator: OWNER, name: "Newsletter", contacts: 3, automations: &[] },
     Sample { id: "CRMSG1260127160403036SGM33907579", creator: OWNER, name: "Opened the last mail", contacts: 4, automations: &["Remind: Opened the last mail", "Follow up: Opened the last mail"] },

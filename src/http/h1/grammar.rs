@@ -5,7 +5,7 @@
 use memchr::memchr;
 
 use crate::bytewise;
-use crate::http::fault::Fault;
+use crate::http::fault::MessageFault;
 
 /// The most fields of a head. hyper and httparse read no more either.
 pub(super) const MAX_FIELDS: usize = 100;
@@ -86,17 +86,17 @@ pub(super) fn find_stop(bytes: &[u8]) -> Option<usize> {
 }
 
 /// Name and value of a whole line.
-pub(super) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
-    let end = line.iter().position(|byte| !is_token(*byte)).ok_or(Fault::FieldName)?;
+pub(super) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), MessageFault> {
+    let end = line.iter().position(|byte| !is_token(*byte)).ok_or(MessageFault::FieldName)?;
     let (name, rest) = line.split_at(end);
     match (name, rest) {
-        ([], [b' ' | b'\t', ..]) => Err(Fault::FoldedField),
-        (_, [b'\r', ..]) => Err(Fault::BareCr),
-        ([_, ..], [b' ' | b'\t', ..]) => Err(Fault::SpaceBeforeColon),
+        ([], [b' ' | b'\t', ..]) => Err(MessageFault::FoldedField),
+        (_, [b'\r', ..]) => Err(MessageFault::BareCr),
+        ([_, ..], [b' ' | b'\t', ..]) => Err(MessageFault::SpaceBeforeColon),
         // Other control bytes were found when the end of the line was looked for.
         ([_, ..], [b':', value @ ..]) if !has_cr(value) => Ok((name, value)),
-        ([_, ..], [b':', ..]) => Err(Fault::BareCr),
-        _ => Err(Fault::FieldName),
+        ([_, ..], [b':', ..]) => Err(MessageFault::BareCr),
+        _ => Err(MessageFault::FieldName),
     }
 }
 

@@ -43,21 +43,24 @@ mod response_agreement;
 
 use std::time::Duration;
 
-use super::fault::Fault;
+use super::fault::MessageFault;
 
 #[cfg(any(test, fuzzing))]
 pub(crate) use request_agreement::fuzz as fuzz_requests;
-pub use request_body::{Broken, Outgoing, Streamed};
-pub use request_reader::{Accepted, MessagePart, RequestReader};
-pub use request_writer::{InvalidRequestHead, RequestHead};
+pub(crate) use request_body::Broken;
+pub use request_body::Outgoing;
+pub(crate) use request_reader::MessagePart;
+pub use request_reader::RequestReader;
+pub(crate) use request_writer::InvalidRequestHead;
+pub use request_writer::RequestHead;
 #[cfg(any(test, fuzzing))]
 pub(crate) use response_agreement::fuzz as fuzz_responses;
 pub(crate) use response_body::Framing;
-pub use response_body::MalformedResponse;
+pub(crate) use response_body::MalformedResponse;
 pub(crate) use response_head::{ResponseHead, take as take_head};
-pub use server::{ServeError, Server};
-pub use strict_stream::StrictStream;
-pub use upload::Upload;
+pub(crate) use server::{ServeError, Server};
+pub(crate) use strict_stream::StrictStream;
+pub(crate) use upload::Upload;
 
 /// The limits on the size of a head.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +73,7 @@ pub struct Sizes {
 
 /// The timeouts of a connection.
 #[derive(Clone, Copy, Debug)]
-pub struct Times {
+pub(crate) struct Times {
     /// For a whole head, from its first byte.
     pub head: Duration,
     /// For a whole body, renewed by each kibibyte of it that arrives.
@@ -84,7 +87,7 @@ pub struct Times {
 }
 
 /// What a [`StrictStream`] asks of the connection that it serves.
-pub trait ConnectionPolicy: Unpin {
+pub(crate) trait ConnectionPolicy: Unpin {
     /// The limits and timeouts for the next message.
     fn limits(&self) -> (Sizes, Times);
 
@@ -99,5 +102,5 @@ pub trait ConnectionPolicy: Unpin {
 
     /// Counts and logs a refusal, and returns its answer, which says that the connection closes.
     /// `request` is the method and the target, where they are known for certain.
-    fn refuse(&self, fault: Fault, request: Option<(&[u8], &[u8])>) -> Vec<u8>;
+    fn refuse(&self, fault: MessageFault, request: Option<(&[u8], &[u8])>) -> Vec<u8>;
 }

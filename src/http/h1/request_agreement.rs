@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{ConnectionPolicy, MessagePart, RequestReader, Server, Sizes, StrictStream, Times};
 use crate::clock::Clock;
-use crate::http::fault::Fault;
+use crate::http::fault::MessageFault;
 
 /// No message of the check is refused for its size.
 const SIZES: Sizes = Sizes { max_header_bytes: 64 << 10, max_target_bytes: 16 << 10 };
@@ -196,7 +196,7 @@ impl ConnectionPolicy for Lenient {
 
     fn idles(&self) {}
 
-    fn refuse(&self, _: Fault, _: Option<(&[u8], &[u8])>) -> Vec<u8> {
+    fn refuse(&self, _: MessageFault, _: Option<(&[u8], &[u8])>) -> Vec<u8> {
         Vec::new()
     }
 }

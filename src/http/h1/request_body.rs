@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 
 /// Why the body of a request that passes through ended early.
-pub type Broken = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Broken = Box<dyn std::error::Error + Send + Sync>;
 
 /// The body of a request to the service: whole, or streamed from a client.
 pub enum Outgoing {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::Sizes;
 use super::grammar::{MAX_FIELDS, are_query, field, find_stop, has_cr, is_chunked, is_host, is_path, is_token, number};
-use crate::http::fault::Fault;
+use crate::http::fault::MessageFault;
 use crate::http::fields::{FramingField, framing_field};
 
 /// hyper takes no longer targets, whatever the limit says.
@@ -108,22 +108,22 @@ impl PartialHead {
 
     /// Judges `bytes`, which begin with the head. Once the head is complete, returns the positions of its parts and what
     /// follows it.
-    pub(super) fn judge(&mut self, bytes: &[u8], sizes: &Sizes) -> Result<Option<AcceptedHead>, Fault> {
+    pub(super) fn judge(&mut self, bytes: &[u8], sizes: &Sizes) -> Result<Option<AcceptedHead>, MessageFault> {
         while let Some(length) = find_stop(&bytes[self.scanned..]) {
             let end = self.scanned + length;
             if bytes[end] != b'\n' {
-                return Err(Fault::ControlByte);
+                return Err(MessageFault::ControlByte);
             }
-            let line = bytes[self.line..end].strip_suffix(b"\r").ok_or(Fault::BareLf)?;
+            let line = bytes[self.line..end].strip_suffix(b"\r").ok_or(MessageFault::BareLf)?;
             let begin = self.line;
             (self.scanned, self.line) = (end + 1, end + 1);
             match self.request {
-                None if line.is_empty() && self.blank => return Err(Fault::EmptyLines),
+                None if line.is_empty() && self.blank => return Err(MessageFault::EmptyLines),
                 None if line.is_empty() => self.blank = true,
                 None => self.request = Some(request(line, begin, sizes)?),
                 Some(request) if line.is_empty() => return self.end(bytes, request).map(Some),
                 Some(request) if self.line - request.end > sizes.max_header_bytes => {
-                    return Err(Fault::HeadersTooLarge);
+                    return Err(MessageFault::HeadersTooLarge);
                 }
                 Some(_) => self.field(line, begin)?,
             }
@@ -144,58 +144,58 @@ impl PartialHead {
     }
 
     /// Judges a line that is not whole yet: it may already be too long.
-    fn judge_part(&self, part: &[u8], sizes: &Sizes) -> Result<(), Fault> {
+    fn judge_part(&self, part: &[u8], sizes: &Sizes) -> Result<(), MessageFault> {
         if let Some(request) = self.request {
             // The empty line at the end does not count.
             let section = self.scanned - request.end;
-            return if section > sizes.max_header_bytes + 2 { Err(Fault::HeadersTooLarge) } else { Ok(()) };
+            return if section > sizes.max_header_bytes + 2 { Err(MessageFault::HeadersTooLarge) } else { Ok(()) };
         }
         if part.len() <= LONGEST_METHOD {
             return Ok(());
         }
-        let space = part[..=LONGEST_METHOD].iter().position(|byte| *byte == b' ').ok_or(Fault::Method)?;
+        let space = part[..=LONGEST_METHOD].iter().position(|byte| *byte == b' ').ok_or(MessageFault::Method)?;
         if part.len() <= sizes.max_target_bytes {
             return Ok(());
         }
         let rest = &part[space + 1..];
         let target = rest.iter().position(|byte| *byte == b' ').unwrap_or(rest.len());
         if target > sizes.max_target_bytes.min(LONGEST_TARGET) {
-            return Err(Fault::TargetTooLong);
+            return Err(MessageFault::TargetTooLong);
         }
-        if rest.len() - target > " HTTP/1.1\r".len() { Err(Fault::RequestLine) } else { Ok(()) }
+        if rest.len() - target > " HTTP/1.1\r".len() { Err(MessageFault::RequestLine) } else { Ok(()) }
     }
 
-    fn field(&mut self, line: &[u8], begin: usize) -> Result<(), Fault> {
+    fn field(&mut self, line: &[u8], begin: usize) -> Result<(), MessageFault> {
         if self.spans.len() == MAX_FIELDS {
-            return Err(Fault::TooManyFields);
+            return Err(MessageFault::TooManyFields);
         }
         let (name, value) = field(line)?;
         self.spans.push(FieldSpan::of(begin, line, name.len()));
-        match framing_field(name).map_err(|_| Fault::FieldAlias)? {
+        match framing_field(name).map_err(|_| MessageFault::FieldAlias)? {
             None => {}
-            Some(FramingField::Host) if self.host.is_some() => return Err(Fault::SeveralHosts),
+            Some(FramingField::Host) if self.host.is_some() => return Err(MessageFault::SeveralHosts),
             Some(FramingField::Host) => {
                 let host = judge_host(value)?;
                 self.host = Some(Span { at: begin + line.len() - host.len(), length: host.len() });
             }
-            Some(FramingField::Length) if self.length.is_some() => return Err(Fault::SeveralLengths),
+            Some(FramingField::Length) if self.length.is_some() => return Err(MessageFault::SeveralLengths),
             Some(FramingField::Length) => self.length = Some(length(value)?),
-            Some(FramingField::Coding) if self.chunked => return Err(Fault::SeveralCodings),
+            Some(FramingField::Coding) if self.chunked => return Err(MessageFault::SeveralCodings),
             Some(FramingField::Coding) if is_chunked(without_space(value)) => self.chunked = true,
-            Some(FramingField::Coding) => return Err(Fault::OddCoding),
+            Some(FramingField::Coding) => return Err(MessageFault::OddCoding),
         }
         Ok(())
     }
 
     /// Called after the last field.
-    fn end(&mut self, bytes: &[u8], request: Request) -> Result<AcceptedHead, Fault> {
-        let host = self.host.ok_or(Fault::NoHost)?.of(bytes);
+    fn end(&mut self, bytes: &[u8], request: Request) -> Result<AcceptedHead, MessageFault> {
+        let host = self.host.ok_or(MessageFault::NoHost)?.of(bytes);
         if request.absolute && !names_host(request.target.of(bytes), host)? {
-            return Err(Fault::OtherHost);
+            return Err(MessageFault::OtherHost);
         }
         let body = match (self.length, self.chunked) {
-            (Some(_), true) => return Err(Fault::LengthAndCoding),
-            (None, true) if request.old => return Err(Fault::OldCoding),
+            (Some(_), true) => return Err(MessageFault::LengthAndCoding),
+            (None, true) if request.old => return Err(MessageFault::OldCoding),
             (None, true) => Body::Chunked,
             (length, false) => Body::Length(length.unwrap_or(0)),
         };
@@ -210,35 +210,35 @@ impl PartialHead {
     }
 }
 
-fn request(line: &[u8], begin: usize, sizes: &Sizes) -> Result<Request, Fault> {
+fn request(line: &[u8], begin: usize, sizes: &Sizes) -> Result<Request, MessageFault> {
     if has_cr(line) {
-        return Err(Fault::BareCr);
+        return Err(MessageFault::BareCr);
     }
     let mut parts = line.splitn(3, |byte| *byte == b' ');
     let (Some(method), Some(target), Some(version)) = (parts.next(), parts.next(), parts.next()) else {
-        return Err(Fault::RequestLine);
+        return Err(MessageFault::RequestLine);
     };
     if method.is_empty() || method.len() > LONGEST_METHOD || !method.iter().all(|byte| is_token(*byte)) {
-        return Err(Fault::Method);
+        return Err(MessageFault::Method);
     }
     if target.len() > sizes.max_target_bytes.min(LONGEST_TARGET) {
-        return Err(Fault::TargetTooLong);
+        return Err(MessageFault::TargetTooLong);
     }
     let old = match version {
         b"HTTP/1.1" => false,
         b"HTTP/1.0" => true,
-        _ if target.is_empty() || version.contains(&b' ') => return Err(Fault::RequestLine),
-        _ => return Err(Fault::Version),
+        _ if target.is_empty() || version.contains(&b' ') => return Err(MessageFault::RequestLine),
+        _ => return Err(MessageFault::Version),
     };
     if method == b"CONNECT" {
-        return Err(Fault::Tunnel);
+        return Err(MessageFault::Tunnel);
     }
     let absolute = match target {
         _ if is_path(target) => false,
         b"*" if method == b"OPTIONS" => false,
         // The rest of it is judged together with the Host.
         [b'h', ..] if are_query(target) => true,
-        _ => return Err(Fault::Target),
+        _ => return Err(MessageFault::Target),
     };
     let method = Span { at: begin, length: method.len() };
     let target = Span { at: begin + method.length + 1, length: target.len() };
@@ -251,25 +251,25 @@ fn without_space(value: &[u8]) -> &[u8] {
 }
 
 /// The number in a `Content-Length`, strictly: of at most 19 digits.
-fn length(value: &[u8]) -> Result<u64, Fault> {
+fn length(value: &[u8]) -> Result<u64, MessageFault> {
     let digits = without_space(value);
-    number(digits).filter(|_| digits.len() <= MAX_LENGTH_DIGITS).ok_or(Fault::OddLength)
+    number(digits).filter(|_| digits.len() <= MAX_LENGTH_DIGITS).ok_or(MessageFault::OddLength)
 }
 
 /// The host in a `Host`.
-fn judge_host(value: &[u8]) -> Result<&[u8], Fault> {
+fn judge_host(value: &[u8]) -> Result<&[u8], MessageFault> {
     let host = without_space(value);
-    if is_host(host) { Ok(host) } else { Err(Fault::OddHost) }
+    if is_host(host) { Ok(host) } else { Err(MessageFault::OddHost) }
 }
 
 /// Whether a target in absolute form names this host. The scheme must be in lower case and a query must follow a path:
 /// hyper would rewrite both.
-fn names_host(target: &[u8], host: &[u8]) -> Result<bool, Fault> {
-    let rest = target.strip_prefix(b"http://").or(target.strip_prefix(b"https://")).ok_or(Fault::Target)?;
+fn names_host(target: &[u8], host: &[u8]) -> Result<bool, MessageFault> {
+    let rest = target.strip_prefix(b"http://").or(target.strip_prefix(b"https://")).ok_or(MessageFault::Target)?;
     let (authority, path) =
         rest.split_at(rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len()));
     if !path.is_empty() && !is_path(path) {
-        return Err(Fault::Target);
+        return Err(MessageFault::Target);
     }
     Ok(authority.eq_ignore_ascii_case(host))
 }

@@ -3,7 +3,7 @@
 use super::Sizes;
 use super::grammar::{self, field, find_stop};
 use super::request_head::{AcceptedHead, Body, FieldSpan, PartialHead};
-use crate::http::fault::Fault;
+use crate::http::fault::MessageFault;
 use crate::http::fields::framing_field;
 
 /// hyper takes 100 and 16 KiB.
@@ -17,7 +17,7 @@ const MAX_TRAILER_BYTES: usize = 8 << 10;
 #[derive(Debug, Default)]
 pub struct RequestReader {
     at: At,
-    refused: Option<Fault>,
+    refused: Option<MessageFault>,
     head: PartialHead,
     accepted: Option<AcceptedHead>,
     trailers: usize,
@@ -66,7 +66,7 @@ impl RequestReader {
     ///
     /// # Errors
     /// What is wrong with them. Nothing is accepted after that.
-    pub fn accept(&mut self, bytes: &[u8], sizes: &Sizes) -> Result<Option<Accepted>, Fault> {
+    pub fn accept(&mut self, bytes: &[u8], sizes: &Sizes) -> Result<Option<Accepted>, MessageFault> {
         if let Some(fault) = self.refused {
             return Err(fault);
         }
@@ -107,7 +107,7 @@ impl RequestReader {
         }
     }
 
-    fn judge(&mut self, bytes: &[u8], sizes: &Sizes) -> Result<Option<Accepted>, Fault> {
+    fn judge(&mut self, bytes: &[u8], sizes: &Sizes) -> Result<Option<Accepted>, MessageFault> {
         let accepted = |bytes, part, ends| Ok(Some(Accepted { bytes, part, ends }));
         if bytes.is_empty() {
             return Ok(None);
@@ -147,27 +147,27 @@ impl RequestReader {
                     accepted(2, MessagePart::Framing, false)
                 }
                 [b'\r'] => Ok(None),
-                _ => Err(Fault::ChunkEnd),
+                _ => Err(MessageFault::ChunkEnd),
             },
             At::Trailers => self.trailer(bytes),
         }
     }
 
-    fn trailer(&mut self, bytes: &[u8]) -> Result<Option<Accepted>, Fault> {
+    fn trailer(&mut self, bytes: &[u8]) -> Result<Option<Accepted>, MessageFault> {
         let end = find_stop(bytes);
         if self.trailer_bytes + end.unwrap_or(bytes.len()) > MAX_TRAILER_BYTES {
-            return Err(Fault::Trailer);
+            return Err(MessageFault::Trailer);
         }
         let Some(end) = end else { return Ok(None) };
         if bytes[end] != b'\n' {
-            return Err(Fault::ControlByte);
+            return Err(MessageFault::ControlByte);
         }
-        let line = bytes[..end].strip_suffix(b"\r").ok_or(Fault::BareLf)?;
+        let line = bytes[..end].strip_suffix(b"\r").ok_or(MessageFault::BareLf)?;
         if !line.is_empty() {
             (self.trailers, self.trailer_bytes) = (self.trailers + 1, self.trailer_bytes + end + 1);
             let (name, _) = field(line)?;
             if self.trailers > MAX_TRAILERS || !matches!(framing_field(name), Ok(None)) {
-                return Err(Fault::Trailer);
+                return Err(MessageFault::Trailer);
             }
         }
         Ok(Some(Accepted { bytes: end + 1, part: MessagePart::Framing, ends: line.is_empty() }))
@@ -181,13 +181,13 @@ fn take(bytes: &[u8], left: u64) -> (usize, u64) {
 }
 
 /// The size in a whole chunk line, and the length of the line. Strict: there is no space and no extension.
-fn chunk_size(bytes: &[u8]) -> Result<Option<(u64, usize)>, Fault> {
-    let (size, digits) = grammar::chunk_size(bytes).ok_or(Fault::ChunkSize)?;
+fn chunk_size(bytes: &[u8]) -> Result<Option<(u64, usize)>, MessageFault> {
+    let (size, digits) = grammar::chunk_size(bytes).ok_or(MessageFault::ChunkSize)?;
     match &bytes[digits..] {
         [b'\r', b'\n', ..] => Ok(Some((size, digits + 2))),
         [] | [b'\r'] => Ok(None),
-        [b';', ..] => Err(Fault::ChunkExtension),
-        _ => Err(Fault::ChunkSize),
+        [b';', ..] => Err(MessageFault::ChunkExtension),
+        _ => Err(MessageFault::ChunkSize),
     }
 }
 

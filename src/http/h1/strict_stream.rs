@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use super::deadline::{Awaited, Deadlines};
 use super::request_head::{AcceptedHead, FieldSpan};
 use super::{ConnectionPolicy, MessagePart, RequestReader, Sizes, Times};
-use crate::http::fault::Fault;
+use crate::http::fault::MessageFault;
 use crate::http::timer::RENEWS_BODY_DEADLINE;
 
 /// How much is read at once where it cannot be judged in the reader's own buffer.
@@ -27,7 +27,7 @@ const LINGER_BYTES: usize = 1 << 20;
 ///
 /// Bytes are judged in the buffer that they are read into; those that are not accepted yet are taken back and held. A
 /// head that arrives in one piece is not copied, and an idle connection holds no buffer.
-pub struct StrictStream<S, K> {
+pub(crate) struct StrictStream<S, K> {
     stream: S,
     policy: K,
     reader: RequestReader,
@@ -62,12 +62,12 @@ enum End {
     /// Nothing, and at the end this answer.
     Refused(Vec<u8>),
     /// An error in the body.
-    Broken(Fault),
+    Broken(MessageFault),
 }
 
 impl<S, K: ConnectionPolicy> StrictStream<S, K> {
     /// A stream over `stream`, for the connection that `policy` speaks for.
-    pub fn new(stream: S, policy: K) -> Self {
+    pub(crate) fn new(stream: S, policy: K) -> Self {
         let (sizes, times) = policy.limits();
         Self {
             stream,
@@ -89,7 +89,7 @@ impl<S, K: ConnectionPolicy> StrictStream<S, K> {
     }
 
     /// The stream below; what was read of it and not passed on is lost.
-    pub fn into_inner(self) -> S {
+    pub(crate) fn into_inner(self) -> S {
         self.stream
     }
 
@@ -146,7 +146,7 @@ impl<S, K: ConnectionPolicy> StrictStream<S, K> {
     }
 
     /// Accepts nothing more; `bytes` are those that were not accepted.
-    fn stop(&mut self, fault: Fault, bytes: &[u8]) {
+    fn stop(&mut self, fault: MessageFault, bytes: &[u8]) {
         self.end = if self.reader.is_in_body() {
             End::Broken(fault)
         } else {
@@ -155,7 +155,7 @@ impl<S, K: ConnectionPolicy> StrictStream<S, K> {
     }
 
     /// The same, where the bytes that were not accepted are held.
-    fn stop_held(&mut self, fault: Fault) {
+    fn stop_held(&mut self, fault: MessageFault) {
         let held = std::mem::take(&mut self.held);
         self.stop(fault, &held);
         self.held = held;
@@ -167,7 +167,7 @@ impl<S, K: ConnectionPolicy> StrictStream<S, K> {
         if self.reader.is_in_body() || self.reader.is_between_messages() {
             self.end = End::Silent;
         } else {
-            self.stop_held(Fault::Truncated);
+            self.stop_held(MessageFault::Truncated);
         }
     }
 
@@ -175,8 +175,8 @@ impl<S, K: ConnectionPolicy> StrictStream<S, K> {
     fn late(&mut self, awaited: Awaited) {
         match awaited {
             Awaited::Anything => self.end = End::Silent,
-            Awaited::Head => self.stop_held(Fault::HeadTooSlow),
-            Awaited::Body => self.stop(Fault::BodyTooSlow, &[]),
+            Awaited::Head => self.stop_held(MessageFault::HeadTooSlow),
+            Awaited::Body => self.stop(MessageFault::BodyTooSlow, &[]),
         }
     }
 
@@ -380,7 +380,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, K: ConnectionPolicy> StrictStream<S, K> 
     /// Ends the connection after the server has written its last answer: writes the answer to a refused message, and closes so
     /// that the client can read it. `early` says that the gateway announced the end, and the client may have sent more before
     /// it knew. Takes at most the `write` timeout and two seconds.
-    pub async fn finish(mut self, early: bool) {
+    pub(crate) async fn finish(mut self, early: bool) {
         let answer = match std::mem::replace(&mut self.end, End::Silent) {
             End::Refused(answer) => answer,
             End::Not | End::Silent | End::Broken(_) => Vec::new(),

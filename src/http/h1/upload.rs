@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use super::response_body::{Framing, MalformedResponse};
 
 /// The reader's side of the body.
-pub struct Upload {
+pub(crate) struct Upload {
     shared: Arc<Mutex<Shared>>,
     /// How many bytes are still to arrive, if the head has a length.
     left: Option<u64>,

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::segment::{Fault, VERSION};
+use super::segment::{SegmentFault, VERSION};
 
 /// Why a journal cannot be opened: the file, what is wrong with it, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -51,10 +51,10 @@ impl JournalError {
         Self::Io { path: path.into(), doing, error }
     }
 
-    pub(super) fn fault(file: PathBuf, fault: Fault) -> Self {
+    pub(super) fn fault(file: PathBuf, fault: SegmentFault) -> Self {
         match fault {
-            Fault::Newer(version) => Self::Newer(file, version),
-            Fault::Damaged(what) => Self::Damaged(file, what),
+            SegmentFault::Newer(version) => Self::Newer(file, version),
+            SegmentFault::Damaged(what) => Self::Damaged(file, what),
         }
     }
 }

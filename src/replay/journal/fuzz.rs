@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use super::segment::{Fault, JournalId, RECORD, RECORDS, Record, Segment, Shape, VERSION, never_held_any, offset};
+use super::segment::{
+    JournalId, RECORD, RECORDS, Record, Segment, SegmentFault, Shape, VERSION, never_held_any, offset,
+};
 use super::{state, witness};
 use crate::credential::SaltId;
 use crate::replay::ledger::KeyTag;
@@ -28,8 +30,8 @@ pub(crate) fn segment(bytes: &[u8]) {
     let others = [Segment { sequence: 2, ..FILE }, Segment { journal: JournalId(8), ..FILE }];
     assert!(others.iter().all(|other| other.read(&file).is_err()), "another segment's");
     match (head, FILE.read(&file)) {
-        (2, Err(fault)) => assert_eq!(fault, Fault::Newer(VERSION + 1)),
-        (1 | 3 | 4, Err(Fault::Damaged(why))) => assert!(!why.is_empty()),
+        (2, Err(fault)) => assert_eq!(fault, SegmentFault::Newer(VERSION + 1)),
+        (1 | 3 | 4, Err(SegmentFault::Damaged(why))) => assert!(!why.is_empty()),
         (1..=4, read) => panic!("{head}: {read:?}"),
         (_, Err(fault)) => panic!("{fault:?}"),
         (_, Ok(contents)) => {

@@ -88,7 +88,7 @@ struct Appender {
     settled: u64,
     /// The numbers of records whose write failed. Consecutive failures share one range.
     missed: Vec<RangeInclusive<u64>>,
-    /// Records that could not be written yet. Their claims got [`NotWritten`](super::log::NotWritten).
+    /// Records that could not be written yet. Their claims got [`NotWritten`].
     owed: Vec<Record>,
     /// How many records this run has appended.
     appended: u64,

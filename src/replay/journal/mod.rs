@@ -53,7 +53,7 @@ use segment::Record;
 
 #[cfg(test)]
 pub(super) use background::TestControl;
-pub use error::JournalError;
+pub(crate) use error::JournalError;
 
 /// When written records are synced to disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -60,7 +60,7 @@ pub(super) struct Record {
 
 /// What is wrong with a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum SegmentFault {
     /// A later version of Saltgate wrote it.
     Newer(u32),
     /// Anything else, as a text.
@@ -167,8 +167,8 @@ impl Segment {
     }
 
     /// Reads a whole file.
-    pub(super) fn read(self, bytes: &[u8]) -> Result<Contents, Fault> {
-        let damaged = |what: String| Fault::Damaged(what);
+    pub(super) fn read(self, bytes: &[u8]) -> Result<Contents, SegmentFault> {
+        let damaged = |what: String| SegmentFault::Damaged(what);
         if bytes.len() != LENGTH {
             return Err(damaged(format!("is {} bytes long", bytes.len())));
         }
@@ -178,7 +178,7 @@ impl Segment {
         }
         let version = head[8..12].try_into().map_or(0, u32::from_le_bytes);
         if version > VERSION {
-            return Err(Fault::Newer(version));
+            return Err(SegmentFault::Newer(version));
         }
         if head != self.header() {
             return Err(damaged("has the header of another file, or a damaged one".into()));
@@ -362,7 +362,7 @@ mod tests {
         let other = Segment { sequence: 4, ..FILE };
         assert_eq!(
             other.read(&whole).err(),
-            Some(Fault::Damaged("has the header of another file, or a damaged one".into()))
+            Some(SegmentFault::Damaged("has the header of another file, or a damaged one".into()))
         );
     }
 
@@ -390,7 +390,7 @@ mod tests {
     fn a_newer_version_is_refused_by_its_number() {
         let mut newer = file(&[]);
         newer[8..12].copy_from_slice(&(VERSION + 1).to_le_bytes());
-        assert_eq!(FILE.read(&newer).err(), Some(Fault::Newer(VERSION + 1)));
+        assert_eq!(FILE.read(&newer).err(), Some(SegmentFault::Newer(VERSION + 1)));
     }
 
     #[test]

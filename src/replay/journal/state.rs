@@ -15,7 +15,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use super::doubt::Doubt;
-use super::segment::{Fault, JournalId, Sum, VERSION};
+use super::segment::{JournalId, SegmentFault, Sum, VERSION};
 use crate::state as disk;
 
 /// How far ahead of now the reach on disk is, so that it is not written all the time.
@@ -83,7 +83,7 @@ impl State {
     }
 
     /// Reads the state of a journal; `None` if there is none yet.
-    pub(super) fn read(directory: &Path) -> io::Result<Option<Result<Found, Fault>>> {
+    pub(super) fn read(directory: &Path) -> io::Result<Option<Result<Found, SegmentFault>>> {
         let path = directory.join(NAME);
         let mut file = match File::open(&path) {
             Ok(file) => file,
@@ -139,12 +139,12 @@ impl State {
     }
 }
 
-fn parse(bytes: &[u8], this: FileId) -> Result<Found, Fault> {
-    let damaged = || Fault::Damaged("is not the state of a journal, or was changed after it was written".into());
+fn parse(bytes: &[u8], this: FileId) -> Result<Found, SegmentFault> {
+    let damaged = || SegmentFault::Damaged("is not the state of a journal, or was changed after it was written".into());
     let value: Value = serde_json::from_slice(bytes).map_err(|_| damaged())?;
     let version = value["version"].as_u64().filter(|_| value["format"] == FORMAT).ok_or_else(damaged)?;
     if version > u64::from(VERSION) {
-        return Err(Fault::Newer(u32::try_from(version).unwrap_or(u32::MAX)));
+        return Err(SegmentFault::Newer(u32::try_from(version).unwrap_or(u32::MAX)));
     }
     if version == 1 {
         let state = read_older(&value).ok_or_else(damaged)?;
@@ -219,8 +219,8 @@ pub(super) fn fuzz(bytes: &[u8]) {
             );
             assert!(state.first <= state.last);
         }
-        Err(Fault::Newer(version)) => assert!(version > VERSION),
-        Err(Fault::Damaged(why)) => assert!(!why.is_empty()),
+        Err(SegmentFault::Newer(version)) => assert!(version > VERSION),
+        Err(SegmentFault::Damaged(why)) => assert!(!why.is_empty()),
     }
 }
 
@@ -265,7 +265,7 @@ mod tests {
         }
     }
 
-    fn read(directory: &Path) -> Result<(State, Option<Doubt>), Fault> {
+    fn read(directory: &Path) -> Result<(State, Option<Doubt>), SegmentFault> {
         State::read(directory).unwrap().unwrap().map(|found| (found.state, found.doubt))
     }
 
@@ -289,10 +289,10 @@ mod tests {
             ("no line end", text.trim_end().to_owned()),
         ] {
             std::fs::write(&path, text).unwrap();
-            assert!(matches!(read(dir.path()), Err(Fault::Damaged(_))), "{name}");
+            assert!(matches!(read(dir.path()), Err(SegmentFault::Damaged(_))), "{name}");
         }
         std::fs::write(&path, text.replace("\"version\":2", "\"version\":3")).unwrap();
-        assert_eq!(read(dir.path()), Err(Fault::Newer(3)));
+        assert_eq!(read(dir.path()), Err(SegmentFault::Newer(3)));
     }
 
     #[test]

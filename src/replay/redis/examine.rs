@@ -10,7 +10,9 @@ use crate::net::Authority;
 ///
 /// # Errors
 /// If the file of its authorities cannot be read.
-pub async fn examine(settings: &RedisSettings) -> Result<Vec<(String, Result<String, String>)>, RedisStartError> {
+pub(crate) async fn examine(
+    settings: &RedisSettings,
+) -> Result<Vec<(String, Result<String, String>)>, RedisStartError> {
     let ca = settings.authorities()?;
     let mut answers = Vec::new();
     for address in &settings.servers {

@@ -57,10 +57,10 @@ use redis::{RedisError, Script, Value};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-pub use self::examine::examine;
+pub(crate) use self::examine::examine;
 use self::script::{Keys, Numbers, Verdict};
 use self::server::{Server, Trouble};
-pub use self::settings::{Hidden, OnFailover, RedisSettings, RedisStartError};
+pub(crate) use self::settings::{Hidden, OnFailover, RedisSettings, RedisStartError};
 use super::fullness::Fullness;
 use super::ledger::{GENERATIONS, Ledger};
 use super::{
@@ -71,7 +71,7 @@ use crate::clock::Clock;
 use crate::credential::SaltId;
 
 /// See the module.
-pub struct Redis {
+pub(crate) struct Redis {
     shared: Arc<Shared>,
     watcher: Option<watch::Watcher>,
 }
@@ -126,7 +126,7 @@ impl Redis {
     /// # Errors
     /// If Redis answers but is misconfigured (it may evict keys, is used with another window, refuses the password,
     /// or is or is not a cluster), or if the file of certificate authorities cannot be read.
-    pub fn start(clock: Clock, settings: RedisSettings) -> Result<Self, RedisStartError> {
+    pub(crate) fn start(clock: Clock, settings: RedisSettings) -> Result<Self, RedisStartError> {
         let ca = settings.authorities()?;
         let keys = Keys::new(&settings.prefix, settings.cluster);
         // `max_salts` is checked against what the servers hold. The ledger counts only each key's share.

@@ -14,7 +14,7 @@ use super::context::{Connection, Shared, Stack, last_call};
 use super::unread::refuse_unread;
 use crate::gate::{Arrival, Body, Current};
 use crate::http::RequestBody;
-use crate::http::fault::Fault;
+use crate::http::fault::MessageFault;
 use crate::http::h1::{ConnectionPolicy, ServeError, Server, Sizes, StrictStream, Times};
 use crate::listen::{Activity, Io};
 use crate::net::Client;
@@ -257,7 +257,7 @@ impl ConnectionPolicy for Watcher {
         self.exchange.end();
     }
 
-    fn refuse(&self, fault: Fault, request: Option<(&[u8], &[u8])>) -> Vec<u8> {
+    fn refuse(&self, fault: MessageFault, request: Option<(&[u8], &[u8])>) -> Vec<u8> {
         // It goes on the first worker's list of refusals: all lists are read as one, and these are few.
         written(refuse_unread(self.current.desk(0), self.client, request, fault.into()))
     }

@@ -156,7 +156,8 @@ async fn converse(raw: Raw, slot: &mut ConnectionSlot, stack: impl Stack, shared
             if !matches!(refused, GreetError::Gone(_)) {
                 shared.metrics.connection_refused(refused.as_str());
             }
-            return tracing::debug!(reason = refused.as_str(), detail = ?refused, "a connection was closed");
+            let detail: &dyn std::error::Error = &refused;
+            return tracing::debug!(reason = refused.as_str(), detail, "a connection was closed");
         }
     };
     let activity = slot.activity().clone();

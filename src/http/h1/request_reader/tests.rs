@@ -5,7 +5,7 @@ use super::*;
 const SIZES: Sizes = Sizes { max_header_bytes: 256, max_target_bytes: 64 };
 
 /// What becomes of these bytes: how many messages they are, or what is wrong.
-fn told(bytes: &[u8], at_once: usize) -> Result<usize, Fault> {
+fn told(bytes: &[u8], at_once: usize) -> Result<usize, MessageFault> {
     let (mut reader, mut accepted, mut there, mut messages) = (RequestReader::default(), 0, 0, 0);
     while there < bytes.len() {
         there = (there + at_once).min(bytes.len());
@@ -17,7 +17,7 @@ fn told(bytes: &[u8], at_once: usize) -> Result<usize, Fault> {
     Ok(messages)
 }
 
-fn however_it_is_cut(name: &str, bytes: &[u8], expected: Result<usize, Fault>) {
+fn however_it_is_cut(name: &str, bytes: &[u8], expected: Result<usize, MessageFault>) {
     for at_once in [1, 2, 3, 7, bytes.len()] {
         assert_eq!(told(bytes, at_once), expected, "{name}, {at_once} bytes at once");
     }
@@ -60,11 +60,11 @@ fn what_leaves_no_two_readings_is_accepted_however_it_is_cut() {
 
 #[test]
 fn every_fault_is_seen_for_what_it_is() {
-    use Fault as F;
+    use MessageFault as F;
     let chunked = |rest: &str| format!("GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{rest}");
     let fields = |lines: &str| format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n\r\n");
     let first = |line: &str| format!("{line}\r\nHost: a\r\n\r\n");
-    let rows: Vec<(String, Fault)> = vec![
+    let rows: Vec<(String, MessageFault)> = vec![
         (first("GET / HTTP/1.1\0"), F::ControlByte),
         (fields("X: \x01"), F::ControlByte),
         (fields("X: \x7f"), F::ControlByte),

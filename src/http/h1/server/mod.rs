@@ -44,7 +44,7 @@ thread_local! {
 }
 
 /// The requests of one connection, as a state machine: poll it until it has ended.
-pub struct Server<S, K, C, F, B> {
+pub(crate) struct Server<S, K, C, F, B> {
     wire: StrictStream<S, K>,
     clock: Clock,
     call: C,
@@ -76,7 +76,7 @@ enum State<B> {
 
 /// Why a connection ended before its time.
 #[derive(Debug, thiserror::Error)]
-pub enum ServeError<E> {
+pub(crate) enum ServeError<E> {
     /// It broke.
     #[error("the connection broke: {0}")]
     Connection(#[from] io::Error),
@@ -96,12 +96,12 @@ impl<E> From<response_writer::WrongLength> for ServeError<E> {
 
 impl<S, K, C, F, B> Server<S, K, C, F, B> {
     /// What is left of the connection.
-    pub fn into_wire(self) -> StrictStream<S, K> {
+    pub(crate) fn into_wire(self) -> StrictStream<S, K> {
         self.wire
     }
 
     /// Whether an answer has begun, and has not left as a whole.
-    pub fn is_answering(&self) -> bool {
+    pub(crate) fn is_answering(&self) -> bool {
         matches!(self.state, State::Answering(..))
     }
 }
@@ -115,7 +115,7 @@ where
     B: Body<Data = Bytes> + Unpin,
 {
     /// Answers what comes over `wire` with what `call` says.
-    pub fn new(wire: StrictStream<S, K>, clock: Clock, call: C) -> Self {
+    pub(crate) fn new(wire: StrictStream<S, K>, clock: Clock, call: C) -> Self {
         Self {
             wire,
             clock,
@@ -132,7 +132,7 @@ where
     }
 
     /// Takes no further request: the connection ends with the answer that is under way, or at once.
-    pub fn leave(&mut self) {
+    pub(crate) fn leave(&mut self) {
         self.is_leaving = true;
         self.facts.keep_alive = false;
     }
@@ -141,7 +141,7 @@ where
     ///
     /// # Errors
     /// If the connection or an answer breaks.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ServeError<B::Error>>> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ServeError<B::Error>>> {
         loop {
             match &mut self.state {
                 State::Head(_) if self.is_leaving => self.state = State::Over,

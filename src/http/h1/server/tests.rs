@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::*;
-use crate::http::fault::Fault;
+use crate::http::fault::MessageFault;
 use crate::http::h1::{Sizes, Times};
 
 struct Patient;
@@ -31,7 +31,7 @@ impl ConnectionPolicy for Patient {
 
     fn idles(&self) {}
 
-    fn refuse(&self, fault: Fault, _: Option<(&[u8], &[u8])>) -> Vec<u8> {
+    fn refuse(&self, fault: MessageFault, _: Option<(&[u8], &[u8])>) -> Vec<u8> {
         format!("refused: {fault}").into_bytes()
     }
 }
@@ -186,7 +186,7 @@ async fn a_body_that_is_cut_off_or_refused_says_which() {
     ] {
         let call = |request: Request<RequestBody>| async move {
             let error = request.into_body().collect().await.unwrap_err();
-            let crate::http::BodyError::Http1(error) = error else { panic!("{error:?}") };
+            let crate::http::body::BodyError::Http1(error) = error else { panic!("{error:?}") };
             assert_eq!(error.kind(), kind);
             answer(400, &[], Some(0))
         };
@@ -225,7 +225,7 @@ impl ConnectionPolicy for Counting {
         self.0.set(self.0.get() + 1);
     }
 
-    fn refuse(&self, fault: Fault, request: Option<(&[u8], &[u8])>) -> Vec<u8> {
+    fn refuse(&self, fault: MessageFault, request: Option<(&[u8], &[u8])>) -> Vec<u8> {
         Patient.refuse(fault, request)
     }
 }
@@ -258,7 +258,7 @@ struct Echo(Option<&'static [u8]>, RequestBody);
 
 impl Body for Echo {
     type Data = Bytes;
-    type Error = crate::http::BodyError;
+    type Error = crate::http::body::BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         if let Some(first) = self.0.take() {

@@ -6,7 +6,7 @@ const SIZES: Sizes = Sizes { max_header_bytes: 256, max_target_bytes: 64 };
 
 /// A policy whose limits change, and who tells what it refused.
 #[derive(Clone)]
-struct Recorder(std::sync::Arc<std::sync::Mutex<(Sizes, Vec<(Fault, Option<String>)>)>>);
+struct Recorder(std::sync::Arc<std::sync::Mutex<(Sizes, Vec<(MessageFault, Option<String>)>)>>);
 
 impl Recorder {
     fn new() -> Self {
@@ -28,7 +28,7 @@ impl ConnectionPolicy for Recorder {
         false
     }
 
-    fn refuse(&self, fault: Fault, request: Option<(&[u8], &[u8])>) -> Vec<u8> {
+    fn refuse(&self, fault: MessageFault, request: Option<(&[u8], &[u8])>) -> Vec<u8> {
         let line = request.map(|(method, target)| String::from_utf8([method, b" ", target].concat()).unwrap());
         self.0.lock().unwrap().1.push((fault, line));
         b"refused".to_vec()
@@ -45,7 +45,7 @@ impl ConnectionPolicy for Alone {
     }
 
     fn stands_alone(&self, alone: bool) {
-        self.0.0.lock().unwrap().1.extend((!alone).then_some((Fault::Truncated, None)));
+        self.0.0.lock().unwrap().1.extend((!alone).then_some((MessageFault::Truncated, None)));
     }
 
     fn must_stand_alone(&self) -> bool {
@@ -54,7 +54,7 @@ impl ConnectionPolicy for Alone {
 
     fn idles(&self) {}
 
-    fn refuse(&self, fault: Fault, request: Option<(&[u8], &[u8])>) -> Vec<u8> {
+    fn refuse(&self, fault: MessageFault, request: Option<(&[u8], &[u8])>) -> Vec<u8> {
         self.0.refuse(fault, request)
     }
 }
@@ -126,7 +126,7 @@ async fn what_comes_through_is_what_was_sent_and_ends_where_it_is_refused() {
         let (all, answer, told) = through(bad.clone().into_bytes(), at_once, room).await;
         assert_eq!(String::from_utf8(all).unwrap(), good, "{at_once} at once, room for {room}");
         assert_eq!(answer, b"refused");
-        assert_eq!(told.0.lock().unwrap().1, [(Fault::SeveralHosts, Some("GET /a?secret".to_owned()))]);
+        assert_eq!(told.0.lock().unwrap().1, [(MessageFault::SeveralHosts, Some("GET /a?secret".to_owned()))]);
     }
 }
 
@@ -143,7 +143,7 @@ async fn of_two_messages_no_more_than_the_first_is_handed_on_and_limits_are_aske
     assert_eq!(&piece[..read], first.as_bytes());
     told.0.lock().unwrap().0.max_target_bytes = 16;
     assert_eq!(wire.read(&mut piece).await.unwrap(), 0, "the second is over the new limit");
-    assert_eq!(told.0.lock().unwrap().1, [(Fault::TargetTooLong, None)]);
+    assert_eq!(told.0.lock().unwrap().1, [(MessageFault::TargetTooLong, None)]);
 }
 
 #[tokio::test]
