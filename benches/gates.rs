@@ -183,7 +183,7 @@ impl Gate<Directed> for Deletions {
     async fn decide(&self, directed: Directed, _: &mut Observation) -> Result<Routed, RefusedAfterSpend> {
         match directed {
             Directed::Deletion(routed) => Ok(routed),
-            Directed::Rehearsal(_) => Err(RefusedAfterSpend::RouteNotFound),
+            Directed::DryRun(_) => Err(RefusedAfterSpend::RouteNotFound),
         }
     }
 }

@@ -42,7 +42,7 @@ impl Clock {
     /// The wall clock.
     pub fn now(&self) -> SystemTime {
         match &self.0 {
-            #[allow(clippy::disallowed_methods, reason = "this is the door")]
+            #[allow(clippy::disallowed_methods, reason = "the one place that reads the clock")]
             Source::System => SystemTime::now(),
             Source::Manual(time) => time.reading().wall,
         }

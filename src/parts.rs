@@ -10,9 +10,9 @@ pub use crate::credential::{Credentials, PhpDates, SaltId, Secret, SigningKey, h
 pub use crate::demo::crm::Crm;
 pub use crate::directory::{Directory, KeyEntry};
 pub use crate::gate::{
-    Admit, Arrival, Authenticate, Authorize, Body, Cleared, Concluded, Directed, Gate, Inspect, Observation, Observed,
-    Read, Received, RecordIntent, Recorded, Rehearsal, Rejection, Release, Released, RouteGate, Routed, Safeguard,
-    Send, Spend,
+    Admit, Arrival, Authenticate, Authorize, Body, Cleared, Concluded, Directed, DryRun, Gate, Inspect, Observation,
+    Observed, Read, Received, RecordIntent, Recorded, Rejection, Release, Released, RouteGate, Routed, Safeguard, Send,
+    Spend,
 };
 pub use crate::http::h1::{RequestReader, Sizes};
 pub use crate::listen::ListenAddress;

@@ -28,7 +28,7 @@ pub struct Process {
     /// What keys and accounts took of their budgets.
     pub budget_usage: Arc<BudgetUsage>,
     /// What it would have counted of what was only observed.
-    pub watched: Arc<BudgetUsage>,
+    pub shadow_budget_usage: Arc<BudgetUsage>,
     /// The last requests that were refused.
     pub refusals: Arc<Refusals>,
     /// One per request between admission and the end of its answer.

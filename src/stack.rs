@@ -8,8 +8,8 @@ use http::Response;
 use tower::{Service, ServiceBuilder};
 
 use crate::gate::{
-    Admit, Arrival, Authenticate, Authorize, Body, Current, Either, Foresee, Foretell, Fork, Gate, Inspect, Letting,
-    Read, RecordIntent, Release, RouteGate, Safeguard, Send, Spend, WouldLet,
+    Admit, Arrival, Authenticate, Authorize, Body, Current, DryRunSafeguard, Either, Fork, Gate, Inspect, PassNamed,
+    Read, RecordIntent, Release, ReportDryRun, RouteGate, Safeguard, Send, Spend, WouldPass,
 };
 use crate::pipeline::{Commit, Dispatch, Observe, Pass, Respond, Shadow, gates, to_the_end};
 use crate::process::Process;
@@ -27,7 +27,7 @@ pub fn stack<B>(
 where
     B: http_body::Body<Data = Bytes, Error: std::error::Error + Into<Broken>> + std::marker::Send + Unpin + 'static,
 {
-    let Process { clock, salts, repeats, record, freeze, budget_usage, watched, .. } = &**process;
+    let Process { clock, salts, repeats, record, freeze, budget_usage, shadow_budget_usage, .. } = &**process;
     let Process { slots, passing_slots, late_bodies, failed_signatures, tasks, .. } = &**process;
     let gated = ServiceBuilder::new()
         .layer(Observe) // request id, one count and one line of log, whatever becomes of it
@@ -48,7 +48,7 @@ where
                         .then(RecordIntent::new(record, budget_usage, clock)) // the intent, before anything irreversible
                         .then(Release::new(freeze)) // frozen by now? Nothing is waited for after this
                         .then(Send), // at most once
-                    Authorize.then(Foretell::new(freeze, budget_usage, clock)), // a rehearsal: it can ask, and has no way to send
+                    Authorize.then(ReportDryRun::new(freeze, budget_usage, clock)), // a dry run: it can ask, and has no way to send
                 )),
         ));
 
@@ -58,12 +58,12 @@ where
         .layer(Respond)
         .layer(gates(
             Inspect::new() // a form in doubt passes nowhere
-                .then(Letting::new(passing_slots)), // only what is named
+                .then(PassNamed::new(passing_slots)), // only what is named
         ))
         .service(Pass); // as it came, once
 
     // Observe mode: the same gates judge a copy, as far as the safety catches.
-    let watched = ServiceBuilder::new()
+    let shadow = ServiceBuilder::new()
         .layer(Observe)
         .layer(Respond)
         .layer(Shadow::new(
@@ -75,10 +75,10 @@ where
                 .then(Read),
             Spend::new(clock, salts, repeats, current)
                 .then(RouteGate)
-                .then(Either(Authorize, Foresee::new(freeze, watched, clock))),
-            Inspect::new().then(WouldLet), // and of what passes without them, its form
+                .then(Either(Authorize, DryRunSafeguard::new(freeze, shadow_budget_usage, clock))),
+            Inspect::new().then(WouldPass), // and of what passes without them, its form
         ))
         .service(Pass);
 
-    Dispatch::new(current.clone(), worker, gated, passing, watched)
+    Dispatch::new(current.clone(), worker, gated, passing, shadow)
 }

@@ -83,7 +83,7 @@ pub(super) fn routes(root: &mut Section<'_>) -> Routes {
                          {} count, the parameter's name does not)",
                         quoted(route.pattern()),
                         other.pattern(),
-                        Route::REHEARSAL,
+                        Route::DRY_RUN,
                     );
                     source.fault_at(at, "route.path", message);
                 }

@@ -66,7 +66,7 @@ impl Again {
             None => match self.repeats.earlier(asked.print(&salt)) {
                 Some(Earlier { id, became, kept }) => {
                     seen.repeats_elsewhere(&id, became);
-                    if seen.is_only_watched() {
+                    if seen.is_in_shadow() {
                         return RefusedAfterSpend::SaltReused;
                     }
                     return answered(id.into(), Some(kept));
@@ -76,7 +76,7 @@ impl Again {
             Some(_) => return RefusedAfterSpend::SaltReused,
         };
         seen.repeats(&first);
-        if !self.repeats.answers() || seen.is_only_watched() {
+        if !self.repeats.answers() || seen.is_in_shadow() {
             return RefusedAfterSpend::SaltReused;
         }
         let Some(_waiting) = self.repeats.queue(salt) else { return RefusedAfterSpend::RepeatsWait };
@@ -93,7 +93,7 @@ impl Again {
         seen: &mut Observation,
     ) -> RefusedAfterSpend {
         seen.repeats_elsewhere(of, Became::Elsewhere);
-        if !self.repeats.answers() || seen.is_only_watched() {
+        if !self.repeats.answers() || seen.is_in_shadow() {
             return RefusedAfterSpend::SaltReused;
         }
         let Some(_waiting) = self.repeats.queue(authenticated.salt()) else {

@@ -8,7 +8,7 @@ use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use super::chain::Gate;
 use super::inspect::Head;
 use super::observation::Observation;
-use super::state::Desk;
+use super::state::WorkerState;
 use crate::authentication::{self, Signed, Unauthentic, Unsigned};
 use crate::clock::Clock;
 use crate::credential::SaltId;
@@ -115,12 +115,17 @@ impl Authenticated<()> {
     /// The same request, judged by the generation that came into force since: its key, its secret, what its date
     /// may look like. All that comes after is judged by that one too.
     #[cold]
-    pub(super) fn again(mut self, desk: Arc<Desk>, seen: &mut Observation, now: SystemTime) -> Result<Self, Revoked> {
+    pub(super) fn again(
+        mut self,
+        worker_state: Arc<WorkerState>,
+        seen: &mut Observation,
+        now: SystemTime,
+    ) -> Result<Self, Revoked> {
         let line = only_line(self.head.headers()).map_err(|_| Revoked::MalformedCredentials)?;
-        let signed = authentication::signer(line.as_bytes(), desk.generation.rules(), now);
+        let signed = authentication::signer(line.as_bytes(), worker_state.generation.rules(), now);
         self.signed = signed.map_err(|unsigned| unsigned.revoked())?;
         seen.is_of(self.signed.caller());
-        self.head.move_to(desk);
+        self.head.move_to(worker_state);
         Ok(self)
     }
 }

@@ -17,7 +17,7 @@ pub struct Authorize;
 pub struct Authorized<P = Deletion> {
     routed: Routed<P>,
     /// Boxed to keep what every later gate hands on small; `None` where the service is not asked.
-    learned: Option<Box<SegmentInfo>>,
+    segment_info: Option<Box<SegmentInfo>>,
     permit: Permit,
 }
 
@@ -28,8 +28,8 @@ impl<P: Purpose> Gate<Routed<P>> for Authorize {
     async fn decide(&self, routed: Routed<P>, seen: &mut Observation) -> Result<Authorized<P>, RefusedAfterSpend> {
         let verdict = judge(&routed, seen).await;
         seen.passed(Stage::Authorize);
-        let (permit, learned) = verdict?;
-        Ok(Authorized { routed, learned, permit })
+        let (permit, segment_info) = verdict?;
+        Ok(Authorized { routed, segment_info, permit })
     }
 }
 
@@ -48,27 +48,28 @@ async fn judge<P: Purpose>(
         }
         Ownership::Upstream(pointers) => pointers,
     };
-    let learned = Box::new(Box::pin(look_up(pointers, routed, seen)).await?);
+    let segment_info = Box::new(Box::pin(look_up(pointers, routed, seen)).await?);
     // The account first: whoever cannot see a segment learns nothing of it, not even that its creator is not known.
-    let in_account = routed.route().judge_account(caller.role, &caller.owner, learned.account()).map_err(refusal)?;
-    seen.name = learned.name().map(str::to_owned);
-    let creator = learned.creator().map_err(|why| {
+    let in_account =
+        routed.route().judge_account(caller.role, &caller.owner, segment_info.account()).map_err(refusal)?;
+    seen.name = segment_info.name().map(str::to_owned);
+    let creator = segment_info.creator().map_err(|why| {
         seen.detail = Some(why.to_string());
         RefusedAfterSpend::OwnershipUnavailable
     })?;
     seen.creator = Some((**creator).into());
     let permitted = in_account.judge_creator(creator).map_err(refusal)?;
-    let permit = permitted.on(condition(routed, Some(&learned))?);
-    Ok((permit, Some(learned)))
+    let permit = permitted.on(condition(routed, Some(&segment_info))?);
+    Ok((permit, Some(segment_info)))
 }
 
 /// The client's own conditions, judged by the version that its permission was judged by.
-fn condition<P>(routed: &Routed<P>, learned: Option<&SegmentInfo>) -> Result<Condition, RefusedAfterSpend> {
+fn condition<P>(routed: &Routed<P>, segment_info: Option<&SegmentInfo>) -> Result<Condition, RefusedAfterSpend> {
     let own = headers::conditions(routed.request().head().headers()).map(|condition| match condition {
         headers::ConditionHeader::IfMatch(value) => ClientCondition::IfMatch(value.as_bytes()),
         headers::ConditionHeader::Other => ClientCondition::Other,
     });
-    let version = learned.and_then(|learned| learned.version().cloned());
+    let version = segment_info.and_then(|segment_info| segment_info.version().cloned());
     Condition::judge(version, own).map_err(|_| RefusedAfterSpend::PreconditionFailed)
 }
 
@@ -121,8 +122,8 @@ impl<P> Authorized<P> {
     }
 
     /// What the service said of the segment; `None` where that is left to the service.
-    pub fn learned(&self) -> Option<&SegmentInfo> {
-        self.learned.as_deref()
+    pub fn segment_info(&self) -> Option<&SegmentInfo> {
+        self.segment_info.as_deref()
     }
 
     /// The permit, and the condition that it is for.

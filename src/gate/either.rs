@@ -2,16 +2,16 @@
 
 use super::chain::Gate;
 use super::observation::Observation;
-use super::route::{Deletion, Directed, Rehearsal, Routed};
+use super::route::{Deletion, Directed, DryRun, Routed};
 use crate::refusal::RefusedAfterSpend;
 
-/// The same gate for deletions and for rehearsals, and another for deletions after it; the proof
+/// The same gate for deletions and for dry runs, and another for deletions after it; the proof
 /// of both ends here.
 pub(crate) struct Either<G, D>(pub G, pub D);
 
 impl<G, D> Gate<Directed> for Either<G, D>
 where
-    G: Gate<Routed<Deletion>, Refusal = RefusedAfterSpend> + Gate<Routed<Rehearsal>, Refusal = RefusedAfterSpend>,
+    G: Gate<Routed<Deletion>, Refusal = RefusedAfterSpend> + Gate<Routed<DryRun>, Refusal = RefusedAfterSpend>,
     D: Gate<<G as Gate<Routed<Deletion>>>::Out, Out = (), Refusal = RefusedAfterSpend>,
 {
     type Out = ();
@@ -23,7 +23,7 @@ where
                 let permitted = self.0.decide(routed, seen).await?;
                 self.1.decide(permitted, seen).await
             }
-            Directed::Rehearsal(routed) => self.0.decide(routed, seen).await.map(drop),
+            Directed::DryRun(routed) => self.0.decide(routed, seen).await.map(drop),
         }
     }
 }

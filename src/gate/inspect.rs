@@ -12,7 +12,7 @@ use http::uri::PathAndQuery;
 use super::chain::Gate;
 use super::observation::Observation;
 use super::overrides::names_method;
-use super::state::{Desk, Generation};
+use super::state::{Generation, WorkerState};
 use crate::http::fault::MessageFault;
 use crate::http::form::{self, FramingHeaders};
 use crate::net::Client;
@@ -47,7 +47,7 @@ pub struct Head<B> {
 struct Told {
     parts: Parts,
     client: Client,
-    desk: Arc<Desk>,
+    worker_state: Arc<WorkerState>,
 }
 
 impl<B: Send> Gate<Received<B>> for Inspect<B> {
@@ -56,7 +56,7 @@ impl<B: Send> Gate<Received<B>> for Inspect<B> {
 
     async fn decide(&self, received: Received<B>, seen: &mut Observation) -> Result<Head<B>, Refused> {
         let Received { mut told, body } = received;
-        let form = judge(&told.parts, &told.desk.generation.limits)?;
+        let form = judge(&told.parts, &told.worker_state.generation.limits)?;
         if form.says_connection {
             headers::take_connection(&mut told.parts.headers);
         }
@@ -107,9 +107,9 @@ fn name_host(parts: &mut Parts) -> Result<(), Refused> {
 }
 
 impl<B> Received<B> {
-    pub(crate) fn new(request: Request<B>, client: Client, desk: Arc<Desk>) -> Self {
+    pub(crate) fn new(request: Request<B>, client: Client, worker_state: Arc<WorkerState>) -> Self {
         let (parts, body) = request.into_parts();
-        Self { told: Box::new(Told { parts, client, desk }), body }
+        Self { told: Box::new(Told { parts, client, worker_state }), body }
     }
 
     /// The head as it was read.
@@ -117,21 +117,21 @@ impl<B> Received<B> {
         &self.told.parts
     }
 
-    /// What is seen of it at the door.
+    /// What is seen of it on arrival.
     pub(crate) fn observed(&self) -> Observation {
-        let Told { parts, client, desk } = &*self.told;
-        Observation::new(desk.clone(), *client, parts.method.clone(), parts.uri.path())
+        let Told { parts, client, worker_state } = &*self.told;
+        Observation::new(worker_state.clone(), *client, parts.method.clone(), parts.uri.path())
     }
 
     /// By what it will be judged.
     pub(crate) fn generation(&self) -> &Generation {
-        &self.told.desk.generation
+        &self.told.worker_state.generation
     }
 
     /// The same head, for whoever needs no more of the body than what the head says of it.
     pub(crate) fn copy<D>(&self, declared: impl FnOnce(&B) -> D) -> Received<D> {
-        let Told { parts, client, desk } = &*self.told;
-        let told = Told { parts: parts.clone(), client: *client, desk: desk.clone() };
+        let Told { parts, client, worker_state } = &*self.told;
+        let told = Told { parts: parts.clone(), client: *client, worker_state: worker_state.clone() };
         Received { told: Box::new(told), body: declared(&self.body) }
     }
 
@@ -153,9 +153,9 @@ impl<B> Head<B> {
     }
 
     /// The head as it was read, and what leads on from it.
-    pub(crate) fn into_parts(self) -> (Parts, Arc<Desk>) {
-        let Told { parts, desk, .. } = *self.told;
-        (parts, desk)
+    pub(crate) fn into_parts(self) -> (Parts, Arc<WorkerState>) {
+        let Told { parts, worker_state, .. } = *self.told;
+        (parts, worker_state)
     }
 
     /// The fields of the header section, to take some away.
@@ -200,12 +200,12 @@ impl<B> Head<B> {
 
     /// What this request is judged by.
     pub fn generation(&self) -> &Generation {
-        &self.told.desk.generation
+        &self.told.worker_state.generation
     }
 
     /// The upstream as this request's worker reaches it.
     pub fn upstream(&self) -> &Upstream {
-        self.told.desk.upstream()
+        self.told.worker_state.upstream()
     }
 
     pub(super) fn body(&self) -> &B {
@@ -217,13 +217,13 @@ impl<B> Head<B> {
         &mut self.body
     }
 
-    pub(super) fn desk(&self) -> &Desk {
-        &self.told.desk
+    pub(super) fn worker_state(&self) -> &WorkerState {
+        &self.told.worker_state
     }
 
     /// Judged by another generation from here on.
-    pub(super) fn move_to(&mut self, desk: Arc<Desk>) {
-        self.told.desk = desk;
+    pub(super) fn move_to(&mut self, worker_state: Arc<WorkerState>) {
+        self.told.worker_state = worker_state;
     }
 
     pub(crate) fn take_body(self) -> (Head<()>, B) {

@@ -9,7 +9,7 @@
 //! Arrival ─Observe→ Received ─Inspect→ Head ─Authenticate→ Authenticated ─Admit→ Admitted ─Read→ Whole
 //!   ─Spend→ Fresh ─Route→ Directed ─Fork→ Routed ─Authorize→ Authorized ─Safeguard→ Cleared ─Record→ Recorded
 //!   ─Release→ Released ─Send→ Concluded
-//!                             └→ Routed<Rehearsal> ─Authorize→ Authorized<Rehearsal> ─Foretell→ Foretold
+//!                             └→ Routed<DryRun> ─Authorize→ Authorized<DryRun> ─ReportDryRun→ DryRunReport
 //! ```
 //!
 //! The whole chain, in order, compiles:
@@ -45,10 +45,10 @@
 //! Nor recording, and so sending, what was only to be rehearsed:
 //!
 //! ```compile_fail,E0277
-//! use saltgate::parts::{Authorize, Gate, RecordIntent, Recorded, Rehearsal, Routed, Safeguard};
+//! use saltgate::parts::{Authorize, Gate, RecordIntent, Recorded, DryRun, Routed, Safeguard};
 //! fn leads<In, G: Gate<In, Out = Out>, Out>(_: impl FnOnce() -> G) {}
 //! fn chain(safeguard: Safeguard, record: RecordIntent) {
-//!     leads::<Routed<Rehearsal>, _, Recorded>(|| Authorize.then(safeguard).then(record));
+//!     leads::<Routed<DryRun>, _, Recorded>(|| Authorize.then(safeguard).then(record));
 //! }
 //! ```
 //!
@@ -85,6 +85,7 @@ mod authenticate;
 mod authorize;
 mod chain;
 mod disguise;
+mod dry_run;
 mod either;
 mod inspect;
 mod observation;
@@ -92,7 +93,6 @@ mod overrides;
 mod passthrough;
 mod read;
 mod record;
-mod rehearse;
 mod relayed;
 mod release;
 mod reporting;
@@ -112,22 +112,22 @@ pub use arrival::Arrival;
 pub use authenticate::Authenticate;
 pub use authorize::Authorize;
 pub use chain::{Gate, Rejection};
+pub(crate) use dry_run::{Ending, Fork, ReportDryRun};
 pub(crate) use either::Either;
 pub use inspect::{Inspect, Received};
 pub use observation::{Observation, Observed};
-pub(crate) use passthrough::{Letting, Passing, WouldLet};
+pub(crate) use passthrough::{PassNamed, Passing, WouldPass};
 pub use read::Read;
 pub(crate) use read::Whole;
 pub(crate) use read::broken;
 pub use record::{RecordIntent, Recorded};
-pub(crate) use rehearse::{Ending, Foretell, Fork};
 pub(crate) use relayed::Relayed;
 pub use release::{Release, Released};
 pub(crate) use reporting::Reporting;
 pub(crate) use request_ids::RequestIds;
-pub use route::{Directed, Rehearsal, RouteGate, Routed};
-pub(crate) use safeguard::Foresee;
+pub use route::{Directed, DryRun, RouteGate, Routed};
+pub(crate) use safeguard::DryRunSafeguard;
 pub use safeguard::{Cleared, Safeguard};
 pub use send::{Concluded, Send};
 pub use spend::Spend;
-pub(crate) use state::{Current, Desk, Generation};
+pub(crate) use state::{Current, Generation, WorkerState};

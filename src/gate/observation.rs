@@ -8,7 +8,7 @@ use http::header::HeaderValue;
 use tokio::runtime::Handle;
 
 use super::reporting::Reporting;
-use super::state::Desk;
+use super::state::WorkerState;
 use super::truncation::Truncation;
 use crate::audit;
 use crate::authentication::Signed;
@@ -35,7 +35,7 @@ pub struct Observed<T> {
 /// dropping it counts and logs, exactly once. One that is dropped without a verdict belonged to
 /// a client that left, or to a panic.
 pub struct Observation {
-    desk: Arc<Desk>,
+    worker_state: Arc<WorkerState>,
     id: HeaderValue,
     client: Client,
     method: http::Method,
@@ -64,8 +64,8 @@ pub struct Observation {
 }
 
 impl Observation {
-    pub(crate) fn new(desk: Arc<Desk>, client: Client, method: http::Method, path: &str) -> Self {
-        let Reporting { clock, request_ids, .. } = &*desk.reporting;
+    pub(crate) fn new(worker_state: Arc<WorkerState>, client: Client, method: http::Method, path: &str) -> Self {
+        let Reporting { clock, request_ids, .. } = &*worker_state.reporting;
         let started = clock.elapsed();
         // A path is long enough for the log long before it is too long for the limits.
         let path = &path[..path.floor_char_boundary(256)];
@@ -92,7 +92,7 @@ impl Observation {
             repeat: None,
             on_record: false,
             only_watches: false,
-            desk,
+            worker_state,
         }
     }
 
@@ -103,7 +103,7 @@ impl Observation {
 
     /// What this gateway adds to `Via`.
     pub(super) fn via(&self) -> &HeaderValue {
-        &self.desk.reporting.request_ids.via
+        &self.worker_state.reporting.request_ids.via
     }
 
     /// When the head had come, by the elapsed clock.
@@ -145,14 +145,14 @@ impl Observation {
         };
         self.skew_seconds = Some(skew);
         if proven {
-            self.desk.reporting.metrics.client_skew(skew);
+            self.worker_state.reporting.metrics.client_skew(skew);
         }
     }
 
     /// One part of the way is done.
     pub(super) fn passed(&mut self, stage: Stage) {
-        let now = self.desk.reporting.clock.elapsed();
-        self.desk.reporting.metrics.stage(stage, now.saturating_sub(self.marked));
+        let now = self.worker_state.reporting.clock.elapsed();
+        self.worker_state.reporting.metrics.stage(stage, now.saturating_sub(self.marked));
         self.marked = now;
     }
 
@@ -175,8 +175,8 @@ impl Observation {
     /// How long its header stays good by its date, proven or not.
     fn header_remains(&self) -> Remaining {
         let Some(skew) = self.skew_seconds else { return Remaining::Unknown };
-        let since = self.desk.reporting.clock.elapsed().saturating_sub(self.started);
-        let left = self.desk.generation.window.past.as_secs_f64() + skew - since.as_secs_f64();
+        let since = self.worker_state.reporting.clock.elapsed().saturating_sub(self.started);
+        let left = self.worker_state.generation.window.past.as_secs_f64() + skew - since.as_secs_f64();
         // What is over, or longer than can be said.
         Duration::try_from_secs_f64(left.max(0.0)).map_or(Remaining::For(Duration::MAX), Remaining::For)
     }
@@ -206,7 +206,7 @@ impl Observation {
     pub(crate) fn answered(&mut self, kept: impl FnOnce() -> KeptAnswer) {
         let Some(under_way) = self.under_way.as_mut().filter(|under_way| under_way.keeps()) else { return };
         let kept = kept();
-        let Reporting { salts, repeats, .. } = &*self.desk.reporting;
+        let Reporting { salts, repeats, .. } = &*self.worker_state.reporting;
         if salts.is_shared()
             && let (Some((ended, reason)), Ok(runtime)) = (self.verdict, Handle::try_current())
         {
@@ -228,7 +228,7 @@ impl Observation {
 
     /// It asks for what this one asked for, with the same header.
     pub(super) fn repeats(&mut self, first: &First) {
-        let now = self.desk.reporting.clock.elapsed();
+        let now = self.worker_state.reporting.clock.elapsed();
         self.repeat = Some(Box::new(first.repeat(self.client.address(), now)));
     }
 
@@ -238,7 +238,7 @@ impl Observation {
     }
 
     /// Whether the message passes whatever is found of it.
-    pub(super) fn is_only_watched(&self) -> bool {
+    pub(super) fn is_in_shadow(&self) -> bool {
         self.only_watches
     }
 
@@ -255,7 +255,7 @@ impl Observation {
 
     /// What is said if the answer to it, which has begun, ends before its end.
     pub(super) fn truncation(&self, ended: Ended) -> Truncation {
-        Truncation::new(self.desk.reporting.metrics.clone(), self.id.clone(), ended, self.upstream_status)
+        Truncation::new(self.worker_state.reporting.metrics.clone(), self.id.clone(), ended, self.upstream_status)
     }
 
     /// Whatever is found of this request, it passes.
@@ -275,7 +275,7 @@ impl Observation {
         }
         if let Some(entry) = self.entry() {
             self.on_record = true;
-            self.desk.reporting.record.refused(&entry, self.reason().as_str(), status);
+            self.worker_state.reporting.record.refused(&entry, self.reason().as_str(), status);
         }
     }
 
@@ -284,7 +284,7 @@ impl Observation {
         self.verdict = Some((Ended::Passed, Reason::Ok));
         if let Some(entry) = self.entry() {
             self.on_record = true;
-            self.desk.reporting.record.rehearsed(&entry, reason.as_str());
+            self.worker_state.reporting.record.rehearsed(&entry, reason.as_str());
         }
     }
 
@@ -301,7 +301,7 @@ impl Observation {
             path: self.path.clone(),
             repeat: self.repeat.clone(),
         };
-        self.desk.reporting.refusals.push(self.desk.worker, refused);
+        self.worker_state.reporting.refusals.push(self.worker_state.worker, refused);
     }
 
     /// What the request asked for, as the record has it for repeats after a restart.
@@ -334,8 +334,8 @@ impl Drop for Observation {
     fn drop(&mut self) {
         let left = if std::thread::panicking() { Reason::InternalError } else { Reason::ClientGone };
         let (ended, reason) = self.verdict.unwrap_or((Ended::Failed, left));
-        let took = self.desk.reporting.clock.elapsed().saturating_sub(self.started);
-        self.desk.reporting.metrics.request(ended, reason, took);
+        let took = self.worker_state.reporting.clock.elapsed().saturating_sub(self.started);
+        self.worker_state.reporting.metrics.request(ended, reason, took);
         self.verdict = Some((ended, reason));
         let off_record = self.only_watches || ended == Ended::Passed;
         match (self.on_record || off_record, self.spent) {
@@ -351,20 +351,20 @@ impl Drop for Observation {
                     same_client: repeat.same_client,
                 });
                 let (client, key) = (self.client.address(), self.claimed_key());
-                self.desk.reporting.record.count(reason.as_str(), id, client, key, repeat);
+                self.worker_state.reporting.record.count(reason.as_str(), id, client, key, repeat);
             }
         }
         if let Some(mut under_way) = self.under_way.take() {
             under_way.became(became(ended, reason, self.upstream_status));
         }
         if let Some(repeat) = &self.repeat {
-            self.desk.reporting.metrics.repeat(repeat.first);
+            self.worker_state.reporting.metrics.repeat(repeat.first);
         }
         if matches!(ended, Ended::Refused | Ended::Failed) {
             self.tell_refusal(reason);
         }
         let succeeded = ended == Ended::Forwarded && matches!(self.upstream_status, Some(200..=299));
-        if succeeded && !self.desk.generation.log_successes {
+        if succeeded && !self.worker_state.generation.log_successes {
             return;
         }
         let caller = self.caller.as_deref();

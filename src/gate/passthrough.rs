@@ -10,7 +10,7 @@ use crate::throttle::{PassingSlot, PassingSlots};
 use crate::upstream::headers;
 
 /// Lets through what `[passthrough]` names, and nothing else.
-pub(crate) struct Letting {
+pub(crate) struct PassNamed {
     slots: PassingSlots,
 }
 
@@ -23,10 +23,10 @@ pub(crate) struct Passing<B> {
     verdict: Reason,
 }
 
-/// Whether [`Letting`] would let it through. Nothing is taken for it.
-pub(crate) struct WouldLet;
+/// Whether [`PassNamed`] would let it through. Nothing is taken for it.
+pub(crate) struct WouldPass;
 
-impl<B: Send> Gate<Head<B>> for WouldLet {
+impl<B: Send> Gate<Head<B>> for WouldPass {
     type Out = ();
     type Refusal = Refused;
 
@@ -40,14 +40,14 @@ fn may_pass<B>(head: &Head<B>) -> Result<(), Refused> {
     if head.generation().passes(head.parts()) { Ok(()) } else { Err(Refused::MissingCredentials) }
 }
 
-impl Letting {
+impl PassNamed {
     /// At most as many at once as there are slots.
     pub(crate) fn new(slots: &PassingSlots) -> Self {
         Self { slots: slots.clone() }
     }
 }
 
-impl<B: Send> Gate<Head<B>> for Letting {
+impl<B: Send> Gate<Head<B>> for PassNamed {
     type Out = Passing<B>;
     type Refusal = Refused;
 
@@ -63,7 +63,7 @@ impl<B: Send> Gate<Head<B>> for Letting {
 
 impl<B> Passing<B> {
     /// Exactly as it was received, whatever the verdict.
-    pub(crate) fn watched(received: Received<B>, verdict: Reason, slot: PassingSlot) -> Self {
+    pub(crate) fn shadowed(received: Received<B>, verdict: Reason, slot: PassingSlot) -> Self {
         Self { head: received.unjudged(), slot, verdict }
     }
 

@@ -60,9 +60,9 @@ impl Gate<Cleared> for RecordIntent {
 
 /// The intent: who wants what is read off the proof; only when it came, and under which id, is the observation's.
 fn entry(cleared: &Cleared, seen: &Observation) -> RecordEntry {
-    let (routed, learned) = (cleared.authorized().routed(), cleared.authorized().learned());
+    let (routed, segment_info) = (cleared.authorized().routed(), cleared.authorized().segment_info());
     let (caller, client) = (routed.request().caller(), routed.request().head().client());
-    let creator = learned.and_then(|learned| learned.creator().ok());
+    let creator = segment_info.and_then(|segment_info| segment_info.creator().ok());
     RecordEntry {
         request_id: seen.id().to_str().unwrap_or_default().to_owned(),
         api_key: caller.api_key.to_string(),
@@ -73,7 +73,7 @@ fn entry(cleared: &Cleared, seen: &Observation) -> RecordEntry {
         route: Some(routed.route().pattern().to_owned()),
         segment: Some(routed.segment().as_str().to_owned()),
         creator: creator.map(|creator| creator.to_string()),
-        name: learned.and_then(|learned| learned.name()).map(str::to_owned),
+        name: segment_info.and_then(|segment_info| segment_info.name()).map(str::to_owned),
         print: seen.print(),
         upstream_status: None,
         started: seen.started(),

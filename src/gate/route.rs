@@ -19,13 +19,13 @@ pub enum Deletion {}
 
 /// A request that asks what a deletion would do. Nothing that records or sends takes one.
 #[derive(Debug)]
-pub enum Rehearsal {}
+pub enum DryRun {}
 
-/// What a request is for: [`Deletion`] or [`Rehearsal`].
+/// What a request is for: [`Deletion`] or [`DryRun`].
 pub trait Purpose: Send + Sync + 'static {}
 
 impl Purpose for Deletion {}
-impl Purpose for Rehearsal {}
+impl Purpose for DryRun {}
 
 /// A request for a route's segment.
 pub struct Routed<P = Deletion> {
@@ -40,7 +40,7 @@ pub enum Directed {
     /// To be deleted.
     Deletion(Routed<Deletion>),
     /// To be told what would happen.
-    Rehearsal(Routed<Rehearsal>),
+    DryRun(Routed<DryRun>),
 }
 
 impl Gate<Fresh> for RouteGate {
@@ -54,9 +54,9 @@ impl Gate<Fresh> for RouteGate {
                 let route = route.clone();
                 Ok(Directed::Deletion(Routed::new(fresh, route, segment, seen)))
             }
-            RouteMatch::Rehearsal(route, segment) => {
+            RouteMatch::DryRun(route, segment) => {
                 let route = route.clone();
-                Ok(Directed::Rehearsal(Routed::new(fresh, route, segment, seen)))
+                Ok(Directed::DryRun(Routed::new(fresh, route, segment, seen)))
             }
             RouteMatch::OtherMethod(allowed) => Err(RefusedAfterSpend::MethodNotAllowed(allowed)),
             RouteMatch::None => Err(RefusedAfterSpend::RouteNotFound),

@@ -20,14 +20,14 @@ const X_SALTGATE_CONFIRM: HeaderName = HeaderName::from_static("x-saltgate-confi
 ///
 /// Freeze and budget are judged again where it counts: the budget when it is taken
 /// ([`super::RecordIntent`]), the freeze when the deletion is released ([`super::Release`]).
-pub struct Safeguard(Catches);
+pub struct Safeguard(SafeguardChecks);
 
 /// The same look where nothing is held back (`mode = "observe"`). What passes is counted apart: it
 /// is not on record, and takes nothing of what is.
-pub(crate) struct Foresee(Catches);
+pub(crate) struct DryRunSafeguard(SafeguardChecks);
 
 /// What holds back: the freeze, and what was taken of the budgets.
-pub(super) struct Catches {
+pub(super) struct SafeguardChecks {
     freeze: Arc<Freeze>,
     budget_usage: Arc<BudgetUsage>,
     clock: Clock,
@@ -41,7 +41,7 @@ pub struct Cleared {
 impl Safeguard {
     /// Judges by what is frozen, and by what was taken of the budgets.
     pub fn new(freeze: &Arc<Freeze>, budget_usage: &Arc<BudgetUsage>, clock: &Clock) -> Self {
-        Self(Catches::new(freeze, budget_usage, clock))
+        Self(SafeguardChecks::new(freeze, budget_usage, clock))
     }
 }
 
@@ -55,28 +55,28 @@ impl Gate<Authorized> for Safeguard {
     }
 }
 
-impl Foresee {
+impl DryRunSafeguard {
     /// Judges by what is frozen, and by what would have been taken of the budgets so far.
-    pub(crate) fn new(freeze: &Arc<Freeze>, watched: &Arc<BudgetUsage>, clock: &Clock) -> Self {
-        Self(Catches::new(freeze, watched, clock))
+    pub(crate) fn new(freeze: &Arc<Freeze>, shadow_budget_usage: &Arc<BudgetUsage>, clock: &Clock) -> Self {
+        Self(SafeguardChecks::new(freeze, shadow_budget_usage, clock))
     }
 }
 
-impl Gate<Authorized> for Foresee {
+impl Gate<Authorized> for DryRunSafeguard {
     type Out = ();
     type Refusal = RefusedAfterSpend;
 
     async fn decide(&self, authorized: Authorized, seen: &mut Observation) -> Result<(), RefusedAfterSpend> {
         self.0.judge(&authorized, seen).await?;
-        let Catches { budget_usage: watched, clock, .. } = &self.0;
+        let SafeguardChecks { budget_usage: shadow_budget_usage, clock, .. } = &self.0;
         let request = authorized.routed().request();
         let (caller, budgets) = (request.caller(), request.head().generation().budgets);
-        let taken = watched.take(&caller.api_key, &caller.owner.account, budgets, clock.elapsed());
+        let taken = shadow_budget_usage.take(&caller.api_key, &caller.owner.account, budgets, clock.elapsed());
         taken.map(drop).map_err(|BudgetExceeded(left)| RefusedAfterSpend::BudgetSpent(left))
     }
 }
 
-impl Catches {
+impl SafeguardChecks {
     pub(super) fn new(freeze: &Arc<Freeze>, budget_usage: &Arc<BudgetUsage>, clock: &Clock) -> Self {
         Self { freeze: freeze.clone(), budget_usage: budget_usage.clone(), clock: clock.clone() }
     }
@@ -120,7 +120,7 @@ async fn judge_automations<P: Purpose>(
     let linked = asked.map_err(|not| match not {
         AutomationsError::Timeout => RefusedAfterSpend::AutomationsTimeout,
         // Where the service judges account and creator itself, this is how it says no.
-        AutomationsError::NotFound if authorized.learned().is_none() => RefusedAfterSpend::SegmentNotFound,
+        AutomationsError::NotFound if authorized.segment_info().is_none() => RefusedAfterSpend::SegmentNotFound,
         AutomationsError::NotFound => {
             seen.detail = Some("the upstream answered 404 when asked for linked automations".into());
             RefusedAfterSpend::AutomationsUnavailable

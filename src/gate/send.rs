@@ -95,7 +95,7 @@ fn unknown(status: Option<StatusCode>, malformed: Option<MalformedResponse>, see
     status.map_or(Outcome::Unknown, |status| Outcome::UnknownAfter(status.as_u16()))
 }
 
-/// A part of the message cannot be written into one. What was parsed and learned has a form that can.
+/// A part of the message cannot be written into one. Whatever was parsed or looked up has a form that can.
 async fn unsendable(intent: OpenIntent, why: String, seen: &mut Observation) -> Concluded {
     seen.detail = Some(why);
     seen.concluded(Ended::Failed, Reason::OwnershipUnavailable);
@@ -126,7 +126,10 @@ fn deletion(cleared: &Cleared, seen: &Observation) -> Result<RequestHead, Invali
         member: &caller.owner.member,
         role: caller.role.map(Role::as_str),
         api_key: &caller.api_key,
-        creator: authorized.learned().and_then(|learned| learned.creator().ok()).map(|creator| &**creator),
+        creator: authorized
+            .segment_info()
+            .and_then(|segment_info| segment_info.creator().ok())
+            .map(|creator| &**creator),
         request_id: seen.id(),
     };
     headers::identity(&mut head, &identity)?;

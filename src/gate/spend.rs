@@ -49,9 +49,9 @@ impl Spend {
         seen: &mut Observation,
     ) -> Result<Authenticated<()>, Revoked> {
         let clock = &self.clock;
-        if authenticated.head().desk().is_retired() {
-            let desk = self.current.desk(authenticated.head().desk().worker);
-            return authenticated.again(desk, seen, clock.now());
+        if authenticated.head().worker_state().is_retired() {
+            let worker_state = self.current.worker_state(authenticated.head().worker_state().worker);
+            return authenticated.again(worker_state, seen, clock.now());
         }
         if authenticated.caller().has_expired(|| clock.now()) {
             return Err(Revoked::InactiveKey);

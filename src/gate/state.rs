@@ -74,7 +74,7 @@ impl Generation {
 
 /// What one worker judges by. Counted for each worker by itself: no request touches the count of
 /// another worker's.
-pub struct Desk {
+pub struct WorkerState {
     pub(super) reporting: Arc<Reporting>,
     pub(crate) generation: Arc<Generation>,
     pub(super) worker: usize,
@@ -82,7 +82,7 @@ pub struct Desk {
     retired: AtomicBool,
 }
 
-impl Desk {
+impl WorkerState {
     /// Whether another generation is in force by now.
     pub(super) fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Acquire)
@@ -99,30 +99,30 @@ impl Desk {
     }
 }
 
-/// The generation in force. A request looks here once, at the door.
+/// The generation in force. A request looks here once, on arrival.
 pub struct Current {
     reporting: Arc<Reporting>,
-    desks: ArcSwap<Desks>,
+    worker_states: ArcSwap<WorkerStates>,
     /// Tells whoever waits that another generation is in force.
     stored: watch::Sender<()>,
 }
 
-struct Desks {
+struct WorkerStates {
     generation: Arc<Generation>,
-    of_workers: Box<[Arc<Desk>]>,
+    of_workers: Box<[Arc<WorkerState>]>,
 }
 
 impl Current {
     /// This one, until another is stored. What is seen of requests is reported to `reporting`.
     pub fn new(reporting: &Arc<Reporting>, generation: Generation) -> Self {
-        let desks = ArcSwap::from_pointee(Desks::new(reporting, generation));
-        Self { reporting: reporting.clone(), desks, stored: watch::Sender::new(()) }
+        let worker_states = ArcSwap::from_pointee(WorkerStates::new(reporting, generation));
+        Self { reporting: reporting.clone(), worker_states, stored: watch::Sender::new(()) }
     }
 
     /// Every request from now on is judged by this one.
     pub fn store(&self, generation: Generation) {
-        let old = self.desks.swap(Arc::new(Desks::new(&self.reporting, generation)));
-        old.of_workers.iter().for_each(|desk| desk.retired.store(true, Ordering::Release));
+        let old = self.worker_states.swap(Arc::new(WorkerStates::new(&self.reporting, generation)));
+        old.of_workers.iter().for_each(|worker_state| worker_state.retired.store(true, Ordering::Release));
         self.stored.send_replace(());
     }
 
@@ -133,7 +133,7 @@ impl Current {
 
     /// A look at it, for a moment.
     pub fn load(&self) -> impl Deref<Target = Generation> {
-        struct Look(arc_swap::Guard<Arc<Desks>>);
+        struct Look(arc_swap::Guard<Arc<WorkerStates>>);
         impl Deref for Look {
             type Target = Generation;
 
@@ -141,32 +141,32 @@ impl Current {
                 &self.0.generation
             }
         }
-        Look(self.desks.load())
+        Look(self.worker_states.load())
     }
 
     /// To keep.
     pub fn load_full(&self) -> Arc<Generation> {
-        self.desks.load().generation.clone()
+        self.worker_states.load().generation.clone()
     }
 
     /// What this worker judges by.
-    pub fn desk(&self, worker: usize) -> Arc<Desk> {
-        let desks = self.desks.load();
-        desks.of_workers[worker % desks.of_workers.len()].clone()
+    pub fn worker_state(&self, worker: usize) -> Arc<WorkerState> {
+        let worker_states = self.worker_states.load();
+        worker_states.of_workers[worker % worker_states.of_workers.len()].clone()
     }
 }
 
-impl Desks {
+impl WorkerStates {
     /// One for each worker that has a way to the upstream.
     fn new(reporting: &Arc<Reporting>, generation: Generation) -> Self {
         let generation = Arc::new(generation);
-        let desk = |worker| Desk {
+        let worker_state = |worker| WorkerState {
             reporting: reporting.clone(),
             generation: generation.clone(),
             worker,
             retired: AtomicBool::new(false),
         };
-        let of_workers = (0..generation.upstreams.len()).map(|worker| Arc::new(desk(worker))).collect();
+        let of_workers = (0..generation.upstreams.len()).map(|worker| Arc::new(worker_state(worker))).collect();
         Self { generation, of_workers }
     }
 }

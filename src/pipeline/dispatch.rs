@@ -22,7 +22,7 @@ struct Stacks<G, P, W> {
     worker: usize,
     gated: G,
     passing: P,
-    watched: W,
+    shadow: W,
 }
 
 impl<G, P, W> Clone for Dispatch<G, P, W> {
@@ -33,8 +33,8 @@ impl<G, P, W> Clone for Dispatch<G, P, W> {
 
 impl<G, P, W> Dispatch<G, P, W> {
     /// Each message that `worker` gets, by the generation that is current when it arrives.
-    pub fn new(current: Arc<Current>, worker: usize, gated: G, passing: P, watched: W) -> Self {
-        Self(Arc::new(Stacks { current, worker, gated, passing, watched }))
+    pub fn new(current: Arc<Current>, worker: usize, gated: G, passing: P, shadow: W) -> Self {
+        Self(Arc::new(Stacks { current, worker, gated, passing, shadow }))
     }
 }
 
@@ -57,10 +57,10 @@ where
 
     fn call(&mut self, arrival: Arrival<B>) -> Self::Future {
         let Arrival { request, client } = arrival;
-        let received = Received::new(request, client, self.0.current.desk(self.0.worker));
+        let received = Received::new(request, client, self.0.current.worker_state(self.0.worker));
         let (parts, generation) = (received.parts(), received.generation());
         match generation.mode {
-            Mode::Observe => Dispatched::Watched((&self.0.watched).call(received)),
+            Mode::Observe => Dispatched::Shadowed((&self.0.shadow).call(received)),
             Mode::Enforce if generation.passes(parts) => Dispatched::Passing((&self.0.passing).call(received)),
             Mode::Enforce => Dispatched::Gated((&self.0.gated).call(received)),
         }
@@ -74,7 +74,7 @@ pub enum Dispatched<G, P, W> {
     /// Without a gate.
     Passing(P),
     /// Whatever the gates say.
-    Watched(W),
+    Shadowed(W),
 }
 
 impl<T, G, P, W> Future for Dispatched<G, P, W>
@@ -89,7 +89,7 @@ where
         match self.get_mut() {
             Self::Gated(way) => Pin::new(way).poll(cx),
             Self::Passing(way) => Pin::new(way).poll(cx),
-            Self::Watched(way) => Pin::new(way).poll(cx),
+            Self::Shadowed(way) => Pin::new(way).poll(cx),
         }
     }
 }

@@ -62,10 +62,15 @@ where
 {
     let (head, slot, verdict) = passing.into_parts();
     let (head, body) = head.take_body();
-    let (parts, desk) = head.into_parts();
+    let (parts, worker_state) = head.into_parts();
     let fault = Arc::default();
-    let body =
-        Arriving { body, fault: Arc::clone(&fault), within: desk.generation.limits.body_timeout, late: None, came: 0 };
+    let body = Arriving {
+        body,
+        fault: Arc::clone(&fault),
+        within: worker_state.generation.limits.body_timeout,
+        late: None,
+        came: 0,
+    };
     let body = Outgoing::streamed(body, parts.headers.contains_key(CONTENT_LENGTH));
     let head = match said(&parts) {
         Ok(head) => head,
@@ -75,7 +80,7 @@ where
             return Passed(Err(seen.refused(&Refused::from(MessageFault::Target))));
         }
     };
-    Passed(match desk.passing().forward(head, body).await {
+    Passed(match worker_state.passing().forward(head, body).await {
         Ok(answer) => {
             seen.upstream_status = Some(answer.status().as_u16());
             seen.concluded(Ended::Passed, verdict);

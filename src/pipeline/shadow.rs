@@ -94,7 +94,7 @@ where
             };
             let (passes, copy) = (received.generation().passes(parts), received.copy(Declared::of));
             let verdict = verdicts.of(copy, passes, &mut observation).await;
-            inner.call(Observed { observation, request: Passing::watched(received, verdict, slot) }).await
+            inner.call(Observed { observation, request: Passing::shadowed(received, verdict, slot) }).await
         })
     }
 }

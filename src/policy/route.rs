@@ -49,10 +49,10 @@ impl Route {
     pub const METHOD: &'static str = "DELETE";
 
     /// The suffix that makes a route's path that of its dry run.
-    pub const REHEARSAL: &'static str = "/deletion-check";
+    pub const DRY_RUN: &'static str = "/deletion-check";
 
     /// The only method of a dry run.
-    pub const REHEARSAL_METHOD: &'static str = "POST";
+    pub const DRY_RUN_METHOD: &'static str = "POST";
 
     /// The route of the API documentation: `MEMBER` for the caller's own segments, `OWNER` for all.
     pub const DEFAULT_PATH: &'static str = "/crm-core/v1/segments/{segmentId}";
@@ -164,7 +164,7 @@ impl Route {
     /// A path, of a deletion or a dry run, that both this route and the other have. Ignores case, because a service
     /// may.
     pub fn shares_path(&self, other: &Self) -> Option<String> {
-        let rehearsed = |route: &Self| format!("{}{}", route.pattern, Self::REHEARSAL);
+        let rehearsed = |route: &Self| format!("{}{}", route.pattern, Self::DRY_RUN);
         let plain = |route: &Self| route.pattern.to_string();
         let pairs = [(plain(self), plain(other)), (rehearsed(self), plain(other)), (plain(self), rehearsed(other))];
         pairs.into_iter().find_map(|(ours, theirs)| common_path(&ours, &theirs))
@@ -364,7 +364,7 @@ pub enum RouteMatch<'r> {
     /// A deletion of this segment, on this route.
     Route(&'r Arc<Route>, SegmentId),
     /// A dry run of the deletion of this segment, on this route.
-    Rehearsal(&'r Arc<Route>, SegmentId),
+    DryRun(&'r Arc<Route>, SegmentId),
     /// The path is that of a route or a dry run, but with this other method.
     OtherMethod(&'static str),
     /// No route.
@@ -381,12 +381,12 @@ impl Routes {
     pub fn find(&self, method: &str, raw_path: &str) -> RouteMatch<'_> {
         let route_of = |path: &str| self.0.iter().find_map(|route| Some((route, route.segment(path)?)));
         let deletion = route_of(raw_path);
-        let rehearsal = raw_path.strip_suffix(Route::REHEARSAL).and_then(route_of);
-        match (deletion, rehearsal) {
+        let dry_run = raw_path.strip_suffix(Route::DRY_RUN).and_then(route_of);
+        match (deletion, dry_run) {
             (Some((route, segment)), _) if method == Route::METHOD => RouteMatch::Route(route, segment),
-            (_, Some((route, segment))) if method == Route::REHEARSAL_METHOD => RouteMatch::Rehearsal(route, segment),
+            (_, Some((route, segment))) if method == Route::DRY_RUN_METHOD => RouteMatch::DryRun(route, segment),
             (Some(_), _) => RouteMatch::OtherMethod(Route::METHOD),
-            (None, Some(_)) => RouteMatch::OtherMethod(Route::REHEARSAL_METHOD),
+            (None, Some(_)) => RouteMatch::OtherMethod(Route::DRY_RUN_METHOD),
             (None, None) => RouteMatch::None,
         }
     }
@@ -546,7 +546,7 @@ mod tests {
     fn a_rehearsal_is_a_path_of_its_own_and_no_deletion() {
         let routes = Routes::default();
         let path = "/crm-core/v1/segments/a/deletion-check";
-        assert!(matches!(routes.find("POST", path), RouteMatch::Rehearsal(_, segment) if segment.as_str() == "a"));
+        assert!(matches!(routes.find("POST", path), RouteMatch::DryRun(_, segment) if segment.as_str() == "a"));
         for method in ["DELETE", "GET", "post", "PUT"] {
             assert_eq!(routes.find(method, path), RouteMatch::OtherMethod("POST"), "{method}");
         }

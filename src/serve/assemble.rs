@@ -94,7 +94,7 @@ pub(super) fn process(config: &Config, metrics: &Arc<Metrics>, clock: Clock) -> 
         failed_signatures: FailedSignatures::new(capacity.failed_signatures_per_client),
         freeze: Arc::new(freeze),
         budget_usage: Arc::new(budget_usage),
-        watched: Arc::default(),
+        shadow_budget_usage: Arc::default(),
         refusals,
         metrics: metrics.clone(),
         reporting,

@@ -176,8 +176,8 @@ impl Entries {
         let Plan { kept, new, gone } = plan;
         for (entry, opened, mode) in kept {
             entry.change(opened);
-            if let Some(BoundAddress::Unix(door)) = &*locked(&entry.entrance) {
-                if let Err(error) = door.set_mode(mode) {
+            if let Some(BoundAddress::Unix(socket)) = &*locked(&entry.entrance) {
+                if let Err(error) = socket.set_mode(mode) {
                     tracing::warn!(%error, address = %entry.address, "the mode of the socket cannot be set");
                 }
             }

@@ -77,7 +77,7 @@ fn watch_clock(process: &Process, watch: &mut JumpWatch) {
 fn forget_what_expired(process: &Process) {
     process.salts.forget();
     process.budget_usage.forget(process.clock.elapsed());
-    process.watched.forget(process.clock.elapsed());
+    process.shadow_budget_usage.forget(process.clock.elapsed());
 }
 
 /// Sets the gauges that nothing else keeps up to date.

@@ -90,7 +90,7 @@ impl Gateway {
         let listeners = entries.plan(&config)?;
         let admin = config.admin.map(BoundTcp::open).transpose();
         let admin = admin.map_err(|error| StartError::Listen("admin.address", error))?;
-        let control = config.safeguards.socket.as_deref().map(control::ControlDoor::open).transpose();
+        let control = config.safeguards.socket.as_deref().map(control::ControlSocket::open).transpose();
         let control = control.map_err(StartError::Control)?;
         let process = assemble::process(&config, &metrics, clock)?;
         let process = Arc::new(process);
@@ -105,13 +105,13 @@ impl Gateway {
         certificates.tell_expiries(&entries, &current.load().servers, &metrics);
         let (admin, admin_worker) = match admin {
             None => (None, None),
-            Some(door) => {
-                let worker = admin::start(door, &process, &current).map_err(StartError::Workers)?;
+            Some(socket) => {
+                let worker = admin::start(socket, &process, &current).map_err(StartError::Workers)?;
                 (Some(worker.1), Some(worker.0))
             }
         };
         let keys_file = config.keys_file.clone();
-        let control = control.map(|door| control::start(door, &process, &current, keys_file)).transpose();
+        let control = control.map(|socket| control::start(socket, &process, &current, keys_file)).transpose();
         let control = control.map_err(StartError::Workers)?;
         let haste = mpsc::channel();
         Ok(Self { process, current, config, workers, entries, certificates, admin, admin_worker, control, haste })

@@ -259,7 +259,7 @@ impl ConnectionPolicy for Watcher {
 
     fn refuse(&self, fault: MessageFault, request: Option<(&[u8], &[u8])>) -> Vec<u8> {
         // It goes on the first worker's list of refusals: all lists are read as one, and these are few.
-        written(refuse_unread(self.current.desk(0), self.client, request, fault.into()))
+        written(refuse_unread(self.current.worker_state(0), self.client, request, fault.into()))
     }
 }
 

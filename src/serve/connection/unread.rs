@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{Method, Response};
 
-use crate::gate::{Body, Desk, Observation, own};
+use crate::gate::{Body, Observation, WorkerState, own};
 use crate::net::Client;
 use crate::refusal::Refused;
 use crate::upstream::headers::X_REQUEST_ID;
@@ -12,7 +12,7 @@ use crate::upstream::headers::X_REQUEST_ID;
 /// Refuses a message that did not become a request: it is counted, logged and answered as any
 /// other. `request` is method and target, where they are beyond doubt.
 pub(super) fn refuse_unread(
-    desk: Arc<Desk>,
+    worker_state: Arc<WorkerState>,
     client: Client,
     request: Option<(&[u8], &[u8])>,
     refused: Refused,
@@ -22,7 +22,7 @@ pub(super) fn refuse_unread(
     let method = Method::from_bytes(method).unwrap_or_default();
     let target = std::str::from_utf8(target).unwrap_or_default();
     let path = target.split(['?', '#']).next().unwrap_or_default();
-    let mut observation = Observation::new(desk, client, method, path);
+    let mut observation = Observation::new(worker_state, client, method, path);
     let answer = observation.refused(&refused);
     observation.detail = Some(answer.message().into_owned());
     let id = observation.id().clone();

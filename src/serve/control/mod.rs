@@ -4,7 +4,7 @@
 //! may write to the socket, which is its owner alone; who connected is looked at all the same.
 
 mod answer;
-mod door;
+mod socket;
 
 use std::io;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ use crate::control::{MAX_QUESTION, Question, QuestionError};
 use crate::gate::Current;
 use crate::process::Process;
 
-pub(super) use door::{ControlDoor, ControlError};
+pub(super) use socket::{ControlError, ControlSocket};
 
 /// Connections there may be at once; most are waited for, and whoever freezes must get through.
 const MAX_CONNECTIONS: usize = 256;
@@ -63,7 +63,7 @@ struct Peer {
 }
 
 pub(super) fn start(
-    door: ControlDoor,
+    socket: ControlSocket,
     process: &Arc<Process>,
     current: &Arc<Current>,
     keys_file: PathBuf,
@@ -78,7 +78,7 @@ pub(super) fn start(
     let (stop, mut stopped) = oneshot::channel::<()>();
     let thread = thread::Builder::new().name("control".into()).spawn(move || {
         runtime.block_on(async move {
-            let listener = match door.listener() {
+            let listener = match socket.listener() {
                 Ok(listener) => listener,
                 Err(error) => return tracing::error!(%error, "the control socket cannot be used"),
             };

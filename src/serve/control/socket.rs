@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::listen::bind_private;
 
 /// The socket, ours alone: mode 0600 before anybody can reach it, and gone with the gateway.
-pub(in crate::serve) struct ControlDoor {
+pub(in crate::serve) struct ControlSocket {
     path: PathBuf,
     /// The device and number, by which it is told from whatever may stand at its path later.
     identity: (u64, u64),
@@ -38,7 +38,7 @@ pub enum ControlError {
     Bind(PathBuf, #[source] io::Error),
 }
 
-impl ControlDoor {
+impl ControlSocket {
     /// Takes the path for this process. What an earlier gateway left there is replaced; one that
     /// answers, or anything that is no socket, is not.
     pub(in crate::serve) fn open(path: &Path) -> Result<Self, ControlError> {
@@ -70,7 +70,7 @@ fn lock(path: &Path) -> io::Result<UnixListener> {
     UnixListener::bind_addr(&SocketAddr::from_abstract_name(format!("saltgate:control:{hash:016x}"))?)
 }
 
-impl Drop for ControlDoor {
+impl Drop for ControlSocket {
     fn drop(&mut self) {
         if fs::symlink_metadata(&self.path).is_ok_and(|there| (there.dev(), there.ino()) == self.identity) {
             drop(fs::remove_file(&self.path));
@@ -89,12 +89,12 @@ mod tests {
     fn a_socket_is_one_gateways_and_private_and_gone_with_it() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("c.sock");
-        let door = ControlDoor::open(&path).unwrap();
+        let socket = ControlSocket::open(&path).unwrap();
         let meta = fs::symlink_metadata(&path).unwrap();
         assert!(meta.file_type().is_socket());
         assert_eq!(meta.permissions().mode() & 0o777, 0o600);
-        assert!(ControlDoor::open(&path).err().unwrap().to_string().contains("another gateway"));
-        drop(door);
+        assert!(ControlSocket::open(&path).err().unwrap().to_string().contains("another gateway"));
+        drop(socket);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "nothing is left");
     }
 
@@ -103,25 +103,25 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("c.sock");
         let other = UnixListener::bind(&path).unwrap();
-        assert!(ControlDoor::open(&path).err().unwrap().to_string().contains("answers there"));
+        assert!(ControlSocket::open(&path).err().unwrap().to_string().contains("answers there"));
         drop(other);
-        let door = ControlDoor::open(&path).unwrap();
+        let socket = ControlSocket::open(&path).unwrap();
         // Somebody puts another there: it is not ours to remove.
         fs::remove_file(&path).unwrap();
         fs::write(&path, "theirs").unwrap();
-        drop(door);
+        drop(socket);
         assert_eq!(fs::read(&path).unwrap(), b"theirs");
-        assert!(ControlDoor::open(&path).err().unwrap().to_string().contains("no socket"));
-        assert!(ControlDoor::open(&directory.path().join("none/c.sock")).is_err());
+        assert!(ControlSocket::open(&path).err().unwrap().to_string().contains("no socket"));
+        assert!(ControlSocket::open(&directory.path().join("none/c.sock")).is_err());
         // Nor is what a link there names.
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         let link = directory.path().join("link.sock");
         std::os::unix::fs::symlink(&path, &link).unwrap();
-        assert!(ControlDoor::open(&link).err().unwrap().to_string().contains("no socket"));
-        let door = ControlDoor::open(&directory.path().join("d.sock")).unwrap();
+        assert!(ControlSocket::open(&link).err().unwrap().to_string().contains("no socket"));
+        let socket = ControlSocket::open(&directory.path().join("d.sock")).unwrap();
         fs::remove_file(directory.path().join("d.sock")).unwrap();
         fs::rename(&link, directory.path().join("d.sock")).unwrap();
-        drop(door);
+        drop(socket);
         assert!(directory.path().join("d.sock").is_symlink());
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o644);
     }
