@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use socket2::{Domain, Socket, Type};
 
-use crate::harness::{Files, PATIENCE, SEGMENT, Upstream, answer, service, signed, until};
+use crate::harness::{Files, PATIENCE, SEGMENT, Upstream, service, signed, until};
 use crate::http::{Kept, Request, delete, get};
 use crate::http2::{END_HEADERS, END_STREAM, HEADERS, PREFACE, RST_STREAM, SETTINGS, frame, head};
 use crate::operations::Process;
@@ -18,14 +18,18 @@ use crate::operations::Process;
 const MEMORY: u64 = 64 << 20;
 /// What a further wave may take over the one before: memory that came back is taken again.
 const AGAIN: u64 = 8 << 20;
-/// Deadlines short enough to see their end.
-const DEADLINES: &str = "[limits]\nheader_timeout = \"1s\"\nbody_timeout = \"1s\"\nwrite_timeout = \"1s\"\nidle_timeout = \"1s\"\n[ownership.delegate]\n";
+/// A gateway with this one deadline short enough to see its end. The others are as usual: the customer has to meet them too,
+/// on a machine that is busy with the attack.
+fn short(deadline: &str) -> String {
+    format!("[limits]\n{deadline} = \"2s\"\n[ownership.delegate]\n")
+}
+
 /// A busy machine may need a while to connect as many as an attack has. What is remembered of the customer's deletions, for
 /// repeats of them, is no memory of the attack.
 const PATIENT: &str = "[limits]\nheader_timeout = \"60s\"\n[replay]\nmax_repeats = 100\n[replay.memory]\nwhen_new = \"accept\"\n[ownership.delegate]\n";
 
-/// More than the buffers of two sockets hold.
-const LARGE: usize = 32 << 20;
+/// More than the buffers of two sockets hold. One copy for all connections.
+static LARGE: [u8; 32 << 20] = [0; 32 << 20];
 
 /// Attacks are not told apart if they come together.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -64,7 +68,10 @@ impl Attack {
         let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let ordinary = service("account-1", "member-1");
         let upstream = Upstream::start(Arc::new(move |seen, stream| match seen.target.as_str() {
-            "/large" => answer(stream, "200 OK", "", &"x".repeat(LARGE)),
+            "/large" => {
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", LARGE.len());
+                let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&LARGE));
+            }
             _ => ordinary(seen, stream),
         }));
         let files = Files::new(upstream.address, more);
@@ -113,7 +120,16 @@ impl Attack {
 
 /// A connection from one of many addresses: an attacker has more than one.
 fn from(n: usize, gate: SocketAddr) -> TcpStream {
+    from_with_buffer(n, gate, None)
+}
+
+/// Likewise, with a receive buffer of so many bytes. A hundred that grow as large as they like would fill the memory that the
+/// machine has for all sockets.
+fn from_with_buffer(n: usize, gate: SocketAddr, receive_buffer: Option<usize>) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    if let Some(bytes) = receive_buffer {
+        socket.set_recv_buffer_size(bytes).unwrap();
+    }
     let [a, b] = u16::try_from(n / 200 + 256).unwrap().to_be_bytes();
     socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 1, a, b), 0)).into()).unwrap();
     socket.connect(&gate.into()).unwrap();
@@ -150,7 +166,7 @@ fn five_thousand_idle_connections() {
 
 #[test]
 fn idle_connections_are_closed_in_time() {
-    let attack = Attack::on_a_gateway_with(DEADLINES);
+    let attack = Attack::on_a_gateway_with(&short("header_timeout"));
     let idle: Vec<TcpStream> = (0..500).map(|n| from(n, attack.address())).collect();
     for stream in idle {
         assert_eq!(closed(stream), "", "nobody asked for anything");
@@ -160,10 +176,10 @@ fn idle_connections_are_closed_in_time() {
 
 #[test]
 fn slow_heads() {
-    let attack = Attack::on_a_gateway_with(DEADLINES);
+    let attack = Attack::on_a_gateway_with(&short("header_timeout"));
     let mut slow: Vec<TcpStream> = (0..500).map(|n| from(n, attack.address())).collect();
     let head = format!("{}X: ", Request::new("DELETE", &format!("/crm-core/v1/segments/{SEGMENT}")).unfinished());
-    for round in 0..20 {
+    for round in 0..30 {
         for stream in &mut slow {
             let byte = head.as_bytes().get(round).copied().unwrap_or(b'x');
             let _ = stream.write_all(&[byte]);
@@ -178,7 +194,7 @@ fn slow_heads() {
 
 #[test]
 fn slow_bodies() {
-    let attack = Attack::on_a_gateway_with(DEADLINES);
+    let attack = Attack::on_a_gateway_with(&short("body_timeout"));
     let mut slow: Vec<TcpStream> = (0..500).map(|n| from(n, attack.address())).collect();
     for stream in &mut slow {
         let head = Request::delete(&signed("MEMBER")).field("Content-Length", "100").unfinished();
@@ -195,9 +211,9 @@ fn slow_bodies() {
 
 #[test]
 fn slow_reading() {
-    let attack =
-        Attack::on_a_gateway_with(&format!("{DEADLINES}[passthrough]\nmethods = [\"GET\"]\nprefixes = [\"/large\"]\n"));
-    let mut slow: Vec<TcpStream> = (0..100).map(|n| from(n, attack.address())).collect();
+    let large = "[passthrough]\nmethods = [\"GET\"]\nprefixes = [\"/large\"]\n";
+    let attack = Attack::on_a_gateway_with(&format!("{}{large}", short("write_timeout")));
+    let mut slow: Vec<TcpStream> = (0..100).map(|n| from_with_buffer(n, attack.address(), Some(64 << 10))).collect();
     // They ask for more than fits between here and there, and read none of it.
     for stream in &mut slow {
         stream.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
@@ -209,7 +225,7 @@ fn slow_reading() {
         Taken::by(process, "VmRSS").descriptors <= attack.before.descriptors + 4
     });
     for stream in slow {
-        assert!(closed(stream).len() < LARGE, "it was cut off");
+        assert!(closed(stream).len() < LARGE.len(), "it was cut off");
     }
     attack.end();
 }
