@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use tracing_subscriber::filter::LevelFilter;
 
 use super::fail;
 use crate::demo::Demo;
@@ -22,7 +21,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     // The walk-through prints its own output, so the log shows errors only.
-    let _logs = match telemetry::start_logs(LevelFilter::ERROR) {
+    let _logs = match telemetry::start_logs(telemetry::LogLevel::Error) {
         Ok(logs) => logs,
         Err(error) => return fail(error),
     };

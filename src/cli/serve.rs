@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
-use tracing_subscriber::filter::LevelFilter;
 
 use super::{fail, load, report};
 use crate::clock::Clock;
@@ -64,7 +63,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         config.replay.discard_journal();
     }
     config.safeguards.discard_freeze = arguments.discard_freeze;
-    let logs = match telemetry::start_logs(LevelFilter::INFO) {
+    let logs = match telemetry::start_logs(config.log_level) {
         Ok(logs) => logs,
         Err(error) => return fail(error),
     };

@@ -45,6 +45,7 @@ use crate::ownership::Ownership;
 use crate::policy::{Limits, Mode, Passthrough, Routes};
 use crate::repeats;
 use crate::replay::Window;
+use crate::telemetry::LogLevel;
 
 pub(crate) use self::limits::Capacity;
 pub(crate) use self::safeguard::control_socket;
@@ -59,6 +60,7 @@ pub(crate) const NEEDS_RESTART: &[&str] = &[
     "replay.",
     "audit.",
     "control.",
+    "log.level",
     "limits.max_connections",
     "limits.max_in_flight",
     "limits.max_passing",
@@ -112,6 +114,8 @@ pub struct Config {
     pub passthrough: Passthrough,
     /// Whether the log tells of deletions that succeeded, too.
     pub log_successes: bool,
+    /// The least severe lines that are logged.
+    pub log_level: LogLevel,
     /// Every setting, as read.
     pub settings: Vec<Setting>,
     /// What is no fault and yet worth a look.

@@ -12,6 +12,7 @@ use super::{
 use crate::audit::Audit;
 use crate::listen::ListenAddress;
 use crate::policy::Mode;
+use crate::telemetry::LogLevel;
 
 /// The configuration of a file, or every fault that was found.
 pub(super) fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Config, Vec<Fault>> {
@@ -56,6 +57,9 @@ pub(super) fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) ->
     let passthrough = routes::passthrough(&mut root, &routes);
     let mut log = root.section("log");
     let log_successes = log.flag("successes", true);
+    let levels =
+        [("error", LogLevel::Error), ("warn", LogLevel::Warn), ("info", LogLevel::Info), ("debug", LogLevel::Debug)];
+    let log_level = log.word("level", &levels, LogLevel::default());
     log.finish();
     root.finish();
 
@@ -112,6 +116,7 @@ pub(super) fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) ->
                 routes,
                 passthrough,
                 log_successes,
+                log_level,
                 settings,
                 warnings,
             })

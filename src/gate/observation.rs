@@ -154,6 +154,7 @@ impl Observation {
         let now = self.worker_state.reporting.clock.elapsed();
         self.worker_state.reporting.metrics.stage(stage, now.saturating_sub(self.marked));
         self.marked = now;
+        tracing::debug!(?stage, "passed");
     }
 
     fn claimed_key(&self) -> Option<&str> {

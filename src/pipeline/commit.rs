@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::runtime::Handle;
 use tower::{Layer, Service};
+use tracing::{Instrument, Span};
 
 use super::tasks::{Task, Tasks};
 use crate::gate::{Ending, Observed, Rejection, Whole, own_body};
@@ -55,7 +56,9 @@ where
 
     fn call(&mut self, request: Observed<Whole>) -> Self::Future {
         let task = self.tasks.enter();
-        Committed(Some(Running { work: self.inner.call(request), _until_the_end: task }))
+        // The span of the request, which a task of its own would not have.
+        let span = if tracing::enabled!(tracing::Level::DEBUG) { Span::current() } else { Span::none() };
+        Committed(Some(Running { work: self.inner.call(request), span, _until_the_end: task }))
     }
 }
 
@@ -69,6 +72,7 @@ pub(crate) struct Committed<F: Future<Output = Result<Observed<Ending>, Rejectio
 
 struct Running<F> {
     work: F,
+    span: Span,
     _until_the_end: Task,
 }
 
@@ -121,7 +125,8 @@ where
     fn drop(&mut self) {
         // Without a runtime the process is at its end; what is dropped then tells so by itself.
         if let (Some(running), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
-            runtime.spawn(running);
+            let span = running.span.clone();
+            runtime.spawn(running.instrument(span));
         }
     }
 }

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use http::{HeaderValue, Response};
 use tower::{Layer, Service};
+use tracing::Span;
 
 use crate::gate::{Observed, Received};
 use crate::upstream::headers::X_REQUEST_ID;
@@ -43,7 +44,8 @@ where
     fn call(&mut self, request: Received<B>) -> Self::Future {
         let observation = Box::new(request.observed());
         let id = Some(observation.id().clone());
-        WithRequestId { answer: self.0.clone().call(Observed { observation, request }), id }
+        let span = tracing::debug_span!("request", request_id = observation.id().to_str().unwrap_or_default());
+        WithRequestId { answer: self.0.clone().call(Observed { observation, request }), id, span }
     }
 }
 
@@ -51,6 +53,8 @@ where
 pub struct WithRequestId<F> {
     answer: F,
     id: Option<HeaderValue>,
+    /// What is logged of the request has its id; disabled unless the log has debug lines.
+    span: Span,
 }
 
 impl<R, F> Future for WithRequestId<F>
@@ -60,8 +64,9 @@ where
     type Output = Result<Response<R>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut answer = ready!(Pin::new(&mut self.answer).poll(cx))?;
-        if let Some(id) = self.id.take() {
+        let Self { answer, id, span } = &mut *self;
+        let mut answer = ready!(span.in_scope(|| Pin::new(answer).poll(cx)))?;
+        if let Some(id) = id.take() {
             answer.headers_mut().insert(X_REQUEST_ID, id);
         }
         Poll::Ready(Ok(answer))

@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use serde_json::to_writer;
 use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
+use tracing_subscriber::registry::LookupSpan;
 
 use super::lines::Lines;
 use crate::clock::Stamp;
@@ -29,10 +31,33 @@ struct Line {
     stamp: Stamp,
 }
 
-impl<S: Subscriber> Layer<S> for Json {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+/// The members that a span adds to the lines within it, as they were when it began: each begins with a comma.
+struct SpanMembers(Vec<u8>);
+
+impl<S> Layer<S> for Json
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    fn on_new_span(&self, span: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut members = Vec::new();
+        span.record(&mut Fields(&mut members));
+        if let Some(span) = context.span(id) {
+            span.extensions_mut().replace(SpanMembers(members));
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let meta = event.metadata();
-        self.write(*meta.level(), meta.target(), |text| event.record(&mut Fields(text)));
+        self.write(*meta.level(), meta.target(), |text| {
+            for span in context.event_scope(event).into_iter().flat_map(|scope| scope.from_root()) {
+                // No member may be there twice.
+                let is_in_event = span.fields().iter().any(|field| meta.fields().field(field.name()).is_some());
+                if let (false, Some(SpanMembers(members))) = (is_in_event, span.extensions().get()) {
+                    text.extend_from_slice(members);
+                }
+            }
+            event.record(&mut Fields(text));
+        });
     }
 }
 
@@ -171,5 +196,31 @@ mod tests {
         assert_eq!((&first["number"], &first["no_number"]), (&0.004_354_318.into(), &serde_json::Value::Null));
         assert_eq!((&first["large"], &first["flag"]), (&u64::MAX.into(), &true.into()));
         assert!(crate::clock::parse(first["timestamp"].as_str().unwrap(), std::time::SystemTime::UNIX_EPOCH).is_some());
+    }
+
+    #[test]
+    fn a_line_within_spans_has_their_members_once() {
+        let (mut log, writer) = pipe().unwrap();
+        let writing = Writing::to(writer).unwrap();
+        let layer = Json(writing.lines.clone());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            let _connection = tracing::debug_span!("connection", peer = "192.0.2.1").entered();
+            tracing::debug!("before");
+            let _request = tracing::debug_span!("request", request_id = "a\"b").entered();
+            tracing::debug!("within");
+            tracing::debug!(request_id = "c", "with its own");
+        });
+        drop(writing);
+        let mut text = String::new();
+        log.read_to_string(&mut text).unwrap();
+        let members = |line: &str| {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            (line["peer"].as_str().map(str::to_owned), line["request_id"].as_str().map(str::to_owned))
+        };
+        let own = |text: &str| Some(text.to_owned());
+        let lines: Vec<_> = text.lines().map(members).collect();
+        let peer = own("192.0.2.1");
+        assert_eq!(lines, [(peer.clone(), None), (peer.clone(), own("a\"b")), (peer, own("c"))]);
+        assert_eq!(text.matches("request_id").count(), 2, "{text}");
     }
 }

@@ -12,6 +12,31 @@ use super::decision;
 use super::json::Json;
 use super::lines::Writing;
 
+/// The least severe lines that are logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogLevel {
+    /// What no longer works.
+    Error,
+    /// What an operator should look at.
+    Warn,
+    /// Every decision, too.
+    #[default]
+    Info,
+    /// Connections that end early and the gates that a request passes, too; each line has its client and its request id.
+    Debug,
+}
+
+impl From<LogLevel> for LevelFilter {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Error => Self::ERROR,
+            LogLevel::Warn => Self::WARN,
+            LogLevel::Info => Self::INFO,
+            LogLevel::Debug => Self::DEBUG,
+        }
+    }
+}
+
 /// The running log. Dropping it writes the remaining lines.
 pub(crate) struct Logs(Writing);
 
@@ -28,7 +53,8 @@ impl Logs {
 ///
 /// # Errors
 /// If no thread can be started.
-pub(crate) fn start(level: LevelFilter) -> io::Result<Logs> {
+pub(crate) fn start(level: LogLevel) -> io::Result<Logs> {
+    let level = LevelFilter::from(level);
     #[allow(clippy::disallowed_methods, reason = "the log is the one writer of standard error")]
     let log = std::io::stderr();
     let terminal = log.is_terminal();

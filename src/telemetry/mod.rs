@@ -13,7 +13,7 @@ mod refusals;
 mod whole;
 
 pub(crate) use decision::Decision;
-pub(crate) use logs::{Logs, log_panics, start as start_logs};
+pub(crate) use logs::{LogLevel, Logs, log_panics, start as start_logs};
 pub(crate) use metrics::{Metrics, MetricsError};
 pub(crate) use outcome::{Ended, Stage};
 pub(crate) use per_thread::PerThread;

@@ -49,6 +49,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "repeats",
             "replay",
             "safeguard",
+            "telemetry",
             "upstream",
         ],
     ),

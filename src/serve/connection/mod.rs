@@ -13,6 +13,7 @@ use std::sync::atomic::AtomicBool;
 
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::accepting::Failures;
 use super::entries::{Entry, Order, Phase};
@@ -163,8 +164,13 @@ async fn converse(raw: Raw, slot: &mut ConnectionSlot, stack: impl Stack, shared
     let activity = slot.activity().clone();
     let connection =
         Connection { peer: established.peer, entry, activity, opened, changes, spoken: AtomicBool::new(false) };
-    match established.http {
-        Http::One => http1::serve(established.io, connection, stack, shared).await,
-        Http::Two => http2::serve(established.io, connection, stack, shared).await,
-    }
+    let (http, io) = (established.http, established.io);
+    let span = tracing::debug_span!("connection", peer = connection.peer.address().map(tracing::field::display));
+    let served = async {
+        match http {
+            Http::One => http1::serve(io, connection, stack, shared).await,
+            Http::Two => http2::serve(io, connection, stack, shared).await,
+        }
+    };
+    served.instrument(span).await;
 }
