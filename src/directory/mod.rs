@@ -18,7 +18,7 @@ use subtle::Choice;
 use crate::credential::{Credentials, SaltId, SigningKey};
 use crate::policy::{Owner, Role};
 use crate::throttle::KeyUse;
-use index::Index;
+use index::{Index, IndexBuilder};
 
 pub use entry::KeyEntry;
 
@@ -115,7 +115,7 @@ impl Directory {
     pub fn new(entries: impl IntoIterator<Item = KeyEntry>) -> Result<Self, Clash> {
         let entries = entries.into_iter();
         let (many, _) = entries.size_hint();
-        let mut callers = Index::new(decoy_caller()?, decoy()?, many);
+        let mut callers = IndexBuilder::new(decoy_caller()?, decoy()?, many);
         let mut blocks: HashMap<[u8; 16], u32> = HashMap::with_capacity(many);
         for (index, entry) in (0..).zip(entries) {
             let mut keys = entry.secrets.iter().map(SigningKey::new);
@@ -141,7 +141,7 @@ impl Directory {
             // A repeated apiKey is reported before a repeated secret, because it says more.
             clash.map_or(Ok(()), Err)?;
         }
-        Ok(Self { callers, decoy: decoy()? })
+        Ok(Self { callers: callers.build(), decoy: decoy()? })
     }
 
     /// Makes this snapshot the successor of `before`: the keys' requests in flight and spent salts continue to count.
@@ -285,7 +285,7 @@ mod tests {
     fn every_caller_of_many_is_found_and_nobody_else() {
         let secret = |n: u32| format!("a secret of its own, number {n:06}");
         let entries = (0..5_000).map(|n| entry(&format!("KEY{n}"), &[secret(n).as_bytes()]));
-        // An iterator without a size hint makes the index grow.
+        // An iterator without a size hint.
         let directory = Directory::new(entries.filter(|_| true)).unwrap();
         assert_eq!(directory.len(), 5_000);
         for n in 0..5_000 {
