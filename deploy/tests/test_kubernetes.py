@@ -252,7 +252,30 @@ class FitsTogether(unittest.TestCase):
                     self.assertEqual(list(replay), ["redis"])
                     self.assertNotIn("when_new", replay["redis"])  # a lost Redis must not be taken for a first start
 
-    def test_the_edge_is_a_stateful_set_whose_claims_stay(self):
+    def test_every_variant_of_the_edge_changes_what_it_is_for_and_nothing_else(self):
+        listener = tomllib.loads(configuration(renderings()["edge"]))["listener"][0]
+        changes = {
+            "edge": {},
+            "overlays/openshift": {},
+            "overlays/journal": {"replay": {"journal": {"path": "/var/lib/saltgate/replay"}}},
+            "overlays/proxy-protocol": {"listener": [{
+                **listener, "proxy_protocol": "required", "trusted_proxies": ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"],
+            }]},
+            "edge-certificate": {"listener": [{
+                **listener, "tls": {"certificates": [{"chain": "/etc/saltgate/tls/tls.crt", "key": "/etc/saltgate/tls/tls.key"}]},
+            }]},
+        }
+        edge = tomllib.loads(configuration(renderings()["edge"]))
+        for name, change in changes.items():
+            with self.subTest(name):
+                self.assertEqual(tomllib.loads(configuration(renderings()[name])), {**edge, **change})
+        # Who may connect to the balancer's port is who may send the PROXY header.
+        policy = only(renderings()["overlays/proxy-protocol"], "NetworkPolicy", "saltgate")["spec"]
+        blocks = [one["ipBlock"]["cidr"] for one in policy["ingress"][0]["from"]]
+        self.assertEqual(blocks, changes["overlays/proxy-protocol"]["listener"][0]["trusted_proxies"])
+        self.assertEqual(only(renderings()["overlays/proxy-protocol"], "Service", "saltgate")["spec"]["externalTrafficPolicy"], "Local")
+
+    def test_the_edge_is_a_stateful_set_whose_volumes_stay(self):
         for name, objects, workload in workloads():
             if workload["kind"] != "StatefulSet":
                 continue
