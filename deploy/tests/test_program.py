@@ -1,19 +1,24 @@
 """The real program takes the configuration of every rendering, on volumes as kubelet makes them, as a user whom no file names and
 without a place to write besides its volumes. SALTGATE is its path."""
+import contextlib
 import os
+import resource
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
+import tomllib
 import unittest
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 from mounts import Container
-from rendering import workloads
+from rendering import configuration, gate, workloads
 
 PROGRAM = os.environ.get("SALTGATE")
+CONNECTIONS = 800  # soon opened, and enough to see what one takes
 
 
 def answer(url):
@@ -34,6 +39,18 @@ def until(what, process, log):
         if process.poll() is not None or time.monotonic() > limit:
             raise AssertionError(f"exit status {process.poll()}: {log.read_text()}")
         time.sleep(0.02)
+
+
+def memory(process):
+    """The most that it had so far, in MiB."""
+    (line,) = [line for line in Path(f"/proc/{process.pid}/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 1024
+
+
+def connections_that_were_read(port):
+    """How many established connections to this port have nothing left that the gate has not read."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(line[1] == f"0100007F:{port:04X}" and line[3] == "01" and line[4].endswith(":00000000") for line in lines)
 
 
 class Program(unittest.TestCase):
@@ -119,6 +136,32 @@ class Program(unittest.TestCase):
         process.wait()
         process, log = self.start(container)
         until(lambda: answer(f"http://127.0.0.1:{container.ports[9901]}/live") == 200, process, log)
+
+    def test_strangers_who_fill_every_connection_stay_within_the_memory_of_the_container(self):
+        openings = {"heads": b"GET / HTTP/1.1\r\nX: " + b"a" * 15_000, "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"}
+        for kind, opening in openings.items():
+            container, process, log = self.served("plain")
+            before = memory(process)
+            each = (self.filled(container.ports[8080], process, log, opening) - before) / CONNECTIONS
+            for name in ("plain", "edge"):
+                objects, workload = self.named(name)
+                most = tomllib.loads(configuration(objects))["limits"].get("max_connections", 10_000)
+                allowed = gate(workload)["resources"]["limits"]["memory"]
+                self.assertTrue(allowed.endswith("Mi"))
+                with self.subTest(name=name, opening=kind):
+                    # The other half is for callers, their bodies, and log lines that nobody reads.
+                    self.assertLess(before + most * each, int(allowed[:-2]) / 2)
+
+    def filled(self, port, process, log, opening):
+        """Opens connections, sends this on each, and tells how much memory the gate had once it had read all of it."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4 * CONNECTIONS), hard))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        with contextlib.ExitStack() as opened:
+            for _ in range(CONNECTIONS):
+                opened.enter_context(socket.create_connection(("127.0.0.1", port))).sendall(opening)
+            until(lambda: connections_that_were_read(port) >= CONNECTIONS, process, log)
+            return memory(process)
 
     def written(self, container):
         """Everything that the gate made lies on the volumes that may be written."""

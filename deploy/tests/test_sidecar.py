@@ -77,6 +77,18 @@ class Recipes(unittest.TestCase):
         self.assertEqual(gate(only(objects, "Deployment"))["image"], "registry.example.com/saltgate:0.1.0")
         self.assertEqual({one["kind"] for one in objects}, {"ConfigMap", "Deployment", "NetworkPolicy", "PodMonitor", "Service"})
 
+    def test_the_edge_of_the_readme(self):
+        (block,) = re.findall(r"\n(    namespace: crm\n.*?)\n\n", (KUBERNETES / "README.md").read_text(), re.S)
+        mine = self.tree / "mine"
+        mine.mkdir()
+        text = "\n".join(line.removeprefix("    ") for line in block.splitlines())
+        (mine / "kustomization.yaml").write_text(text.replace("deploy/kubernetes/", "../").replace("http://crm:9000", "http://crm.other:9000"))
+        objects = kubectl(mine)
+        one = gate(only(objects, "StatefulSet"))
+        self.assertEqual((one["image"], one["env"][0]["value"]), ("registry.example.com/saltgate:0.1.0", "http://crm.other:9000"))
+        self.assertEqual({item["metadata"]["namespace"] for item in objects}, {"crm"})
+        self.assertEqual(only(objects, "Ingress")["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]["name"], "saltgate")
+
     def test_a_configuration_of_ones_own(self):
         (block,) = re.findall(r"# gate/kustomization.yaml.*?\n((?:    .*\n)+)", (KUBERNETES / "README.md").read_text())
         folder = self.tree / "composed" / "own" / "gate"
