@@ -10,16 +10,16 @@
 //!    a holder of the secret, or of a header that was spent, can send one; it says that the header is a valid one that
 //!    was used, which whoever saw the header pass knows.
 //!
-//! Where a gateway's memory lies makes one class faster or slower by up to a nanosecond, another class in another process. A
-//! million samples show that as a difference, though it says nothing about the reason. So the samples come from several
-//! gateways, one after the other: what differs in the same direction in all of them is left.
+//! Where the memory of a process lies makes one class faster or slower by up to a nanosecond, and another class in another
+//! process. A million samples show that as a difference, though it says nothing about the reason. So the samples come from
+//! several processes and gateways: what differs in the same direction in all of them is left.
 //!
 //! `SAMPLES=100000 make timing` takes fewer samples.
 #![allow(clippy::print_stdout, reason = "a benchmark prints what it measured")]
 
 use std::convert::Infallible;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
@@ -30,15 +30,17 @@ use saltgate::parts::{
 };
 use tower::Service;
 
-const ACTIVE: (&str, &[u8]) = ("NCSTESTKEY000001", b"THROWAWAYSECRET0123456789ABCDEFG");
-const INACTIVE: (&str, &[u8]) = ("NCSTESTKEY000002", b"THROWAWAYSECRETABCDEFG0123456789");
-const UNKNOWN: &str = "NCSTESTKEY000003";
+/// How many keys each class has. With one for each, it would matter where in memory that one lies.
+const KEYS: usize = 64;
 /// What dudect and the TVLA test take for a difference.
 const LIMIT: f64 = 4.5;
 /// Samples above these percentiles of all times are left out, one test each. 100: none is.
 const PERCENTILES: [f64; 6] = [100.0, 99.0, 95.0, 90.0, 75.0, 50.0];
-/// Gateways that the samples are taken from.
-const GATEWAYS: usize = 20;
+/// Processes that the samples are taken from, one after the other, and the gateways of each.
+const PROCESSES: usize = 20;
+const GATEWAYS: usize = 4;
+/// Set for the processes that take samples: how many of each class.
+const TAKE: &str = "TIMING_TAKE";
 /// Requests that are prepared at once: their memory is warm alike.
 const BATCH: usize = 64;
 
@@ -63,28 +65,38 @@ impl Class {
     }
 }
 
-/// Makes requests of each class. All headers have one length, and all but the spent one a date and a salt of their own.
+/// The nth apiKey of a class and its secret. All are of one length.
+fn key(class: Class, n: usize) -> (String, String) {
+    let number = class as usize * KEYS + n;
+    (format!("NCSTESTKEY{number:06}"), format!("THROWAWAYSECRET{number:017}"))
+}
+
+/// Makes requests of each class. All headers have one length, and all but the spent ones a date and a salt of their own.
 struct Requests {
-    active: SigningKey,
-    inactive: SigningKey,
-    spent: String,
+    /// By class.
+    keys: [Vec<(String, SigningKey)>; 4],
+    spent: Vec<String>,
     salts: u64,
 }
 
 impl Requests {
     fn new() -> Self {
-        let key = |secret| SigningKey::new(&Secret::new(secret).expect("long enough"));
-        let mut requests = Self { active: key(ACTIVE.1), inactive: key(INACTIVE.1), spent: String::new(), salts: 0 };
-        requests.spent = requests.header(ACTIVE.0, true);
+        let keys = Class::ALL.map(|class| {
+            let keys = (0..KEYS).map(|n| key(class, n));
+            keys.map(|(name, secret)| (name, SigningKey::new(&Secret::new(secret.as_bytes()).expect("long enough"))))
+                .collect()
+        });
+        let mut requests = Self { keys, spent: Vec::new(), salts: 0 };
+        requests.spent = (0..KEYS).map(|n| requests.header(Class::SpentSalt, n)).collect();
         requests
     }
 
-    fn header(&mut self, api_key: &str, right: bool) -> String {
+    fn header(&mut self, class: Class, n: usize) -> String {
         self.salts += 1;
         let (date, salt) = (rfc3339(Clock::system().now()), format!("{:032x}", self.salts));
-        let key = if api_key == INACTIVE.0 { &self.inactive } else { &self.active };
+        let (api_key, key) = &self.keys[class as usize][n];
         let mut signature = key.sign(&date, &salt);
-        if !right {
+        if class == Class::WrongSignature {
             // Which digit is wrong must make no difference either.
             let at = (self.salts % 64) as usize;
             let digit = if signature.as_bytes()[at] == b'0' { "1" } else { "0" };
@@ -93,13 +105,8 @@ impl Requests {
         header_value(api_key, &date, &salt, &signature)
     }
 
-    fn of(&mut self, class: Class) -> Arrival<Full<Bytes>> {
-        let header = match class {
-            Class::UnknownKey => self.header(UNKNOWN, true),
-            Class::WrongSignature => self.header(ACTIVE.0, false),
-            Class::InactiveKey => self.header(INACTIVE.0, true),
-            Class::SpentSalt => self.spent.clone(),
-        };
+    fn of(&mut self, class: Class, n: usize) -> Arrival<Full<Bytes>> {
+        let header = if class == Class::SpentSalt { self.spent[n].clone() } else { self.header(class, n) };
         let request = Request::delete("/crm-core/v1/segments/CRMSG12345")
             .header("host", "crm.example")
             .header("authorization", header)
@@ -111,18 +118,20 @@ impl Requests {
 }
 
 fn gateway(directory: &Path) -> Gateway {
-    let entry = |(api_key, secret): (&str, &[u8]), active: bool| {
-        let secret = std::str::from_utf8(secret).expect("text");
+    let entry = |class: Class, n: usize| {
+        let ((api_key, secret), active) = (key(class, n), class != Class::InactiveKey);
         format!(
             "[[key]]\napi_key = \"{api_key}\"\nsecret = \"{secret}\"\naccount = \"a\"\nmember = \"m\"\nrole = \"OWNER\"\n\
              active = {active}\n"
         )
     };
+    let known = [Class::WrongSignature, Class::InactiveKey, Class::SpentSalt];
+    let keys: String = (0..KEYS).flat_map(|n| known.map(|class| entry(class, n))).collect();
     let config = "[[listener]]\naddress = \"127.0.0.1:0\"\n[runtime]\nworkers = 1\n[directory.file]\npath = \"keys.toml\"\n\
                   [ownership.delegate]\n[upstream]\nservers = [\"http://127.0.0.1:9\"]\n[audit]\ndanger_no_record = true\n\
                   [replay.memory]\nwhen_new = \"accept\"\n";
     let path = directory.join("saltgate.toml");
-    std::fs::write(directory.join("keys.toml"), entry(ACTIVE, true) + &entry(INACTIVE, false)).expect("written");
+    std::fs::write(directory.join("keys.toml"), keys).expect("written");
     std::fs::write(&path, config).expect("written");
     let config = Config::load(&path).unwrap_or_else(|faults| panic!("{faults:?}"));
     Gateway::start(config, Clock::system()).expect("started")
@@ -158,15 +167,17 @@ fn measure_one(
     let mut stack = stack::<Full<Bytes>>(gateway.process(), gateway.current(), 0);
     let mut requests = Requests::new();
     let mut answer = |arrival| answered(runtime, &mut stack, arrival);
-    let (_, first) = answer(requests.of(Class::SpentSalt));
-    assert_eq!(first.status(), 502, "it was admitted, and there is no service");
+    for n in 0..KEYS {
+        let (_, first) = answer(requests.of(Class::SpentSalt, n));
+        assert_eq!(first.status(), 502, "it was admitted, and there is no service");
+    }
     let until = clock_ahead();
     while times.iter().any(|times| times.len() < samples) {
         if Clock::system().now() > until {
             panic!("the spent header grew too old while samples were taken; take fewer");
         }
         let batch: Vec<Class> = (0..BATCH).map(|_| Class::ALL[random.below(4)]).collect();
-        let arrivals: Vec<_> = batch.iter().map(|class| requests.of(*class)).collect();
+        let arrivals: Vec<_> = batch.iter().map(|class| requests.of(*class, random.below(KEYS as u64))).collect();
         for (class, arrival) in batch.into_iter().zip(arrivals) {
             let (took, response) = answer(arrival);
             assert_eq!(response.status(), 401, "{}", class.name());
@@ -223,13 +234,43 @@ impl Random {
     }
 }
 
+/// The samples of several processes that run this program. A line is a class, and the nanoseconds of each of its samples.
+fn measure_in_processes(samples: usize) -> std::io::Result<[Vec<f64>; 4]> {
+    let mut times: [Vec<f64>; 4] = Default::default();
+    for n in 0..PROCESSES {
+        let take = samples * (n + 1) / PROCESSES - samples * n / PROCESSES;
+        let output =
+            Command::new(std::env::current_exe()?).env(TAKE, take.to_string()).stderr(Stdio::inherit()).output()?;
+        assert!(output.status.success(), "a process that takes samples failed");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(text.lines().count(), times.len());
+        for (line, times) in text.lines().zip(&mut times) {
+            times.extend(line.split(' ').map(|time| time.parse::<f64>().expect("a number")));
+        }
+    }
+    Ok(times)
+}
+
 fn main() -> ExitCode {
     // `cargo test --all-targets` runs every bench with this: it is no place for a million samples.
     if std::env::args().any(|argument| argument == "--test") {
         return ExitCode::SUCCESS;
     }
-    let samples = std::env::var("SAMPLES").ok().and_then(|n| n.parse().ok()).unwrap_or(1_000_000);
-    let times = measure(samples);
+    let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<usize>().ok());
+    if let Some(samples) = number(TAKE) {
+        for times in measure(samples) {
+            println!("{}", times.iter().map(f64::to_string).collect::<Vec<_>>().join(" "));
+        }
+        return ExitCode::SUCCESS;
+    }
+    let samples = number("SAMPLES").unwrap_or(1_000_000);
+    let times = match measure_in_processes(samples) {
+        Ok(times) => times,
+        Err(error) => {
+            println!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let mut all: Vec<f64> = times.iter().flatten().copied().collect();
     all.sort_unstable_by(f64::total_cmp);
     let limits = PERCENTILES.map(|p| all[((all.len() - 1) as f64 * p / 100.0) as usize]);

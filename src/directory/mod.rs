@@ -1,7 +1,7 @@
 //! The known keys (contract §4): apiKey → caller, as one immutable snapshot in memory.
 //!
 //! 1. Authentication asks no other system. A reload replaces the snapshot.
-//! 2. An unknown apiKey costs the same work as a known one: a decoy caller stands in for it. Every check computes two
+//! 2. An unknown apiKey costs the same work as a known one: another caller stands in for it. Every check computes two
 //!    MACs, whether the key has one secret or two. Whether the key is unknown, inactive or the signature wrong is
 //!    computed without a branch. `make timing` measures this.
 //! 3. No two secrets may produce the same signatures, because a signature would then not say whose it is.
@@ -64,7 +64,8 @@ fn decoy() -> Result<SigningKey, Clash> {
     SigningKey::decoy().map_err(|_| Clash::NoRandomness)
 }
 
-/// The decoy caller. No request can name it, because an apiKey is never empty.
+/// The decoy caller, which stands in for unknown apiKeys where there are no keys. No request can name it, because an apiKey is never
+/// empty.
 fn decoy_caller() -> Result<Caller, Clash> {
     Ok(Caller {
         api_key: "".into(),
@@ -311,11 +312,17 @@ mod tests {
     #[test]
     fn what_stands_in_for_a_second_secret_signs_for_nobody() {
         let directory = Directory::new(vec![entry("KEY", &[OLD])]).unwrap();
-        let (unknown, _) = directory.callers.find("NONE");
-        for decoy in [&directory.decoy, &unknown.signing] {
-            let header = header_value("KEY", NOW, SALT, &decoy.sign(NOW, SALT));
-            assert!(matches!(identify(&directory, &header), Err(Unidentified::Mismatch)));
-        }
+        let header = header_value("KEY", NOW, SALT, &directory.decoy.sign(NOW, SALT));
+        assert!(matches!(identify(&directory, &header), Err(Unidentified::Mismatch)));
+        // The only caller stands in for every unknown apiKey, and its own signature does not make one known.
+        let (stands_in, known) = directory.callers.find("NONE");
+        assert!(&*stands_in.api_key == "KEY" && !bool::from(known));
+        assert!(matches!(identify(&directory, &signed("NONE", OLD)), Err(Unidentified::Unknown)));
+        let none = Directory::new(vec![]).unwrap();
+        assert!(matches!(
+            identify(&none, &signed("", OLD).replace("apiKey=,", "apiKey=NONE,")),
+            Err(Unidentified::Unknown)
+        ));
     }
 
     #[test]
