@@ -1,4 +1,4 @@
-//! What lives once per process.
+//! What exists once per process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -13,49 +13,48 @@ use crate::safeguard::{BudgetUsage, Freeze};
 use crate::telemetry::{Metrics, Refusals};
 use crate::throttle::{FailedSignatures, LateBodies, PassingSlots, Slots};
 
-/// What lives once per process: correctness state, shared by every worker, kept by a reload.
+/// What exists once per process. All workers share it, and a reload keeps it. Correctness depends on it.
 pub struct Process {
-    /// Time.
+    /// The clock.
     pub clock: Clock,
     /// The spent salts.
     pub salts: Arc<dyn SpentSalts>,
-    /// What became of the requests that spent them, for repeats.
+    /// How the requests that spent their salts ended, for repeats.
     pub repeats: Repeats,
-    /// The record.
+    /// The audit record.
     pub record: audit::Record,
     /// What is frozen.
     pub freeze: Arc<Freeze>,
-    /// What keys and accounts took of their budgets.
+    /// How much of their budgets keys and accounts have used.
     pub budget_usage: Arc<BudgetUsage>,
-    /// What it would have counted of what was only observed.
+    /// How much would have been used of the budgets in observe mode.
     pub shadow_budget_usage: Arc<BudgetUsage>,
-    /// The last requests that were refused.
+    /// The most recent refused requests.
     pub refusals: Arc<Refusals>,
-    /// One per request between admission and the end of its answer.
+    /// One slot for each request between admission and the end of its answer.
     pub slots: Slots,
-    /// One per request that passes without being judged, to the end of its answer.
+    /// One slot for each request that passes without being judged, until the end of its answer.
     pub passing_slots: PassingSlots,
-    /// Requests that wait for their bodies, by the header they have.
+    /// Requests that wait for their bodies, by header.
     pub late_bodies: LateBodies,
-    /// Signatures that failed, per client address.
+    /// Failed signatures, per client address.
     pub failed_signatures: FailedSignatures,
     /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// Where observations of requests report to.
+    /// The destinations that observations report to.
     pub reporting: Arc<Reporting>,
-    /// Requests that run to their end whether the client stays or not, of each worker.
+    /// For each worker, the requests that run to their end even if their clients leave.
     pub tasks: Box<[Tasks]>,
-    /// Set once the process is to end.
+    /// Set when the process begins to end.
     pub draining: AtomicBool,
-    /// How many seconds the wall clock is ahead of where elapsed time says it should be, once
-    /// that is more than a jump.
+    /// How many seconds the wall clock is ahead of the elapsed time, once that exceeds the limit for a jump.
     pub clock_skew: AtomicI64,
-    /// Whether the process is not ready without its store of salts, where others could be.
+    /// Whether `/ready` fails while the store of salts is unavailable (`ready_needs` lists `replay`).
     pub ready_needs_replay: bool,
 }
 
 impl Process {
-    /// Whether the process is on its way out.
+    /// Whether the process is ending.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! The whole of Saltgate, in request order.
+//! All of Saltgate, in the order in which a request passes through it.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::pipeline::{Commit, Dispatch, Observe, Pass, Respond, Shadow, gates, t
 use crate::process::Process;
 use crate::upstream::Broken;
 
-/// The stack of one worker. Cloning it is cheap; each request has its own.
+/// The stack of one worker. Cloning it is cheap; each request has its own clone.
 pub fn stack<B>(
     process: &Arc<Process>,
     current: &Arc<Current>,
@@ -30,39 +30,39 @@ where
     let Process { clock, salts, repeats, record, freeze, budget_usage, shadow_budget_usage, .. } = &**process;
     let Process { slots, passing_slots, late_bodies, failed_signatures, tasks, .. } = &**process;
     let gated = ServiceBuilder::new()
-        .layer(Observe) // request id, one count and one line of log, whatever becomes of it
-        .layer(Respond) // refusal → answer; below it refusals, above it nothing fails
+        .layer(Observe) // gives every request an id, one count and one log line
+        .layer(Respond) // turns a refusal into a response; above it nothing fails
         .layer(gates(
-            Inspect::new() // the form of the message: asks nobody, depends on nothing but its bytes
+            Inspect::new() // checks the form of the message; depends on nothing but its bytes
                 .then(Authenticate::new(clock, salts, failed_signatures)) // whose signature is this, and is its date in the window?
-                .then(Admit::new(slots, salts, repeats, record, late_bodies)) // a slot, or 503: while nothing is spent
-                .then(Read), // the body, whole and small
+                .then(Admit::new(slots, salts, repeats, record, late_bodies)) // a slot, or 503 while nothing is spent
+                .then(Read), // the whole body, which must be small
         ))
-        .layer(Commit::new(tasks[worker].clone())) // from here on it runs to its end, whoever leaves
+        .layer(Commit::new(tasks[worker].clone())) // from here on it runs to its end even if the client leaves
         .service(to_the_end(
-            Spend::new(clock, salts, repeats, current) // this salt, once, by the keys in force now
-                .then(RouteGate) // only what is a route, byte for byte
+            Spend::new(clock, salts, repeats, current) // spends the salt once, under the keys in force now
+                .then(RouteGate) // must match a route, byte for byte
                 .then(Fork::new(
-                    Authorize // role and ownership
-                        .then(Safeguard::new(freeze, budget_usage, clock)) // what holds back the authorized
-                        .then(RecordIntent::new(record, budget_usage, clock)) // the intent, before anything irreversible
-                        .then(Release::new(freeze)) // frozen by now? Nothing is waited for after this
-                        .then(Send), // at most once
-                    Authorize.then(ReportDryRun::new(freeze, budget_usage, clock)), // a dry run: it can ask, and has no way to send
+                    Authorize // checks role and ownership
+                        .then(Safeguard::new(freeze, budget_usage, clock)) // freeze, budget, automations
+                        .then(RecordIntent::new(record, budget_usage, clock)) // writes the intent, before anything irreversible
+                        .then(Release::new(freeze)) // checks the freeze again; nothing is awaited after this
+                        .then(Send), // sends at most once
+                    Authorize.then(ReportDryRun::new(freeze, budget_usage, clock)), // a dry run looks things up and cannot send
                 )),
         ));
 
-    // What is not to be judged has a way of its own, and on it nobody who could delete.
+    // Messages that are not judged have a stack of their own. Nothing in it can delete.
     let passing = ServiceBuilder::new()
         .layer(Observe)
         .layer(Respond)
         .layer(gates(
-            Inspect::new() // a form in doubt passes nowhere
-                .then(PassNamed::new(passing_slots)), // only what is named
+            Inspect::new() // an ambiguous form is refused here, too
+                .then(PassNamed::new(passing_slots)), // only what `[passthrough]` names
         ))
-        .service(Pass); // as it came, once
+        .service(Pass); // forwards it as it came, once
 
-    // Observe mode: the same gates judge a copy, as far as the safety catches.
+    // Observe mode: the same gates judge a copy, up to the safeguards.
     let shadow = ServiceBuilder::new()
         .layer(Observe)
         .layer(Respond)
@@ -76,7 +76,7 @@ where
             Spend::new(clock, salts, repeats, current)
                 .then(RouteGate)
                 .then(Either(Authorize, DryRunSafeguard::new(freeze, shadow_budget_usage, clock))),
-            Inspect::new().then(WouldPass), // and of what passes without them, its form
+            Inspect::new().then(WouldPass), // passthrough messages: only their form
         ))
         .service(Pass);
 

@@ -1,3 +1,5 @@
+//! The gate that reserves what a request needs before its salt is spent: a slot and room in the store of salts.
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,7 +14,7 @@ use crate::repeats::{First, Repeats};
 use crate::replay::{Reservation, SpentSalts, Unavailable};
 use crate::throttle::{LateBodies, LateBody, NoSlot, Slot, Slots};
 
-/// Is there a slot, and is every part in reach that will be needed? While nothing is spent.
+/// Refuses a request while nothing is spent yet, if there is no slot for it or a part that it needs is unavailable.
 pub struct Admit {
     slots: Slots,
     salts: Arc<dyn SpentSalts>,
@@ -21,7 +23,7 @@ pub struct Admit {
     late_bodies: LateBodies,
 }
 
-/// A request that has its slot, and its place in the replay memory.
+/// A request that holds a slot and reserved room in the store of salts.
 pub struct Admitted<B> {
     authenticated: Authenticated<B>,
     slot: Slot,
@@ -30,8 +32,8 @@ pub struct Admitted<B> {
 }
 
 impl Admit {
-    /// Admits to these slots, while the salts and the record can take the request; of those whose bodies are to come,
-    /// only so many.
+    /// Gives out these slots while the store of salts and the record can take a request. Of the requests whose
+    /// bodies have yet to arrive, `late_bodies` limits the copies of one header.
     pub fn new(
         slots: &Slots,
         salts: &Arc<dyn SpentSalts>,
@@ -48,9 +50,9 @@ impl Admit {
         }
     }
 
-    /// A request whose body is to come could hold its slot for as long as that takes. So whether its salt is spent is
-    /// asked first, and a spent header holds none, unless it may be a repeat that is answered; of all others only a few
-    /// copies wait. The claim decides all the same.
+    /// Checks first whether the salt is spent, because a request whose body has yet to arrive could hold its slot
+    /// for as long as that takes. A request with a spent header gets no slot, unless it may be a repeat that is
+    /// answered. Of every other header, only a few copies may wait. Only the later claim is binding.
     async fn may_wait<B>(
         &self,
         authenticated: &mut Authenticated<B>,
@@ -70,7 +72,7 @@ impl Admit {
                     again::tell(&first, authenticated, seen);
                     return Err(Refused::SaltReused);
                 }
-                // Another gateway's, perhaps; how long its body was is not known here.
+                // Another gateway may have had the first request; the length of its body is not known here.
                 None if self.repeats.answers() && self.salts.is_shared() => {}
                 None => return Err(Refused::SaltReused),
             }
@@ -90,7 +92,7 @@ impl<B: http_body::Body<Data = Bytes> + Send + Unpin> Gate<Authenticated<B>> for
     ) -> Result<Admitted<B>, Refused> {
         let late = match authenticated.head().body().is_end_stream() {
             true => None,
-            // In a box: most deletions have no body.
+            // Boxed to keep the future small: most deletions have no body.
             false => Some(Box::pin(self.may_wait(&mut authenticated, seen)).await?),
         };
         let key = authenticated.caller().usage();

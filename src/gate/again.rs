@@ -1,4 +1,4 @@
-//! What becomes of a request whose salt is spent (contract §3, "A request that comes again").
+//! Answers requests whose salt is spent (contract §3, "A request that comes again").
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,7 +15,8 @@ use crate::refusal::{RefusedAfterSpend, Repeated};
 use crate::repeats::{Asked, Became, Earlier, First, KeptAnswer, Repeats, Shared};
 use crate::replay::{Mark, SpentSalts};
 
-/// Tells of a repeat that is refused before its body was read, if as much of the body as the first request had is there.
+/// Notes that a request, refused before its body was read, is a repeat. To find out, it reads only body bytes that
+/// have already arrived, up to the length of the first request's body.
 pub(super) fn tell<B>(first: &First, authenticated: &mut Authenticated<B>, seen: &mut Observation)
 where
     B: http_body::Body<Data = Bytes> + Unpin,
@@ -35,7 +36,7 @@ where
     }
 }
 
-/// What a request asks for.
+/// Fingerprints what a request asks for.
 pub(super) fn asked<B>(authenticated: &Authenticated<B>, body: &[u8]) -> Asked {
     let (api_key, head) = (&authenticated.caller().api_key, authenticated.head());
     Asked::new(&authenticated.salt(), api_key, head.method().as_str(), head.raw_target(), body)
@@ -48,8 +49,8 @@ pub(super) struct Again {
 }
 
 impl Again {
-    /// A replay is refused. So is a repeat, unless repeats are answered: then it waits for the end of the first request and
-    /// gets its answer. It holds no slot meanwhile.
+    /// Refuses a replay. Refuses a repeat, too, unless repeats are answered: then the repeat waits for the end of
+    /// the first request and gets its answer. It holds no slot meanwhile.
     pub(super) async fn met(
         &self,
         authenticated: &Authenticated<()>,
@@ -85,7 +86,7 @@ impl Again {
         answered(first.id.clone(), kept)
     }
 
-    /// The same, where another gateway had the first request, or this one before it was started anew.
+    /// Does the same if the first request reached another gateway, or this one before it was restarted.
     async fn met_elsewhere(
         &self,
         authenticated: &Authenticated<()>,
@@ -110,7 +111,7 @@ impl Again {
         answered(of.into(), kept)
     }
 
-    /// What is kept about the request, as soon as it is there; `None` if nobody keeps anything.
+    /// Waits until the answer of the first request is stored; `None` if no gateway stores it.
     async fn ask_until_it_ended(&self, salt: SaltId, id: &str) -> Option<(Became, KeptAnswer)> {
         const LONGEST: Duration = Duration::from_millis(500);
         let mut pause = Duration::from_millis(5);

@@ -1,4 +1,4 @@
-//! What leaves as an answer: one of our own, or the upstream's.
+//! Responses to callers: Saltgate's own, or the upstream's.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -16,22 +16,22 @@ use crate::throttle::{PassingSlot, Slot};
 use crate::upstream::{Judged, RelayError, Unjudged};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-/// The request id of the request whose answer this is.
+/// The header with the id of the request that was answered first.
 const REPEAT_OF: HeaderName = HeaderName::from_static("x-saltgate-repeat-of");
 const SCHEME: HeaderValue = HeaderValue::from_static("HMAC-SHA256");
 
-/// What ended on one of the ways.
+/// The end of a request on one of the three paths (gated, passthrough, observe).
 pub(crate) trait Answered: Send {
-    /// The upstream's answer, or ours.
+    /// The response: the upstream's, or Saltgate's own.
     fn into_response(self) -> Response<Body>;
 }
 
-/// An answer of our own (contract §6).
+/// A response of Saltgate's own (contract §6).
 pub(crate) fn own(answer: Answer) -> Response<Body> {
     own_with(answer, None)
 }
 
-/// The body of an answer of our own.
+/// The body of a response of Saltgate's own.
 pub(crate) fn own_body(answer: Answer, linked: Option<&Linked>) -> Bytes {
     let Some(linked) = linked else { return answer.body() };
     let mut body = json!({ "errorCode": answer.code, "errorMessage": answer.message() });
@@ -39,7 +39,7 @@ pub(crate) fn own_body(answer: Answer, linked: Option<&Linked>) -> Bytes {
     plain::json_line(&body).into()
 }
 
-/// The same, which shows besides what would stop.
+/// Like [`own`], and lists the automations that would stop.
 pub(crate) fn own_with(answer: Answer, linked: Option<&Linked>) -> Response<Body> {
     let body = own_body(answer, linked);
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -60,10 +60,10 @@ pub(crate) fn own_with(answer: Answer, linked: Option<&Linked>) -> Response<Body
     response
 }
 
-/// The answer of an earlier request, to one that came again.
+/// The response of the first request, sent to a repeat of it.
 pub(crate) fn again(Repeated { of, kept }: Repeated) -> Response<Body> {
     let status = StatusCode::from_u16(kept.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    // A body that is not kept is not made up: an empty object says as little as can be said in JSON.
+    // If the body was not kept, an empty JSON object stands for it.
     let (content_type, body) = match kept.body {
         Some(body) => (kept.content_type, body),
         None => (Some(JSON), Bytes::from_static(b"{}")),
@@ -79,7 +79,7 @@ pub(crate) fn again(Repeated { of, kept }: Repeated) -> Response<Body> {
     if status == StatusCode::UNAUTHORIZED {
         headers.insert(WWW_AUTHENTICATE, SCHEME);
     }
-    // A request id is hexadecimal digits.
+    // This cannot fail: a request id consists of hexadecimal digits.
     if let Ok(of) = HeaderValue::from_str(&of) {
         headers.insert(REPEAT_OF, of);
     }
@@ -95,13 +95,13 @@ pub(super) fn json(status: StatusCode, body: Bytes) -> Response<Body> {
     response
 }
 
-/// The one type of body that leaves: ours, or the upstream's as it streams in.
+/// The body of every response: Saltgate's own, or the upstream's as it streams in.
 pub enum Body {
-    /// Ours.
+    /// Saltgate's own.
     Own(Option<Bytes>),
-    /// The upstream's, to a deletion.
+    /// The upstream's response to a deletion.
     Relayed(Relayed<Judged, Slot>),
-    /// The upstream's, to what passed.
+    /// The upstream's response to a request that passed without being judged.
     Passed(Relayed<Unjudged, PassingSlot>),
 }
 
@@ -134,7 +134,7 @@ impl http_body::Body for Body {
     }
 }
 
-/// The automations and their digest, as an answer shows them.
+/// Adds the automations and their digest to an answer.
 pub(super) fn show(linked: &Linked, answer: &mut Value) {
     let automations = linked.automations.iter().map(|(id, name)| json!({ "id": id, "name": name }));
     answer["automations"] = automations.collect();

@@ -4,10 +4,10 @@ use http::Request;
 
 use crate::net::Client;
 
-/// A message as a connection hands it over.
+/// A request as the connection read it.
 pub struct Arrival<B> {
-    /// The message.
+    /// The request.
     pub request: Request<B>,
-    /// Who sent it, as the listener judges.
+    /// Who sent it, as determined by the listener.
     pub client: Client,
 }

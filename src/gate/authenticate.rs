@@ -1,4 +1,4 @@
-//! Judges the `Authorization` header.
+//! The gate that checks the `Authorization` header.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -17,21 +17,21 @@ use crate::refusal::{Refused, Revoked};
 use crate::replay::SpentSalts;
 use crate::throttle::FailedSignatures;
 
-/// Whose signature is this, and is its date in the window (contract §2–§4)?
+/// Verifies the signature and checks that its date is in the window (contract §2–§4).
 pub struct Authenticate {
     clock: Clock,
     salts: Arc<dyn SpentSalts>,
     failed_signatures: FailedSignatures,
 }
 
-/// A request whose signer is proven. Only [`Authenticate`] makes one.
+/// A request with a verified signature. Only [`Authenticate`] makes one.
 pub struct Authenticated<B> {
     head: Head<B>,
     signed: Signed,
 }
 
 impl Authenticate {
-    /// Judges by the floor of these salts, and throttles addresses whose signatures fail.
+    /// Uses the floor of these salts, and throttles client addresses whose signatures fail.
     pub fn new(clock: &Clock, salts: &Arc<dyn SpentSalts>, failed_signatures: &FailedSignatures) -> Self {
         Self { clock: clock.clone(), salts: salts.clone(), failed_signatures: failed_signatures.clone() }
     }
@@ -61,7 +61,8 @@ fn only_line(headers: &HeaderMap) -> Result<&HeaderValue, Refused> {
 }
 
 impl Authenticate {
-    /// Tells the log what is known of the request. The address of the client is asked about only where the signature failed.
+    /// Notes for the log what is known of the refused request. Looks up the client's address only if the signature
+    /// failed.
     fn refuse<B>(&self, head: &Head<B>, unauthentic: Unauthentic<'_>, seen: &mut Observation) -> Refused {
         let refused = unauthentic.refused();
         match unauthentic {
@@ -80,22 +81,22 @@ impl Authenticate {
 }
 
 impl<B> Authenticated<B> {
-    /// The message, and what it is judged by.
+    /// The message, with the generation that it is judged by.
     pub fn head(&self) -> &Head<B> {
         &self.head
     }
 
-    /// Who signed.
+    /// Who signed it.
     pub fn caller(&self) -> &Caller {
         self.signed.caller()
     }
 
-    /// What the salt is remembered by.
+    /// The id that the salt is stored under.
     pub fn salt(&self) -> SaltId {
         self.signed.salt()
     }
 
-    /// When it was signed, as the signer says.
+    /// The date in the header.
     pub fn date(&self) -> SystemTime {
         self.signed.date()
     }
@@ -112,8 +113,8 @@ impl<B> Authenticated<B> {
 }
 
 impl Authenticated<()> {
-    /// The same request, judged by the generation that came into force since: its key, its secret, what its date
-    /// may look like. All that comes after is judged by that one too.
+    /// Judges the same request by the generation that has come into force since: its key, its secret, the formats
+    /// of its date. All later gates use that generation, too.
     #[cold]
     pub(super) fn again(
         mut self,

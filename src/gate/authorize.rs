@@ -1,3 +1,5 @@
+//! The gate that decides whether the caller may delete the segment.
+
 use http::HeaderValue;
 
 use super::chain::Gate;
@@ -9,14 +11,14 @@ use crate::refusal::RefusedAfterSpend;
 use crate::telemetry::Stage;
 use crate::upstream::{Identity, InvalidRequestHead, RequestHead, headers};
 
-/// May this role delete this segment, and is it the version that the client means (contract §5)? Whose it is, the
-/// service says.
+/// Checks that the caller's role may delete this segment, and that the segment is the version that the client means
+/// (contract §5). The service says whose segment it is.
 pub struct Authorize;
 
 /// A request that the decision table permits.
 pub struct Authorized<P = Deletion> {
     routed: Routed<P>,
-    /// Boxed to keep what every later gate hands on small; `None` where the service is not asked.
+    /// Boxed to keep the value small that later gates pass on; `None` if the service is not asked.
     segment_info: Option<Box<SegmentInfo>>,
     permit: Permit,
 }
@@ -49,7 +51,8 @@ async fn judge<P: Purpose>(
         Ownership::Upstream(pointers) => pointers,
     };
     let segment_info = Box::new(Box::pin(look_up(pointers, routed, seen)).await?);
-    // The account first: whoever cannot see a segment learns nothing of it, not even that its creator is not known.
+    // The account is checked first: a caller who cannot see a segment must not learn anything about it, not even
+    // that its creator is unknown.
     let in_account =
         routed.route().judge_account(caller.role, &caller.owner, segment_info.account()).map_err(refusal)?;
     seen.name = segment_info.name().map(str::to_owned);
@@ -63,7 +66,7 @@ async fn judge<P: Purpose>(
     Ok((permit, Some(segment_info)))
 }
 
-/// The client's own conditions, judged by the version that its permission was judged by.
+/// Evaluates the client's own conditions against the version that the permission was based on.
 fn condition<P>(routed: &Routed<P>, segment_info: Option<&SegmentInfo>) -> Result<Condition, RefusedAfterSpend> {
     let own = headers::conditions(routed.request().head().headers()).map(|condition| match condition {
         headers::ConditionHeader::IfMatch(value) => ClientCondition::IfMatch(value.as_bytes()),
@@ -101,7 +104,7 @@ async fn look_up<P: Purpose>(
     })
 }
 
-/// A GET with our own headers and nothing of the client's.
+/// A GET with Saltgate's own headers and none of the client's.
 pub(super) fn question<P>(routed: &Routed<P>, path: &str, id: &HeaderValue) -> Result<RequestHead, InvalidRequestHead> {
     let caller = routed.request().caller();
     let identity = Identity {
@@ -116,17 +119,17 @@ pub(super) fn question<P>(routed: &Routed<P>, path: &str, id: &HeaderValue) -> R
 }
 
 impl<P> Authorized<P> {
-    /// The request, its route and its segment.
+    /// The request with its route and segment.
     pub fn routed(&self) -> &Routed<P> {
         &self.routed
     }
 
-    /// What the service said of the segment; `None` where that is left to the service.
+    /// What the service said about the segment; `None` if the service itself checks the permission.
     pub fn segment_info(&self) -> Option<&SegmentInfo> {
         self.segment_info.as_deref()
     }
 
-    /// The permit, and the condition that it is for.
+    /// The permit, with the condition under which it holds.
     pub fn permit(&self) -> &Permit {
         &self.permit
     }

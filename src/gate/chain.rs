@@ -1,4 +1,4 @@
-//! What a gate is, and how gates stand one behind another.
+//! The trait of gates, and how gates are chained.
 
 use std::future::Future;
 use std::marker;
@@ -6,27 +6,27 @@ use std::marker;
 use super::observation::Observation;
 use crate::refusal::{Answer, Linked, Refusal, Repeated};
 
-/// One verdict about a request: what it proved, or why it goes no further.
+/// Judges a request: returns what was proven, or why it is refused.
 ///
-/// The [`Observation`] is where a gate notes what the log should say; it decides nothing.
+/// A gate notes in the [`Observation`] what the log should say; it must not base a decision on it.
 #[diagnostic::on_unimplemented(
     message = "gate `{Self}` cannot stand here: the gate above it hands down `{In}`",
     note = "the order is in src/stack.rs"
 )]
 pub trait Gate<In>: marker::Send + marker::Sync {
-    /// What the request has proven once this gate has let it through.
+    /// What is proven about a request that passed this gate.
     type Out: marker::Send;
-    /// How this gate refuses.
+    /// The refusals of this gate.
     type Refusal: Refusal + marker::Send;
 
-    /// The verdict.
+    /// Judges the request.
     fn decide(
         &self,
         request: In,
         seen: &mut Observation,
     ) -> impl Future<Output = Result<Self::Out, Self::Refusal>> + marker::Send;
 
-    /// This gate, and then that one: again a gate.
+    /// Chains this gate with the next; the result is a gate, too.
     fn then<G>(self, next: G) -> Then<Self, G>
     where
         Self: Sized,
@@ -36,7 +36,7 @@ pub trait Gate<In>: marker::Send + marker::Sync {
     }
 }
 
-/// Two gates as one.
+/// Two chained gates.
 pub struct Then<A, B> {
     first: A,
     next: B,
@@ -57,9 +57,9 @@ where
     }
 }
 
-/// A request that was refused: what was seen of it, and what its caller gets.
+/// A refused request: its observation, and the answer for its caller.
 pub struct Rejection {
-    /// `None` if the task that held it panicked: it told so while it was dropped.
+    /// `None` if the task that held it panicked: the observation reported that when it was dropped.
     pub(crate) observation: Option<Box<Observation>>,
     pub(crate) answer: Answer,
     pub(crate) linked: Option<Box<Linked>>,
@@ -68,12 +68,12 @@ pub struct Rejection {
 }
 
 impl Rejection {
-    /// Of a request whose task panicked.
+    /// The rejection of a request whose task panicked.
     pub(crate) fn lost(answer: Answer) -> Self {
         Self { observation: None, answer, linked: None, repeated: None, spent: false }
     }
 
-    /// Of a request that a gate refused.
+    /// The rejection of a request that a gate refused.
     pub(crate) fn of(refused: &impl Refusal, mut observation: Box<Observation>) -> Self {
         let (answer, spent) = (observation.refused(refused), refused.spent());
         let linked = refused.linked().cloned().map(Box::new);

@@ -1,11 +1,11 @@
-//! A message that `[passthrough]` names and that may be a deletion all the same (contract §7). It does not pass: the
-//! gates judge it.
+//! Finds messages that `[passthrough]` names although they may be deletions (contract §7). They do not pass: the
+//! gates judge them.
 //!
-//! 1. Saltgate is no authorizer. Asked by `auth_request`, `forward_auth` or `ext_authz` whether a deletion may happen, it
-//!    sees a GET; were that passed on, the asker would take the service's answer for a yes. Such a question carries the
-//!    method or the target of the request that it is about, or that request's own signature.
-//! 2. On a deletion's own path, however it is spelt, nothing passes that a framework could take for a deletion: a form,
-//!    which may hold `_method`, or a query with a `method`.
+//! 1. Saltgate is no authorization service. A proxy that asks it by `auth_request`, `forward_auth` or `ext_authz`
+//!    whether a deletion may happen sends a GET. If that GET were passed on, the proxy would take the service's
+//!    answer for a yes. Such a question carries the method or the target of the original request, or its signature.
+//! 2. On the path of a deletion, however it is spelt, nothing passes that a framework could take for a deletion: a
+//!    form, which may contain `_method`, or a query with a `method` parameter.
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
@@ -14,10 +14,10 @@ use super::overrides::may_name_method;
 use crate::http::fields::Folded;
 use crate::policy::{Route, Routes};
 
-/// Fields with the method of the request that a question is about.
+/// Fields that hold the method of the original request.
 const METHODS: [&str; 4] =
     ["x-original-method", "x-forwarded-method", "x-envoy-original-method", "x-auth-request-method"];
-/// Fields with its target.
+/// Fields that hold its target.
 const TARGETS: [&str; 8] = [
     "x-original-uri",
     "x-original-url",
@@ -29,7 +29,7 @@ const TARGETS: [&str; 8] = [
     "x-auth-request-uri",
 ];
 
-/// Whether a message may be a deletion, though neither its method nor its path says so.
+/// Whether a message may be a deletion although neither its method nor its path shows it.
 pub(super) fn may_delete(parts: &Parts, routes: &Routes) -> bool {
     let Parts { uri, headers, .. } = parts;
     asks_about_deletion(headers, routes)
@@ -38,11 +38,11 @@ pub(super) fn may_delete(parts: &Parts, routes: &Routes) -> bool {
         || parameters(uri.path()).any(may_name_method)
 }
 
-/// Whether a question names a route's method, or a route's path without saying that the method is another.
+/// Whether an authorization question names the method of a route, or names the path of a route and no other method.
 fn asks_about_deletion(headers: &HeaderMap, routes: &Routes) -> bool {
     let (mut other_method, mut path) = (false, false);
     for (name, value) in headers {
-        // Only these begin so.
+        // All of these field names begin with `x`.
         if !name.as_str().starts_with('x') {
             continue;
         }
@@ -65,7 +65,7 @@ fn names(value: &HeaderValue, method: &str) -> bool {
     words.into_iter().any(|word| word.eq_ignore_ascii_case(method.as_bytes()))
 }
 
-/// The path of a target, which may name its host.
+/// The path of a target, which may be in absolute form.
 fn path_of(target: &str) -> String {
     match target.split_once("://") {
         Some((_, rest)) => rest.find('/').map_or("/", |at| &rest[at..]).to_owned(),
@@ -73,7 +73,7 @@ fn path_of(target: &str) -> String {
     }
 }
 
-/// Whether there is a signature of the scheme that deletions have.
+/// Whether there is a signature of the scheme that deletions use.
 fn is_signed(headers: &HeaderMap) -> bool {
     all(headers, &AUTHORIZATION).any(|value| {
         let scheme = value.as_bytes().trim_ascii_start();
@@ -83,7 +83,7 @@ fn is_signed(headers: &HeaderMap) -> bool {
 
 const SCHEME: &[u8] = b"HMAC-SHA256";
 
-/// Whether the body is a form, by its head.
+/// Whether the content type says that the body is a form.
 fn holds_form(headers: &HeaderMap) -> bool {
     all(headers, &CONTENT_TYPE).any(|value| {
         let said = String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase();
@@ -91,7 +91,7 @@ fn holds_form(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Every line of a field, in every spelling that a server may take for its name.
+/// All lines of a field, under every spelling that a server may take for its name.
 fn all<'h>(headers: &'h HeaderMap, name: &'h HeaderName) -> impl Iterator<Item = &'h HeaderValue> {
     let name = name.as_str();
     let is =
@@ -99,7 +99,7 @@ fn all<'h>(headers: &'h HeaderMap, name: &'h HeaderName) -> impl Iterator<Item =
     headers.iter().filter(move |(other, _)| is(other)).map(|(_, value)| value)
 }
 
-/// What stands behind a `;` in a path.
+/// The parameters of a path, each after a `;`.
 fn parameters(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter_map(|part| part.split_once(';')).map(|(_, parameters)| parameters)
 }

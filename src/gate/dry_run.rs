@@ -1,9 +1,8 @@
-//! A dry run: what a deletion would meet, told to whoever may know (`POST …/deletion-check`).
+//! Dry runs (`POST …/deletion-check`): tell an authorized caller what the deletion would get.
 //!
-//! It turns off the way of deletions where its route is known ([`Fork`]), and ends in
-//! [`ReportDryRun`]. Nothing on its way has a record to write an intent to, and without an open
-//! intent the upstream sends nothing: it can ask, and that is all it can. What is refused before
-//! the safety catches is refused as the deletion would be, so a dry run tells nobody more.
+//! A dry run leaves the path of deletions after its route is known ([`Fork`]) and ends in [`ReportDryRun`]. No gate
+//! on its path can write an intent, and without an open intent the upstream sends no deletion: a dry run can only
+//! look things up. Until the safeguards it is refused exactly as the deletion would be, so it tells nobody more.
 
 use std::sync::Arc;
 
@@ -23,28 +22,28 @@ use crate::refusal::{Reason, Refusal, RefusedAfterSpend, Remaining};
 use crate::repeats::KeptAnswer;
 use crate::safeguard::{BudgetUsage, Freeze};
 
-/// The way of deletions, and that of dry runs beside it.
+/// The gates of deletions, and next to them those of dry runs.
 pub(crate) struct Fork<D, R> {
     deletions: D,
     dry_runs: R,
 }
 
-/// How a request ended that was let through.
+/// The end of a request that passed all gates.
 pub(crate) enum Ending {
-    /// It was sent, or failed to be.
+    /// The deletion was sent, or could not be.
     Deletion(Concluded),
-    /// It was told what would happen.
+    /// The dry run was answered.
     DryRun(DryRunReport),
 }
 
-/// What a deletion would meet. Only [`ReportDryRun`] makes one.
+/// What a deletion would get. Only [`ReportDryRun`] makes one.
 pub(crate) struct DryRunReport(Value);
 
-/// The last of the gates of dry runs.
+/// The last gate of dry runs.
 pub(crate) struct ReportDryRun(SafeguardChecks);
 
 impl Ending {
-    /// The answer, as far as it is kept for repeats.
+    /// The part of the answer that is kept for repeats.
     pub(crate) fn kept(&self) -> KeptAnswer {
         match self {
             Self::Deletion(concluded) => concluded.kept(),
@@ -54,7 +53,7 @@ impl Ending {
 }
 
 impl<D, R> Fork<D, R> {
-    /// Deletions end with `deletions`, dry_runs with `dry_runs`.
+    /// Sends deletions through `deletions` and dry runs through `dry_runs`.
     pub(crate) fn new(deletions: D, dry_runs: R) -> Self {
         Self { deletions, dry_runs }
     }
@@ -71,14 +70,14 @@ where
     async fn decide(&self, directed: Directed, seen: &mut Observation) -> Result<Ending, RefusedAfterSpend> {
         match directed {
             Directed::Deletion(routed) => self.deletions.decide(routed, seen).await.map(Ending::Deletion),
-            // In a box of its own: a deletion would have to carry its room about.
+            // Boxed on its own, so that the future of a deletion does not grow by it.
             Directed::DryRun(routed) => Box::pin(self.dry_runs.decide(routed, seen)).await.map(Ending::DryRun),
         }
     }
 }
 
 impl ReportDryRun {
-    /// Tells by what is frozen, and by what was taken of the budgets.
+    /// Reports based on this freeze and on this usage of the budgets.
     pub(crate) fn new(freeze: &Arc<Freeze>, budget_usage: &Arc<BudgetUsage>, clock: &Clock) -> Self {
         Self(SafeguardChecks::new(freeze, budget_usage, clock))
     }

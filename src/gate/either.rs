@@ -1,12 +1,11 @@
-//! The end of the gates where nothing is sent.
+//! Joins the paths of deletions and dry runs where nothing is sent (observe mode).
 
 use super::chain::Gate;
 use super::observation::Observation;
 use super::route::{Deletion, Directed, DryRun, Routed};
 use crate::refusal::RefusedAfterSpend;
 
-/// The same gate for deletions and for dry runs, and another for deletions after it; the proof
-/// of both ends here.
+/// One gate for both deletions and dry runs, then another for deletions only. The proofs of both are dropped here.
 pub(crate) struct Either<G, D>(pub G, pub D);
 
 impl<G, D> Gate<Directed> for Either<G, D>

@@ -1,4 +1,4 @@
-//! The form of a message, judged before anybody asks who sent it: nothing here depends on keys,
+//! The gate that checks the form of a message before anything asks who sent it. Nothing here depends on keys,
 //! routes or data.
 
 use std::marker::PhantomData;
@@ -20,25 +20,25 @@ use crate::policy::Limits;
 use crate::refusal::Refused;
 use crate::upstream::{Upstream, headers};
 
-/// Judges the form of the message: its host, its size, its framing, its query.
+/// Checks the form of a message: its host, size, framing and query.
 pub struct Inspect<B>(PhantomData<fn(B)>);
 
 impl<B> Inspect<B> {
-    /// For messages with bodies of this kind.
+    /// For messages whose bodies have this type.
     #[allow(clippy::new_without_default, reason = "it stands in one place")]
     pub fn new() -> Self {
         Self(PhantomData)
     }
 }
 
-/// A message with the generation it will be judged by.
+/// A message, with the generation that it will be judged by.
 pub struct Received<B> {
-    /// In a box: every gate from here on hands it to the next.
+    /// Boxed because every later gate passes it on.
     told: Box<Told>,
     body: B,
 }
 
-/// A head whose form is beyond doubt.
+/// A head whose form was checked.
 pub struct Head<B> {
     told: Box<Told>,
     body: B,
@@ -68,11 +68,11 @@ impl<B: Send> Gate<Received<B>> for Inspect<B> {
     }
 }
 
-/// What is to be done with a message whose form is beyond doubt.
+/// What must be cleaned up in a message with a correct form.
 struct Form {
-    /// There is a `Connection`: what it names is not for us.
+    /// There is a `Connection` field: the fields that it names are removed.
     says_connection: bool,
-    /// It has passed other proxies, or this one.
+    /// There is a `Via` field: the message passed other proxies, or this one.
     says_via: bool,
 }
 
@@ -96,7 +96,7 @@ fn judge(parts: &Parts, limits: &Limits) -> Result<Form, Refused> {
     Ok(Form { says_connection: framing.connection, says_via: framing.via })
 }
 
-/// Whatever the HTTP, the host is in `Host` from here on.
+/// Puts the host into `Host` whatever the HTTP version, so that later code looks only there.
 fn name_host(parts: &mut Parts) -> Result<(), Refused> {
     if let (Some(authority), false) = (parts.uri.authority(), parts.headers.contains_key(HOST)) {
         let host = HeaderValue::from_str(authority.as_str());
@@ -117,32 +117,32 @@ impl<B> Received<B> {
         &self.told.parts
     }
 
-    /// What is seen of it on arrival.
+    /// Starts the observation of this request.
     pub(crate) fn observed(&self) -> Observation {
         let Told { parts, client, worker_state } = &*self.told;
         Observation::new(worker_state.clone(), *client, parts.method.clone(), parts.uri.path())
     }
 
-    /// By what it will be judged.
+    /// The generation that it will be judged by.
     pub(crate) fn generation(&self) -> &Generation {
         &self.told.worker_state.generation
     }
 
-    /// The same head, for whoever needs no more of the body than what the head says of it.
+    /// Copies the head, with what it declares about the body in place of the body.
     pub(crate) fn copy<D>(&self, declared: impl FnOnce(&B) -> D) -> Received<D> {
         let Told { parts, client, worker_state } = &*self.told;
         let told = Told { parts: parts.clone(), client: *client, worker_state: worker_state.clone() };
         Received { told: Box::new(told), body: declared(&self.body) }
     }
 
-    /// A head that nobody judged, for what goes upstream whatever the judgement.
+    /// Turns it into a head without any check, for messages that are forwarded whatever the verdict (observe mode).
     pub(super) fn unjudged(self) -> Head<B> {
         Head { told: self.told, body: self.body }
     }
 }
 
 impl<B> Head<B> {
-    /// The head as it is.
+    /// The parts of the head.
     pub(crate) fn parts(&self) -> &Parts {
         &self.told.parts
     }
@@ -152,13 +152,13 @@ impl<B> Head<B> {
         &self.told.parts.headers
     }
 
-    /// The head as it was read, and what leads on from it.
+    /// The head as it was read, and the state of its worker.
     pub(crate) fn into_parts(self) -> (Parts, Arc<WorkerState>) {
         let Told { parts, worker_state, .. } = *self.told;
         (parts, worker_state)
     }
 
-    /// The fields of the header section, to take some away.
+    /// The header fields, to remove some.
     pub(super) fn headers_mut(&mut self) -> &mut HeaderMap {
         &mut self.told.parts.headers
     }
@@ -168,17 +168,17 @@ impl<B> Head<B> {
         &self.told.parts.method
     }
 
-    /// Which HTTP it came by.
+    /// The HTTP version it arrived by.
     pub fn version(&self) -> http::Version {
         self.told.parts.version
     }
 
-    /// The path, byte for byte as it came.
+    /// The path, byte for byte as it arrived.
     pub fn raw_path(&self) -> &str {
         self.told.parts.uri.path()
     }
 
-    /// The query, byte for byte as it came.
+    /// Path and query, byte for byte as they arrived.
     pub fn raw_target(&self) -> &str {
         self.told.parts.uri.path_and_query().map_or("", PathAndQuery::as_str)
     }
@@ -188,22 +188,22 @@ impl<B> Head<B> {
         self.told.parts.uri.query()
     }
 
-    /// The one `Host`.
+    /// The only `Host`.
     pub fn host(&self) -> Option<&HeaderValue> {
         self.told.parts.headers.get(HOST)
     }
 
-    /// Who sent it, as the listener judges.
+    /// Who sent it, as determined by the listener.
     pub fn client(&self) -> Client {
         self.told.client
     }
 
-    /// What this request is judged by.
+    /// The generation that this request is judged by.
     pub fn generation(&self) -> &Generation {
         &self.told.worker_state.generation
     }
 
-    /// The upstream as this request's worker reaches it.
+    /// The upstream as seen from this request's worker.
     pub fn upstream(&self) -> &Upstream {
         self.told.worker_state.upstream()
     }
@@ -221,7 +221,7 @@ impl<B> Head<B> {
         &self.told.worker_state
     }
 
-    /// Judged by another generation from here on.
+    /// Uses another generation from here on.
     pub(super) fn move_to(&mut self, worker_state: Arc<WorkerState>) {
         self.told.worker_state = worker_state;
     }

@@ -1,9 +1,8 @@
-//! The gates: each an async verdict and nothing else.
+//! The gates. Each is one async verdict and nothing else.
 //!
-//! A request becomes more proven on the way in, and the compiler knows how proven it is: each
-//! gate takes what the gate above made and makes the next. The fields of what a gate makes are
-//! private to it, so nothing but the gate can make it. Leaving a gate out, or swapping two, does
-//! not compile; the order is in [`crate::stack`].
+//! A request becomes more proven on the way in, and the compiler knows how proven it is: each gate takes what the gate
+//! before it made, and makes the next proof. The fields of a proof are private to its gate, so nothing else can make it.
+//! Leaving a gate out or swapping two does not compile. The order is in [`crate::stack`].
 //!
 //! ```text
 //! Arrival ─Observe→ Received ─Inspect→ Head ─Authenticate→ Authenticated ─Admit→ Admitted ─Read→ Whole
@@ -42,7 +41,7 @@
 //! }
 //! ```
 //!
-//! Nor recording, and so sending, what was only to be rehearsed:
+//! Nor does recording, and so sending, a dry run:
 //!
 //! ```compile_fail,E0277
 //! use saltgate::parts::{Authorize, Gate, RecordIntent, Recorded, DryRun, Routed, Safeguard};
@@ -52,7 +51,7 @@
 //! }
 //! ```
 //!
-//! Nor sending what is recorded and not released, which is where the freeze is judged:
+//! Nor does sending what is recorded but not released (the release checks the freeze):
 //!
 //! ```compile_fail,E0277
 //! use saltgate::parts::{Concluded, Gate, RecordIntent, Routed, Authorize, Safeguard, Send};
@@ -62,7 +61,7 @@
 //! }
 //! ```
 //!
-//! Nor making a proof by hand:
+//! Nor does making a proof by hand:
 //!
 //! ```compile_fail,E0451
 //! use saltgate::parts::{Cleared, Recorded};
@@ -71,7 +70,7 @@
 //! }
 //! ```
 //!
-//! Nor refusing with 503 after the salt was spent:
+//! Nor does refusing with 503 after the salt was spent:
 //!
 //! ```compile_fail,E0599
 //! let refused = saltgate::parts::RefusedAfterSpend::Overloaded;

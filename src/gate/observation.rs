@@ -1,4 +1,4 @@
-//! What is seen of a request on its way, and told to the log, the metrics and the record at its end.
+//! Collects facts about a request, and reports them to the log, the metrics and the record when it ends.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -21,19 +21,18 @@ use crate::replay::Mark;
 use crate::telemetry::{Decision, Ended, RefusedRequest, Stage};
 use crate::upstream::MalformedResponse;
 
-/// A request at any stage, with what was seen of it.
+/// A request at any stage, with its observation.
 pub struct Observed<T> {
-    /// What was seen of it.
+    /// Its observation.
     pub observation: Box<Observation>,
     /// The request.
     pub request: T,
 }
 
-/// What is seen of one request, from its head to its end.
+/// Facts about one request, from its head to its end.
 ///
-/// It travels with the request; wherever the request ends, the observation is dropped, and
-/// dropping it counts and logs, exactly once. One that is dropped without a verdict belonged to
-/// a client that left, or to a panic.
+/// The observation travels with the request. Wherever the request ends, the observation is dropped, and dropping it
+/// counts and logs exactly once. If it is dropped without a verdict, the client has left or a task panicked.
 pub struct Observation {
     worker_state: Arc<WorkerState>,
     id: HeaderValue,
@@ -54,12 +53,12 @@ pub struct Observation {
     pub(crate) detail: Option<String>,
     verdict: Option<(Ended, Reason)>,
     spent: bool,
-    /// Since it spent its salt: what repeats of it are told.
+    /// Set when the salt is spent; tells repeats how this request ended.
     under_way: Option<UnderWay>,
-    /// What it is a repeat of.
+    /// The first request, if this one is a repeat.
     repeat: Option<Box<Repeat>>,
     on_record: bool,
-    /// Nothing of it is refused, so nothing goes on record.
+    /// True in observe mode: this request is never refused, so nothing about it goes on record.
     only_watches: bool,
 }
 
@@ -67,7 +66,7 @@ impl Observation {
     pub(crate) fn new(worker_state: Arc<WorkerState>, client: Client, method: http::Method, path: &str) -> Self {
         let Reporting { clock, request_ids, .. } = &*worker_state.reporting;
         let started = clock.elapsed();
-        // A path is long enough for the log long before it is too long for the limits.
+        // Long paths are cut for the log well below the limit for requests.
         let path = &path[..path.floor_char_boundary(256)];
         Self {
             id: request_ids.next(),
@@ -101,43 +100,43 @@ impl Observation {
         &self.id
     }
 
-    /// What this gateway adds to `Via`.
+    /// The value that this gateway adds to `Via`.
     pub(super) fn via(&self) -> &HeaderValue {
         &self.worker_state.reporting.request_ids.via
     }
 
-    /// When the head had come, by the elapsed clock.
+    /// When the head had arrived, by the elapsed clock.
     pub(super) fn started(&self) -> Duration {
         self.started
     }
 
-    /// When the last part of the way was done, by the elapsed clock.
+    /// When the last stage ended, by the elapsed clock.
     pub(super) fn marked(&self) -> Duration {
         self.marked
     }
 
-    /// When the head had come.
+    /// When the head had arrived.
     pub(super) fn arrived(&self) -> SystemTime {
         self.arrived
     }
 
-    /// The apiKey that the request claims, proven or not.
+    /// Notes the apiKey that the request claims, proven or not.
     pub(super) fn claims(&mut self, api_key: &str) {
         self.api_key = Some(api_key.into());
     }
 
-    /// The caller, where it is known.
+    /// Notes the caller.
     pub(super) fn is_of(&mut self, caller: &Arc<Caller>) {
         self.caller = Some(caller.clone());
     }
 
-    /// Who signed the request, and when.
+    /// Notes who signed the request, and when.
     pub(super) fn signed(&mut self, signed: &Signed) {
         self.is_of(signed.caller());
         self.dated(signed.date(), true);
     }
 
-    /// How far ahead of us the request's date is.
+    /// Notes how far the date of the request is ahead of the clock.
     pub(super) fn dated(&mut self, date: SystemTime, proven: bool) {
         let skew = match date.duration_since(self.arrived) {
             Ok(ahead) => ahead.as_secs_f64(),
@@ -149,7 +148,7 @@ impl Observation {
         }
     }
 
-    /// One part of the way is done.
+    /// Notes that a stage ended.
     pub(super) fn passed(&mut self, stage: Stage) {
         let now = self.worker_state.reporting.clock.elapsed();
         self.worker_state.reporting.metrics.stage(stage, now.saturating_sub(self.marked));
@@ -161,7 +160,7 @@ impl Observation {
         self.caller.as_deref().map(|caller| &*caller.api_key).or(self.api_key.as_deref())
     }
 
-    /// It was refused; what its caller is answered.
+    /// Notes that the request was refused, and returns the answer for its caller.
     pub(crate) fn refused(&mut self, refused: &impl Refusal) -> Answer {
         let (reason, answer) = (refused.reason(), refused.answer(self.header_remains()));
         let ended = match answer.status {
@@ -173,12 +172,12 @@ impl Observation {
         answer
     }
 
-    /// How long its header stays good by its date, proven or not.
+    /// How long the header remains in the window by its date, proven or not.
     fn header_remains(&self) -> Remaining {
         let Some(skew) = self.skew_seconds else { return Remaining::Unknown };
         let since = self.worker_state.reporting.clock.elapsed().saturating_sub(self.started);
         let left = self.worker_state.generation.window.past.as_secs_f64() + skew - since.as_secs_f64();
-        // What is over, or longer than can be said.
+        // Covers a time that is over, and one too long for a `Duration`.
         Duration::try_from_secs_f64(left.max(0.0)).map_or(Remaining::For(Duration::MAX), Remaining::For)
     }
 
@@ -186,24 +185,25 @@ impl Observation {
         self.verdict = Some((ended, reason));
     }
 
-    /// Why the request ended; that of a client that left until it has.
+    /// Why the request ended; until it has ended, that its client left.
     pub(super) fn reason(&self) -> Reason {
         self.verdict.map_or(Reason::ClientGone, |(_, reason)| reason)
     }
 
-    /// The salt is spent: however this request ends, it is on record, and repeats of it are told.
+    /// Notes that the salt is spent: from here on the request goes on record however it ends, and repeats are told
+    /// how.
     pub(super) fn spent(&mut self, under_way: UnderWay) {
         self.spent = true;
         self.under_way = Some(under_way);
     }
 
-    /// This request as the first of its salt.
+    /// Describes this request as the first with its salt.
     pub(super) fn as_first(&self, asked: Asked, body_length: u64) -> First {
         let id = self.id.to_str().unwrap_or_default();
         First::new(asked, body_length, id, self.client.address(), self.started)
     }
 
-    /// What it is answered, where that is kept for repeats.
+    /// Notes the answer, if answers are kept for repeats.
     pub(crate) fn answered(&mut self, kept: impl FnOnce() -> KeptAnswer) {
         let Some(under_way) = self.under_way.as_mut().filter(|under_way| under_way.keeps()) else { return };
         let kept = kept();
@@ -213,7 +213,7 @@ impl Observation {
         {
             let became = became(ended, reason, self.upstream_status);
             let text = Shared::write(self.id.to_str().unwrap_or_default(), became, &kept);
-            // The client's answer does not wait for it: a repeat does.
+            // The answer to the client does not wait for this; a repeat does.
             if let Some(keeping) = salts.store_answer(under_way.salt(), text, repeats.window()) {
                 runtime.spawn(keeping);
             }
@@ -221,30 +221,30 @@ impl Observation {
         under_way.answered(kept);
     }
 
-    /// What a store that is shared keeps beside its salt.
+    /// What a shared store keeps next to the salt.
     pub(super) fn mark(&self, print: Print) -> Mark {
         let id = self.id.to_str().ok().and_then(|id| u128::from_str_radix(id, 16).ok());
         Mark::new(print.bytes(), id.unwrap_or_default().to_be_bytes())
     }
 
-    /// It asks for what this one asked for, with the same header.
+    /// Notes that this request is a repeat of `first`.
     pub(super) fn repeats(&mut self, first: &First) {
         let now = self.worker_state.reporting.clock.elapsed();
         self.repeat = Some(Box::new(first.repeat(self.client.address(), now)));
     }
 
-    /// The same of a request that another gateway had, or this one before it was started anew.
+    /// Notes that this request is a repeat of one that another gateway had, or this one before it was restarted.
     pub(super) fn repeats_elsewhere(&mut self, of: &str, first: Became) {
         self.repeat = Some(Box::new(Repeat { of: of.to_owned(), first, after: None, same_client: None }));
     }
 
-    /// Whether the message passes whatever is found of it.
+    /// Whether the message is forwarded whatever the verdict (observe mode).
     pub(super) fn is_in_shadow(&self) -> bool {
         self.only_watches
     }
 
-    /// There is no whole answer of the service, though it may have begun with this status; and what is wrong with it,
-    /// where something is.
+    /// Notes that there is no complete answer of the service, the status if one arrived, and what is malformed if
+    /// anything is.
     pub(crate) fn broke_off(&mut self, status: Option<StatusCode>, malformed: Option<MalformedResponse>) {
         self.upstream_status = status.map(|status| status.as_u16());
         self.detail = match (malformed, status) {
@@ -254,22 +254,22 @@ impl Observation {
         };
     }
 
-    /// What is said if the answer to it, which has begun, ends before its end.
+    /// What to report if the answer, which has begun, breaks off.
     pub(super) fn truncation(&self, ended: Ended) -> Truncation {
         Truncation::new(self.worker_state.reporting.metrics.clone(), self.id.clone(), ended, self.upstream_status)
     }
 
-    /// Whatever is found of this request, it passes.
+    /// Notes that the request is forwarded whatever the verdict (observe mode).
     pub(crate) fn only_watches(&mut self) {
         self.only_watches = true;
     }
 
-    /// The record tells of this request, or will by itself.
+    /// Notes that the record has this request, or will get it from elsewhere.
     pub(super) fn on_record(&mut self) {
         self.on_record = true;
     }
 
-    /// Puts on record that this request spent its salt and was refused; unless its intent is.
+    /// Records that this request spent its salt and was refused, unless its intent is recorded.
     pub(crate) fn refused_on_record(&mut self, status: Option<u16>) {
         if self.on_record {
             return;
@@ -280,7 +280,7 @@ impl Observation {
         }
     }
 
-    /// Puts on record that this request spent its salt and was told what a deletion would meet.
+    /// Records that this request spent its salt and was answered as a dry run.
     pub(super) fn rehearsed_on_record(&mut self, reason: Reason) {
         self.verdict = Some((Ended::Passed, Reason::Ok));
         if let Some(entry) = self.entry() {
@@ -305,12 +305,12 @@ impl Observation {
         self.worker_state.reporting.refusals.push(self.worker_state.worker, refused);
     }
 
-    /// What the request asked for, as the record has it for repeats after a restart.
+    /// The fingerprint of what the request asked for; the record keeps it for repeats after a restart.
     pub(super) fn print(&self) -> Option<String> {
         self.under_way.as_ref().and_then(UnderWay::print_for_record)
     }
 
-    /// What the record says of a request that ends before its intent is written. Without a caller there is nothing to say.
+    /// The record entry of a request that ends before its intent is written; `None` without a caller.
     fn entry(&self) -> Option<audit::RecordEntry> {
         let caller = self.caller.as_ref()?;
         Some(audit::RecordEntry {
@@ -341,7 +341,7 @@ impl Drop for Observation {
         let off_record = self.only_watches || ended == Ended::Passed;
         match (self.on_record || off_record, self.spent) {
             (true, _) => {}
-            // A panic, or a process that ends before the request does.
+            // A task panicked, or the process ends before the request does.
             (false, true) => self.refused_on_record(None),
             (false, false) => {
                 let id = self.id.to_str().unwrap_or_default();
@@ -393,14 +393,14 @@ impl Drop for Observation {
     }
 }
 
-/// What became of a request that spent its salt.
+/// How a request that spent its salt ended, as repeats are told.
 fn became(ended: Ended, reason: Reason, status: Option<u16>) -> Became {
     match (ended, reason) {
         (Ended::Forwarded, _) if matches!(status, Some(200..=299)) => Became::Deleted,
         (Ended::Forwarded, _) => Became::RefusedByUpstream,
         (Ended::Passed, _) => Became::Rehearsed,
         (Ended::Refused, _) => Became::Refused,
-        // It was dropped before its end: nobody knows how far it had come.
+        // It was dropped before its end, so nobody knows how far it got.
         (Ended::Failed, Reason::OutcomeUnknown | Reason::ClientGone) => Became::Unknown,
         (Ended::Failed, Reason::InternalError) if std::thread::panicking() => Became::Unknown,
         (Ended::Failed, _) => Became::NotSent,

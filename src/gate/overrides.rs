@@ -1,10 +1,11 @@
-//! Does a query name another method than the request line (contract §5)?
+//! Finds queries that name another method than the request line (contract §5).
 //!
-//! A framework behind us may take the method from a parameter (`_method=DELETE`). How parameters are split and which
-//! spellings are one name differs: PHP reads `.method`, `%2Emethod` and `_method[]` as `_method`, and stops at a NUL.
-//! So names are compared folded, as names of fields are: every byte but letters and digits is a `-`.
+//! A framework behind Saltgate may take the method from a parameter (`_method=DELETE`). Frameworks differ in how
+//! they split parameters and which spellings they treat as one name: PHP reads `.method`, `%2Emethod` and
+//! `_method[]` as `_method`, and stops at a NUL. So names are compared after folding, as field names are: every
+//! byte except letters and digits counts as `-`.
 
-/// Parameters that name a method whatever stands before them.
+/// Parameter names that name a method, with any prefix.
 const NAMES: [&str; 6] = [
     "http-method",
     "http-method-override",
@@ -13,11 +14,11 @@ const NAMES: [&str; 6] = [
     "x-original-method",
     "x-forwarded-method",
 ];
-/// Escapes within escapes that are undone: some hop behind us may undo more than one layer.
+/// How many layers of escapes are undone: a hop behind Saltgate may undo more than one.
 const LAYERS: usize = 4;
 
-/// Whether a parameter names a method to some framework: `_method`, however it is spelt, or one of the names of fields
-/// that do.
+/// Whether some framework would take a parameter for the method: `_method` in any spelling, or the name of a field
+/// with that meaning.
 pub(super) fn names_method(query: &str) -> bool {
     any_name(query, |name| {
         let bare = trimmed(name);
@@ -27,17 +28,17 @@ pub(super) fn names_method(query: &str) -> bool {
     })
 }
 
-/// The same, and `method` itself: a parameter of this name may mean anything, but on the path of a deletion it is not let
-/// pass.
+/// Like [`names_method`], and includes `method` itself. A parameter of that name may mean anything, but it does not
+/// pass on the path of a deletion.
 pub(super) fn may_name_method(query: &str) -> bool {
     names_method(query) || any_name(query, |name| trimmed(name) == b"method")
 }
 
-/// Whether one of the names of a query, folded, is such.
+/// Whether a folded parameter name satisfies `is_such`.
 fn any_name(query: &str, is_such: impl Fn(&[u8]) -> bool) -> bool {
     let mut layer = query.as_bytes().to_vec();
     for _ in 0..LAYERS {
-        // `;` separates parameters, too, for some; what was escaped may do so after it was unescaped.
+        // Some frameworks split parameters at `;`, too, and some only after unescaping.
         if layer.split(|byte| *byte == b'&' || *byte == b';').any(|parameter| is_such(&folded(parameter))) {
             return true;
         }
@@ -46,11 +47,11 @@ fn any_name(query: &str, is_such: impl Fn(&[u8]) -> bool) -> bool {
             None => return false,
         }
     }
-    // Who escapes so often hides something.
+    // More layers than that are suspicious.
     true
 }
 
-/// The name of a parameter, folded: up to `=`, a NUL, or what makes a list of it.
+/// The folded name of a parameter. It ends at `=`, at a NUL, or at the bracket that makes it a list.
 fn folded(parameter: &[u8]) -> Vec<u8> {
     let ends = |(at, byte): (usize, &u8)| matches!(byte, b'=' | 0) || *byte == b'[' && at > 0;
     let end = parameter.iter().enumerate().position(ends).unwrap_or(parameter.len());
@@ -64,7 +65,7 @@ fn trimmed(name: &[u8]) -> &[u8] {
     &name[begins..ends]
 }
 
-/// One layer of escapes undone, `%XX` and `%uXXXX`; `None` if there is none.
+/// Undoes one layer of escapes, `%XX` and `%uXXXX`; `None` if there are none.
 fn unescaped(text: &[u8]) -> Option<Vec<u8>> {
     let (mut plain, mut rest, mut any) = (Vec::with_capacity(text.len()), text, false);
     while let Some((&byte, after)) = rest.split_first() {
@@ -75,7 +76,7 @@ fn unescaped(text: &[u8]) -> Option<Vec<u8>> {
         };
         match escaped {
             Some((value, length)) => {
-                // Beyond ASCII it is no letter of these names.
+                // No letter of these names lies beyond ASCII.
                 plain.push(u8::try_from(value).unwrap_or(b'-'));
                 rest = &after[length..];
                 any = true;

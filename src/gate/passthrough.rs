@@ -1,4 +1,4 @@
-//! What goes upstream without being judged.
+//! Messages that go upstream without being judged.
 
 use http::header::VIA;
 
@@ -9,21 +9,21 @@ use crate::refusal::{Reason, Refused};
 use crate::throttle::{PassingSlot, PassingSlots};
 use crate::upstream::headers;
 
-/// Lets through what `[passthrough]` names, and nothing else.
+/// Lets through the messages that `[passthrough]` names, and no others.
 pub(crate) struct PassNamed {
     slots: PassingSlots,
 }
 
-/// A message that goes upstream as it came, whoever sent it: one that `[passthrough]` names, or
-/// any in observe mode. There is no way from here to the sender of deletions.
+/// A message that goes upstream as it arrived: one that `[passthrough]` names, or any in observe mode. Nothing on
+/// this path leads to the sender of deletions.
 pub(crate) struct Passing<B> {
     head: Head<B>,
     slot: PassingSlot,
-    /// Why a gate would have refused it; `Ok` if none would.
+    /// Why a gate would have refused it; `Ok` if none would have.
     verdict: Reason,
 }
 
-/// Whether [`PassNamed`] would let it through. Nothing is taken for it.
+/// Whether [`PassNamed`] would let a message through. It takes no slot for it.
 pub(crate) struct WouldPass;
 
 impl<B: Send> Gate<Head<B>> for WouldPass {
@@ -35,13 +35,13 @@ impl<B: Send> Gate<Head<B>> for WouldPass {
     }
 }
 
-/// What `Connection` named is gone from it by now.
+/// The fields that `Connection` names have been removed before.
 fn may_pass<B>(head: &Head<B>) -> Result<(), Refused> {
     if head.generation().passes(head.parts()) { Ok(()) } else { Err(Refused::MissingCredentials) }
 }
 
 impl PassNamed {
-    /// At most as many at once as there are slots.
+    /// At most as many messages pass at once as there are slots.
     pub(crate) fn new(slots: &PassingSlots) -> Self {
         Self { slots: slots.clone() }
     }
@@ -62,7 +62,7 @@ impl<B: Send> Gate<Head<B>> for PassNamed {
 }
 
 impl<B> Passing<B> {
-    /// Exactly as it was received, whatever the verdict.
+    /// Forwards the message exactly as it was received, whatever the verdict.
     pub(crate) fn shadowed(received: Received<B>, verdict: Reason, slot: PassingSlot) -> Self {
         Self { head: received.unjudged(), slot, verdict }
     }

@@ -1,3 +1,5 @@
+//! The gate that reads the body, before the salt is spent.
+
 use std::error::Error;
 use std::io;
 
@@ -15,10 +17,11 @@ use crate::replay::Reservation;
 use crate::telemetry::Stage;
 use crate::throttle::Slot;
 
-/// The body, whole and small. Nothing is spent if it does not come.
+/// Reads the whole body, which must be small. If it does not arrive, the request is refused and its salt is not
+/// spent.
 pub struct Read;
 
-/// A request that is all there: everything after needs nothing more of the client.
+/// A request that has arrived completely: later gates need nothing more from the client.
 pub struct Whole {
     authenticated: Authenticated<()>,
     slot: Slot,
@@ -41,7 +44,7 @@ where
         } else {
             let trailers =
                 if authenticated.head().version() == Version::HTTP_2 { Trailers::Refused } else { Trailers::Removed };
-            // In a box: most deletions have no body, and would carry its room about.
+            // Boxed to keep the future small: most deletions have no body.
             let whole = Box::pin(collect(body, limits.max_body_bytes, trailers));
             timeout(limits.body_timeout, whole).await.map_err(|_| Refused::BodyTooSlow)??
         };
@@ -51,13 +54,12 @@ where
     }
 }
 
-/// What becomes of fields behind the body, which were not there when the head was judged. They
-/// are no data, and never go further.
+/// What happens to trailers. They arrive after the head was judged, so they are never used and never forwarded.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Trailers {
-    /// By HTTP/1, where the wire has judged their form.
+    /// HTTP/1: the reader checked their form, and they are dropped.
     Removed,
-    /// By HTTP/2.
+    /// HTTP/2: the request is refused.
     Refused,
 }
 
@@ -65,7 +67,7 @@ async fn collect<B>(mut body: B, limit: usize, trailers: Trailers) -> Result<Byt
 where
     B: http_body::Body<Data = Bytes, Error: Error + 'static> + Unpin,
 {
-    // A body that says it is too large is not read at all.
+    // A body that declares too large a size is not read at all.
     if body.size_hint().lower() > limit as u64 {
         return Err(Refused::BodyTooLarge);
     }
@@ -84,8 +86,8 @@ where
     Ok(whole.freeze())
 }
 
-/// What a body that breaks off is refused with. What was refused on the wire says so by the kind
-/// of its error; else the client has left.
+/// The refusal for a body that breaks off. If the reader refused it, the type of its error says so; otherwise the
+/// client has left.
 pub(crate) fn broken(error: &(dyn Error + 'static)) -> Refused {
     let causes = std::iter::successors(Some(error), |&error| error.source());
     match causes.filter_map(|error| error.downcast_ref::<io::Error>()).map(io::Error::kind).next() {
@@ -111,7 +113,7 @@ mod tests {
 
     use super::*;
 
-    /// So many frames of one byte, as a chunked body comes: it says nothing of its size.
+    /// A body of this many frames of one byte, which declares no size, like a chunked one.
     struct Chunked(usize);
 
     impl Body for Chunked {

@@ -1,3 +1,5 @@
+//! The gate that writes the intent into the record, before anything irreversible.
+
 use std::sync::Arc;
 
 use super::chain::Gate;
@@ -10,22 +12,21 @@ use crate::refusal::RefusedAfterSpend;
 use crate::safeguard::{BudgetExceeded, BudgetUsage};
 use crate::telemetry::Stage;
 
-/// The intent, on record before anything irreversible; what it takes of the budget is taken with
-/// it.
+/// Records the intent and takes the deletion from the budget in the same step.
 pub struct RecordIntent {
     record: audit::Record,
     budget_usage: Arc<BudgetUsage>,
     clock: Clock,
 }
 
-/// A request that is on record: a proven signer, a spent salt, a permit, and a line that says so.
+/// A recorded request: a verified signer, a spent salt, a permit, and an intent on disk.
 pub struct Recorded {
     cleared: Cleared,
     intent: OpenIntent,
 }
 
 impl RecordIntent {
-    /// Writes to this record, and takes of the budgets.
+    /// Writes to this record, and takes from the budgets.
     pub fn new(record: &audit::Record, budget_usage: &Arc<BudgetUsage>, clock: &Clock) -> Self {
         Self { record: record.clone(), budget_usage: budget_usage.clone(), clock: clock.clone() }
     }
@@ -58,7 +59,8 @@ impl Gate<Cleared> for RecordIntent {
     }
 }
 
-/// The intent: who wants what is read off the proof; only when it came, and under which id, is the observation's.
+/// The entry of the intent. Who wants what comes from the proof; only the time of arrival and the request id come
+/// from the observation.
 fn entry(cleared: &Cleared, seen: &Observation) -> RecordEntry {
     let (routed, segment_info) = (cleared.authorized().routed(), cleared.authorized().segment_info());
     let (caller, client) = (routed.request().caller(), routed.request().head().client());
@@ -81,7 +83,7 @@ fn entry(cleared: &Cleared, seen: &Observation) -> RecordEntry {
 }
 
 impl Recorded {
-    /// The request that is on record.
+    /// The recorded request.
     pub fn cleared(&self) -> &Cleared {
         &self.cleared
     }

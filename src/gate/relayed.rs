@@ -1,3 +1,5 @@
+//! The upstream's answer while it streams to the client.
+
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -9,22 +11,22 @@ use super::truncation::Truncation;
 use crate::telemetry::Ended;
 use crate::upstream::{Relay, RelayError, Traffic};
 
-/// The upstream's answer on its way to the client. Where it ends before its end, the log and the metrics say so:
-/// what was said of its request before took it for whole.
+/// The upstream's answer while it streams to the client. If it breaks off, the log and the metrics say so, because
+/// the request was already reported as answered.
 pub struct Relayed<T: Traffic, G> {
     relay: Relay<T, G>,
-    /// In a box, and only where there is more to come.
+    /// Boxed, and set only if more of the answer is to come.
     truncation: Option<Box<Truncation>>,
 }
 
 impl<T: Traffic, G> Relayed<T, G> {
-    /// The answer to the request that was seen, and that ended so.
+    /// The answer to the observed request, which ended like this.
     pub(crate) fn new(relay: Relay<T, G>, seen: &Observation, ended: Ended) -> Self {
         let truncation = if relay.is_whole() { None } else { Some(Box::new(seen.truncation(ended))) };
         Self { relay, truncation }
     }
 
-    /// All of it, where all of it has come.
+    /// The whole answer, if all of it has arrived.
     pub(super) fn content(&self) -> Option<Bytes> {
         self.relay.content()
     }

@@ -1,3 +1,5 @@
+//! The gate that checks the freeze one last time, directly before the deletion is sent.
+
 use std::sync::Arc;
 
 use super::chain::Gate;
@@ -9,18 +11,18 @@ use crate::event_loop::yield_now;
 use crate::refusal::{Reason, RefusedAfterSpend};
 use crate::safeguard::{Freeze, SendPermit};
 
-/// Is it frozen by now? Judged last of all: nothing is waited for between this and sending, so
-/// whoever freezes knows what can still leave.
+/// Refuses the deletion if the key, the account or everything is frozen. This is the last check: nothing is awaited
+/// between it and sending, so that whoever freezes knows what can still leave.
 pub struct Release(Arc<Freeze>);
 
-/// A recorded deletion that may leave now. The sender takes nothing else.
+/// A recorded deletion that may be sent. The sender accepts nothing else.
 pub struct Released {
     recorded: Recorded,
     permit: SendPermit,
 }
 
 impl Release {
-    /// Judges by what is frozen.
+    /// Checks this freeze.
     pub fn new(freeze: &Arc<Freeze>) -> Self {
         Self(freeze.clone())
     }

@@ -1,4 +1,4 @@
-//! Where an observation reports to.
+//! The destinations that an observation reports to.
 
 use std::sync::Arc;
 
@@ -9,21 +9,21 @@ use crate::repeats::Repeats;
 use crate::replay::SpentSalts;
 use crate::telemetry::{Metrics, Refusals};
 
-/// What an observation reads and writes, and no gate decides by: the time and the ids of requests, and who is told how they
-/// ended.
+/// What an observation reads and writes: the time, request ids, and the places that learn how requests ended. No
+/// gate bases a decision on it.
 pub struct Reporting {
-    /// Time.
+    /// The clock.
     pub clock: Clock,
-    /// Where request ids come from.
+    /// The source of request ids.
     pub request_ids: RequestIds,
-    /// Counts and times.
+    /// Counters and durations.
     pub metrics: Arc<Metrics>,
-    /// Told of requests that spent their salt and were refused, and counts those that spent nothing.
+    /// Records requests that spent their salt and were refused, and counts those that spent nothing.
     pub record: audit::Record,
-    /// The last requests that were refused.
+    /// The most recent refused requests.
     pub refusals: Arc<Refusals>,
-    /// Keeps the answers for repeats that come to another gateway, where the store is shared.
+    /// Stores the answers for repeats that reach another gateway, if the store is shared.
     pub salts: Arc<dyn SpentSalts>,
-    /// How long such an answer is kept.
+    /// Says how long such an answer is kept.
     pub repeats: Repeats,
 }

@@ -1,3 +1,5 @@
+//! The gate that finds the route of a request.
+
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -10,24 +12,24 @@ use super::spend::Fresh;
 use crate::policy::{Route, RouteMatch, SegmentId};
 use crate::refusal::RefusedAfterSpend;
 
-/// Which route is this, byte for byte, and for which segment? What is none is refused.
+/// Finds the route and the segment of a request, byte for byte. Refuses a request that matches no route.
 pub struct RouteGate;
 
-/// A request that is to delete.
+/// Marks a request that deletes.
 #[derive(Debug)]
 pub enum Deletion {}
 
-/// A request that asks what a deletion would do. Nothing that records or sends takes one.
+/// Marks a request that asks what a deletion would do. Nothing that records or sends accepts one.
 #[derive(Debug)]
 pub enum DryRun {}
 
-/// What a request is for: [`Deletion`] or [`DryRun`].
+/// The purpose of a request: [`Deletion`] or [`DryRun`].
 pub trait Purpose: Send + Sync + 'static {}
 
 impl Purpose for Deletion {}
 impl Purpose for DryRun {}
 
-/// A request for a route's segment.
+/// A request with its route and segment.
 pub struct Routed<P = Deletion> {
     fresh: Fresh,
     route: Arc<Route>,
@@ -35,11 +37,11 @@ pub struct Routed<P = Deletion> {
     purpose: PhantomData<fn() -> P>,
 }
 
-/// Which of the two ways a request goes.
+/// A request, by its purpose.
 pub enum Directed {
-    /// To be deleted.
+    /// It deletes.
     Deletion(Routed<Deletion>),
-    /// To be told what would happen.
+    /// It asks what a deletion would do.
     DryRun(Routed<DryRun>),
 }
 
@@ -71,7 +73,7 @@ impl<P> Routed<P> {
         Self { fresh, route, segment, purpose: PhantomData }
     }
 
-    /// The request, signed right.
+    /// The authenticated request.
     pub fn request(&self) -> &Authenticated<()> {
         self.fresh.request()
     }

@@ -1,3 +1,5 @@
+//! The gate that applies the safeguards: freeze, budget and automation guard.
+
 use std::sync::Arc;
 
 use http::header::HeaderName;
@@ -12,34 +14,34 @@ use crate::refusal::{self, RefusedAfterSpend};
 use crate::safeguard::{AutomationsError, BudgetExceeded, BudgetUsage, Freeze};
 use crate::throttle::Slot;
 
-/// The digest by which a caller confirms which automations may stop.
+/// The header in which a caller confirms, by digest, which automations may stop.
 const X_SALTGATE_CONFIRM: HeaderName = HeaderName::from_static("x-saltgate-confirm");
 
-/// The last look before the point of no return (contract §1, step 6): is it frozen, is there
-/// something left of the budget, would automations stop?
+/// Applies the safeguards before the point of no return (contract §1, step 6): refuses what is frozen, what exceeds
+/// the budget, and what would stop automations.
 ///
-/// Freeze and budget are judged again where it counts: the budget when it is taken
+/// Freeze and budget are checked again where it matters: the budget when the deletion is taken from it
 /// ([`super::RecordIntent`]), the freeze when the deletion is released ([`super::Release`]).
 pub struct Safeguard(SafeguardChecks);
 
-/// The same look where nothing is held back (`mode = "observe"`). What passes is counted apart: it
-/// is not on record, and takes nothing of what is.
+/// Applies the same safeguards in observe mode. Deletions are counted in a budget usage of their own, because they
+/// are not recorded and take nothing from the real one.
 pub(crate) struct DryRunSafeguard(SafeguardChecks);
 
-/// What holds back: the freeze, and what was taken of the budgets.
+/// What the safeguards check: the freeze, and the usage of the budgets.
 pub(super) struct SafeguardChecks {
     freeze: Arc<Freeze>,
     budget_usage: Arc<BudgetUsage>,
     clock: Clock,
 }
 
-/// A request that no safety catch holds back.
+/// A request that passed the safeguards.
 pub struct Cleared {
     authorized: Authorized,
 }
 
 impl Safeguard {
-    /// Judges by what is frozen, and by what was taken of the budgets.
+    /// Checks this freeze and this usage of the budgets.
     pub fn new(freeze: &Arc<Freeze>, budget_usage: &Arc<BudgetUsage>, clock: &Clock) -> Self {
         Self(SafeguardChecks::new(freeze, budget_usage, clock))
     }
@@ -56,7 +58,7 @@ impl Gate<Authorized> for Safeguard {
 }
 
 impl DryRunSafeguard {
-    /// Judges by what is frozen, and by what would have been taken of the budgets so far.
+    /// Checks this freeze and what would have been used of the budgets so far.
     pub(crate) fn new(freeze: &Arc<Freeze>, shadow_budget_usage: &Arc<BudgetUsage>, clock: &Clock) -> Self {
         Self(SafeguardChecks::new(freeze, shadow_budget_usage, clock))
     }
@@ -81,7 +83,7 @@ impl SafeguardChecks {
         Self { freeze: freeze.clone(), budget_usage: budget_usage.clone(), clock: clock.clone() }
     }
 
-    /// The verdict alone: nothing is taken, nothing is changed.
+    /// Returns the verdict alone: takes nothing and changes nothing.
     pub(super) async fn judge<P: Purpose>(
         &self,
         authorized: &Authorized<P>,
@@ -119,7 +121,7 @@ async fn judge_automations<P: Purpose>(
     let asked = guard.ask(request.head().upstream(), question, routed.segment()).await;
     let linked = asked.map_err(|not| match not {
         AutomationsError::Timeout => RefusedAfterSpend::AutomationsTimeout,
-        // Where the service judges account and creator itself, this is how it says no.
+        // If the service checks account and creator itself, it refuses by a 404 here.
         AutomationsError::NotFound if authorized.segment_info().is_none() => RefusedAfterSpend::SegmentNotFound,
         AutomationsError::NotFound => {
             seen.detail = Some("the upstream answered 404 when asked for linked automations".into());
@@ -134,7 +136,7 @@ async fn judge_automations<P: Purpose>(
         return Ok(());
     }
     let digest = linked.digest(&request.caller().owner.account, routed.segment());
-    // Of two confirmations nobody can tell which one was meant, so neither counts.
+    // Two confirmations do not count: it is unclear which one was meant.
     let mut confirmed = request.head().headers().get_all(X_SALTGATE_CONFIRM).iter();
     if let (Some(confirmed), None) = (confirmed.next(), confirmed.next()) {
         if confirmed.as_bytes() == digest.as_bytes() {
@@ -147,12 +149,12 @@ async fn judge_automations<P: Purpose>(
 }
 
 impl Cleared {
-    /// The request, its route and its permit.
+    /// The request with its route and permit.
     pub fn authorized(&self) -> &Authorized {
         &self.authorized
     }
 
-    /// The slot, for as long as the answer takes. The request is over.
+    /// Ends the request and keeps its slot, which the answer still needs.
     pub(super) fn into_slot(self) -> Slot {
         self.authorized.into_routed().into_fresh().into_slot()
     }

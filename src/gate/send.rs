@@ -1,3 +1,5 @@
+//! The last gate of deletions: sends the deletion and records its outcome.
+
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, IF_MATCH, VIA};
 use http::{Method, Response, StatusCode};
@@ -19,10 +21,10 @@ use crate::throttle::Slot;
 use crate::upstream::headers::{self, Kept};
 use crate::upstream::{Identity, InvalidRequestHead, Judged, MalformedResponse, RequestHead, SendError};
 
-/// The last of the gates of deletions: sends what is released, at most once, and closes its intent.
+/// Sends a released deletion at most once, and closes its intent.
 pub struct Send;
 
-/// A request whose outcome is on record. Only [`Send`] makes one, and what answers takes nothing
+/// A request whose outcome is recorded. Only [`Send`] makes one, and responses to deletions are made from nothing
 /// else.
 pub struct Concluded {
     answer: Result<Response<Relayed<Judged, Slot>>, Answer>,
@@ -33,9 +35,9 @@ impl Gate<Released> for Send {
     type Out = Concluded;
     type Refusal = RefusedAfterSpend;
 
-    /// Refuses nothing: what fails from here on has an outcome.
+    /// Refuses nothing: a failure from here on is an outcome.
     async fn decide(&self, released: Released, seen: &mut Observation) -> Result<Concluded, RefusedAfterSpend> {
-        // In a box: the gates before it would carry its room about.
+        // Boxed to keep the future of the gates before it small.
         Ok(Box::pin(send(released, seen)).await)
     }
 }
@@ -48,7 +50,7 @@ async fn send(released: Released, seen: &mut Observation) -> Concluded {
     };
     let sent =
         cleared.authorized().routed().request().head().upstream().send_once(head, kept_body(&cleared), &intent).await;
-    // Whatever became of it, nothing of it leaves from here on.
+    // Whatever happened, nothing of this deletion leaves any more.
     drop(permit);
     yield_now().await;
     seen.passed(Stage::Send);
@@ -89,13 +91,14 @@ async fn send(released: Released, seen: &mut Observation) -> Concluded {
     Concluded { answer, _intent: intent.close(outcome, reason.as_str()).await }
 }
 
-/// What is on record where no whole answer came: the status, too, where that much had come of it.
+/// Records that no complete answer arrived, with the status if one did.
 fn unknown(status: Option<StatusCode>, malformed: Option<MalformedResponse>, seen: &mut Observation) -> Outcome {
     seen.broke_off(status, malformed);
     status.map_or(Outcome::Unknown, |status| Outcome::UnknownAfter(status.as_u16()))
 }
 
-/// A part of the message cannot be written into one. Whatever was parsed or looked up has a form that can.
+/// Records that the message could not be written. This should not happen: everything in it was parsed or looked up
+/// in a form that can be written.
 async fn unsendable(intent: OpenIntent, why: String, seen: &mut Observation) -> Concluded {
     seen.detail = Some(why);
     seen.concluded(Ended::Failed, Reason::OwnershipUnavailable);
@@ -103,8 +106,8 @@ async fn unsendable(intent: OpenIntent, why: String, seen: &mut Observation) -> 
     Concluded { answer: Err(Answer::BAD_GATEWAY), _intent: intent }
 }
 
-/// What goes upstream, rebuilt from what was parsed. Only end-to-end fields are the client's; and the query and the body
-/// where the route keeps them.
+/// The message for the upstream, rebuilt from what was parsed. Only end-to-end fields come from the client, and the
+/// query and the body if the route keeps them.
 fn deletion(cleared: &Cleared, seen: &Observation) -> Result<RequestHead, InvalidRequestHead> {
     let (authorized, routed) = (cleared.authorized(), cleared.authorized().routed());
     let received = routed.request().head();
@@ -136,14 +139,14 @@ fn deletion(cleared: &Cleared, seen: &Observation) -> Result<RequestHead, Invali
     Ok(head)
 }
 
-/// The body, where the route keeps it; else none.
+/// The body if the route keeps it, otherwise nothing.
 fn kept_body(cleared: &Cleared) -> Bytes {
     let routed = cleared.authorized().routed();
     if routed.route().keep().body { routed.body().clone() } else { Bytes::new() }
 }
 
 impl Concluded {
-    /// The answer, as far as it is kept for repeats.
+    /// The part of the answer that is kept for repeats.
     pub(super) fn kept(&self) -> KeptAnswer {
         match &self.answer {
             Ok(response) => KeptAnswer {

@@ -1,3 +1,5 @@
+//! The gate that spends the salt.
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,17 +18,18 @@ use crate::replay::{ClaimRefused, Mark, OutOfWindow, SpentSalts};
 use crate::telemetry::Stage;
 use crate::throttle::Slot;
 
-/// This salt, once (contract §3), and by the keys in force now (contract §4): a body may have come late, and the key been
-/// revoked meanwhile. From here on a request is judged by the generation in force when its salt was spent.
+/// Spends the salt once (contract §3), under the keys in force now (contract §4): the body may have arrived late
+/// and the key been revoked meanwhile. From here on, a request is judged by the generation that was in force when
+/// its salt was spent.
 pub struct Spend {
     clock: Clock,
     again: Again,
     current: Arc<Current>,
 }
 
-/// A request whose salt nobody had spent before.
+/// A request that was the first to spend its salt.
 ///
-/// In a box: every gate from here on hands it to the next.
+/// Boxed because every later gate passes it on.
 pub struct Fresh(Box<Unspent>);
 
 struct Unspent {
@@ -36,13 +39,13 @@ struct Unspent {
 }
 
 impl Spend {
-    /// Spends in this one store, by the keys in force; what came before is known from `repeats`.
+    /// Spends in this store, under the keys in force; `repeats` knows earlier requests.
     pub fn new(clock: &Clock, salts: &Arc<dyn SpentSalts>, repeats: &Repeats, current: &Arc<Current>) -> Self {
         let again = Again { salts: salts.clone(), repeats: repeats.clone() };
         Self { clock: clock.clone(), again, current: current.clone() }
     }
 
-    /// Whether the header is good still, as [`super::Authenticate`] found it when it came.
+    /// Checks that the header is still valid, as [`super::Authenticate`] found it on arrival.
     fn judge_again(
         &self,
         authenticated: Authenticated<()>,
@@ -78,7 +81,7 @@ impl Gate<Whole> for Spend {
             drop((claimant, slot));
             let mark = if let ClaimRefused::ReusedBy(mark) = refused { Some(mark) } else { None };
             return Err(match refused {
-                // In a box: most requests come once.
+                // Boxed to keep the future small: most requests are no repeats.
                 ClaimRefused::Reused | ClaimRefused::ReusedBy(_) => {
                     Box::pin(self.again.met(&authenticated, asked, mark, seen)).await
                 }
@@ -94,7 +97,7 @@ impl Gate<Whole> for Spend {
 }
 
 impl Fresh {
-    /// The request, signed right.
+    /// The authenticated request.
     pub fn request(&self) -> &Authenticated<()> {
         &self.0.authenticated
     }

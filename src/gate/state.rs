@@ -1,4 +1,4 @@
-//! What requests are judged by: a generation, as each worker holds it.
+//! The generation that requests are judged by, and its view from each worker.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -21,49 +21,49 @@ use crate::throttle::Rate;
 use crate::upstream::headers::Authorization;
 use crate::upstream::{self, Servers, Unjudged, Upstream};
 
-/// What a reload swaps, as a whole. A request takes one at the door; when its salt is spent it is judged by the one
-/// in force by then ([`super::Spend`]), and keeps that.
+/// Everything that a reload replaces at once. A request takes the current generation on arrival. When its salt is
+/// spent, it moves to the one in force then ([`super::Spend`]), and keeps that.
 pub struct Generation {
-    /// Who may call.
+    /// The keys.
     pub directory: Directory,
-    /// Whether what the gates refuse is refused.
+    /// Whether refusals are enforced.
     pub mode: Mode,
-    /// What may be deleted.
+    /// The routes on which deletions are accepted.
     pub routes: Routes,
-    /// What goes upstream without a gate.
+    /// What goes upstream without passing a gate.
     pub passthrough: Passthrough,
-    /// Whether the log tells of deletions that succeeded, too.
+    /// Whether the log has successful deletions, too.
     pub log_successes: bool,
     /// How far a date may lie from now.
     pub window: Window,
-    /// Whether the PHP SDK's dates are read.
+    /// Whether the date format of the PHP SDK is accepted.
     pub php_dates: PhpDates,
-    /// Whose segment it is.
+    /// How the owner of a segment is found.
     pub ownership: Ownership,
-    /// How many deletions keys and accounts have.
+    /// How many deletions keys and accounts may make.
     pub budgets: Budgets,
-    /// How the service says which automations are linked.
+    /// How the service reports linked automations.
     pub guard: Guard,
-    /// The upstream as each worker reaches it: pools are per worker, so no worker waits for
-    /// another's lock.
+    /// The upstream for each worker. Connection pools are per worker, so that no worker waits for another's lock.
     pub upstreams: Box<[upstream::Upstreams]>,
-    /// The upstream's servers, as all workers know them.
+    /// The upstream's servers, shared by all workers.
     pub servers: Arc<Servers>,
-    /// What becomes of the `Authorization` of what was judged.
+    /// What happens to the `Authorization` field when a judged request is sent on.
     pub authorization: Authorization,
-    /// What a message may measure, and how long connections wait.
+    /// Limits on the size of messages, and timeouts of connections.
     pub limits: Limits,
     /// How fast one key may spend salts.
     pub spending: Rate,
 }
 
 impl Generation {
-    /// What an `Authorization` header is judged by.
+    /// The rules for `Authorization` headers.
     pub fn rules(&self) -> Rules<'_> {
         Rules { directory: &self.directory, php_dates: self.php_dates, window: self.window }
     }
 
-    /// Whether a message goes upstream without a gate: it is named, is no route, and cannot be a deletion all the same.
+    /// Whether a message goes upstream without a gate: `[passthrough]` names it, it is on no route, and it cannot
+    /// be a deletion in disguise.
     pub(crate) fn passes(&self, parts: &Parts) -> bool {
         let (method, raw_path) = (parts.method.as_str(), parts.uri.path());
         self.passthrough.lets(method, raw_path)
@@ -72,38 +72,38 @@ impl Generation {
     }
 }
 
-/// What one worker judges by. Counted for each worker by itself: no request touches the count of
-/// another worker's.
+/// The generation as one worker holds it. One `Arc` per worker, so that reference counts are not shared between
+/// cores.
 pub struct WorkerState {
     pub(super) reporting: Arc<Reporting>,
     pub(crate) generation: Arc<Generation>,
     pub(super) worker: usize,
-    /// Whether another generation is in force.
+    /// Whether another generation has come into force.
     retired: AtomicBool,
 }
 
 impl WorkerState {
-    /// Whether another generation is in force by now.
+    /// Whether another generation has come into force.
     pub(super) fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Acquire)
     }
 
-    /// This worker's way to the upstream, for look-ups and deletions.
+    /// This worker's connections to the upstream, for look-ups and deletions.
     pub(super) fn upstream(&self) -> &Upstream {
         &self.generation.upstreams[self.worker].judged
     }
 
-    /// This worker's way to the upstream, for what passes without being judged.
+    /// This worker's connections to the upstream, for messages that pass without being judged.
     pub(crate) fn passing(&self) -> &Upstream<Unjudged> {
         &self.generation.upstreams[self.worker].unjudged
     }
 }
 
-/// The generation in force. A request looks here once, on arrival.
+/// The generation in force. A request looks it up once, on arrival.
 pub struct Current {
     reporting: Arc<Reporting>,
     worker_states: ArcSwap<WorkerStates>,
-    /// Tells whoever waits that another generation is in force.
+    /// Wakes those who wait for another generation.
     stored: watch::Sender<()>,
 }
 
@@ -113,25 +113,25 @@ struct WorkerStates {
 }
 
 impl Current {
-    /// This one, until another is stored. What is seen of requests is reported to `reporting`.
+    /// Starts with this generation. Observations of requests report to `reporting`.
     pub fn new(reporting: &Arc<Reporting>, generation: Generation) -> Self {
         let worker_states = ArcSwap::from_pointee(WorkerStates::new(reporting, generation));
         Self { reporting: reporting.clone(), worker_states, stored: watch::Sender::new(()) }
     }
 
-    /// Every request from now on is judged by this one.
+    /// Puts this generation in force for all requests from now on.
     pub fn store(&self, generation: Generation) {
         let old = self.worker_states.swap(Arc::new(WorkerStates::new(&self.reporting, generation)));
         old.of_workers.iter().for_each(|worker_state| worker_state.retired.store(true, Ordering::Release));
         self.stored.send_replace(());
     }
 
-    /// Sees a change whenever another generation is stored.
+    /// Signals each time another generation is stored.
     pub fn reloads(&self) -> watch::Receiver<()> {
         self.stored.subscribe()
     }
 
-    /// A look at it, for a moment.
+    /// Borrows the generation for a moment.
     pub fn load(&self) -> impl Deref<Target = Generation> {
         struct Look(arc_swap::Guard<Arc<WorkerStates>>);
         impl Deref for Look {
@@ -144,12 +144,12 @@ impl Current {
         Look(self.worker_states.load())
     }
 
-    /// To keep.
+    /// Takes a reference that can be kept.
     pub fn load_full(&self) -> Arc<Generation> {
         self.worker_states.load().generation.clone()
     }
 
-    /// What this worker judges by.
+    /// The state of this worker.
     pub fn worker_state(&self, worker: usize) -> Arc<WorkerState> {
         let worker_states = self.worker_states.load();
         worker_states.of_workers[worker % worker_states.of_workers.len()].clone()
@@ -157,7 +157,7 @@ impl Current {
 }
 
 impl WorkerStates {
-    /// One for each worker that has a way to the upstream.
+    /// Makes the state of each worker that has connections to the upstream.
     fn new(reporting: &Arc<Reporting>, generation: Generation) -> Self {
         let generation = Arc::new(generation);
         let worker_state = |worker| WorkerState {

@@ -1,4 +1,4 @@
-//! Reports an answer of the upstream that ends before its end.
+//! Reports an upstream answer that breaks off.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use http::HeaderValue;
 use crate::telemetry::{Ended, Metrics};
 use crate::upstream::RelayError;
 
-/// What is said of an answer that ends before its end.
+/// What to report about an answer that breaks off.
 pub(super) struct Truncation {
     metrics: Arc<Metrics>,
     request_id: HeaderValue,

@@ -15,7 +15,7 @@ use crate::gate::{Ending, Observed, Rejection, Whole, own_body};
 use crate::refusal::Answer;
 use crate::repeats::KeptAnswer;
 
-/// From here on a request runs to its end, whether its client stays or not, and drain waits for it.
+/// From here on a request runs to its end even if its client leaves, and a drain waits for it.
 #[derive(Clone)]
 pub(crate) struct Commit(Tasks);
 
@@ -27,7 +27,7 @@ pub(crate) struct Committing<S> {
 }
 
 impl Commit {
-    /// Counts them there, and puts on record what is refused after the salt was spent.
+    /// Counts the requests in `tasks`, and records those that are refused after their salt was spent.
     pub(crate) fn new(tasks: Tasks) -> Self {
         Self(tasks)
     }
@@ -64,8 +64,8 @@ where
 
 /// A request that runs to its end.
 ///
-/// As long as its client stays, it runs where its connection does. Dropped before its end, it goes
-/// on as a task of its own: most requests are spared a task, and none is lost.
+/// While its client stays, it runs within the connection's task. If it is dropped before its end, it goes on as a
+/// task of its own: so most requests need no task, and none is lost.
 pub(crate) struct Committed<F: Future<Output = Result<Observed<Ending>, Rejection>> + Send + Unpin + 'static>(
     Option<Running<F>>,
 );
@@ -106,8 +106,8 @@ where
         let Some(running) = &mut self.0 else { return Poll::Pending };
         COMMITTED.set(true);
         let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(running).poll(cx)));
-        // What panicked did so perhaps after it had sent; its observation and its intent have told
-        // so while they were dropped, and nothing of it is used again.
+        // The task may have panicked after it had sent. Its observation and its intent reported that when they were
+        // dropped, and nothing of it is used again.
         let ended = match polled {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(ended)) => ended,
@@ -123,7 +123,7 @@ where
     F: Future<Output = Result<Observed<Ending>, Rejection>> + Send + Unpin + 'static,
 {
     fn drop(&mut self) {
-        // Without a runtime the process is at its end; what is dropped then tells so by itself.
+        // Without a runtime the process is ending; what is dropped then reports itself.
         if let (Some(running), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
             let span = running.span.clone();
             runtime.spawn(running.instrument(span));
@@ -132,11 +132,12 @@ where
 }
 
 thread_local! {
-    /// Whether what this thread polls is, or has in it, a request that runs to its end.
+    /// Whether the request that this thread polls, or one within it, runs to its end.
     static COMMITTED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Polls a request on its way through the stack, and tells whether it runs to its end whatever becomes of its connection.
+/// Polls a request on its way through the stack, and returns whether it runs to its end even if its connection
+/// closes.
 pub(crate) fn poll_request<F: Future>(request: Pin<&mut F>, cx: &mut Context<'_>) -> (Poll<F::Output>, bool) {
     COMMITTED.set(false);
     let polled = request.poll(cx);

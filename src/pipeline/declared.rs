@@ -1,4 +1,4 @@
-//! A body that is not read.
+//! The body of a message whose body is not read.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -6,11 +6,11 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
-/// The body of a message that is judged without being read: only what its head says of it.
+/// The body of a message that is judged without reading it: only what the head declares about it.
 pub(crate) struct Declared(http_body::SizeHint);
 
 impl Declared {
-    /// What the head says of this body.
+    /// Takes what the head declares about this body.
     pub(crate) fn of(body: &impl http_body::Body) -> Self {
         Self(body.size_hint())
     }

@@ -1,4 +1,4 @@
-//! Sends each message to one of three stacks.
+//! Sends each message to one of three stacks: gated, passthrough or shadow.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -12,9 +12,9 @@ use tower::Service;
 use crate::gate::{Arrival, Body, Current, Received};
 use crate::policy::Mode;
 
-/// Which of the three ways a message goes. Only the first has a sender of deletions.
+/// Chooses the stack for a message. Only the gated stack has a sender of deletions.
 ///
-/// Every request has a clone, so there is one count to it.
+/// Every request has a clone, so the three stacks share one reference count.
 pub struct Dispatch<G, P, W>(Arc<Stacks<G, P, W>>);
 
 struct Stacks<G, P, W> {
@@ -32,7 +32,7 @@ impl<G, P, W> Clone for Dispatch<G, P, W> {
 }
 
 impl<G, P, W> Dispatch<G, P, W> {
-    /// Each message that `worker` gets, by the generation that is current when it arrives.
+    /// Dispatches each message that `worker` gets by the generation in force when it arrives.
     pub fn new(current: Arc<Current>, worker: usize, gated: G, passing: P, shadow: W) -> Self {
         Self(Arc::new(Stacks { current, worker, gated, passing, shadow }))
     }
@@ -67,13 +67,13 @@ where
     }
 }
 
-/// A message on one of the ways.
+/// A message in one of the stacks.
 pub enum Dispatched<G, P, W> {
-    /// Between gates.
+    /// It passes through the gates.
     Gated(G),
-    /// Without a gate.
+    /// It passes without gates.
     Passing(P),
-    /// Whatever the gates say.
+    /// It passes whatever the gates say (observe mode).
     Shadowed(W),
 }
 

@@ -1,4 +1,4 @@
-//! A chain of gates as one layer of tower, or as the service at the end.
+//! A chain of gates as one tower layer, or as the innermost service.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,10 +9,10 @@ use tower::{Layer, Service};
 
 use crate::gate::{Gate, Observed, Rejection};
 
-/// What a request on its way through gates is: in one box, however many gates there are.
+/// The future of a request in a chain of gates: one box, however many gates there are.
 type Judging<Out> = Pin<Box<dyn Future<Output = Result<Out, Rejection>> + Send>>;
 
-/// The one [`Layer`] that puts a chain of gates in front of a service.
+/// The only [`Layer`] that puts a chain of gates in front of a service.
 pub fn gates<G>(chain: G) -> Gates<G> {
     Gates(Arc::new(chain))
 }
@@ -26,7 +26,7 @@ pub struct Gated<G, S> {
     inner: S,
 }
 
-/// A service that is a chain of gates to the last of them.
+/// A service made of a chain of gates with no service behind it.
 pub(crate) fn to_the_end<G>(chain: G) -> ToTheEnd<G> {
     ToTheEnd(Arc::new(chain))
 }

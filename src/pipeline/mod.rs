@@ -1,6 +1,6 @@
-//! The plumbing between connections and gates, as layers and services of tower.
+//! The tower layers and services between connections and gates.
 //!
-//! The gates of [`crate::gate`] decide; what stands here observes, answers, and lets a request run to its end. The order
+//! The gates of [`crate::gate`] decide; this room observes, answers, and lets a request run to its end. The order
 //! is in [`crate::stack`].
 
 mod commit;

@@ -1,4 +1,4 @@
-//! The outermost layer: every request is observed, and every answer has its id.
+//! The outermost layer: observes every request and puts its id on the answer.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -12,7 +12,7 @@ use tracing::Span;
 use crate::gate::{Observed, Received};
 use crate::upstream::headers::X_REQUEST_ID;
 
-/// The outermost layer: an observation for every request, whatever becomes of it.
+/// The outermost layer: makes an observation for every request.
 #[derive(Clone, Copy)]
 pub struct Observe;
 
@@ -49,7 +49,7 @@ where
     }
 }
 
-/// An answer that is to have its request's id.
+/// The future of an answer that gets the id of its request.
 pub struct WithRequestId<F> {
     answer: F,
     id: Option<HeaderValue>,

@@ -1,4 +1,4 @@
-//! The innermost service of what is not judged.
+//! The innermost service for messages that are not judged.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -22,11 +22,11 @@ use crate::telemetry::Ended;
 use crate::throttle::PassingSlot;
 use crate::upstream::{Broken, InvalidRequestHead, Outgoing, RequestHead, SendError, Unjudged, headers};
 
-/// The innermost service of what is not judged: passes it on, once.
+/// The innermost service for messages that are not judged: forwards each once.
 #[derive(Clone)]
 pub(crate) struct Pass;
 
-/// What became of a message that passed.
+/// The end of a message that passed.
 pub(crate) struct Passed(Result<Response<Relayed<Unjudged, PassingSlot>>, Answer>);
 
 impl Answered for Passed {
@@ -76,7 +76,7 @@ where
         Ok(head) => head,
         Err(why) => {
             seen.detail = Some(why.to_string());
-            // A target can be written in more ways by HTTP/2, by which the message came, than by HTTP/1.1.
+            // HTTP/2, by which the message came, allows targets that HTTP/1.1 cannot express.
             return Passed(Err(seen.refused(&Refused::from(MessageFault::Target))));
         }
     };
@@ -88,7 +88,7 @@ where
         }
         Err(error) => {
             if let (SendError::AnswerLost(..) | SendError::AnswerTimeout(_), Some(refused)) = (&error, fault.get()) {
-                // There was no whole message to answer; the service saw that it was cut short.
+                // The client's message was incomplete, and the service saw it cut short.
                 return Passed(Err(seen.refused(refused)));
             }
             let (answer, reason) = match error {
@@ -115,29 +115,29 @@ where
     })
 }
 
-/// The head as it came, less what belongs to the hop it came by and what only we may say.
+/// The head as it arrived, without the hop-by-hop fields and the fields that only Saltgate may set.
 fn said(parts: &Parts) -> Result<RequestHead, InvalidRequestHead> {
     let Parts { method, uri, headers, .. } = parts;
     let path = if uri.path().is_empty() { "/" } else { uri.path() };
     let mut head = RequestHead::new(method, path, uri.query())?;
     headers::as_it_came(&mut head, headers);
-    // What came as an absolute target, or by HTTP/2, names its host there.
+    // An absolute target, and any HTTP/2 request, names its host in the target.
     if let (false, Some(authority)) = (headers.contains_key(HOST), uri.authority()) {
         head.host(authority.as_str())?;
     }
     Ok(head)
 }
 
-/// The body of a message that passes, as it arrives. What breaks it off is noted; and it must keep
-/// coming, by whichever HTTP it comes: who sends a bit now and then would else hold a connection to
+/// Forwards the body of a message that passes as it arrives, and notes what breaks it off. The body must keep
+/// arriving, over either HTTP version: otherwise a client that sends a byte now and then could hold a connection to
 /// the service for ever.
 struct Arriving<B> {
     body: B,
     fault: Arc<OnceLock<Refused>>,
     within: Duration,
-    /// When it is late, and whether that is the last look: see [`TIMER_GRACE`].
+    /// The deadline, and whether this is the last check after it: see [`TIMER_GRACE`].
     late: Option<(Pin<Box<Sleep>>, bool)>,
-    /// Bytes since its time began anew.
+    /// Bytes since the deadline was last moved.
     came: usize,
 }
 

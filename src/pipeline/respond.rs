@@ -1,4 +1,4 @@
-//! Turns what ended, and what was refused, into the one answer.
+//! Turns results and refusals into responses.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -10,7 +10,7 @@ use tower::{Layer, Service};
 
 use crate::gate::{Answered, Body, Observed, Rejection, again, own_with};
 
-/// Refusal → answer, in one place: below it there are refusals, above it nothing fails.
+/// The only place that turns a refusal into a response. Below it there are refusals; above it nothing fails.
 #[derive(Clone, Copy)]
 pub(crate) struct Respond;
 
@@ -45,7 +45,7 @@ where
     }
 }
 
-/// What will be answered.
+/// The future of the response.
 pub(crate) struct Answering<F>(F);
 
 impl<E, F> Future for Answering<F>

@@ -1,4 +1,4 @@
-//! `mode = "observe"`: the gates judge a copy, and the message goes on.
+//! `mode = "observe"`: the gates judge a copy, and the message is forwarded.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -15,12 +15,12 @@ use crate::refusal::{Reason, Refusal, Refused, RefusedAfterSpend};
 use crate::safeguard::Freeze;
 use crate::throttle::PassingSlots;
 
-/// Observe mode: the gates judge a copy of each head, and whatever they say is noted and the
-/// message goes on; but for what is no one message, which no mode passes, and for more at once than
-/// `limits.max_passing`. The copy ends with the permission; it has no way to the sender.
+/// Observe mode: the gates judge a copy of each head. Their verdict is noted, and the message is forwarded. Two
+/// kinds are refused all the same: a request with ambiguous framing, and one beyond `limits.max_passing`. The copy
+/// is dropped after the safeguards and never reaches the sender.
 pub(crate) struct Shadow<F, A, L>(Arc<Verdicts<F, A, L>>);
 
-/// What judges: what is gated before its salt is spent and after, and what passes without.
+/// The gates that judge: `before` and `after` the salt is spent, and `letting` for messages that pass without them.
 struct Verdicts<F, A, L> {
     before: F,
     after: A,
@@ -36,8 +36,9 @@ pub(crate) struct Shadowing<F, A, L, S> {
 }
 
 impl<F, A, L> Shadow<F, A, L> {
-    /// Judges by the gates before the salt is spent and those after, and what is to pass without them by `letting`. At most
-    /// as many pass at once as there are slots, and a freeze can wait for those that may delete.
+    /// Judges with the gates `before` and `after` the salt is spent, and judges passthrough messages with
+    /// `letting`. At most as many messages pass at once as there are slots, and a freeze can wait for those that
+    /// may delete.
     pub(crate) fn new(slots: &PassingSlots, freeze: &Arc<Freeze>, before: F, after: A, letting: L) -> Self {
         Self(Arc::new(Verdicts { before, after, letting, slots: slots.clone(), freeze: freeze.clone() }))
     }
@@ -77,8 +78,8 @@ where
     fn call(&mut self, request: Observed<Received<B>>) -> Self::Future {
         let verdicts = self.verdicts.clone();
         let mut inner = self.inner.clone();
-        // Before anything is waited for. A reload may end the observing, and a freeze must know of
-        // what was let through by it.
+        // This comes before the first await: a reload may end observe mode, and a freeze must know which deletions
+        // it let through.
         let deletes = request.request.parts().method.as_str().eq_ignore_ascii_case("DELETE");
         let held = deletes.then(|| verdicts.freeze.permit_regardless());
         Box::pin(async move {
@@ -105,7 +106,7 @@ where
     A: Gate<Whole, Out = (), Refusal = RefusedAfterSpend>,
     L: Gate<Received<Declared>, Out = (), Refusal = Refused>,
 {
-    /// Why it would be refused if that were enforced; `Ok` if it would not.
+    /// Why the request would be refused if the verdict were enforced; `Ok` if it would not be.
     async fn of(&self, copy: Received<Declared>, passes: bool, seen: &mut Observation) -> Reason {
         if passes {
             return reason(self.letting.decide(copy, seen).await);

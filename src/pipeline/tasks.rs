@@ -1,11 +1,11 @@
-//! How many requests run to their end, whoever leaves: what a drain waits for.
+//! Counts the requests that run to their end; a drain waits for them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
-/// Counts the requests that run to their end.
+/// Counts the requests that run to their end even if their clients leave.
 #[derive(Clone, Default)]
 pub struct Tasks(Arc<Count>);
 
@@ -15,22 +15,22 @@ struct Count {
     none_left: Notify,
 }
 
-/// One of them. Dropped at its end.
+/// One of these requests; dropped at its end.
 pub struct Task(Arc<Count>);
 
 impl Tasks {
-    /// One more.
+    /// Counts one more.
     pub fn enter(&self) -> Task {
         self.0.count.fetch_add(1, Ordering::AcqRel);
         Task(self.0.clone())
     }
 
-    /// How many run.
+    /// How many are running.
     pub fn running(&self) -> usize {
         self.0.count.load(Ordering::Acquire)
     }
 
-    /// Waits until none runs.
+    /// Waits until none is running.
     pub async fn ended(&self) {
         loop {
             let none_left = self.0.none_left.notified();
