@@ -1,4 +1,4 @@
-//! What the tests, benches and compile-time examples of this repository use of the crate. It changes without notice.
+//! Re-exports for the tests, benches and compile-time examples of this repository. They change without notice.
 
 pub use crate::audit::{OpenIntent, Retention, Unread, heads, unknown, verify};
 pub use crate::authentication::{Rules, judge};

@@ -82,7 +82,7 @@ faults! {
     ChunkSize: "A chunk size must be 1 to 16 hexadecimal digits and CRLF.",
     ChunkExtension: "Chunk extensions are not supported.",
     ChunkEnd: "A chunk does not end where its size says.",
-    Trailer: "The trailers are too large, or one of them belongs into the head.",
+    Trailer: "The trailers are too large, or one of them belongs in the head.",
 }
 
 impl fmt::Display for MessageFault {

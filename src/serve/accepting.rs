@@ -1,17 +1,19 @@
+//! What an accept loop does when it cannot accept.
+
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long to wait before accepting again, where there are no descriptors left, say.
+/// How long to wait before accepting again, for example when no descriptors are left.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long between two warnings.
+/// How long to wait between two warnings.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// What a loop that accepts does where it cannot: it waits, for what is in the queue is still there and would be
-/// tried thousands of times a second; and it warns, now and then.
+/// Slows down an accept loop that fails, because the connections in the queue would otherwise be tried thousands of
+/// times a second, and logs a warning from time to time.
 pub(super) struct Failures {
-    /// What is accepted.
+    /// What is being accepted, for the log.
     what: &'static str,
     warned: Option<Instant>,
 }
@@ -21,16 +23,16 @@ impl Failures {
         Self { what, warned: None }
     }
 
-    /// Accepting failed: it may be tried again when this returns.
+    /// Call this after accepting failed, and try again when it returns.
     pub(super) async fn pause(&mut self, error: &io::Error) {
-        // The connection is gone, and the next one is another matter.
+        // Only this connection is gone; the next one is not affected.
         if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted) {
             return;
         }
         let now = Instant::now();
         if self.warned.is_none_or(|warned| now.duration_since(warned) >= QUIET) {
             self.warned = Some(now);
-            tracing::warn!(%error, "{} cannot be accepted; it is tried again every {PAUSE:?}", self.what);
+            tracing::warn!(%error, "{} cannot be accepted; the next attempt is in {PAUSE:?}", self.what);
         }
         tokio::time::sleep(PAUSE).await;
     }

@@ -26,9 +26,9 @@ use crate::plain;
 use crate::process::Process;
 use crate::replay::StoreHealth;
 
-/// Connections there may be at once; beyond, the oldest closes for the new one.
+/// Concurrent connections; beyond that, the oldest is closed for a new one.
 const MAX_CONNECTIONS: usize = 256;
-/// For a question to come, and between two.
+/// How long to wait for a question, also between two on one connection.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The thread that answers; dropping it ends it.
@@ -46,7 +46,7 @@ impl Drop for Admin {
     }
 }
 
-/// Starts it on a runtime of its own, so that it answers however busy the workers are.
+/// Starts it on a runtime of its own, so that it answers even if the workers are busy.
 pub(super) fn start(
     bound: BoundTcp,
     process: &Arc<Process>,
@@ -89,7 +89,7 @@ pub(super) fn start(
                             .header_read_timeout(PATIENCE)
                             .serve_connection(TokioIo::new(stream), service);
                         tokio::spawn(async move {
-                            // An answer takes a moment: whichever is the oldest has had it.
+                            // Answers take only a moment, so the oldest connection has had its answer.
                             tokio::select! {
                                 biased;
                                 _ = connection => {}
@@ -125,12 +125,12 @@ fn answer(request: &Request<Incoming>, process: &Process, current: &Generation) 
     }
 }
 
-/// How a part of the gateway is.
+/// The state of a part of the gateway.
 enum Part {
     Ok,
-    /// Something is wrong, and requests are served all the same.
+    /// Something is wrong, but requests are served.
     Degraded(String),
-    /// Without it nothing is served.
+    /// Nothing is served without this part.
     Gone(String),
 }
 
@@ -164,14 +164,14 @@ fn replay(process: &Process) -> Part {
     match (process.salts.health(), process.salts.fenced_until()) {
         (StoreHealth::Gone(why), _) => Part::Gone(why),
         (_, Some(until)) => Part::Gone(format!("fenced until {}", clock::rfc3339(until))),
-        // A shared store may come back, and other processes have it no better.
+        // A shared store may come back, and other gateways have the same problem.
         (StoreHealth::Degraded(why), None) if process.ready_needs_replay => Part::Gone(why),
         (StoreHealth::Degraded(why), None) => Part::Degraded(why),
         (StoreHealth::Ok, None) => Part::Ok,
     }
 }
 
-/// Shared by all gateways: another would have it no better.
+/// All gateways share the upstream, so moving traffic to another one would not help.
 fn upstream(current: &Generation) -> Part {
     let none = current.servers.healthy().all(|(_, healthy)| !healthy);
     degraded_if(none, || "no server could be reached when last tried".into())

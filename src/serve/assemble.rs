@@ -1,4 +1,4 @@
-//! What runs, made of a configuration: what a reload swaps, and what lives as long as the process.
+//! Builds what runs from a configuration: what a reload swaps, and what lives as long as the process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64};
@@ -17,7 +17,7 @@ use crate::telemetry::{Metrics, Refusals};
 use crate::throttle::{FailedSignatures, LateBodies, PassingSlots, Slots};
 use crate::upstream::{Servers, UpstreamSettings, Upstreams};
 
-/// What a reload swaps. Takes the keys out of `config`; keeps what `before` knows of servers.
+/// Builds what a reload swaps. Takes the keys out of `config`, and keeps what `before` knows of servers.
 pub(super) fn generation(
     config: &mut Config,
     workers: usize,
@@ -51,15 +51,15 @@ pub(super) fn generation(
 /// How long a reload waits for intents that are being written.
 const WRITTEN: Duration = Duration::from_secs(5);
 
-/// Counts anew, from the record of the process, for budgets that are wider than any before.
+/// Counts again from the record if a budget spans more time than any before.
 pub(super) fn recount(running: &Config, new: &Config, budgets: Budgets, process: &Process) -> Result<(), Vec<Fault>> {
     let counted = process.budget_usage.widen_from_record(budgets, &running.audit, &process.clock, WRITTEN);
     counted.map_err(|why| vec![new.fault("budget", format!("what was deleted so far cannot be counted: {why}"))])
 }
 
-/// What lives as long as the process.
+/// Builds what lives as long as the process.
 pub(super) fn process(config: &Config, metrics: &Arc<Metrics>, clock: Clock) -> Result<Process, StartError> {
-    // Before this process begins a file of its own.
+    // This must come before the process begins a record file of its own.
     let earlier = earlier::requests(config, &clock)?;
     let safeguards = &config.safeguards;
     let freeze = safeguards.open_freeze(config.audit.path(), &clock).map_err(StartError::Freeze)?;

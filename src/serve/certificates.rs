@@ -1,4 +1,4 @@
-//! The certificates in force: which expire when, and whether their files were replaced.
+//! The certificates in force: when they expire, and whether their files were replaced.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -9,9 +9,9 @@ use crate::config::Config;
 use crate::telemetry::Metrics;
 use crate::upstream::Servers;
 
-/// Whoever has certificates in a running gateway.
+/// All users of certificates in a running gateway.
 pub(super) struct Certificates {
-    /// The authorities of Redis, as they were read at the start: what changes there needs a restart.
+    /// The certificate authorities for Redis as read at the start: a change needs a restart.
     redis: Vec<Expiry>,
 }
 
@@ -20,25 +20,25 @@ impl Certificates {
         Self { redis: config.replay.expiries() }
     }
 
-    /// Takes files that changed, and brings the gauges up to date.
+    /// Loads files that changed, and updates the gauges.
     pub(super) fn look(&self, entries: &Entries, servers: &Servers, metrics: &Metrics) {
         let listeners = entries.tls();
         for looked in listeners.iter().filter_map(|tls| tls.look()) {
             match looked {
-                Ok(()) => tracing::info!("the certificates changed, and new connections get the new ones"),
+                Ok(()) => tracing::info!("the certificates changed; new connections get the new ones"),
                 Err(error) => {
-                    tracing::error!(%error, "the certificates changed and are at fault; the old ones stay in force");
+                    tracing::error!(%error, "the changed certificates cannot be used; the old ones stay in force");
                 }
             }
         }
         match servers.look_at_files() {
             None => {}
             Some(Ok(())) => {
-                tracing::info!("upstream.tls: the certificates changed, and new connections use the new ones")
+                tracing::info!("upstream.tls: the certificates changed; new connections use the new ones")
             }
             Some(Err(fault)) => tracing::error!(
                 error = fault.why,
-                "{}: the certificates changed and are at fault; the old ones stay in force",
+                "{}: the changed certificates cannot be used; the old ones stay in force",
                 fault.key
             ),
         }
@@ -46,9 +46,9 @@ impl Certificates {
         self.tell_expiries(entries, servers, metrics);
     }
 
-    /// Brings the gauges of when they expire up to date.
+    /// Updates the gauges of expiry times.
     pub(super) fn tell_expiries(&self, entries: &Entries, servers: &Servers, metrics: &Metrics) {
-        // Of several that go by one name, the one that expires first.
+        // Of several certificates with one name, only the first to expire counts.
         let mut first = BTreeMap::<(&'static str, String), SystemTime>::new();
         for Expiry { part, name, at } in self.expiries(entries, servers) {
             first.entry((part.as_str(), name)).and_modify(|known| *known = at.min(*known)).or_insert(at);
@@ -56,7 +56,7 @@ impl Certificates {
         metrics.certificates(first.iter().map(|((part, name), at)| (*part, name.as_str(), *at)));
     }
 
-    /// A line for each certificate in force that has expired.
+    /// One line for each certificate in force that has expired.
     pub(super) fn expired(
         &self,
         config: &Config,

@@ -1,4 +1,4 @@
-//! What is told where there is no room for another connection.
+//! Counts and logs connections for which there is no room.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,15 +8,15 @@ use crate::config::Capacity;
 use crate::listen::Full;
 use crate::process::Process;
 
-/// Seconds between two warnings of the same kind: whoever presses comes thousands of times.
+/// Seconds between two warnings of the same kind: an attack would cause thousands.
 const QUIET: u64 = 60;
 
-/// Counts what finds no room, and warns of it once a minute.
+/// Counts connections without room, and warns of them once a minute.
 pub(super) struct Crowd {
     process: Arc<Process>,
     max_connections: usize,
     max_connections_per_client: usize,
-    /// When each kind was warned of last, in seconds since boot; 0 for never.
+    /// When each kind of warning was last logged, in seconds since boot; 0 for never.
     warned: [AtomicU64; 2],
 }
 
@@ -31,13 +31,13 @@ impl Crowd {
         }
     }
 
-    /// A connection found no free place; `client` is who has too many, if it is that.
+    /// A connection found no free slot; `client` is the one with too many connections, if that is the reason.
     pub(super) fn is_full(&self, full: Full, client: Option<IpAddr>) {
         self.process.metrics.connections_full(full.as_str());
         self.warn(full, client);
     }
 
-    /// A connection is closed for another one.
+    /// A connection is closed to make room for another one.
     pub(super) fn evicted(&self, full: Full, client: Option<IpAddr>) {
         self.process.metrics.connection_evicted(full.as_str());
         if full == Full::Client {
@@ -56,15 +56,15 @@ impl Crowd {
         match full {
             Full::Gateway => tracing::warn!(
                 max_connections = self.max_connections,
-                "every connection that limits.max_connections allows is taken: for a new one the oldest is closed on \
-                 which no caller was recognised, and without such a one it waits; see saltgate_connections_full_total"
+                "every connection that limits.max_connections allows is taken: a new one replaces the oldest on which \
+                 no caller was recognised, and waits if there is none; see saltgate_connections_full_total"
             ),
             Full::Client => tracing::warn!(
                 max_connections_per_client = self.max_connections_per_client,
                 client = client.map(tracing::field::display),
-                "a client has as many connections as limits.max_connections_per_client allows: for a new one its own \
-                 oldest is closed on which no caller was recognised, or the new one; a proxy that speaks for many \
-                 belongs into trusted_proxies"
+                "a client has as many connections as limits.max_connections_per_client allows: a new one replaces its \
+                 oldest on which no caller was recognised, and is closed if there is none; list a proxy that serves \
+                 many clients in trusted_proxies"
             ),
         }
     }

@@ -1,18 +1,18 @@
-//! Descriptors: every connection is one, of clients and to the service.
+//! File descriptors: every connection, from a client or to the service, needs one.
 //!
-//! 1. The soft limit is raised to what the limits may need at most.
-//! 2. Where the hard limit does not give that, the limits are lowered until they fit: what is beyond them is refused
-//!    or waits, and whatever clients do there is a descriptor left for the admin listener, for the record, and for
-//!    what the gates let through.
+//! 1. The soft limit is raised to what the limits in the configuration may need at most.
+//! 2. If the hard limit does not allow that, the limits in the configuration are lowered until they fit.
+//!    Connections beyond them are refused or wait. So whatever clients do, a descriptor is left for the admin
+//!    listener, for the record, and for requests that passed the gates.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Capacity;
 
-/// What a process has besides connections: its record, its journal, its runtimes, its admin listener.
+/// Descriptors for everything but connections: record, journal, runtimes, admin listener.
 const BESIDES: u64 = 256;
 
-/// Makes room for what the limits may need, and lowers them to what there is room for.
+/// Raises the soft limit to what the limits may need, or lowers the limits to what is available.
 pub(super) fn make_room(capacity: &mut Capacity) {
     let needed = needed(capacity);
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
@@ -20,7 +20,7 @@ pub(super) fn make_room(capacity: &mut Capacity) {
         return;
     }
     let wanted = maximum.map_or(needed, |maximum| needed.min(maximum));
-    // What could not be raised is found just below.
+    // If this fails, the check below finds it.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum });
     let available = getrlimit(Resource::Nofile).current.unwrap_or(needed);
     if available >= needed {
@@ -33,28 +33,29 @@ pub(super) fn make_room(capacity: &mut Capacity) {
         max_connections = capacity.max_connections,
         max_in_flight = capacity.max_in_flight,
         max_passing = capacity.max_passing,
-        "fewer descriptors than the limits may need, which are lowered to these: raise the hard limit of open files \
-         to what is needed (LimitNOFILE, ulimit -Hn), or lower limits.max_connections and limits.max_passing"
+        "there are fewer descriptors than the limits may need, so the limits are lowered: raise the hard limit of open \
+         files to what is needed (LimitNOFILE, ulimit -Hn), or lower limits.max_connections and limits.max_passing"
     );
 }
 
-/// A connection of a client each, and for each request at once two to the service: one that it uses, and one that
-/// is kept for the next.
+/// One descriptor for each client connection, and two to the service for each concurrent request: one in use, and
+/// one kept for the next request.
 fn needed(capacity: &Capacity) -> u64 {
     let at_once = capacity.max_in_flight.saturating_add(capacity.max_passing);
     let connections = capacity.max_connections.saturating_add(at_once.saturating_mul(2));
     (connections as u64).saturating_add(BESIDES)
 }
 
-/// A quarter at most is for all that is no connection. Of the rest a quarter is for what is judged, as far as it has
-/// a use for it; clients and what passes share what is left as their limits are to each other.
+/// Fits the limits into the available descriptors. At most a quarter goes to everything that is no connection. Of
+/// the rest, up to a quarter goes to judged requests; clients and passing messages share what is left in the ratio
+/// of their limits.
 fn fit(capacity: &mut Capacity, available: u64) {
     let left = available - (available / 4).min(BESIDES);
     let judged = (capacity.max_in_flight as u64).min(left / 8).max(1);
     let left = left.saturating_sub(2 * judged);
     let (clients, passing) = (capacity.max_connections as u64, capacity.max_passing as u64);
     let all = u128::from(clients) + 2 * u128::from(passing);
-    // No more than the limit it begins with.
+    // This is never more than the limit before.
     let passing = u64::try_from(u128::from(passing) * u128::from(left) / all.max(1)).unwrap_or(passing).max(1);
     let clients = clients.min(left.saturating_sub(2 * passing)).max(1);
     let lower = |limit: &mut usize, to: u64| *limit = usize::try_from(to).map_or(*limit, |to| to.min(*limit));
@@ -65,8 +66,8 @@ fn fit(capacity: &mut Capacity, available: u64) {
     lower(&mut capacity.max_connections_per_client, (clients - clients / 4).max(1));
 }
 
-/// How many connections of each kind one worker keeps to one server for the next request: all of them together
-/// no more than there may be requests at once.
+/// How many idle connections of each kind one worker keeps to one server: all together no more than there may be
+/// concurrent requests.
 pub(super) fn max_idle(capacity: &Capacity, workers: usize, servers: usize) -> usize {
     let at_once = capacity.max_in_flight.min(capacity.max_passing);
     (at_once / (workers * servers).max(1)).clamp(1, crate::upstream::MAX_IDLE)

@@ -1,4 +1,4 @@
-//! The requests that ended before this process began and may come again, as the record tells of them.
+//! Reads from the record which requests ended before this process began, because they may be repeated.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::refusal::Answer;
 use crate::repeats::{Became, Earlier, KeptAnswer};
 
-/// What each asked for, how long ago it ended, and what became of it.
+/// For each request: what it asked for, how long ago it ended, and how.
 pub(super) fn requests(config: &Config, clock: &Clock) -> Result<Vec<(String, Duration, Earlier)>, StartError> {
     let (true, Some(path)) = (config.repeats.by_record, config.audit.path()) else {
         return Ok(Vec::new());

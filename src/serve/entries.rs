@@ -1,4 +1,4 @@
-//! The listeners of a gateway: which there are, and how they come and go by a reload.
+//! The listeners of a gateway, and how a reload adds and removes them.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -12,33 +12,33 @@ use super::StartError;
 use crate::config::Config;
 use crate::listen::{BoundAddress, ListenAddress, Listener, ListenerTls, Opened};
 
-/// How long workers are waited for to stop accepting.
+/// How long to wait for workers to stop accepting.
 const STOP_ACCEPTING: Duration = Duration::from_secs(2);
 
-/// How far a listener is on its way out.
+/// How far the shutdown of a listener has got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
     /// It serves.
     Open,
     /// Its clients are told to go elsewhere: every answer closes its connection.
     Announcing,
-    /// Connections on which nothing is under way are closed.
+    /// Idle connections are closed.
     Closing,
-    /// Connections on which nothing is under way that must run to its end are cut off.
+    /// Connections are cut off, except those with a request that must run to its end.
     Cutting,
 }
 
-/// One listener, as all workers share it.
+/// One listener, shared by all workers.
 pub(super) struct Entry {
     configured: ListenAddress,
     address: ListenAddress,
     opened: ArcSwap<Opened>,
-    /// How often they were changed.
+    /// How often the settings were changed.
     changes: AtomicU64,
-    /// The phase, for whoever waits for it, and for whoever only looks.
+    /// The phase, once for those who wait for a change and once for cheap reads.
     phase: watch::Sender<Phase>,
     now: AtomicU8,
-    /// Whether workers are to accept from it no more.
+    /// Whether workers are to stop accepting from it.
     stopped: watch::Sender<bool>,
     /// How many workers accept from it.
     accepting: Mutex<usize>,
@@ -48,12 +48,12 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// What connections begin with that are accepted now.
+    /// The settings for connections that are accepted now.
     pub(super) fn opened(&self) -> Arc<Opened> {
         self.opened.load_full()
     }
 
-    /// How often those were changed.
+    /// How often those settings were changed.
     pub(super) fn changes(&self) -> u64 {
         self.changes.load(Ordering::Relaxed)
     }
@@ -69,7 +69,7 @@ impl Entry {
         self.phase.subscribe()
     }
 
-    /// Waits until workers are to accept from it no more.
+    /// Waits until workers are to stop accepting from it.
     pub(super) fn stopped(&self) -> impl Future<Output = ()> + use<> {
         let mut stopped = self.stopped.subscribe();
         async move { drop(stopped.wait_for(|stopped| *stopped).await) }
@@ -91,7 +91,7 @@ impl Entry {
         self.now.load(Ordering::Relaxed) >= Phase::Cutting as u8
     }
 
-    /// It goes on to this phase; never back.
+    /// Advances to this phase; never goes back.
     pub(super) fn advance(&self, to: Phase) {
         self.now.fetch_max(to as u8, Ordering::Relaxed);
         self.phase.send_if_modified(|phase| {
@@ -101,7 +101,7 @@ impl Entry {
         });
     }
 
-    /// One worker accepts from it no more.
+    /// One worker stops accepting from it.
     pub(super) fn accepts_no_more(&self) {
         let mut accepting = locked(&self.accepting);
         *accepting -= 1;
@@ -111,18 +111,18 @@ impl Entry {
     }
 }
 
-/// What a worker is told to accept from.
+/// A listener that a worker is told to accept from.
 pub(super) type Order = (Listener, Arc<Entry>);
 
 /// All listeners.
 pub(super) struct Entries {
     entries: Mutex<Vec<Arc<Entry>>>,
-    /// Those that a reload took away, for as long as they have connections.
+    /// Listeners that a reload removed, as long as they have connections.
     gone: Mutex<Vec<Weak<Entry>>>,
     workers: usize,
 }
 
-/// What a reload does to the listeners, once nothing more can go wrong.
+/// What a reload will do to the listeners, once nothing can fail any more.
 pub(super) struct Plan {
     kept: Vec<(Arc<Entry>, Opened, u32)>,
     new: Vec<(Arc<Entry>, Vec<Listener>)>,
@@ -130,13 +130,12 @@ pub(super) struct Plan {
 }
 
 impl Entries {
-    /// None yet, for so many workers.
+    /// No listeners yet, for this many workers.
     pub(super) fn new(workers: usize) -> Self {
         Self { entries: Mutex::default(), gone: Mutex::default(), workers }
     }
 
-    /// What comes and goes by this configuration. New addresses are taken, and given back if the
-    /// plan is dropped.
+    /// Plans what to add and remove for this configuration. Binds new addresses; dropping the plan releases them.
     pub(super) fn plan(&self, config: &Config) -> Result<Plan, StartError> {
         let opened = config.open_listeners().map_err(StartError::Config)?;
         let mut before: Vec<_> = self.all().iter().map(|entry| Some(entry.clone())).collect();
@@ -170,8 +169,8 @@ impl Entries {
         Ok(plan)
     }
 
-    /// Does what was planned; `order` tells a worker what to accept from. Returns once what is gone
-    /// accepts no more.
+    /// Carries out the plan; `order` tells a worker what to accept from. Returns once the removed listeners accept
+    /// nothing more.
     pub(super) fn carry_out(&self, plan: Plan, order: impl Fn(usize, Order)) {
         let Plan { kept, new, gone } = plan;
         for (entry, opened, mode) in kept {
@@ -191,7 +190,7 @@ impl Entries {
         self.all().retain(|entry| !gone.iter().any(|gone| Arc::ptr_eq(gone, entry)));
         for entry in gone {
             entry.close();
-            tracing::info!(address = %entry.address, "accepts no more; its connections end as they are answered");
+            tracing::info!(address = %entry.address, "accepts no more connections; the open ones end as they are answered");
             entry.advance(Phase::Announcing);
             let mut all = locked(&self.gone);
             all.retain(|entry| entry.strong_count() > 0);
@@ -203,22 +202,22 @@ impl Entries {
         locked(&self.entries)
     }
 
-    /// Where requests are taken.
+    /// The addresses on which requests are accepted.
     pub(super) fn addresses(&self) -> Vec<ListenAddress> {
         self.all().iter().map(|entry| entry.address.clone()).collect()
     }
 
-    /// The TLS of each listener that has it.
+    /// The TLS settings of each listener that has them.
     pub(super) fn tls(&self) -> Vec<Arc<ListenerTls>> {
         self.all().iter().filter_map(|entry| entry.opened.load().tls.clone()).collect()
     }
 
-    /// None accepts any more, when this returns.
+    /// Stops all listeners from accepting; they have stopped when this returns.
     pub(super) fn close(&self) {
         self.all().clone().iter().for_each(|entry| entry.close());
     }
 
-    /// All of them go on to this phase, those too that a reload took away.
+    /// Advances all listeners to this phase, including those that a reload removed.
     pub(super) fn advance(&self, to: Phase) {
         self.all().iter().for_each(|entry| entry.advance(to));
         locked(&self.gone).iter().filter_map(Weak::upgrade).for_each(|entry| entry.advance(to));
@@ -226,13 +225,14 @@ impl Entries {
 }
 
 impl Entry {
-    /// When this returns, no worker accepts from it. Only then may its clients be told to reconnect: they do so at once,
-    /// and must not reach this listener again.
+    /// When this returns, no worker accepts from it. Only then may its clients be told to reconnect: they do so at
+    /// once, and must not reach this listener again.
     fn close(&self) {
-        // Ours goes first: what connects from now on is a worker's, who looks for it at the end.
+        // This process's own handle is closed first. A client that connects after that reaches a worker, which
+        // empties its queue before it ends.
         drop(locked(&self.entrance).take());
         self.stopped.send_replace(true);
-        // Workers stop at once unless one hangs.
+        // Workers stop at once, unless one hangs.
         let accepting = locked(&self.accepting);
         drop(self.none_accept.wait_timeout_while(accepting, STOP_ACCEPTING, |accepting| *accepting > 0));
     }

@@ -1,4 +1,4 @@
-//! What has to be done once a second and belongs to no request.
+//! Duties that are due once a second and belong to no request.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,10 +11,10 @@ use crate::gate::{Current, Generation};
 use crate::process::Process;
 use crate::upstream::{Checks, Servers, Upstreams};
 
-/// How often the duties are done.
+/// How often they are done.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Does the duties until it is dropped. Runs on one worker.
+/// Performs the duties until it is dropped. Runs on one worker.
 pub(super) async fn run(
     process: Arc<Process>,
     current: Arc<Current>,
@@ -54,13 +54,13 @@ impl Checked {
         if Arc::ptr_eq(&self.servers, &generation.servers) {
             return;
         }
-        // The old checks end first: a server that both know would be told two verdicts.
+        // The old checks end first: otherwise a server in both sets would get two verdicts.
         self.checks = None;
         *self = Self::new(generation.servers.clone());
     }
 }
 
-/// Reports that somebody set the wall clock. Nothing else depends on it.
+/// Reports that the wall clock was set. Nothing else depends on this.
 fn watch_clock(process: &Process, watch: &mut JumpWatch) {
     let (skew, jumped) = watch.look();
     process.clock_skew.store(skew.seconds(), Ordering::Relaxed);
@@ -68,26 +68,26 @@ fn watch_clock(process: &Process, watch: &mut JumpWatch) {
         process.metrics.clock_jumped();
         tracing::warn!(
             skew_seconds = skew.seconds(),
-            "the wall clock was set: it is {skew}; dates are judged by it, and no spent salt is forgotten for it"
+            "the wall clock was set: it is {skew}; dates are judged by it, but no spent salt is forgotten because of it"
         );
     }
 }
 
-/// Drops spent salts and budget entries whose time is over.
+/// Drops spent salts and budget entries that have expired.
 fn forget_what_expired(process: &Process) {
     process.salts.forget();
     process.budget_usage.forget(process.clock.elapsed());
     process.shadow_budget_usage.forget(process.clock.elapsed());
 }
 
-/// Sets the gauges that nothing else keeps up to date.
+/// Updates the gauges that nothing else updates.
 pub(super) fn refresh_gauges(process: &Process, generation: &Generation) {
     generation.servers.healthy().for_each(|(server, healthy)| process.metrics.upstream(server, healthy));
     let fence = process.salts.fenced_until().and_then(|until| until.duration_since(process.clock.now()).ok());
     process.metrics.replay(process.salts.held(), process.salts.capacity(), fence.unwrap_or_default());
 }
 
-/// Takes certificates whose files have changed.
+/// Loads certificates whose files have changed.
 async fn reload_certificates(
     process: &Process,
     generation: &Generation,

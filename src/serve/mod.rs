@@ -32,7 +32,7 @@ use crate::process::Process;
 use crate::replay;
 use crate::telemetry::Metrics;
 
-/// A gateway that runs.
+/// A running gateway.
 pub struct Gateway {
     process: Arc<Process>,
     current: Arc<Current>,
@@ -46,29 +46,29 @@ pub struct Gateway {
     haste: (mpsc::Sender<()>, mpsc::Receiver<()>),
 }
 
-/// What became of a gateway that was drained.
+/// The result of a drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drained {
-    /// All that was under way ended by itself, or was cut off because of [`Haste`] while nothing depended on it.
+    /// Every request ended by itself, or was cut off by [`Haste`] when it could be cut off without loss.
     Whole,
     /// `drain_timeout` was over.
     Late {
-        /// How many requests were cut off whose salts were spent: what was sent of them is on record as unknown.
+        /// How many requests with spent salts were cut off: the record has their outcome as unknown.
         lost: usize,
     },
 }
 
-/// What ends a drain sooner.
+/// Ends a drain sooner.
 pub struct Haste {
     entries: Arc<Entries>,
     told: mpsc::Sender<()>,
 }
 
 impl Haste {
-    /// Connections are closed at once, and nothing is announced any longer. Those on which a request runs to its end,
-    /// because its salt is spent, are closed when that is answered.
+    /// Stops announcing, and closes connections at once. A connection with a request whose salt is spent is closed
+    /// when that request is answered.
     pub fn hurry(&self) {
-        // It may be done already.
+        // The drain may be over already.
         let _ = self.told.send(());
         self.entries.close();
         self.entries.advance(Phase::Cutting);
@@ -79,12 +79,12 @@ impl Gateway {
     /// Starts all workers and the admin listener. When this returns, requests are answered.
     ///
     /// # Errors
-    /// If the configuration is at fault, an address is in use, or the record cannot be opened.
+    /// If the configuration has faults, an address is in use, or the record cannot be opened.
     pub fn start(mut config: Config, clock: Clock) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new()?);
         let workers = workers::count(config.workers);
         descriptors::make_room(&mut config.capacity);
-        // What can be wrong is found before anything is opened: a faulty file takes no port.
+        // Faults of the configuration are found before anything is opened, so that a faulty file takes no port.
         let generation = assemble::generation(&mut config, workers, &clock, None).map_err(StartError::Config)?;
         let entries = Arc::new(Entries::new(workers));
         let listeners = entries.plan(&config)?;
@@ -117,12 +117,12 @@ impl Gateway {
         Ok(Self { process, current, config, workers, entries, certificates, admin, admin_worker, control, haste })
     }
 
-    /// Where requests are taken, in the order of the configuration at the start.
+    /// The addresses on which requests are accepted, in the order of the configuration at the start.
     pub fn addresses(&self) -> Vec<ListenAddress> {
         self.entries.addresses()
     }
 
-    /// The first TCP address of those, if there is one.
+    /// The first TCP address, if there is one.
     pub fn address(&self) -> Option<SocketAddr> {
         self.addresses().into_iter().find_map(|address| match address {
             ListenAddress::Tcp(address) => Some(address),
@@ -130,24 +130,23 @@ impl Gateway {
         })
     }
 
-    /// Where live, ready and metrics are.
+    /// The address of `/live`, `/ready` and `/metrics`.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin
     }
 
-    /// What all workers share.
+    /// The state that all workers share.
     pub fn process(&self) -> &Arc<Process> {
         &self.process
     }
 
-    /// What requests are judged by from now on.
+    /// The generation that new requests are judged by.
     pub fn current(&self) -> &Arc<Current> {
         &self.current
     }
 
-    /// Takes a new configuration, or reports why not and keeps the old one whole. Requests on
-    /// their way keep what they began with. Returns the settings that changed but need a
-    /// restart.
+    /// Applies a new configuration, or reports why not and keeps the old one entirely. Requests in progress keep
+    /// the configuration that they began with. Returns the settings that changed but need a restart.
     ///
     /// # Errors
     /// Every fault of the new configuration.
@@ -156,7 +155,7 @@ impl Gateway {
             if self.config.keeps_window() {
                 config.window = self.config.window;
             }
-            // Only a restart changes these, and they may have been lowered.
+            // Only a restart changes these, and the start may have lowered them.
             config.capacity = self.config.capacity;
             let old = self.current.load_full();
             let (workers, clock) = (self.workers.len(), &self.process.clock);
@@ -164,7 +163,7 @@ impl Gateway {
             generation.directory = generation.directory.after(&old.directory);
             let names: Vec<String> = generation.servers.healthy().map(|(name, _)| name.to_owned()).collect();
             assemble::recount(&self.config, &config, generation.budgets, &self.process)?;
-            // The last that can go wrong: from here on all of it is taken.
+            // This is the last step that can fail: after it everything is applied.
             let listeners = self.entries.plan(&config).map_err(|error| match error {
                 StartError::Config(faults) => faults,
                 StartError::Listen(key, error) => vec![Fault::new(&config.file, None, key, error.to_string())],
@@ -186,7 +185,7 @@ impl Gateway {
         taken
     }
 
-    /// What `check` warns of in the configuration in force: nothing that keeps it from being used.
+    /// The warnings of `check` about the configuration in force; none of them prevents its use.
     pub fn warnings(&self) -> Vec<String> {
         let (servers, now) = (self.current.load_full().servers.clone(), self.process.clock.now());
         let expired = self.certificates.expired(&self.config, &self.entries, &servers, now);
@@ -198,20 +197,20 @@ impl Gateway {
         matches!(self.config.replay, replay::ReplaySettings::Memory(_))
     }
 
-    /// The file this gateway was configured by.
+    /// The configuration file of this gateway.
     pub fn file(&self) -> &std::path::Path {
         &self.config.file
     }
 
-    /// Ends the gateway. `/ready` says so first, and for `drain_delay` connections are accepted and
-    /// every answer tells its client to go elsewhere; then nothing more is accepted, and what is in
-    /// flight has `drain_timeout` to finish.
+    /// Ends the gateway. `/ready` fails first. For `drain_delay`, connections are still accepted, and every answer
+    /// tells its client to go elsewhere. Then nothing more is accepted, and requests in progress have
+    /// `drain_timeout` to finish.
     pub fn drain(self) -> Drained {
         let Self { process, mut workers, entries, config, admin_worker, control, haste: (_, told), .. } = self;
         process.draining.store(true, Ordering::Relaxed);
         if !config.limits.drain_delay.is_zero() {
             entries.advance(Phase::Announcing);
-            // Not to hear anything is an error too.
+            // A timeout is an error, too, and the usual case.
             let _ = told.recv_timeout(config.limits.drain_delay);
         }
         entries.close();
@@ -227,7 +226,7 @@ impl Gateway {
         drained
     }
 
-    /// What ends [`Self::drain`] sooner.
+    /// The handle that ends [`Self::drain`] sooner.
     pub fn haste(&self) -> Haste {
         Haste { entries: self.entries.clone(), told: self.haste.0.clone() }
     }

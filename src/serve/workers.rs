@@ -1,3 +1,5 @@
+//! The threads that serve requests.
+
 use std::io;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -15,22 +17,22 @@ use crate::gate::Current;
 use crate::process::Process;
 use crate::stack::stack;
 
-/// The threads that serve. A worker is a listener of its own on each shared port, a stack, and its
-/// own connections upstream.
+/// The threads that serve requests. Each worker has a listener of its own on each shared port, a stack, and its own
+/// connections to the upstream.
 ///
-/// This is the one place where it is chosen how workers are run: each on a runtime of its own,
-/// where a request stays on the core that accepted it, or one on a runtime that spreads its
-/// requests over all cores (`shared`), for a machine whose cores do much besides.
+/// Only this file decides how workers are run: each on a runtime of its own, so that a request stays on the core
+/// that accepted it; or one worker on a runtime that spreads its requests over all cores (`shared`), for machines
+/// whose cores have much other work.
 pub(super) struct Workers {
     threads: Vec<JoinHandle<()>>,
-    /// What each is told to accept from; without it there is nothing more to come.
+    /// Sends each worker the listeners to accept from; dropping a sender means that no more will come.
     orders: Vec<orders::UnboundedSender<Order>>,
-    /// Each worker says when it is done; a worker that is not has until then.
+    /// Each worker holds the other end until it is done.
     done: mpsc::Receiver<()>,
     give_up: watch::Sender<bool>,
 }
 
-/// How many workers that is on this machine.
+/// How many workers to start on this machine.
 pub(super) fn count(workers: config::Workers) -> usize {
     match workers {
         config::Workers::Count(count) => count.get(),
@@ -46,7 +48,7 @@ fn runtime(workers: config::Workers) -> io::Result<Runtime> {
     }
 }
 
-/// Starts so many workers. The first does the housekeeping.
+/// Starts this many workers. The first one does the housekeeping.
 pub(super) fn start(
     kind: config::Workers,
     count: usize,
@@ -83,7 +85,7 @@ pub(super) fn start(
                 }
             };
             runtime.block_on(async { drop(runtime.spawn(work).await) });
-            // Whatever still hangs when the time is up is not waited for.
+            // Tasks that still hang when the time is up are abandoned.
             runtime.shutdown_background();
         })
     });
@@ -96,22 +98,22 @@ impl Workers {
         self.threads.len()
     }
 
-    /// Has a worker accept from a listener besides.
+    /// Has a worker accept from another listener.
     pub(super) fn order(&self, worker: usize, order: Order) {
-        // A worker that is gone has panicked; the others serve.
+        // A missing worker has panicked; the others go on serving.
         if let Some(orders) = self.orders.get(worker) {
             let _ = orders.send(order);
         }
     }
 
-    /// Waits for all workers for so long. Returns whether all ended by themselves.
+    /// Waits for all workers up to this limit. Returns whether all ended by themselves.
     pub(super) fn finish(&mut self, limit: Duration) -> bool {
         self.orders.clear();
-        // Nothing is ever sent: the channel closes when the last worker is gone.
+        // Nothing is ever sent: the channel closes when the last worker has ended.
         self.done.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Disconnected)
     }
 
-    /// Ends them, whatever they are about.
+    /// Ends the workers, whatever they are doing.
     pub(super) fn end(self) {
         let _ = self.give_up.send(true);
         for thread in self.threads {

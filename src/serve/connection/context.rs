@@ -1,4 +1,4 @@
-//! What every connection shares, and what is known of one while it is served.
+//! What all connections share, and the state of one connection while it is served.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -55,7 +55,7 @@ impl Shared {
         }
     }
 
-    /// Waits for a slot for a connection that was accepted. None if there will never be one.
+    /// Waits for a slot for an accepted connection; `None` if there will never be one.
     pub(super) async fn slot(&self) -> Option<ConnectionSlot> {
         if let Some(slot) = self.limit.try_take() {
             return Some(slot);
@@ -64,27 +64,27 @@ impl Shared {
         self.limit.wait().await
     }
 
-    /// The limits that are in force now.
+    /// The limits in force now.
     pub(super) fn limits(&self) -> Limits {
         self.current.load().limits
     }
 }
 
-/// What is known of a connection while it is served.
+/// The state of a connection while it is served.
 pub(super) struct Connection {
     pub(super) peer: Peer,
     pub(super) entry: Arc<Entry>,
-    /// Whether it can be closed for another one.
+    /// Whether it can be closed to make room for another one.
     pub(super) activity: Arc<Activity>,
     pub(super) opened: Arc<listen::Opened>,
-    /// How often the settings of its listener had changed when it began.
+    /// How often the settings of its listener had changed when the connection began.
     pub(super) changes: u64,
     /// Whether a request has arrived.
     pub(super) spoken: AtomicBool,
 }
 
 impl Connection {
-    /// Whether a reload has changed the settings that it began with: then it ends with its next answer.
+    /// Whether a reload has changed the settings that the connection began with: then it ends with its next answer.
     pub(super) fn is_outdated(&self) -> bool {
         self.entry.changes() != self.changes
     }
@@ -93,7 +93,7 @@ impl Connection {
         if self.is_outdated() { KeepAlive::Never } else { self.opened.settings.keep_alive }
     }
 
-    /// Who sent a message, judged by the proxies that are trusted now.
+    /// Who sent a message, according to the proxies that are trusted now.
     pub(super) fn client_of(&self, headers: &HeaderMap) -> Client {
         if self.is_outdated() { self.client_of_now(headers) } else { self.peer.client_of(headers) }
     }
@@ -104,7 +104,7 @@ impl Connection {
     }
 }
 
-/// Waits for as long as a client that has sent nothing yet still has for its first request.
+/// Waits until a client that has sent nothing yet must have sent its first request.
 pub(super) async fn last_call(entry: &Entry) {
     tokio::select! {
         () = tokio::time::sleep(LAST_CALL) => {}

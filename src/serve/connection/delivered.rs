@@ -1,4 +1,4 @@
-//! One request of HTTP/2 while it is answered, and its answer on the way to the client.
+//! An HTTP/2 request while it is answered, and its answer on the way to the client.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,15 +13,15 @@ use crate::gate::Body;
 use crate::http::h2::{H2Stream, Streams};
 use crate::listen::Activity;
 
-/// A request that is being answered on the connection in this activity. Dropped once all of its answer is on its way, or its
-/// client has left.
+/// A request that is being answered on the connection with this activity. It is dropped once its whole answer is on
+/// its way, or its client has left.
 pub(super) struct Exchange {
     pub(super) stream: H2Stream,
     pub(super) activity: Arc<Activity>,
 }
 
 impl Exchange {
-    /// Begins it; none if the connection is being closed for another one.
+    /// Begins the exchange; `None` if the connection is being closed to make room for another one.
     pub(super) fn begin(activity: &Arc<Activity>, streams: &Streams) -> Option<Self> {
         activity.begin().then(|| Self { stream: streams.begin(), activity: activity.clone() })
     }
@@ -33,9 +33,9 @@ impl Drop for Exchange {
     }
 }
 
-/// The body of an answer, which notes who is waited for: the client or the service.
+/// The body of an answer. It notes whether the client or the service is being waited for.
 pub(super) struct Delivered {
-    /// None in an answer to HEAD.
+    /// `None` in an answer to HEAD.
     body: Option<Body>,
     exchange: Exchange,
 }
@@ -46,11 +46,11 @@ pub(super) fn delivered(answer: Response<Body>, mut exchange: Exchange) -> Respo
     answer.map(|body| Delivered { body: Some(body), exchange })
 }
 
-/// An answer to HEAD: the answer to GET without its body, which hyper would send.
+/// An answer to HEAD: the answer to GET without its body, which hyper would send otherwise.
 pub(super) fn headed(answer: Response<Body>, mut exchange: Exchange) -> Response<Delivered> {
     exchange.stream.whole = true;
     let (mut parts, body) = answer.into_parts();
-    // An answer of the service has its own length, or none.
+    // An answer of the service already has its own length, or none.
     if let (Body::Own(_), Some(length)) = (&body, body.size_hint().exact()) {
         parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
@@ -69,7 +69,7 @@ impl http_body::Body for Delivered {
                 stream.whole = frame.is_none() || body.is_end_stream();
                 stream.offers();
             }
-            // h2 polls for more once the client has taken all that came before.
+            // h2 polls for more once the client has taken everything before.
             Poll::Pending => stream.awaits(),
         }
         polled

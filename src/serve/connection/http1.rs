@@ -1,4 +1,4 @@
-//! HTTP/1, as one connection speaks it: the server of the http room, judged by the gates.
+//! Serves one HTTP/1 connection: the server of the http room, with the gates behind it.
 
 use std::future::{Future, pending, poll_fn};
 use std::pin::pin;
@@ -22,7 +22,7 @@ use crate::pipeline::poll_request;
 use crate::policy::KeepAlive;
 use crate::serve::entries::Phase;
 
-/// Serves a connection of HTTP/1 to its end.
+/// Serves an HTTP/1 connection to its end.
 pub(super) async fn serve(io: Io, connection: Connection, stack: impl Stack, shared: &Shared) {
     let connection = Arc::new(connection);
     let closed = async {
@@ -33,7 +33,7 @@ pub(super) async fn serve(io: Io, connection: Connection, stack: impl Stack, sha
         }
     };
     let exchange = Arc::new(Exchange::new(&connection.activity));
-    // Of a message that no request came of, only the connection tells who sent it.
+    // A message that does not become a request is attributed to the connection's peer.
     let watcher = Watcher::new(shared, connection.client_of(&HeaderMap::new()), exchange.clone());
     let (served_for, under_way) = (connection.clone(), exchange.clone());
     let call = move |request: Request<RequestBody>| {
@@ -44,7 +44,7 @@ pub(super) async fn serve(io: Io, connection: Connection, stack: impl Stack, sha
         let client = connection.client_of(request.headers());
         let answer = exchange.is_under_way().then(|| stack.clone().call(Arrival { request, client }));
         async move {
-            // If there is none, the connection closes in this very turn.
+            // If there is none, this same poll closes the connection.
             let Some(answer) = answer else { return pending().await };
             let mut answer = pin!(answer);
             let answered = poll_fn(|cx| {
@@ -70,7 +70,7 @@ pub(super) async fn serve(io: Io, connection: Connection, stack: impl Stack, sha
         if let Poll::Ready(ended) = served.poll(cx) {
             return Poll::Ready(Some(ended));
         }
-        // Nothing needs to be polled with every request: when the listener leaves, this is woken.
+        // When the listener leaves, this waker is called, so that no request has to poll for it.
         if !connection.entry.is_leaving() && heard.as_ref().is_some_and(|heard| heard.will_wake(cx.waker())) {
             return Poll::Pending;
         }
@@ -96,7 +96,7 @@ pub(super) async fn serve(io: Io, connection: Connection, stack: impl Stack, sha
             }
         }
     };
-    // From here on the connection can be evicted: what follows is a courtesy.
+    // From here on the connection can be evicted; finishing it cleanly is only a courtesy.
     exchange.end();
     match ended {
         Ok(()) => served.finish(exchange.closes.load(Ordering::Relaxed)).await,
@@ -107,8 +107,8 @@ pub(super) async fn serve(io: Io, connection: Connection, stack: impl Stack, sha
     }
 }
 
-/// A connection while it is served. If it is dropped within an answer it is reset, whether a drain is over or a handler
-/// has panicked: where the length of the answer was not told, a plain close would be its regular end.
+/// A connection while it is served. If it is dropped within an answer (a drain ran out of time, or a handler
+/// panicked), it is reset: if the answer has no length, a plain close would look like its regular end.
 struct Served<C, F, B>(Option<Server<Io, Watcher, C, F, B>>);
 
 impl<C, F, B> Served<C, F, B>
@@ -150,18 +150,18 @@ impl<C, F, B> Drop for Served<C, F, B> {
     }
 }
 
-/// What the wire below and the gates above tell each other about the request under way.
+/// What the HTTP reader and the gates tell each other about the request in progress.
 struct Exchange {
     activity: Arc<Activity>,
-    /// There is a request under way.
+    /// A request is in progress.
     under_way: AtomicBool,
-    /// It has arrived whole, and nothing behind it.
+    /// The request has arrived completely, and nothing behind it.
     alone: AtomicBool,
-    /// Nothing may arrive behind it before it is answered.
+    /// Nothing may arrive behind the request before it is answered.
     must_be_alone: AtomicBool,
-    /// Its answer says that the connection closes, for a reason of ours.
+    /// Saltgate wants the connection closed, and the answer says so.
     closes: AtomicBool,
-    /// It runs to its end, or has an answer that its client must get: it must not be cut off.
+    /// The request runs to its end, or its client must get the answer: the connection must not be cut off.
     holds: AtomicBool,
 }
 
@@ -177,12 +177,12 @@ impl Exchange {
         }
     }
 
-    /// Whether the request may be answered: not if the connection is being closed for another one.
+    /// Whether the request may be answered: not if the connection is being closed to make room for another one.
     fn is_under_way(&self) -> bool {
         self.under_way.swap(true, Ordering::Relaxed) || self.activity.begin()
     }
 
-    /// Nothing is under way any more.
+    /// Notes that no request is in progress any more.
     fn end(&self) {
         if self.under_way.load(Ordering::Relaxed) && self.under_way.swap(false, Ordering::Relaxed) {
             self.activity.end();
@@ -218,7 +218,7 @@ impl Exchange {
     }
 }
 
-/// What the strict stream of one connection asks of it.
+/// The callbacks of the strict stream of one connection.
 struct Watcher {
     current: Arc<Current>,
     client: Client,
@@ -258,12 +258,12 @@ impl ConnectionPolicy for Watcher {
     }
 
     fn refuse(&self, fault: MessageFault, request: Option<(&[u8], &[u8])>) -> Vec<u8> {
-        // It goes on the first worker's list of refusals: all lists are read as one, and these are few.
+        // This goes on the first worker's list of refusals: the lists are read as one, and such refusals are few.
         written(refuse_unread(self.current.worker_state(0), self.client, request, fault.into()))
     }
 }
 
-/// An answer of our own, as it is sent.
+/// A response of Saltgate's own, as bytes to send.
 fn written(answer: Response<Body>) -> Vec<u8> {
     let (parts, body) = answer.into_parts();
     let Body::Own(body) = body else { return Vec::new() };

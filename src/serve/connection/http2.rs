@@ -1,12 +1,12 @@
 //! HTTP/2, and what bounds it.
 //!
-//! 1. Frames are counted on the raw bytes ([`crate::http::h2::Counted`]): floods of small ones, and header
-//!    blocks that do not end, close the connection.
-//! 2. Streams are timed ([`crate::http::h2::Streams`]): one whose client does not take its answer within `write_timeout`
-//!    is reset, and a connection on which that happened, or on which nothing is under way for `idle_timeout`, is told to
-//!    end. A service that pauses is bounded by `response_timeout` instead.
-//! 3. hyper and h2 do the rest: streams at a time, the size of headers, resets, and a PING now and
-//!    then to see whether the other side lives.
+//! 1. Frames are counted on the raw bytes ([`crate::http::h2::Counted`]): floods of small ones, and header blocks
+//!    that do not end, close the connection.
+//! 2. Streams are timed ([`crate::http::h2::Streams`]): a stream whose client does not take its answer within
+//!    `write_timeout` is reset. A connection on which that happened, or with no request for `idle_timeout`, is told
+//!    to end. A service that pauses is bounded by `response_timeout` instead.
+//! 3. hyper and h2 do the rest: concurrent streams, the size of headers, resets, and a PING from time to time to
+//!    check that the other side is alive.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -34,22 +34,22 @@ use crate::pipeline::poll_request;
 use crate::policy::Limits;
 use crate::serve::entries::Phase;
 
-/// Requests at a time on a connection.
+/// Concurrent requests on a connection.
 const MAX_STREAMS: u32 = 100;
-/// Streams that a client may open and reset before anybody sees them.
+/// Streams that a client may open and reset before they are handled.
 const MAX_PENDING_RESETS: usize = 20;
 /// Streams that may be reset because the client broke the protocol.
 const MAX_ERROR_RESETS: usize = 128;
-/// Bytes of an answer that wait for the client, per stream.
+/// Bytes of an answer that may wait for the client, per stream.
 const SEND_BUFFER: usize = 64 << 10;
-/// The least room that h2 is given for a target and a header section together, in bytes. Limits that a reload raises up to it are in
-/// force on open connections at once.
+/// The least room that h2 gets for a target and a header section together, in bytes. Below this, limits that a
+/// reload raises take effect on open connections at once.
 const MIN_HEAD: usize = 32 << 10;
 
-/// How soon a connection that is to be cut off is, once nothing holds it.
+/// How soon a connection is cut off once nothing holds it any longer.
 const CUT_OFF_WITHIN: Duration = Duration::from_millis(20);
 
-/// Serves a connection of HTTP/2 to its end.
+/// Serves an HTTP/2 connection to its end.
 pub(super) async fn serve(io: Io, connection: Connection, stack: impl Stack, shared: &Shared) {
     let (limits, mut reloads) = (shared.limits(), shared.current.reloads());
     let streams = Streams::new(Instant::now() + limits.first_byte_timeout());
@@ -61,7 +61,8 @@ pub(super) async fn serve(io: Io, connection: Connection, stack: impl Stack, sha
     let fixed = Fixed::by(&limits);
     let connection = Arc::new(connection);
     let entry = &connection.entry;
-    // A client that connects while the listener is leaving may wait with its first request for as long as others may connect.
+    // A client that connects while the listener is leaving may take as long for its first request as others may
+    // take to connect.
     let hurries = if entry.is_leaving() { Phase::Closing } else { Phase::Announcing };
     let service = {
         let (connection, streams) = (connection.clone(), streams.clone());
@@ -69,12 +70,12 @@ pub(super) async fn serve(io: Io, connection: Connection, stack: impl Stack, sha
             join_cookies(request.headers_mut());
             let client = connection.client_of(request.headers());
             let only_head = request.method() == Method::HEAD;
-            // The frames say how long a message is, and h2 checks them against the head.
+            // The frames say how long a message is, and h2 compares that with the head.
             let request = request.map(RequestBody::Stream);
             let begun = Exchange::begin(&connection.activity, &streams)
                 .map(|exchange| (exchange, stack.clone().call(Arrival { request, client })));
             async move {
-                // If there is none, the connection closes in this very turn.
+                // If there is none, this same poll closes the connection.
                 let Some((mut exchange, answer)) = begun else { return std::future::pending().await };
                 let (mut answer, mut held) = (pin!(answer), false);
                 let mut answer = poll_fn(|cx| {
@@ -112,7 +113,7 @@ pub(super) async fn serve(io: Io, connection: Connection, stack: impl Stack, sha
     let mut served = pin!(served);
     let mut closed = pin!(async {
         entry.reached(Phase::Announcing).await;
-        // A first request may be on its way, and a client that was told to end makes none.
+        // A first request may be on its way, and a client that was told to end would not send it.
         tokio::select! {
             () = streams.first_request() => {}
             () = async {
@@ -151,12 +152,12 @@ pub(super) async fn serve(io: Io, connection: Connection, stack: impl Stack, sha
                     leaving = Some(Instant::now());
                     served.as_mut().graceful_shutdown();
                 }
-                // The next look may be due sooner now.
+                // The next check may be due sooner now.
                 tick.as_mut().reset(Instant::now() + until_next_look(&limits));
             }
             () = tick.as_mut() => {
                 let (now, limits) = (Instant::now(), shared.limits());
-                // A worker that was stopped finds this timer expired before it learns what has arrived meanwhile.
+                // A worker that was paused finds this timer expired before it learns what has arrived meanwhile.
                 if now > tick.deadline() + TIMER_GRACE {
                     tick.as_mut().reset(now + TIMER_GRACE);
                     continue;
@@ -208,18 +209,18 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether h2 closed the connection because it had to do too much for it, such as to reset streams, before the frames
-/// were too many.
+/// Whether h2 closed the connection because the client caused too much work, such as resets, before too many frames
+/// were counted.
 fn is_flood(error: &hyper::Error) -> bool {
     let cause = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
     cause.is_some_and(|cause| cause.is_library() && cause.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM))
 }
 
-/// The limits that h2 is given when a connection begins, and keeps. When a reload changes them, the connection is told to end:
-/// what is under way is answered, and the client's next connection has the new limits.
+/// The limits that h2 gets when a connection begins, and cannot change. When a reload changes them, the connection
+/// is told to end: requests in progress are answered, and the client's next connection has the new limits.
 struct Fixed {
-    /// Twice as large a head as is allowed, in bytes, so that one that is somewhat too large gets our own answer; one that is far
-    /// too large gets h2's bare status.
+    /// Twice the allowed size of a head, in bytes, so that a head that is somewhat too large gets Saltgate's own
+    /// answer; one that is far too large gets the bare status of h2.
     max_head: u32,
     ping_after: Duration,
     ping_timeout: Duration,
@@ -242,7 +243,7 @@ impl Fixed {
     }
 }
 
-/// How often a connection is looked at: often enough for its shortest limit.
+/// How often a connection is checked: often enough for its shortest limit.
 fn until_next_look(limits: &Limits) -> Duration {
     let shortest = limits.header_timeout.min(limits.write_timeout).min(limits.idle_timeout);
     (shortest / 4).clamp(Duration::from_millis(5), Duration::from_secs(1))

@@ -1,4 +1,4 @@
-//! One connection, from the moment it is accepted to its end.
+//! One connection, from accepting it to its end.
 
 mod context;
 mod delivered;
@@ -21,7 +21,7 @@ use crate::listen::{ConnectionSlot, Full, GreetError, Http, Listener, Raw, hands
 use context::{Connection, last_call};
 pub(super) use context::{Shared, Stack};
 
-/// A listener, by tokio.
+/// A listener as tokio polls it.
 enum Accepting {
     Tcp(tokio::net::TcpListener),
     Unix(tokio::net::UnixListener),
@@ -65,7 +65,7 @@ pub(super) async fn accept(order: Order, stack: impl Stack, shared: Shared) {
                 connections.spawn(serve(raw, slot, stack, shared, entry));
                 while connections.try_join_next().is_some() {}
             };
-            // A connection for which there is no room is kept here, and those behind it wait in the kernel's queue.
+            // A connection for which there is no room is kept here, so that later ones wait in the kernel's queue.
             let mut failures = Failures::of("a connection");
             loop {
                 let accepted = tokio::select! {
@@ -84,7 +84,7 @@ pub(super) async fn accept(order: Order, stack: impl Stack, shared: Shared) {
                     Err(error) => failures.pause(&error).await,
                 }
             }
-            // A client that has connected takes itself for accepted.
+            // The clients of these connections already consider themselves accepted.
             while let Some(raw) = listener.waiting().await {
                 begin(raw, None);
             }
@@ -102,13 +102,13 @@ pub(super) async fn accept(order: Order, stack: impl Stack, shared: Shared) {
     all_ended.await;
 }
 
-/// Waits for `limits.drain_timeout` from now on, also if a reload changes it meanwhile.
+/// Waits for `limits.drain_timeout` from now on, and follows changes by a reload.
 async fn drain_timeout(shared: &Shared) {
     let (since, mut reloads) = (Instant::now(), shared.current.reloads());
     while let Some(left) = shared.limits().drain_timeout.checked_sub(since.elapsed()) {
         tokio::select! {
             () = tokio::time::sleep(left) => {}
-            // There is a generation for as long as there are connections.
+            // This cannot fail: a generation exists as long as there are connections.
             _ = reloads.changed() => {}
         }
     }
@@ -122,7 +122,7 @@ async fn serve(raw: Raw, slot: Option<ConnectionSlot>, stack: impl Stack, shared
             () = entry.reached(Phase::Cutting) => None,
         },
     };
-    // Given back last, once the connection is closed.
+    // The slot is given back last, after the connection is closed.
     let Some(mut slot) = slot else { return };
     let _open = shared.metrics.connection();
     let activity = slot.activity().clone();
@@ -137,7 +137,8 @@ async fn serve(raw: Raw, slot: Option<ConnectionSlot>, stack: impl Stack, shared
 }
 
 async fn converse(raw: Raw, slot: &mut ConnectionSlot, stack: impl Stack, shared: &Shared, entry: Arc<Entry>) {
-    // In this order: if the settings change between the two reads, the connection ends once too often and not once too seldom.
+    // The order matters: if the settings change between the two reads, the connection ends once too often, which is
+    // better than once too seldom.
     let (changes, opened, limits) = (entry.changes(), entry.opened(), shared.limits());
     let told_to_end = async {
         entry.reached(Phase::Closing).await;

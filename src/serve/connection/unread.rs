@@ -1,4 +1,4 @@
-//! Answers what did not become a request.
+//! Answers messages that did not become a request.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use crate::net::Client;
 use crate::refusal::Refused;
 use crate::upstream::headers::X_REQUEST_ID;
 
-/// Refuses a message that did not become a request: it is counted, logged and answered as any
-/// other. `request` is method and target, where they are beyond doubt.
+/// Refuses a message that did not become a request: it is counted, logged and answered like any other. `request` is
+/// its method and target, if they are unambiguous.
 pub(super) fn refuse_unread(
     worker_state: Arc<WorkerState>,
     client: Client,
@@ -18,7 +18,7 @@ pub(super) fn refuse_unread(
     refused: Refused,
 ) -> Response<Body> {
     let (method, target) = request.unwrap_or((b"-", b""));
-    // No token is too odd to be a method.
+    // `from_bytes` accepts every token.
     let method = Method::from_bytes(method).unwrap_or_default();
     let target = std::str::from_utf8(target).unwrap_or_default();
     let path = target.split(['?', '#']).next().unwrap_or_default();

@@ -1,3 +1,5 @@
+//! The answers of the control socket.
+
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -13,7 +15,7 @@ use crate::replay::Floor;
 use crate::safeguard::{BudgetExceeded, Note, Target};
 use crate::telemetry::RefusedRequest;
 
-/// Lines, and the one that says they are all.
+/// The lines of an answer, with a last line that marks it as complete.
 struct Lines(String);
 
 impl Lines {
@@ -83,7 +85,7 @@ async fn freeze(target: &Target, reason: Option<String>, wait: Duration, peer: P
     }
 }
 
-/// Whether there is anybody whom this holds back.
+/// Whether this key or account exists, or is everything.
 fn is_known(target: &Target, current: &Generation) -> bool {
     match target {
         Target::All => true,
@@ -141,7 +143,7 @@ async fn explain(header: &str, subject: &Subject) -> String {
                 floor: process.salts.floor_of(salt),
                 salt: match process.salts.look_up(salt).known().await {
                     Some(true) => Salt::Spent(process.repeats.known(salt).map(|first| {
-                        // Nobody asks for a client here.
+                        // A repeat has no client here.
                         first.repeat(None, process.clock.elapsed())
                     })),
                     Some(false) => Salt::Fresh,

@@ -1,7 +1,7 @@
 //! The control socket: freeze, unfreeze, refusals, explain (contract §8).
 //!
-//! On a thread of its own, so that it answers however busy the workers are. Who may connect is who
-//! may write to the socket, which is its owner alone; who connected is looked at all the same.
+//! It has a thread of its own, so that it answers even if the workers are busy. File permissions let only the owner
+//! connect; the credentials of the peer are checked all the same.
 
 mod answer;
 mod socket;
@@ -24,11 +24,11 @@ use crate::process::Process;
 
 pub(super) use socket::{ControlError, ControlSocket};
 
-/// Connections there may be at once; most are waited for, and whoever freezes must get through.
+/// Concurrent connections. Most of them only wait, and a freeze must always get through.
 const MAX_CONNECTIONS: usize = 256;
-/// Questions that are answered at once, freezing aside: an answer may be megabytes.
+/// Questions answered at once, not counting freezes: an answer may have megabytes.
 const MAX_ANSWERS: usize = 8;
-/// For a question to come, and for an answer to be taken.
+/// How long to wait for a question, and for an answer to be read.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The thread that answers; dropping it ends it and removes the socket.
@@ -46,7 +46,7 @@ impl Drop for Control {
     }
 }
 
-/// What is asked about.
+/// What a question is about.
 #[derive(Clone)]
 struct Subject {
     process: Arc<Process>,

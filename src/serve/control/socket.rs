@@ -9,25 +9,26 @@ use std::path::{Path, PathBuf};
 
 use crate::listen::bind_private;
 
-/// The socket, ours alone: mode 0600 before anybody can reach it, and gone with the gateway.
+/// The socket of this gateway alone. It has mode 0600 before anybody can reach it, and it is removed when the
+/// gateway ends.
 pub(in crate::serve) struct ControlSocket {
     path: PathBuf,
-    /// The device and number, by which it is told from whatever may stand at its path later.
+    /// Device and inode, to recognise it later: something else may be at its path then.
     identity: (u64, u64),
     listener: UnixListener,
     _lock: UnixListener,
 }
 
-/// Why there is no socket.
+/// Why the socket could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    /// Another gateway has the same path.
+    /// Another gateway uses the same path.
     #[error("{}: another gateway has it; give each its own control.socket", .0.display())]
     OfAnotherGateway(PathBuf),
     /// The path cannot be locked.
     #[error("{}: cannot be locked: {error}", .0.display(), error = .1)]
     Lock(PathBuf, #[source] io::Error),
-    /// Something else than a socket is at the path.
+    /// Something other than a socket is at the path.
     #[error("{}: is there and is no socket; remove it or choose another path", .0.display())]
     NoSocket(PathBuf),
     /// Another program listens at the path.
@@ -39,8 +40,8 @@ pub enum ControlError {
 }
 
 impl ControlSocket {
-    /// Takes the path for this process. What an earlier gateway left there is replaced; one that
-    /// answers, or anything that is no socket, is not.
+    /// Takes the path for this process. Replaces a socket that an earlier gateway left there, but not one that
+    /// answers, and nothing that is no socket.
     pub(in crate::serve) fn open(path: &Path) -> Result<Self, ControlError> {
         let lock = lock(path).map_err(|error| match error.kind() {
             io::ErrorKind::AddrInUse => ControlError::OfAnotherGateway(path.into()),
@@ -61,11 +62,11 @@ impl ControlSocket {
     }
 }
 
-/// A name that goes with the process, however that ends.
+/// Takes a name that is free again when the process ends, however it ends.
 fn lock(path: &Path) -> io::Result<UnixListener> {
     let path = std::path::absolute(path)?;
     let bytes = path.as_os_str().as_encoded_bytes();
-    // FNV-1a: the name of a lock has less room than a path.
+    // FNV-1a, because the name of a lock is shorter than a path may be.
     let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3));
     UnixListener::bind_addr(&SocketAddr::from_abstract_name(format!("saltgate:control:{hash:016x}"))?)
 }
@@ -106,14 +107,14 @@ mod tests {
         assert!(ControlSocket::open(&path).err().unwrap().to_string().contains("answers there"));
         drop(other);
         let socket = ControlSocket::open(&path).unwrap();
-        // Somebody puts another there: it is not ours to remove.
+        // Somebody puts another socket there: it must not be removed.
         fs::remove_file(&path).unwrap();
         fs::write(&path, "theirs").unwrap();
         drop(socket);
         assert_eq!(fs::read(&path).unwrap(), b"theirs");
         assert!(ControlSocket::open(&path).err().unwrap().to_string().contains("no socket"));
         assert!(ControlSocket::open(&directory.path().join("none/c.sock")).is_err());
-        // Nor is what a link there names.
+        // The target of a link must not be removed, either.
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         let link = directory.path().join("link.sock");
         std::os::unix::fs::symlink(&path, &link).unwrap();
