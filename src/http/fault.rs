@@ -1,4 +1,4 @@
-//! What can be wrong with a request as HTTP: the one list of it for both protocols, and the sentences that its sender gets.
+//! All faults of a request as HTTP, for both protocols, and the messages that the client gets.
 
 use std::fmt;
 use std::io;
@@ -6,15 +6,15 @@ use std::io;
 /// How a fault is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// 400, with this sentence. Nothing of the request is in it.
+    /// 400, with this message, which contains nothing of the request.
     Malformed(&'static str),
     /// 414.
     TargetTooLong,
     /// 431.
     HeadersTooLarge,
-    /// 408: the head did not come in time.
+    /// 408: the head did not arrive in time.
     HeadTooSlow,
-    /// 408: the body did not come in time.
+    /// 408: the body did not arrive in time.
     BodyTooSlow,
 }
 
@@ -96,7 +96,7 @@ impl fmt::Display for MessageFault {
 
 impl std::error::Error for MessageFault {}
 
-/// How a fault in a body reaches whoever reads the body: as `TimedOut` or `InvalidData`.
+/// A fault in a body reaches the reader of the body as `TimedOut` or `InvalidData`.
 impl From<MessageFault> for io::Error {
     fn from(fault: MessageFault) -> Self {
         let is_late = matches!(fault.kind(), Kind::HeadTooSlow | Kind::BodyTooSlow);

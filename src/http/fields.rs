@@ -1,7 +1,7 @@
-//! What a header field is, by its name, and which fields a proxy passes on.
+//! Classes of header fields by name, and which fields a proxy passes on.
 //!
-//! Names are compared after folding: every byte except letters and digits counts as `-`. So two names that some server behind
-//! us could take for the same name are the same here.
+//! Names are compared after folding: every byte except letters and digits counts as `-`. So two names are the same
+//! here if some server behind Saltgate could take one for the other.
 
 use http::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue};
 
@@ -36,12 +36,12 @@ impl Folded {
         self.as_bytes() == name.as_bytes()
     }
 
-    /// Whether it begins so.
+    /// Whether it begins with this prefix.
     pub(crate) fn begins_with(&self, prefix: &str) -> bool {
         self.as_bytes().starts_with(prefix.as_bytes())
     }
 
-    /// What a field of this name is.
+    /// The class of a field with this name.
     pub(crate) fn class(&self) -> Class {
         match self.as_bytes() {
             b"connection" | b"keep-alive" | b"te" | b"trailer" | b"transfer-encoding" => Class::HopByHop,
@@ -62,7 +62,7 @@ impl Folded {
     }
 }
 
-/// What a field is whose name is this behind `x-`.
+/// The class of a field whose name is `x-` and this rest.
 fn class_of_x(rest: &[u8]) -> Class {
     match rest {
         b"request-id" => Class::Ours,
@@ -76,12 +76,12 @@ fn class_of_x(rest: &[u8]) -> Class {
     }
 }
 
-/// What a field is, as far as a gateway needs to know. `docs/operations.md` says how each is treated.
+/// The class of a field, as far as a gateway needs to know. `docs/operations.md` says how each class is treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
     /// It belongs to the connection that it arrived on.
     HopByHop,
-    /// It is written afresh from what was parsed, or is handled here.
+    /// It is written anew from what was parsed, or handled here.
     MadeAnew,
     /// Only Saltgate may set it.
     Ours,
@@ -89,11 +89,11 @@ pub(crate) enum Class {
     Credential,
     /// It names another method, or another target.
     Override,
-    /// It says where a request came from: the client's address, or the host, scheme and path it asked for.
+    /// It says where a request came from: the client's address, or the requested host, scheme and path.
     Forwarding,
     /// It makes a request conditional: `If-Match`, dates, and WebDAV's `If`.
     Condition,
-    /// It makes a deletion concern something else or a part, or happen later: nobody judged that.
+    /// It changes what a deletion affects, or when; nothing judges such changes.
     Variation,
     /// It describes the body.
     Content,
@@ -101,7 +101,8 @@ pub(crate) enum Class {
     EndToEnd,
 }
 
-/// Whether `Connection` names this field. `Host` is never named by it: without a host a request could be for anybody.
+/// Whether `Connection` names this field. `Host` never counts as named, because without a host a request could be
+/// for any server.
 pub(crate) fn is_named<'h>(name: &[u8], connection: impl Iterator<Item = &'h [u8]>) -> bool {
     if name.eq_ignore_ascii_case(HOST.as_str().as_bytes()) {
         return false;
@@ -131,7 +132,7 @@ pub(crate) fn surviving(
     })
 }
 
-/// The fields that say where a message ends and which host it is for.
+/// The fields that determine where a message ends and which host it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FramingField {
     Host,
@@ -139,14 +140,15 @@ pub(crate) enum FramingField {
     Coding,
 }
 
-/// A name that a server behind us could take for that of a framing field: where fields become variables, `-` and `_` are one.
+/// A name that a server behind Saltgate could take for the name of a framing field: many servers turn fields into
+/// variables, in which `-` and `_` are the same.
 #[derive(Debug)]
 pub(crate) struct Alias;
 
-/// Which framing field this name is, if it is one.
+/// The framing field with this name, if there is one.
 ///
 /// # Errors
-/// If it is not one, and could be taken for one.
+/// If it is not a framing field but could be taken for one.
 pub(crate) fn framing_field(name: &[u8]) -> Result<Option<FramingField>, Alias> {
     let (plain, field): (&[u8], _) = match name.len() {
         4 => (b"host", FramingField::Host),

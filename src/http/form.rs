@@ -1,7 +1,8 @@
-//! The form of a request whose head was parsed: is it one message for one host?
+//! Checks that a parsed request is exactly one message for one host.
 //!
-//! For HTTP/1 the strict reader ([`super::h1::RequestReader`]) has already checked this and more on the raw bytes. For HTTP/2
-//! this is the only check: the request is sent on as HTTP/1.1 and must be one message for one host there too (contract §7).
+//! For HTTP/1 the strict reader ([`super::h1::RequestReader`]) has already checked this and more on the raw bytes.
+//! For HTTP/2 this is the only check: the request is sent on as HTTP/1.1, and must be one message for one host
+//! there, too (contract §7).
 
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING, VIA};
 use http::request::Parts;
@@ -12,7 +13,7 @@ use super::fault::MessageFault;
 use super::fields::framing_field;
 use super::h1::grammar::{are_in_target, is_chunked, is_host};
 
-/// What the fields of a head say about the message itself, found in one pass over them.
+/// What the fields of a head say about the message itself, collected in one pass.
 #[derive(Default)]
 pub(crate) struct FramingHeaders<'h> {
     /// How large the header section is, in bytes, as HTTP/1.1 writes it.
@@ -40,7 +41,7 @@ impl<'h> FirstAndCount<'h> {
 }
 
 impl<'h> FramingHeaders<'h> {
-    /// Finds them among these fields.
+    /// Collects them from these fields.
     pub(crate) fn of(headers: &'h HeaderMap) -> Self {
         let mut framing = Self::default();
         for (name, value) in headers {
@@ -60,7 +61,8 @@ impl<'h> FramingHeaders<'h> {
     }
 }
 
-/// Judges an HTTP/2 request. Accepts any HTTP/1 request, because the strict reader has refused the same faults in every mode.
+/// Checks an HTTP/2 request. Accepts any HTTP/1 request, because the strict reader has refused the same faults in
+/// every mode.
 ///
 /// # Errors
 /// What is wrong with the request.
@@ -68,7 +70,7 @@ pub(crate) fn judge_http_2(parts: &Parts) -> Result<(), MessageFault> {
     if parts.version == Version::HTTP_2 { judge(parts, &FramingHeaders::of(&parts.headers)) } else { Ok(()) }
 }
 
-/// Judges a request with these framing headers.
+/// Checks a request with these framing headers.
 ///
 /// # Errors
 /// What is wrong with the request.

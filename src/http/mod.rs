@@ -1,7 +1,7 @@
-//! HTTP itself: what a host, a length, a chunk, a field name and a target are, for both directions and both protocols.
+//! HTTP itself: hosts, lengths, chunks, field names and targets, for both directions and both protocols.
 //!
-//! In this crate `http::` is the crate of that name, and `crate::http::` is this room. Nothing imports the room by its
-//! bare name, so the two never meet in one file.
+//! In this crate `http::` is the crate of that name, and `crate::http::` is this room. Nothing imports the room by
+//! its bare name, so the two never meet in one file.
 
 mod body;
 pub(crate) mod fault;

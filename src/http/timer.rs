@@ -6,18 +6,19 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// How long a client may still send a request if it has sent nothing yet, or was told that its connection ends. Longer than a
-/// message takes through the network.
+/// How long a client may still send a request if it has sent nothing yet, or was told that its connection ends.
+/// Longer than a message takes through the network.
 pub(crate) const LAST_CALL: Duration = Duration::from_secs(2);
 
-/// After this many bytes of a request's body the deadline for the rest of it is renewed (`limits.body_timeout`): a long body
-/// may take its time, and one that trickles may not. Whoever needs a whole body sets a deadline of its own.
+/// After this many bytes of a request's body, the deadline for the rest of it is renewed (`limits.body_timeout`): a
+/// long body may take its time, but one that trickles may not. Code that needs a whole body sets a deadline of its
+/// own.
 pub(crate) const RENEWS_BODY_DEADLINE: usize = 1024;
 
-/// A timer for waits that follow one another, each with its own deadline.
+/// A timer for consecutive waits, each with its own deadline.
 ///
-/// It is not reset for each wait: it may fire too early, and is then set to the deadline that counts. Waits that all end long
-/// before their deadlines touch the runtime's timers once per timeout instead of once per wait.
+/// It is not reset for each wait: it may fire too early, and is then set to the current deadline. Waits that all
+/// end long before their deadlines touch the runtime's timers once per timeout instead of once per wait.
 #[derive(Default)]
 pub(crate) struct DeadlineTimer(Option<Pin<Box<Sleep>>>);
 

@@ -1,14 +1,16 @@
 //! A host and a port, read strictly.
 //!
-//! 1. A port is a whole number from 1 to 65535: digits only, no sign, no leading zero. Nothing falls back to a default
-//!    port but an authority that names none.
-//! 2. An IPv6 address stands in brackets, with nothing between `]` and `:port`. Zones (`%eth0`) are refused: they mean
-//!    something on one machine only. So are link-local addresses, which mean nothing without one.
-//! 3. A host whose last label is a number is an IPv4 address of four plain decimal numbers, or a fault. Resolvers read
-//!    `010.0.0.1` as 8.0.0.1 and `127.1` as 127.0.0.1.
-//! 4. A name is made of labels of 1 to 63 letters, digits, `-` and `_`, 253 bytes in all; one final dot is allowed.
+//! 1. A port is a whole number from 1 to 65535: digits only, no sign, no leading zero. A default port is used only
+//!    if the text names no port.
+//! 2. An IPv6 address stands in brackets, with nothing between `]` and `:port`. Zones (`%eth0`) are refused,
+//!    because they have a meaning on one machine only. Link-local addresses are refused, because they have none
+//!    without a zone.
+//! 3. If the last label of a host is a number, the host must be an IPv4 address of four plain decimal numbers.
+//!    Resolvers read `010.0.0.1` as 8.0.0.1 and `127.1` as 127.0.0.1.
+//! 4. A name consists of labels of 1 to 63 letters, digits, `-` and `_`, 253 bytes in all; one final dot is
+//!    allowed.
 //!
-//! What breaks these rules is refused, never repaired.
+//! Text that violates a rule is refused, never repaired.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -21,7 +23,7 @@ pub struct Authority {
     port: u16,
 }
 
-/// Why text is not a host and port. Quotes nothing: the text may hold a password.
+/// Why text is not a host and port. Never quotes the text, which may contain a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuthorityError {
     /// There is no host.
@@ -36,32 +38,32 @@ pub enum AuthorityError {
     /// An IPv6 address without brackets, or with brackets that do not enclose it.
     #[error("has an IPv6 address that is not in brackets of its own, as in [::1]:8080")]
     Brackets,
-    /// What is in brackets is not an IPv6 address.
+    /// The text in brackets is not an IPv6 address.
     #[error("has brackets around something that is not an IPv6 address")]
     Ipv6,
     /// An IPv6 address with a zone.
     #[error("has an IPv6 address with a zone (%), which cannot be used here")]
     Zone,
-    /// An IPv6 address that means nothing without a zone.
+    /// An IPv6 address that has no meaning without a zone.
     #[error("has a link-local IPv6 address, which needs a zone (%) and cannot be used here")]
     LinkLocal,
-    /// A host that ends in a number and is not an IPv4 address.
+    /// A host that ends in a number but is not an IPv4 address.
     #[error("has a host that ends in a number and is not an IPv4 address of four plain numbers from 0 to 255")]
     Ipv4,
-    /// A name that no host can have.
+    /// A name that is not a valid host name.
     #[error("has a host that is neither a name of letters, digits, `-`, `_` and dots nor an address")]
     Name,
-    /// A name where an address is needed.
+    /// A name in place of an address.
     #[error("has a name where an IP address is needed")]
     NotAnAddress,
 }
 
 impl Authority {
-    /// Reads `host`, `host:port`, `192.0.2.1:port` or `[2001:db8::1]:port`; `default_port` is the port of an authority that
-    /// names none.
+    /// Parses `host`, `host:port`, `192.0.2.1:port` or `[2001:db8::1]:port`. `default_port` is used if the text
+    /// names no port.
     ///
     /// # Errors
-    /// Which rule of this module the text breaks.
+    /// The rule of this module that the text violates.
     pub fn parse(text: &str, default_port: Option<u16>) -> Result<Self, AuthorityError> {
         let (host, port) = split(text)?;
         let port = match port {
@@ -71,7 +73,7 @@ impl Authority {
         Self::new(host, port)
     }
 
-    /// This host, an IPv6 address without its brackets, and this port, as another program reports them.
+    /// A host, without brackets if it is an IPv6 address, and a port, as another program reports them.
     ///
     /// # Errors
     /// If the host is neither a name nor an address, or the port is 0.
@@ -99,7 +101,7 @@ impl Authority {
     }
 }
 
-/// As a `Host` field and a URL have it.
+/// In the form of a `Host` field or a URL.
 impl fmt::Display for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { host, port, .. } = self;
@@ -119,10 +121,10 @@ pub(crate) fn parse_port(text: &str) -> Result<u16, AuthorityError> {
     text.parse().ok().filter(|_| plain).ok_or(AuthorityError::Port)
 }
 
-/// Reads an address to listen on: an IP address and a port, which may be 0 for any port that is free.
+/// Parses an address to listen on: an IP address and a port. Port 0 stands for any free port.
 ///
 /// # Errors
-/// Which rule of this module the text breaks.
+/// The rule of this module that the text violates.
 pub(crate) fn parse_socket_address(text: &str) -> Result<SocketAddr, AuthorityError> {
     let (host, port) = split(text)?;
     let port = match port.ok_or(AuthorityError::NoPort)? {
@@ -133,7 +135,7 @@ pub(crate) fn parse_socket_address(text: &str) -> Result<SocketAddr, AuthorityEr
     Ok(SocketAddr::new(address, port))
 }
 
-/// The host, without brackets, and the text behind the colon. An IPv6 address is known to be one.
+/// The host, without brackets, and the text after the colon. An IPv6 address was already recognised.
 fn split(text: &str) -> Result<(&str, Option<&str>), AuthorityError> {
     if let Some(rest) = text.strip_prefix('[') {
         let (host, behind) = rest.split_once(']').ok_or(AuthorityError::Brackets)?;

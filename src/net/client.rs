@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 use std::net::IpAddr;
 
-/// Who sent a message, as far as the connection and trusted proxies tell.
+/// Who sent a message, as far as the connection and trusted proxies report it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Client {
     address: Option<IpAddr>,
@@ -14,7 +14,7 @@ pub struct Client {
     text: Text,
 }
 
-/// Text of an address; an IPv6 address is 45 bytes at most.
+/// The text of an address; the longest, of an IPv6 address, has 45 bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Text {
     bytes: [u8; 45],
@@ -22,8 +22,8 @@ struct Text {
 }
 
 impl Client {
-    /// A client at `address`, or without one: on a Unix socket, where no trusted proxy names another. Pass an IPv4 address
-    /// as such, not mapped into IPv6. `https` is whether the message came over TLS that ended here.
+    /// A client at `address`, or without one on a Unix socket where no trusted proxy reports an address. Pass an
+    /// IPv4 address as IPv4, not mapped into IPv6. `https` is whether the message came over TLS that ended here.
     pub fn new(address: Option<IpAddr>, https: bool) -> Self {
         let mut text = Text { bytes: [0; 45], len: 0 };
         // Cannot fail: no address is longer than 45 bytes.
@@ -34,13 +34,13 @@ impl Client {
         Self { address, https, by_trusted_proxy: false, text }
     }
 
-    /// The same client; whether the other side of the connection is one of `trusted_proxies`.
+    /// Sets whether the other side of the connection is one of `trusted_proxies`.
     #[must_use]
     pub fn by_trusted_proxy(self, by_trusted_proxy: bool) -> Self {
         Self { by_trusted_proxy, ..self }
     }
 
-    /// The same connection's client at another address, which a trusted proxy named.
+    /// The client at another address, which a trusted proxy reported.
     pub fn at(self, address: Option<IpAddr>) -> Self {
         if address == self.address { self } else { Self { text: Self::new(address, self.https).text, address, ..self } }
     }

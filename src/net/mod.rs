@@ -1,5 +1,5 @@
-//! Addresses: as people write them, and of clients. Everything that reads a host, a port, a socket address or a network
-//! reads it here, so that the same text is the same address everywhere.
+//! Addresses in configuration, on the wire and of clients. All hosts, ports, socket addresses and networks are
+//! parsed here, so that the same text is the same address everywhere.
 
 mod authority;
 mod client;

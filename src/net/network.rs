@@ -28,7 +28,7 @@ impl FromStr for Network {
         let bits = if address.is_ipv4() { 32 } else { 128 };
         let length = match length {
             None => bits,
-            // Rust reads `+8` and `0008` as numbers; here they are typing errors.
+            // Rust parses `+8` and `0008` as numbers; here they count as typing errors.
             Some(text) if text.len() > 3 || !text.bytes().all(|b| b.is_ascii_digit()) => return Err(NetworkError),
             Some(text) => text.parse().map_err(|_| NetworkError)?,
         };
@@ -51,7 +51,7 @@ impl Network {
         self.mask == 0
     }
 
-    /// Whether this address is one of them. An IPv4 address written as IPv6 is an IPv4 address.
+    /// Whether this address is in the network. An IPv4 address mapped into IPv6 counts as IPv4.
     pub fn holds(&self, address: IpAddr) -> bool {
         let (value, v4) = number(address.to_canonical());
         v4 == self.v4 && value & self.mask == self.base

@@ -1,15 +1,15 @@
-//! What counts as one client where clients have a share of something: connections, failed signatures.
+//! What counts as one client when clients share connections or failed signatures.
 
 use std::net::IpAddr;
 
-/// An IPv4 address, or the /64 of an IPv6 address: a subscriber has that whole network to choose addresses from.
+/// An IPv4 address, or the /64 of an IPv6 address, because a subscriber can use any address in that network.
 ///
-/// IPv4 is kept as it is mapped into IPv6, so that the two never coincide.
+/// IPv4 is stored as mapped into IPv6, so that the two never coincide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Subscriber(u128);
 
 impl Subscriber {
-    /// Who has this address. An IPv4 address written as IPv6 is an IPv4 address.
+    /// The subscriber with this address. An IPv4 address mapped into IPv6 counts as IPv4.
     pub(crate) fn of(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
             IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),

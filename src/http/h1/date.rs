@@ -1,17 +1,17 @@
-//! The `Date` of answers, written anew once a second.
+//! The `Date` of answers, formatted once a second.
 
 use std::cell::Cell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// How long one is: `Sun, 06 Nov 1994 08:49:37 GMT`.
+/// The length of a date: `Sun, 06 Nov 1994 08:49:37 GMT`.
 const LENGTH: usize = 29;
 
 thread_local! {
-    /// The last one of this thread, and the second since 1970 that it names.
+    /// The last date of this thread, and its second since 1970.
     static LAST: Cell<(u64, [u8; LENGTH])> = const { Cell::new((u64::MAX, [0; LENGTH])) };
 }
 
-/// The date of an answer that is given `now`.
+/// The date of an answer that is sent at `now`.
 pub(super) fn date(now: SystemTime) -> [u8; LENGTH] {
     let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let (last, text) = LAST.get();
@@ -20,7 +20,7 @@ pub(super) fn date(now: SystemTime) -> [u8; LENGTH] {
 
 #[cold]
 fn write(second: u64) -> [u8; LENGTH] {
-    // Years of more than four digits cannot be written; no clock shows one.
+    // Years of more than four digits cannot be written; no real clock reaches them.
     let at = UNIX_EPOCH + std::time::Duration::from_secs(second.min(253_402_300_799));
     let written = httpdate::fmt_http_date(at);
     let mut text = [b' '; LENGTH];

@@ -1,4 +1,4 @@
-//! The deadlines of one connection of HTTP/1: what it waits for, and until when.
+//! The deadlines of one HTTP/1 connection.
 
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::event_loop::TIMER_GRACE;
 use crate::http::timer::DeadlineTimer;
 
-/// What a connection waits for its client to send.
+/// What a connection expects from its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Awaited {
     /// A message.
@@ -29,12 +29,12 @@ pub(super) struct Deadlines {
     timer: DeadlineTimer,
 }
 
-/// When something must have happened.
+/// A deadline.
 #[derive(Clone, Copy)]
 struct Due {
     at: Instant,
-    /// Whether this is the last look after the time was over: a worker that was stopped finds its timers expired before it
-    /// learns what has arrived meanwhile, and learns that in its next turn.
+    /// Whether this is the last check after the deadline. A worker that was paused finds its timers expired before
+    /// it learns what has arrived meanwhile; it learns that in the next iteration of its event loop.
     is_last_look: bool,
 }
 
@@ -43,14 +43,14 @@ impl Due {
         Self { at: after(within), is_last_look: false }
     }
 
-    /// The time is over: grants one last look, if there was none.
+    /// Called after the deadline: grants one last check, if there was none.
     fn extended(self) -> Option<Self> {
         (!self.is_last_look).then(|| Self { at: after(TIMER_GRACE), is_last_look: true })
     }
 }
 
 impl Deadlines {
-    /// Whether what is awaited is overdue. The time runs from when it was first awaited.
+    /// Whether the expected data is overdue. The time runs from when it was first expected.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, awaited: Awaited, within: Duration) -> Poll<()> {
         let due = match self.reading {
             Some((before, due)) if before == awaited => due,
@@ -63,12 +63,12 @@ impl Deadlines {
         self.poll(cx, due.at)
     }
 
-    /// What was awaited has arrived.
+    /// Called when the expected data has arrived.
     pub(super) fn read(&mut self) {
         self.reading = None;
     }
 
-    /// Whether the client has taken nothing for this long.
+    /// Whether the client has read nothing for this long.
     pub(super) fn poll_written(&mut self, cx: &mut Context<'_>, within: Duration) -> Poll<()> {
         let due = *self.writing.get_or_insert_with(|| Due::after(within));
         ready!(self.poll(cx, due.at));
@@ -77,7 +77,7 @@ impl Deadlines {
         self.poll(cx, due.at)
     }
 
-    /// The client has taken something.
+    /// Called when the client has read something.
     pub(super) fn written(&mut self) {
         self.writing = None;
     }
@@ -89,7 +89,7 @@ impl Deadlines {
         if self.timer.poll(cx, earliest).is_pending() {
             return Poll::Pending;
         }
-        // If the other direction is overdue, it says so when it is polled, which is in the same turn.
+        // If the other direction is overdue, it finds that when it is polled, in the same iteration.
         self.timer.poll(cx, due)
     }
 }

@@ -1,6 +1,6 @@
-//! The one grammar of HTTP/1.1, for requests and responses, and for HTTP/2 requests that are sent on as HTTP/1.1. Each reader
-//! decides how strict it is beyond that: the reader of requests refuses what is ambiguous, the reader of responses accepts
-//! what every client accepts.
+//! The one grammar of HTTP/1.1, for requests and responses, and for HTTP/2 requests that are sent on as HTTP/1.1.
+//! Each reader decides how strict it is beyond the grammar: the request reader refuses what is ambiguous, and the
+//! response reader accepts what every client accepts.
 
 use memchr::memchr;
 
@@ -12,12 +12,12 @@ pub(super) const MAX_FIELDS: usize = 100;
 /// The most digits of a chunk size: as many as a `u64` has.
 const MAX_SIZE_DIGITS: usize = 16;
 
-/// Whether a method or a field name may contain it.
+/// Whether a method or a field name may contain this byte.
 pub(super) fn is_token(byte: u8) -> bool {
     TABLE[usize::from(byte)] & TOKEN != 0
 }
 
-/// Whether the name or IPv4 address of a host may contain it.
+/// Whether the name or IPv4 address of a host may contain this byte.
 fn is_in_host_name(byte: u8) -> bool {
     TABLE[usize::from(byte)] & HOST != 0
 }
@@ -58,22 +58,23 @@ const TABLE: [u8; 256] = {
     table
 };
 
-/// Whether the value of a field may contain it.
+/// Whether the value of a field may contain this byte.
 fn is_in_value(byte: u8) -> bool {
     ((byte >= b' ') | (byte == b'\t')) & (byte != 0x7F)
 }
 
-/// Whether a line may contain it. A CR may be the end of one, which only the whole line tells.
+/// Whether a line may contain this byte. Only the whole line shows whether a CR is its end.
 fn stands_in_line(byte: u8) -> bool {
     is_in_value(byte) | (byte == b'\r')
 }
 
-/// Whether it is the value of a field. Bytes beyond ASCII are: real clients and services send them.
+/// Whether these bytes are the value of a field. Bytes beyond ASCII are allowed, because real clients and services
+/// send them.
 pub(super) fn is_value(bytes: &[u8]) -> bool {
     bytewise::all(bytes, is_in_value)
 }
 
-/// Whether it has a CR.
+/// Whether they contain a CR.
 pub(super) fn has_cr(bytes: &[u8]) -> bool {
     !bytewise::all(bytes, |byte| byte != b'\r')
 }
@@ -85,7 +86,7 @@ pub(super) fn find_stop(bytes: &[u8]) -> Option<usize> {
     if bytewise::all(line, stands_in_line) { end } else { line.iter().position(|byte| !stands_in_line(*byte)) }
 }
 
-/// Name and value of a whole line.
+/// Splits a complete line into name and value.
 pub(super) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), MessageFault> {
     let end = line.iter().position(|byte| !is_token(*byte)).ok_or(MessageFault::FieldName)?;
     let (name, rest) = line.split_at(end);
@@ -93,25 +94,25 @@ pub(super) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), MessageFault> {
         ([], [b' ' | b'\t', ..]) => Err(MessageFault::FoldedField),
         (_, [b'\r', ..]) => Err(MessageFault::BareCr),
         ([_, ..], [b' ' | b'\t', ..]) => Err(MessageFault::SpaceBeforeColon),
-        // Other control bytes were found when the end of the line was looked for.
+        // The search for the end of the line has already found other control bytes.
         ([_, ..], [b':', value @ ..]) if !has_cr(value) => Ok((name, value)),
         ([_, ..], [b':', ..]) => Err(MessageFault::BareCr),
         _ => Err(MessageFault::FieldName),
     }
 }
 
-/// Whether the path and query of a target that was parsed have only bytes that a target may contain.
+/// Whether the path and query of a parsed target contain only bytes that a target may contain.
 pub(crate) fn are_in_target(path: &[u8], query: Option<&[u8]>) -> bool {
     are_path(path) && query.is_none_or(are_query)
 }
 
-/// Whether it is a path, with a query or without.
+/// Whether it is a path, with or without a query.
 pub(super) fn is_path(target: &[u8]) -> bool {
     let (path, query) = target.split_at(memchr(b'?', target).unwrap_or(target.len()));
     path.starts_with(b"/") && are_path(path) && are_query(query)
 }
 
-/// Whether it is a host: a name, an IPv4 address or an IPv6 address in brackets, and a port or none.
+/// Whether it is a host: a name, an IPv4 address or an IPv6 address in brackets, with or without a port.
 pub(crate) fn is_host(host: &[u8]) -> bool {
     let port = match host {
         [b'[', rest @ ..] => {
@@ -137,7 +138,7 @@ pub(crate) fn is_host(host: &[u8]) -> bool {
     }
 }
 
-/// The number that these digits are. None if there is anything else, or none, or a `u64` does not hold it.
+/// The number with these digits; `None` if there is anything else, or nothing, or it does not fit into a `u64`.
 pub(super) fn number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
@@ -145,7 +146,7 @@ pub(super) fn number(digits: &[u8]) -> Option<u64> {
     digits.iter().try_fold(0_u64, |number, digit| number.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
 }
 
-/// The size that a chunk's line begins with, and how many digits it has. None if there are none, or over 16.
+/// The size at the start of a chunk line, and how many digits it has; `None` if it has no digits or more than 16.
 pub(super) fn chunk_size(line: &[u8]) -> Option<(u64, usize)> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     if !(1..=MAX_SIZE_DIGITS).contains(&digits) {
@@ -155,7 +156,7 @@ pub(super) fn chunk_size(line: &[u8]) -> Option<(u64, usize)> {
     Some((line[..digits].iter().fold(0, |size, digit| (size << 4) | value(digit)), digits))
 }
 
-/// Whether a transfer coding is `chunked`: the only one that is read or written.
+/// Whether a transfer coding is `chunked`, the only one that is supported.
 pub(crate) fn is_chunked(coding: &[u8]) -> bool {
     coding.eq_ignore_ascii_case(b"chunked")
 }

@@ -1,25 +1,28 @@
-//! HTTP/1: requests from clients, requests to the service and its responses, by one grammar.
+//! HTTP/1: requests from clients, requests to the service and its responses, with one grammar.
 //!
 //! Requests from clients are read strictly (contract §7):
 //!
-//! 1. A proxy in front of us may read the same bytes in another way. So every HTTP/1 head, and every line that frames a
-//!    body, is judged by a grammar that allows one reading only. What is ambiguous is refused; nothing is ever rewritten.
-//! 2. [`RequestReader`] reads by that grammar; it is pure and incremental. [`StrictStream`] is a stream with such a reader
-//!    in it: it passes on only accepted bytes, and never more than one message at a time. [`Server`] makes requests of them,
-//!    from where the reader saw their parts, and writes the answers.
+//! 1. A proxy in front of Saltgate may read the same bytes differently. So every HTTP/1 head, and every line that
+//!    frames a body, must match a grammar that allows one reading only. Ambiguous bytes are refused; nothing is
+//!    ever rewritten.
+//! 2. [`RequestReader`] implements that grammar; it is pure and incremental. [`StrictStream`] is a stream with such
+//!    a reader in it: it passes on only accepted bytes, and never more than one message at a time. [`Server`] turns
+//!    the messages into requests, using the positions that the reader found, and writes the answers.
 //! 3. When a head is refused, the server sees the stream end there and answers the messages before it. Then
-//!    [`StrictStream::finish`] writes the one answer to the refused head, and closes so that the client can read it.
-//! 4. When a body is refused, its request is already being handled: whoever reads the body gets an error, and answers.
-//! 5. [`StrictStream`] enforces every timeout of a connection: for its first byte, for a head from its first byte, for a
-//!    body, between messages, and for the client to take what is written.
-//! 6. While a request is answered the stream is still read, a little: a reset by the client is noticed at once, and what
-//!    was pipelined behind a request that must stand alone is never passed on.
+//!    [`StrictStream::finish`] writes the one answer to the refused head, and closes so that the client can read
+//!    it.
+//! 4. When a body is refused, its request is already being handled: the reader of the body gets an error, and its
+//!    handler answers.
+//! 5. [`StrictStream`] enforces every timeout of a connection: for its first byte, for a head from its first byte,
+//!    for a body, between messages, and for the client to read what is written.
+//! 6. While a request is answered, a little of the stream is still read. So a reset by the client is noticed at
+//!    once, and bytes pipelined behind a request that must stand alone are never passed on.
 //!
-//! It is stricter than a recipient must be, on purpose. It refuses a bare LF, chunk extensions, white space around the
+//! It is deliberately stricter than HTTP requires. It refuses a bare LF, chunk extensions, white space around the
 //! values of framing fields, `CONNECT`, `user@` in a Host, and bytes beyond ASCII in a target.
 //!
-//! Responses of the service are read as every client reads them, with one exception: a response that could end in two
-//! places is refused, because the next one on its connection would begin with what is left of it.
+//! Responses of the service are read as every client reads them, with one exception: a response that could end in
+//! two places is refused, because the rest of it would become the next response on the connection.
 
 mod date;
 mod deadline;
@@ -74,11 +77,11 @@ pub struct Sizes {
 /// The timeouts of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Times {
-    /// For a whole head, from its first byte.
+    /// For a complete head, from its first byte.
     pub head: Duration,
-    /// For a whole body, renewed by each kibibyte of it that arrives.
+    /// For a complete body; renewed by each kibibyte of it that arrives.
     pub body: Duration,
-    /// For the client to take some of what is written.
+    /// For the client to read some of what is written.
     pub write: Duration,
     /// For the first message to begin.
     pub first: Duration,
@@ -91,16 +94,17 @@ pub(crate) trait ConnectionPolicy: Unpin {
     /// The limits and timeouts for the next message.
     fn limits(&self) -> (Sizes, Times);
 
-    /// Says whether the message under way has arrived whole, with nothing behind it. Called whenever that becomes known.
+    /// Called when it becomes known whether the current message has arrived completely, with nothing behind it.
     fn stands_alone(&self, alone: bool);
 
-    /// Whether the message under way must stand alone: what arrives behind it before its answer is not read.
+    /// Whether the current message must stand alone: bytes that arrive behind it before its answer are not read.
     fn must_stand_alone(&self) -> bool;
 
-    /// Says that nothing is under way: the last message is answered, and the head of the next is not whole. May be called again.
+    /// Called when nothing is in progress: the last message is answered, and the head of the next is incomplete.
+    /// May be called again.
     fn idles(&self);
 
-    /// Counts and logs a refusal, and returns its answer, which says that the connection closes.
-    /// `request` is the method and the target, where they are known for certain.
+    /// Counts and logs a refusal, and returns its answer, which says that the connection closes. `request` is the
+    /// method and the target, if they are unambiguous.
     fn refuse(&self, fault: MessageFault, request: Option<(&[u8], &[u8])>) -> Vec<u8>;
 }

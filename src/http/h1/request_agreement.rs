@@ -1,5 +1,6 @@
-//! The differential check: where [`RequestReader`] accepts, [`Server`] and hyper must read the same messages with the
-//! same ends. Runs over structured messages in the tests and over anything in the fuzz target.
+//! The differential check of requests: for everything that [`RequestReader`] accepts, [`Server`] and hyper must
+//! read the same messages with the same ends. Runs on structured messages in the tests, and on any bytes in the
+//! fuzz target.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -30,15 +31,15 @@ struct Message {
     body: Vec<u8>,
 }
 
-/// What is known of a sequence of bytes.
+/// The result of the check of a sequence of bytes.
 pub(super) struct Agreed {
-    /// The messages that both read.
+    /// How many messages both readers read.
     pub(super) messages: usize,
-    /// Whether the strict reader refused what follows them.
+    /// Whether the strict reader refused the bytes after them.
     pub(super) refused: bool,
 }
 
-/// Reads any bytes as the messages of a connection. The first byte says into which pieces the rest is cut.
+/// Reads any bytes as the messages of a connection. The first byte sets the size of the pieces.
 pub(crate) fn fuzz(bytes: &[u8]) {
     let Some((cut, bytes)) = bytes.split_first() else { return };
     let whole = check(bytes, bytes.len());
@@ -69,7 +70,7 @@ pub(super) fn check(bytes: &[u8], at_once: usize) -> Agreed {
     for (n, (ours, served)) in strict.messages.iter().zip(&served).enumerate() {
         assert!(same(ours, served), "message {n} is served differently, as {served:#?}: {}", shown());
     }
-    // What goes through the wire ends where the wire refuses: there hyper reads no more than was accepted.
+    // The stream ends where the strict reader refuses: hyper must read no more there than was accepted.
     let through = hypers(&bytes[..strict.accepted], at_once.max(1));
     assert_eq!(through.len(), messages, "of what was accepted hyper read other messages: {}", shown());
     Agreed { messages, refused: strict.refused }
@@ -130,7 +131,7 @@ fn strictly(bytes: &[u8], at_once: usize) -> Strict {
     strict
 }
 
-/// Reads an unambiguous head in the simplest way.
+/// Parses an unambiguous head in the simplest way.
 fn head(bytes: &[u8]) -> (Message, bool) {
     let text: Vec<u8> = bytes.strip_prefix(b"\r\n").unwrap_or(bytes).to_vec();
     let mut lines = text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
@@ -149,7 +150,7 @@ fn head(bytes: &[u8]) -> (Message, bool) {
     (message, parts[2] == "HTTP/1.0")
 }
 
-/// A request as a message, after the end of its body.
+/// A request as a message, once its body has ended.
 async fn message<B: http_body::Body>(request: http::Request<B>) -> Option<Message> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.ok()?.to_bytes().to_vec();
@@ -159,7 +160,7 @@ async fn message<B: http_body::Body>(request: http::Request<B>) -> Option<Messag
     Some(Message { method: parts.method.to_string(), target: parts.uri.to_string(), fields, body })
 }
 
-/// The messages that are served to their ends.
+/// The messages that the server read to their ends.
 fn served(bytes: &[u8], at_once: usize) -> Vec<Message> {
     let whole = Rc::new(RefCell::new(Vec::new()));
     let call = |request| {
@@ -221,13 +222,14 @@ fn hypers(bytes: &[u8], at_once: usize) -> Vec<Message> {
             .serve_connection(TokioIo::new(pipe), service)
     );
     let mut cx = Context::from_waker(Waker::noop());
-    // The pipe is always ready and nothing else is waited for, so the connection ends within these turns or never.
+    // The pipe is always ready and nothing else is awaited, so the connection ends within these iterations or
+    // never.
     let turns = bytes.len() + 64;
     assert!((0..turns).any(|_| connection.as_mut().poll(&mut cx).is_ready()), "hyper does not end");
     whole.take()
 }
 
-/// A stream of these bytes and then its end. Discards what is written.
+/// A stream of these bytes, then its end. Discards what is written.
 struct Pipe {
     bytes: Vec<u8>,
     read: Cell<usize>,
@@ -266,7 +268,7 @@ mod tests {
 
     use super::*;
 
-    /// Lines that are nearly right, so that whole messages often are.
+    /// Lines that are nearly correct, so that complete messages are common.
     fn message() -> impl Strategy<Value = String> {
         let line = select(
             &[
@@ -327,7 +329,7 @@ mod tests {
         )
     }
 
-    /// A small change somewhere: what smuggling is made of.
+    /// A small change at some position, as in smuggling attacks.
     fn change() -> impl Strategy<Value = Option<(Index, bool, &'static str)>> {
         let text = select(
             &[

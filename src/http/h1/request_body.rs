@@ -31,7 +31,7 @@ pub struct Streamed {
 enum Framing {
     /// There is no body, and no field says so.
     Nothing,
-    /// This many bytes are still to come.
+    /// How many bytes are still to be sent.
     Length(u64),
     Chunked,
 }
@@ -58,7 +58,7 @@ impl Outgoing {
         Self::Streamed(Streamed { body: body.map_err(Into::into).boxed_unsync(), framing })
     }
 
-    /// The fields that frame it.
+    /// Writes the fields that frame it.
     pub(crate) fn write_framing(&self, out: &mut Vec<u8>) {
         let framing = match self {
             Self::Whole(body) if body.is_empty() => Framing::Nothing,
@@ -75,10 +75,10 @@ impl Outgoing {
 }
 
 impl Streamed {
-    /// Writes the next piece of it, framed, or its end; returns whether that was the end.
+    /// Writes the next piece of it, framed, or its end. Returns whether that was the end.
     ///
     /// # Errors
-    /// If it breaks off, or does not have the length that was announced.
+    /// If it breaks off, or does not have the announced length.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<io::Result<bool>> {
         loop {
             let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
@@ -123,7 +123,7 @@ mod tests {
 
     use super::*;
 
-    /// What is written of a body: its framing fields, then itself.
+    /// The written form of a body: its framing fields, then its content.
     fn written(body: Outgoing) -> (String, Option<io::ErrorKind>) {
         let (mut fields, mut out) = (Vec::new(), Vec::new());
         body.write_framing(&mut fields);
@@ -140,7 +140,7 @@ mod tests {
         (String::from_utf8([fields, out].concat()).unwrap(), error)
     }
 
-    /// Comes in these bits, after its length was told or not.
+    /// Arrives in these pieces; the second value is the announced length.
     struct Bits(std::slice::Iter<'static, &'static str>, Option<u64>);
 
     fn bits(bits: &'static [&'static str], told: Option<u64>) -> Outgoing {

@@ -1,4 +1,4 @@
-//! The head of a request, read strictly, line by line as its lines become whole.
+//! Reads the head of a request strictly, as soon as each line is complete.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use super::grammar::{MAX_FIELDS, are_query, field, find_stop, has_cr, is_chunked
 use crate::http::fault::MessageFault;
 use crate::http::fields::{FramingField, framing_field};
 
-/// hyper takes no longer targets, whatever the limit says.
+/// hyper accepts no longer targets, whatever the limit is.
 const LONGEST_TARGET: usize = u16::MAX as usize - 1;
 const LONGEST_METHOD: usize = 32;
 const MAX_LENGTH_DIGITS: usize = 19;
@@ -19,16 +19,16 @@ pub(super) enum Body {
     Chunked,
 }
 
-/// A head as far as it was judged. Positions are counted from its first byte.
+/// A head as far as it was read. Positions are counted from its first byte.
 #[derive(Debug, Default)]
 pub(super) struct PartialHead {
-    /// Where the fields stand.
+    /// The positions of the fields.
     spans: Vec<FieldSpan>,
     /// How many bytes were examined.
     scanned: usize,
-    /// Where the line that is being read begins.
+    /// The start of the line that is being read.
     line: usize,
-    /// An empty line came before it.
+    /// An empty line precedes it.
     blank: bool,
     request: Option<Request>,
     host: Option<Span>,
@@ -44,7 +44,7 @@ struct Request {
     absolute: bool,
     /// HTTP/1.0.
     old: bool,
-    /// Where the fields begin.
+    /// The position where the fields begin.
     end: usize,
 }
 
@@ -64,7 +64,7 @@ impl Span {
     }
 }
 
-/// Where a field stands in a head.
+/// The position of a field in a head.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FieldSpan {
     pub(super) name: Span,
@@ -86,7 +86,7 @@ impl FieldSpan {
     }
 }
 
-/// A head that was accepted, with the positions of its parts, so that it need not be parsed again.
+/// An accepted head, with the positions of its parts, so that it need not be parsed again.
 #[derive(Debug)]
 pub(super) struct AcceptedHead {
     /// Its length in bytes, including an empty line before it.
@@ -106,8 +106,8 @@ impl PartialHead {
         Self { spans, ..Self::default() }
     }
 
-    /// Judges `bytes`, which begin with the head. Once the head is complete, returns the positions of its parts and what
-    /// follows it.
+    /// Reads `bytes`, which begin with the head. Once the head is complete, returns the positions of its parts and
+    /// the kind of body that follows.
     pub(super) fn judge(&mut self, bytes: &[u8], sizes: &Sizes) -> Result<Option<AcceptedHead>, MessageFault> {
         while let Some(length) = find_stop(&bytes[self.scanned..]) {
             let end = self.scanned + length;
@@ -143,7 +143,7 @@ impl PartialHead {
         self.request.map(|request| (request.method.of(bytes), request.target.of(bytes)))
     }
 
-    /// Judges a line that is not whole yet: it may already be too long.
+    /// Checks a line that is not complete yet: it may already be too long.
     fn judge_part(&self, part: &[u8], sizes: &Sizes) -> Result<(), MessageFault> {
         if let Some(request) = self.request {
             // The empty line at the end does not count.
@@ -236,7 +236,7 @@ fn request(line: &[u8], begin: usize, sizes: &Sizes) -> Result<Request, MessageF
     let absolute = match target {
         _ if is_path(target) => false,
         b"*" if method == b"OPTIONS" => false,
-        // The rest of it is judged together with the Host.
+        // The rest of it is checked together with `Host`.
         [b'h', ..] if are_query(target) => true,
         _ => return Err(MessageFault::Target),
     };
@@ -245,12 +245,12 @@ fn request(line: &[u8], begin: usize, sizes: &Sizes) -> Result<Request, MessageF
     Ok(Request { method, target, absolute, old, end: begin + line.len() + 2 })
 }
 
-/// The value of a framing field, which may have one space before it and nothing behind.
+/// The value of a framing field, which may have one space before it and nothing after it.
 fn without_space(value: &[u8]) -> &[u8] {
     value.strip_prefix(b" ").unwrap_or(value)
 }
 
-/// The number in a `Content-Length`, strictly: of at most 19 digits.
+/// The number in a `Content-Length`: at most 19 digits and nothing else.
 fn length(value: &[u8]) -> Result<u64, MessageFault> {
     let digits = without_space(value);
     number(digits).filter(|_| digits.len() <= MAX_LENGTH_DIGITS).ok_or(MessageFault::OddLength)

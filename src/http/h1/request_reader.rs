@@ -6,14 +6,14 @@ use super::request_head::{AcceptedHead, Body, FieldSpan, PartialHead};
 use crate::http::fault::MessageFault;
 use crate::http::fields::framing_field;
 
-/// hyper takes 100 and 16 KiB.
+/// hyper accepts 100 trailers in 16 KiB.
 const MAX_TRAILERS: usize = 64;
 const MAX_TRAILER_BYTES: usize = 8 << 10;
 
-/// Reads the messages of one connection, one after another, and no byte twice.
+/// Reads the messages of one connection, one after another. Reads no byte twice.
 ///
-/// Pure: bytes go in, verdicts come out. It never looks beyond the end of the current message, and never takes back a
-/// byte that it accepted.
+/// Pure: bytes go in, verdicts come out. It never looks beyond the end of the current message, and never takes back
+/// a byte that it accepted.
 #[derive(Debug, Default)]
 pub struct RequestReader {
     at: At,
@@ -33,7 +33,7 @@ enum At {
     ChunkSize,
     /// How many bytes of a chunk are left.
     Chunk(u64),
-    /// The line end behind a chunk.
+    /// The line end after a chunk.
     ChunkEnd,
     Trailers,
 }
@@ -52,9 +52,9 @@ pub struct Accepted {
 /// The parts of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessagePart {
-    /// A whole head.
+    /// A complete head.
     Head,
-    /// Bytes of the body.
+    /// The part of the message that they are.
     Body,
     /// What frames the body: chunk sizes, line ends, trailers.
     Framing,
@@ -79,7 +79,7 @@ impl RequestReader {
         accepted
     }
 
-    /// Whether the head of a message was accepted, and not all of its body.
+    /// Whether the head of a message was accepted, and its body is not complete.
     pub fn is_in_body(&self) -> bool {
         self.at != At::Head
     }
@@ -89,8 +89,8 @@ impl RequestReader {
         self.at == At::Head && self.head.is_nothing()
     }
 
-    /// Method and target of the head that is being read, once the request line was accepted. `bytes` begin where the head
-    /// does.
+    /// Method and target of the head that is being read, once the request line was accepted. `bytes` begin where
+    /// the head begins.
     pub fn request<'b>(&self, bytes: &'b [u8]) -> Option<(&'b [u8], &'b [u8])> {
         self.head.request(bytes)
     }
@@ -120,7 +120,7 @@ impl RequestReader {
                     Body::Chunked => At::ChunkSize,
                 };
                 let (length, ends) = (head.length, head.body == Body::Length(0));
-                // The room for the spans of a head that nobody took is used again.
+                // The allocation of a head that nobody took is reused.
                 let spans = self.accepted.replace(head).map(|before| before.fields);
                 self.head = PartialHead::with(spans.unwrap_or_default());
                 accepted(length, MessagePart::Head, ends)
@@ -180,7 +180,7 @@ fn take(bytes: &[u8], left: u64) -> (usize, u64) {
     (taken, left - taken as u64)
 }
 
-/// The size in a whole chunk line, and the length of the line. Strict: there is no space and no extension.
+/// The size in a complete chunk line, and the length of the line. Strict: spaces and extensions are refused.
 fn chunk_size(bytes: &[u8]) -> Result<Option<(u64, usize)>, MessageFault> {
     let (size, digits) = grammar::chunk_size(bytes).ok_or(MessageFault::ChunkSize)?;
     match &bytes[digits..] {

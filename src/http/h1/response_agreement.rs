@@ -1,5 +1,5 @@
-//! The differential check of answers: hyper reads every answer that is accepted here with the same status, fields and
-//! content. It runs over generated answers in the tests, and over any bytes in the fuzz target.
+//! The differential check of responses: hyper reads every response that is accepted here with the same status,
+//! fields and content. It runs on generated responses in the tests, and on any bytes in the fuzz target.
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -19,7 +19,7 @@ struct Read {
     content: Vec<u8>,
 }
 
-/// Reads any bytes as the answer of a service. The first byte says into which pieces the rest is cut.
+/// Reads any bytes as a response of the service. The first byte sets the size of the pieces.
 pub(crate) fn fuzz(bytes: &[u8]) {
     if let Some((cut, bytes)) = bytes.split_first() {
         check(bytes, 1 + usize::from(*cut));

@@ -11,7 +11,7 @@ const MAX_LINE: usize = 4096;
 /// The most bytes of trailers.
 const MAX_TRAILERS: usize = 16 << 10;
 
-/// What is left of the body of a response.
+/// The rest of the body of a response.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
     /// This many bytes.
@@ -27,7 +27,7 @@ pub(crate) enum At {
     Size,
     /// How many bytes of a chunk are left.
     Chunk(u64),
-    /// The line end behind a chunk.
+    /// The line end after a chunk.
     ChunkEnd,
     /// How many bytes of trailers have arrived.
     Trailers(usize),
@@ -73,9 +73,9 @@ impl From<MalformedResponse> for io::Error {
 }
 
 impl Framing {
-    /// No body, or none any more.
+    /// There is no body, or nothing is left of it.
     pub(crate) const NOTHING: Self = Self::Length(0);
-    /// Chunks of which none has come.
+    /// Chunks, before the first one has arrived.
     pub(crate) const CHUNKED: Self = Self::Chunked(At::Size);
 
     /// Whether the message has ended.
@@ -92,8 +92,8 @@ impl Framing {
         }
     }
 
-    /// Takes the next piece of content out of what was read; `None` if more must be read first, or the message has ended.
-    /// What follows the end of the message is left.
+    /// Takes the next piece of content out of the bytes that were read; `None` if more must be read first, or the
+    /// message has ended. Bytes after the end of the message are left.
     pub(crate) fn take(&mut self, unread: &mut BytesMut) -> Result<Option<Bytes>, MalformedResponse> {
         match self {
             Self::Length(left) => Ok(content(left, unread)),
@@ -140,7 +140,7 @@ impl At {
                         size => Self::Chunk(size),
                     };
                 }
-                // Trailers are dropped. What is not one may be the beginning of another response.
+                // Trailers are dropped. A line that is not a trailer may be the beginning of another response.
                 Self::Trailers(came) => {
                     let Some(line) = line(unread, MAX_TRAILERS - *came)? else { return Ok(None) };
                     *self = match line.len() {
@@ -154,7 +154,7 @@ impl At {
     }
 }
 
-/// A whole line of at most `most` bytes, without its end.
+/// A complete line of at most `most` bytes, without its end.
 fn line(unread: &mut BytesMut, most: usize) -> Result<Option<BytesMut>, MalformedResponse> {
     let Some(end) = unread.iter().position(|byte| *byte == b'\n') else {
         return if unread.len() > most { Err(MalformedResponse::Framing) } else { Ok(None) };
@@ -187,7 +187,7 @@ fn size(line: &[u8]) -> Result<u64, MalformedResponse> {
 mod tests {
     use super::*;
 
-    /// The content, and what lies behind the end, if it was reached; read so many bytes at once.
+    /// The content, and the bytes after the end if it was reached, when this many bytes are read at once.
     fn read(
         mut framing: Framing,
         bytes: &[u8],
@@ -209,7 +209,7 @@ mod tests {
         for at_once in 1..=whole.len() {
             let (content, behind) = read(Framing::Chunked(At::Size), whole, at_once).unwrap();
             assert_eq!(content, b"abc0123456789", "{at_once} at once");
-            // What lies behind came whole or in part: it is not content.
+            // The bytes after the end arrived completely or in part: they are not content.
             assert_eq!(behind.unwrap(), b"HTTP/1.1", "{at_once} at once");
             let cut = read(Framing::Chunked(At::Size), &whole[..whole.len() - 9], at_once).unwrap();
             assert_eq!(cut.1, None, "without its last byte it has not ended");

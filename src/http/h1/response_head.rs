@@ -1,8 +1,9 @@
 //! The head of a response. Pure: bytes go in, a head comes out.
 //!
-//! 1. A response that could end in two places is refused: the next request on the connection would get what is left of it.
+//! 1. A response that could end in two places is refused: otherwise the next request on the connection would get
+//!    the rest of it.
 //! 2. Fields of the connection, and those that only Saltgate may set, are removed (contract §6).
-//! 3. Interim responses (1xx) are passed over, except 101.
+//! 3. Interim responses (1xx) are skipped, except 101.
 
 use std::mem::MaybeUninit;
 use std::time::Duration;
@@ -29,8 +30,8 @@ pub(crate) struct ResponseHead {
     pub(crate) lasts: Duration,
 }
 
-/// Takes the head of the response out of what was read; `None` if more must be read first. `to_head` is whether it answers a
-/// HEAD.
+/// Takes the head of the response out of the bytes that were read; `None` if more must be read first. `to_head` is
+/// whether it answers a HEAD request.
 pub(crate) fn take(unread: &mut BytesMut, to_head: bool) -> Result<Option<ResponseHead>, MalformedResponse> {
     loop {
         let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
@@ -69,12 +70,12 @@ pub(crate) fn take(unread: &mut BytesMut, to_head: bool) -> Result<Option<Respon
 struct HopFields {
     length: Option<u64>,
     is_chunked: bool,
-    /// There is a `Connection`; and the options of it that matter here.
+    /// There is a `Connection` field; then the options of it that matter here.
     says_connection: bool,
     keep_alive: bool,
     close: bool,
     is_old: bool,
-    /// For how many seconds the service keeps the connection, if it says so.
+    /// How many seconds the service keeps the connection, if it says so.
     timeout: Option<u64>,
 }
 
@@ -111,7 +112,7 @@ impl HopFields {
     fn what_follows(&self, status: StatusCode, to_head: bool) -> (Framing, bool) {
         let has_none = to_head
             || matches!(status, StatusCode::SWITCHING_PROTOCOLS | StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        // A proxy on the way may go by the length, and see another end.
+        // A proxy in between may use the length, and see another end.
         let in_doubt = self.is_chunked && self.length.is_some();
         let persists = !self.close && (self.keep_alive || !self.is_old) && !in_doubt;
         match (self.is_chunked, self.length) {
@@ -122,14 +123,14 @@ impl HopFields {
         }
     }
 
-    /// How long the connection may be idle: a second less than the service keeps it, so that it is not closed
-    /// while a request is on its way.
+    /// How long the connection may be idle: a second less than the service keeps it, so that the service does not
+    /// close it while a request is on its way.
     fn idle(&self) -> Duration {
         self.timeout.map_or(Duration::MAX, |seconds| Duration::from_secs(seconds.saturating_sub(1)))
     }
 }
 
-/// The `timeout` of a `Keep-Alive`, in seconds; none if it has none. One that cannot be read counts as zero.
+/// The `timeout` of a `Keep-Alive`, in seconds; `None` if it has none. An unreadable one counts as zero.
 fn timeout(value: &[u8]) -> Option<u64> {
     let parameters = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
     let named = parameters.filter_map(|parameter| {
@@ -140,7 +141,7 @@ fn timeout(value: &[u8]) -> Option<u64> {
     named.map(|rest| rest.strip_prefix(b"=").and_then(seconds).unwrap_or(0)).min()
 }
 
-/// A number of seconds; one that a `u64` does not hold means for ever.
+/// A number of seconds; one that does not fit into a `u64` means for ever.
 fn seconds(digits: &[u8]) -> Option<u64> {
     let are_digits = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
     are_digits.then(|| number(digits).unwrap_or(u64::MAX))
@@ -224,7 +225,7 @@ mod tests {
             ("Keep-Alive: 300\r\n", for_ever),
             ("Keep-Alive: timeout-x=1\r\n", for_ever),
             ("X-Keep-Alive: timeout=1\r\n", for_ever),
-            // What cannot be read may mean anything.
+            // An unreadable value may have any meaning.
             ("Keep-Alive: timeout\r\n", seconds(0)),
             ("Keep-Alive: timeout=\r\n", seconds(0)),
             ("Keep-Alive: timeout=-5\r\n", seconds(0)),

@@ -14,59 +14,59 @@ use super::{ConnectionPolicy, MessagePart, RequestReader, Sizes, Times};
 use crate::http::fault::MessageFault;
 use crate::http::timer::RENEWS_BODY_DEADLINE;
 
-/// How much is read at once where it cannot be judged in the reader's own buffer.
+/// How much is read at once when the bytes cannot be judged in the reader's own buffer.
 const PIECE: usize = 4 << 10;
 /// How much is read at once while a message is answered: enough to see that something arrived.
 const GLANCE: usize = 64;
-/// A close with bytes unread makes the kernel send a reset, which can overtake the answer. So for this long, and for this
-/// many bytes, what still arrives is read and thrown away.
+/// Closing with unread bytes makes the kernel send a reset, which can overtake the answer. So for this long, and
+/// for this many bytes, arriving bytes are read and discarded.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1 << 20;
 
 /// A stream that passes on only bytes that the strict reader has accepted.
 ///
-/// Bytes are judged in the buffer that they are read into; those that are not accepted yet are taken back and held. A
-/// head that arrives in one piece is not copied, and an idle connection holds no buffer.
+/// Bytes are judged in the buffer that they are read into; those that are not accepted yet are taken back and held.
+/// A head that arrives in one piece is not copied, and an idle connection holds no buffer.
 pub(crate) struct StrictStream<S, K> {
     stream: S,
     policy: K,
     reader: RequestReader,
     sizes: Sizes,
     times: Times,
-    /// What was read and not passed on.
+    /// Bytes that were read and not passed on.
     held: Vec<u8>,
-    /// How many of those bytes were accepted and do not fit into the reader's buffer yet.
+    /// How many of those bytes were accepted but do not fit into the reader's buffer yet.
     accepted: usize,
-    /// Whether more of it may be accepted, because it was not judged since the end of the last message.
+    /// Whether more of them may be accepted, because they were not judged since the end of the last message.
     unseen: bool,
     /// Bytes of the body since its deadline was last renewed.
     came: usize,
     deadlines: Deadlines,
     end: End,
-    /// No message has come yet.
+    /// No message has arrived yet.
     is_new: bool,
-    /// The last message has arrived whole, and nothing of its answer was written yet.
+    /// The last message has arrived completely, and nothing of its answer was written yet.
     unanswered: bool,
     /// Something arrived that will not be read.
     unread: bool,
-    /// The client has ended its side.
+    /// The client has closed its side.
     peer_ended: bool,
 }
 
-/// What follows after all accepted bytes are passed on.
+/// What follows once all accepted bytes were passed on.
 enum End {
     /// More.
     Not,
     /// Nothing.
     Silent,
-    /// Nothing, and at the end this answer.
+    /// Nothing, and this answer at the end.
     Refused(Vec<u8>),
     /// An error in the body.
     Broken(MessageFault),
 }
 
 impl<S, K: ConnectionPolicy> StrictStream<S, K> {
-    /// A stream over `stream`, for the connection that `policy` speaks for.
+    /// A stream over `stream` for the connection with this `policy`.
     pub(crate) fn new(stream: S, policy: K) -> Self {
         let (sizes, times) = policy.limits();
         Self {
@@ -88,7 +88,7 @@ impl<S, K: ConnectionPolicy> StrictStream<S, K> {
         }
     }
 
-    /// The stream below; what was read of it and not passed on is lost.
+    /// The stream below; bytes that were read and not passed on are lost.
     pub(crate) fn into_inner(self) -> S {
         self.stream
     }
@@ -103,13 +103,13 @@ impl<S, K: ConnectionPolicy> StrictStream<S, K> {
         self.reader.reuse(spans);
     }
 
-    /// The answer to the last message has left. Nothing is unanswered any more, even if the end of the message was read
-    /// after its answer was written.
+    /// Called when the answer to the last message was sent. Nothing is unanswered then, even if the end of the
+    /// message was read after its answer was written.
     pub(super) fn was_answered(&mut self) {
         self.unanswered = false;
     }
 
-    /// How many of these bytes are accepted, up to the end of the message that they belong to.
+    /// How many of these bytes are accepted, up to the end of their message.
     fn accept(&mut self, bytes: &[u8]) -> usize {
         let mut accepted = 0;
         self.unseen = false;
@@ -154,14 +154,14 @@ impl<S, K: ConnectionPolicy> StrictStream<S, K> {
         };
     }
 
-    /// The same, where the bytes that were not accepted are held.
+    /// Like `stop`, for bytes that are held.
     fn stop_held(&mut self, fault: MessageFault) {
         let held = std::mem::take(&mut self.held);
         self.stop(fault, &held);
         self.held = held;
     }
 
-    /// The client has ended its side.
+    /// Called when the client has closed its side.
     fn ended(&mut self) {
         self.peer_ended = true;
         if self.reader.is_in_body() || self.reader.is_between_messages() {
@@ -171,7 +171,7 @@ impl<S, K: ConnectionPolicy> StrictStream<S, K> {
         }
     }
 
-    /// What was awaited did not arrive in time.
+    /// Called when the expected data did not arrive in time.
     fn late(&mut self, awaited: Awaited) {
         match awaited {
             Awaited::Anything => self.end = End::Silent,
@@ -180,7 +180,7 @@ impl<S, K: ConnectionPolicy> StrictStream<S, K> {
         }
     }
 
-    /// What is awaited, and for how long.
+    /// What is expected, and for how long.
     fn awaited(&self) -> (Awaited, Duration) {
         if self.reader.is_in_body() {
             (Awaited::Body, self.times.body)
@@ -209,7 +209,7 @@ impl<S, K: ConnectionPolicy> StrictStream<S, K> {
 }
 
 impl<S: AsyncRead + Unpin, K: ConnectionPolicy> StrictStream<S, K> {
-    /// Reads straight into `buf`, and takes back what is not accepted yet.
+    /// Reads directly into `buf`, and takes back the bytes that are not accepted yet.
     fn poll_read_there(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
@@ -224,7 +224,7 @@ impl<S: AsyncRead + Unpin, K: ConnectionPolicy> StrictStream<S, K> {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads more of what is held already.
+    /// Passes on more of the bytes that are held.
     fn poll_read_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut piece = [0; PIECE];
         let mut piece = ReadBuf::new(&mut piece);
@@ -282,7 +282,8 @@ impl<S: AsyncRead + Unpin, K: ConnectionPolicy> AsyncRead for StrictStream<S, K>
 }
 
 impl<S: AsyncRead + Unpin, K: ConnectionPolicy> StrictStream<S, K> {
-    /// Looks, while the answer to a message that is whole is awaited, whether the peer has reset or ended the connection.
+    /// While the answer to a complete message is awaited: checks whether the peer has reset or closed the
+    /// connection.
     ///
     /// # Errors
     /// If it was reset.
@@ -290,9 +291,10 @@ impl<S: AsyncRead + Unpin, K: ConnectionPolicy> StrictStream<S, K> {
         if self.unanswered { self.look_behind(cx) } else { Ok(()) }
     }
 
-    /// Looks, while a message is answered, whether the peer has reset or ended the connection, or sent more.
+    /// While a message is answered: checks whether the peer has reset or closed the connection, or sent more.
     ///
-    /// What arrives before the first byte of the answer has left was pipelined: the client cannot have seen the answer.
+    /// Bytes that arrive before the first byte of the answer was sent are pipelined: the client cannot have seen
+    /// the answer.
     fn look_behind(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if !matches!(self.end, End::Not) {
             return Ok(());
@@ -323,7 +325,7 @@ impl<S: AsyncRead + Unpin, K: ConnectionPolicy> StrictStream<S, K> {
 }
 
 impl<S, K> StrictStream<S, K> {
-    /// The result of writing: an error once the client has taken nothing for too long.
+    /// The result of a write: an error once the client has read nothing for too long.
     fn taken<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.deadlines.written();
@@ -377,9 +379,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin, K: ConnectionPolicy> AsyncWrite for Stri
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin, K: ConnectionPolicy> StrictStream<S, K> {
-    /// Ends the connection after the server has written its last answer: writes the answer to a refused message, and closes so
-    /// that the client can read it. `early` says that the gateway announced the end, and the client may have sent more before
-    /// it knew. Takes at most the `write` timeout and two seconds.
+    /// Ends the connection after the server has written its last answer: writes the answer to a refused message,
+    /// and closes so that the client can read it. `early` says that the gateway announced the end, and the client
+    /// may have sent more before it knew. Takes at most the `write` timeout and two seconds.
     pub(crate) async fn finish(mut self, early: bool) {
         let answer = match std::mem::replace(&mut self.end, End::Silent) {
             End::Refused(answer) => answer,

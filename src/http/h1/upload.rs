@@ -88,7 +88,7 @@ impl Receiving {
         self.awaits_continue && self.is_wanted() && std::mem::take(&mut self.awaits_continue)
     }
 
-    /// Whether the client still waits to be told.
+    /// Whether the client still waits for `100 Continue`.
     pub(super) fn awaits_continue(&self) -> bool {
         self.awaits_continue
     }
@@ -112,14 +112,14 @@ impl Receiving {
         self.tell(|shared| {
             match part {
                 Ok(part) => shared.part = join(shared.part.take(), part),
-                // Cannot happen: the strict reader has accepted it.
+                // This cannot happen: the strict reader has accepted the body.
                 Err(malformed) => shared.error = Some(malformed.into()),
             }
             shared.is_over = is_over;
         });
     }
 
-    /// The content of what was read. As a rule it is one piece; chunks that came at once are joined.
+    /// The content of the bytes that were read. Usually it is one piece; chunks that arrive together are joined.
     fn part(&mut self, read: &mut BytesMut) -> Result<Option<Bytes>, MalformedResponse> {
         let first = self.framing.take(read)?;
         let Some(second) = self.framing.take(read)? else { return Ok(first) };

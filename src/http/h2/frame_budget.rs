@@ -1,9 +1,9 @@
 //! The frames of HTTP/2, counted on the raw bytes before h2 reads them.
 //!
-//! Small frames (SETTINGS, PING, RST_STREAM, an empty DATA, a piece of a header block) cost their sender nothing, but each is
-//! handled and some are answered, so they make a flood. Each takes from a budget, which grows with what a client needs them
-//! for: with each request that was answered, with the bytes of answers, and a little with time. A client that overdraws it
-//! is cut off.
+//! Small frames (SETTINGS, PING, RST_STREAM, an empty DATA, a piece of a header block) cost their sender nothing,
+//! but each is handled and some are answered, so they can form a flood. Each takes from a budget. The budget grows
+//! with what a client needs such frames for: with each answered request, with the bytes of answers, and a little
+//! with time. A client that overdraws it is disconnected.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -23,10 +23,10 @@ const BUDGET: u64 = 1000;
 const PER_ANSWER: u64 = 16;
 /// What a second adds.
 const PER_SECOND: u64 = 20;
-/// How many bytes written add one: clients report now and then how many they have taken.
+/// How many written bytes add one: clients report from time to time how many they have read.
 const BYTES_WRITTEN: u64 = 1024;
 
-/// How much is read at once where the reader has hardly any room.
+/// How much is read at once if the reader has little room.
 const PIECE: usize = 1 << 10;
 
 /// How long a frame may take to end.
@@ -40,14 +40,15 @@ pub(crate) struct FrameTimeouts {
 
 /// A stream whose frames are counted as they are read.
 ///
-/// h2 passes on a DATA frame once all of it has arrived. A frame that arrives slowly is therefore given to h2 in pieces, each a
-/// DATA frame of its own: so a body that keeps arriving is seen to do so, as with HTTP/1.1, whatever the size of its frames.
+/// h2 passes on a DATA frame only once all of it has arrived. So a frame that arrives slowly is given to h2 in
+/// pieces, each as a DATA frame of its own. A body that keeps arriving is then recognised as such, as with
+/// HTTP/1.1, whatever the size of its frames.
 pub(crate) struct Counted<S, T> {
     stream: S,
     frames: Frames,
-    /// What was read and waits for room at the reader.
+    /// Bytes that were read and wait for room in the reader's buffer.
     ahead: Vec<u8>,
-    /// Whether the stream takes nothing of what is written.
+    /// Whether the stream accepts nothing of what is written.
     blocked: bool,
     streams: Streams,
     budget: Budget,
@@ -68,7 +69,7 @@ impl<S, T: Fn() -> FrameTimeouts> Counted<S, T> {
         }
     }
 
-    /// Counts what was read, and returns how many bytes of it to pass on.
+    /// Counts the bytes that were read, and returns how many of them to pass on.
     fn saw(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         let Seen { cost, hand_on } = self.frames.see(bytes);
         let mut state = self.streams.lock();
@@ -92,7 +93,7 @@ impl<S, T: Fn() -> FrameTimeouts> Counted<S, T> {
         Err(io::Error::other("too many small frames"))
     }
 
-    /// Notes whether the client takes what is written.
+    /// Notes whether the client reads what is written.
     fn wrote<W>(&mut self, wrote: Poll<W>) -> Poll<W> {
         if wrote.is_pending() != self.blocked {
             self.blocked = wrote.is_pending();
@@ -110,10 +111,10 @@ struct Budget {
 }
 
 impl Budget {
-    /// Takes `cost`, if there is that much.
+    /// Takes `cost` from the budget, if it has that much.
     fn take(&mut self, cost: u64, answered: u64, now: impl FnOnce() -> Instant) -> bool {
         if cost > self.left {
-            // The clock is read only where it matters.
+            // The clock is read only if the result depends on it.
             let elapsed = now().saturating_duration_since(self.last);
             let by_time = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).saturating_mul(PER_SECOND) / 1000;
             let earned = (answered - self.answered) * PER_ANSWER + self.written / BYTES_WRITTEN + by_time;
@@ -133,7 +134,7 @@ impl Budget {
 }
 
 impl<S: AsyncRead + Unpin, T: Fn() -> FrameTimeouts> Counted<S, T> {
-    /// Reads into a buffer with room for a head, and leaves there what to pass on.
+    /// Reads into a buffer with room for a head, and leaves the bytes to pass on in it.
     fn poll_read_frames(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         loop {
@@ -146,7 +147,7 @@ impl<S: AsyncRead + Unpin, T: Fn() -> FrameTimeouts> Counted<S, T> {
             }
             let hand_on = self.saw(&mut buf.filled_mut()[before..]);
             buf.set_filled(before + *hand_on.as_ref().unwrap_or(&0));
-            // Nothing of a head is passed on before it is whole.
+            // Nothing of a head is passed on before it is complete.
             match hand_on {
                 Ok(0) => {}
                 hand_on => return Poll::Ready(hand_on.map(drop)),

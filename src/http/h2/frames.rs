@@ -18,12 +18,12 @@ const PADDED: u8 = 8;
 /// A DATA frame of at least this many bytes costs nothing; nor does the last of a stream.
 const WORTHWHILE: usize = 256;
 
-/// Where in which frame the next byte of a connection belongs.
+/// The position of the next byte of a connection: in which frame it is, and where.
 pub(super) struct Frames {
-    /// How many bytes of the preface or of a payload are left, which are passed on as they arrive.
+    /// How many bytes of the preface or of a payload are left; they are passed on as they arrive.
     skip: usize,
-    /// What to put before the bytes that are read next: the head of what is left of a DATA frame, or as much of a head as has
-    /// arrived.
+    /// The bytes to insert before the bytes that are read next: the head for the rest of a DATA frame, or the part
+    /// of a head that has arrived.
     head: [u8; HEAD],
     have: usize,
     /// Whether that frame was counted already.
@@ -31,16 +31,16 @@ pub(super) struct Frames {
     /// Whether a header block has begun and not ended.
     block: bool,
     kind: u8,
-    /// Whether, in what was read last, a frame ended with which a header block ended, or none was open.
+    /// Whether a frame ended in the bytes that were read last, with no header block open after it.
     pub(super) ended: bool,
     /// Bytes of DATA since their deadline was last renewed.
     pub(super) came: usize,
 }
 
-/// What was found in what was read.
+/// The result of examining the bytes that were read.
 pub(super) struct Seen {
     pub(super) cost: u64,
-    /// How many bytes to pass on. The others are put before what is read next.
+    /// How many bytes to pass on. The others are inserted before the bytes that are read next.
     pub(super) hand_on: usize,
 }
 
@@ -60,12 +60,12 @@ impl Default for Frames {
 }
 
 impl Frames {
-    /// What to put before the bytes that are read next.
+    /// The bytes to insert before the bytes that are read next.
     pub(super) fn head(&self) -> &[u8] {
         &self.head[..self.have]
     }
 
-    /// Counts what was read; `bytes` begin with [`Self::head`].
+    /// Counts the bytes that were read; `bytes` begin with [`Self::head`].
     pub(super) fn see(&mut self, bytes: &mut [u8]) -> Seen {
         let (mut cost, mut at) = (0, 0);
         let mut counted = std::mem::take(&mut self.counted);
@@ -119,7 +119,7 @@ impl Frames {
         self.counted = true;
     }
 
-    /// What the frame with this head costs.
+    /// The cost of the frame with this head.
     fn frame(&mut self, head: &[u8; HEAD]) -> u64 {
         let (length, kind, flags) = (length(head), head[KIND], head[FLAGS]);
         self.kind = kind;
@@ -135,7 +135,7 @@ impl Frames {
         }
     }
 
-    /// The kind of the frame that has begun and not ended, if there is one.
+    /// The kind of the incomplete frame, if there is one.
     pub(super) fn under_way(&self) -> Option<u8> {
         if self.counted {
             return Some(DATA);
@@ -203,7 +203,7 @@ mod tests {
         assert_eq!((open.under_way(), open.ended), (Some(HEADERS), false), "nor has a head of which a byte is there");
     }
 
-    /// Sees the wire so many bytes at a time: what that costs, and what is handed on.
+    /// Examines the wire this many bytes at a time: the cost, and the bytes that are passed on.
     fn in_pieces(wire: &[u8], cut: usize) -> (u64, Frames, Vec<u8>) {
         let (mut frames, mut cost, mut handed) = (Frames::default(), 0, Vec::new());
         for part in wire.chunks(cut) {
@@ -215,7 +215,7 @@ mod tests {
         (cost, frames, handed)
     }
 
-    /// The frames of a wire, DATA frames of a stream that follow each other as one: kind, flags, stream, payload.
+    /// The frames of a wire, with consecutive DATA frames of a stream joined: kind, flags, stream, payload.
     fn joined(wire: &[u8]) -> Vec<(u8, u8, [u8; 4], Vec<u8>)> {
         let (mut rest, mut all) = (&wire[PREFACE..], Vec::<(u8, u8, [u8; 4], Vec<u8>)>::new());
         while let Some((head, behind)) = rest.split_first_chunk::<HEAD>() {
@@ -258,7 +258,7 @@ mod tests {
             assert_eq!(frames.under_way(), None, "{cut}");
             assert_eq!(joined(&handed), joined(&wire), "{cut}");
         }
-        // All that has come of it is handed on.
+        // All bytes of the frame that have arrived are passed on.
         let (_, frames, handed) = in_pieces(&wire[..wire.len() - MAX_FRAME - 1 - 2 * HEAD - 400 - HEAD - 100], 7);
         assert_eq!(frames.under_way(), Some(DATA));
         assert_eq!(joined(&handed).last().unwrap().3.len(), 400);

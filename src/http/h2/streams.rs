@@ -13,13 +13,13 @@ use tokio::time::Instant;
 use crate::http::timer::LAST_CALL;
 use crate::policy::Limits;
 
-/// What is under way on a connection of HTTP/2. It also runs each stream of it, as a task of its own.
+/// The requests in progress on an HTTP/2 connection. Also runs each stream of it, as a task of its own.
 #[derive(Clone)]
 pub(crate) struct Streams(Arc<Shared>);
 
 struct Shared {
     state: Mutex<State>,
-    /// Whether nothing more is read of the connection.
+    /// Whether nothing more is read from the connection.
     deaf: AtomicBool,
     /// Notified when the first request arrives.
     first: Notify,
@@ -31,17 +31,17 @@ pub(crate) struct State {
     next: u64,
     /// The latest one, until its task is known.
     begun: Option<u64>,
-    /// Since when there have been none.
+    /// Since when there are none.
     quiet: Instant,
-    /// When the last one that was held ended.
+    /// When the last one that must not be cut off ended.
     held: Option<Instant>,
     /// How many were answered in full.
     pub(crate) answered: u64,
     /// When the first byte must have arrived, or the frame or header block under way must have ended.
     pub(crate) due: Option<Instant>,
-    /// Since when the connection takes nothing of what is written.
+    /// Since when the connection accepts nothing of what is written.
     blocked: Option<Instant>,
-    /// When it last began to take something again.
+    /// When it last began to accept something again.
     flowing: Instant,
     /// Whether the client has overdrawn its budget of frames.
     pub(crate) flooded: bool,
@@ -58,13 +58,13 @@ struct Open {
     task: Option<AbortHandle>,
 }
 
-/// What is to be done about a connection.
+/// What to do with a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Fine,
-    /// Nothing was under way for `limits.idle_timeout`.
+    /// Nothing was in progress for `limits.idle_timeout`.
     Idle,
-    /// Clients did not take answers in time: their streams were reset, and the others go on.
+    /// Clients did not read answers in time: their streams were reset, and the others continue.
     NotTaken,
     /// A frame or header block does not end in time: nothing behind it can be read.
     Unfinished,
@@ -104,7 +104,7 @@ impl Streams {
         self.0.deaf.load(Ordering::Relaxed)
     }
 
-    /// One more request is to be answered.
+    /// Starts one more request.
     pub(crate) fn begin(&self) -> H2Stream {
         let mut state = self.lock();
         let number = state.next;
@@ -122,7 +122,7 @@ impl Streams {
         self.0.first.notified().await;
     }
 
-    /// Notes whether the connection takes nothing of what is written.
+    /// Notes whether the connection accepts nothing of what is written.
     pub(crate) fn blocked(&self, blocked: bool) {
         let mut state = self.lock();
         if blocked {
@@ -132,7 +132,7 @@ impl Streams {
         }
     }
 
-    /// Judges whether the client keeps its deadlines. Resets streams whose answers it does not take.
+    /// Checks whether the client keeps its deadlines. Resets streams whose answers it does not read.
     pub(crate) fn judge(&self, now: Instant, leaving: Option<Instant>, limits: &Limits) -> Verdict {
         let mut state = self.lock();
         let longer = |since: Instant, limit| now.saturating_duration_since(since) > limit;
@@ -147,7 +147,7 @@ impl Streams {
                 Verdict::Broken("the preface did not come, or a frame or header block did not end, in time")
             };
         }
-        // If the connection as a whole takes nothing, no single stream is to blame.
+        // If the connection as a whole accepts nothing, no single stream is to blame.
         if state.blocked.is_none() && state.reset_untaken(|since| longer(since, limits.write_timeout)) {
             return Verdict::NotTaken;
         }
@@ -161,7 +161,7 @@ impl Streams {
         }
     }
 
-    /// Whether a request or an answer is under way that must not be cut off.
+    /// Whether a request or an answer is in progress that must not be cut off.
     pub(crate) fn hold(&self, now: Instant) -> bool {
         let state = self.lock();
         let just_ended = |ended| now.saturating_duration_since(ended) < LAST_CALL;
@@ -170,8 +170,8 @@ impl Streams {
 }
 
 impl State {
-    /// Resets the streams whose answers were not taken for too long, and returns whether there were any. Once its task is
-    /// aborted, h2 resets a stream.
+    /// Resets the streams whose answers were not read for too long, and returns whether there were any. h2 resets a
+    /// stream when its task is aborted.
     fn reset_untaken(&mut self, too_long: impl Fn(Instant) -> bool) -> bool {
         let flowing = self.flowing;
         let untaken = |open: &&mut Open| open.offered.is_some_and(|since| too_long(since.max(flowing)));
@@ -186,7 +186,7 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
     fn execute(&self, stream: F) {
         let task = tokio::spawn(stream).abort_handle();
         let mut state = self.lock();
-        // A stream that has ended already is not there any more.
+        // A stream that has already ended is no longer in the map.
         if let Some(begun) = state.begun.take()
             && let Some(open) = state.open.get_mut(&begun)
         {
@@ -195,24 +195,24 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
     }
 }
 
-/// A request that is being answered. Dropped once all of its answer is on its way, or its client has left.
+/// A request that is being answered. Dropped once its whole answer is on its way, or its client has left.
 pub(crate) struct H2Stream {
     streams: Streams,
     number: u64,
-    /// Whether its client has some of its answer to take.
+    /// Whether its client has a part of its answer to read.
     offers: bool,
     /// Whether its answer is complete.
     pub(crate) whole: bool,
 }
 
 impl H2Stream {
-    /// Notes that its client has some of its answer to take.
+    /// Notes that its client has a part of its answer to read.
     pub(crate) fn offers(&mut self) {
         self.offers = true;
         self.streams.lock().open.entry(self.number).or_default().offered = Some(Instant::now());
     }
 
-    /// Notes that its client has taken what there was, and the service is waited for.
+    /// Notes that its client has read everything so far, and the service is awaited.
     pub(crate) fn awaits(&mut self) {
         if std::mem::take(&mut self.offers) {
             self.streams.lock().open.entry(self.number).or_default().offered = None;
@@ -261,7 +261,7 @@ mod tests {
         drain_timeout: LONG,
     };
 
-    /// A connection with one stream, of whose answer there is some to take since now.
+    /// A connection with one stream that has offered a part of its answer since now.
     fn offering() -> (Streams, H2Stream, Instant) {
         let streams = Streams::new(Instant::now() + LONG);
         let mut stream = streams.begin();

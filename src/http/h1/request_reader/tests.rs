@@ -1,10 +1,10 @@
-//! The strict reader, fed in pieces of any size.
+//! Tests of the strict reader with pieces of any size.
 
 use super::*;
 
 const SIZES: Sizes = Sizes { max_header_bytes: 256, max_target_bytes: 64 };
 
-/// What becomes of these bytes: how many messages they are, or what is wrong.
+/// Reads these bytes: how many messages they are, or what is wrong.
 fn told(bytes: &[u8], at_once: usize) -> Result<usize, MessageFault> {
     let (mut reader, mut accepted, mut there, mut messages) = (RequestReader::default(), 0, 0, 0);
     while there < bytes.len() {

@@ -1,12 +1,13 @@
 //! Serves the requests of one HTTP/1 connection, one after another.
 //!
-//! 1. A head is read once: where its parts stand is known from the strict reader, and the request is made of slices of
-//!    what was read.
-//! 2. Of two messages never more than the first is read. The next one is read when the answer has left.
-//! 3. What of a body comes right behind its head is read with it. The rest is read when whoever handles the request asks
-//!    for it; `100 Continue` is sent no sooner. A body that has not come when its answer has left ends the connection.
-//! 4. Head and body of an answer leave together as far as both are there.
-//! 5. A request is handled on the task of its connection. Dropping the connection drops it.
+//! 1. A head is parsed once: the strict reader found the positions of its parts, and the request consists of slices
+//!    of the bytes that were read.
+//! 2. Only one message is read at a time. The next one is read after the answer was sent.
+//! 3. Body bytes that arrive with the head are read with it. The rest is read when the handler of the request asks
+//!    for it, and `100 Continue` is not sent before that. If the body has not arrived completely when its answer
+//!    was sent, the connection ends.
+//! 4. Head and body of an answer are written together as far as both are available.
+//! 5. A request is handled on the task of its connection. Dropping the connection drops the request.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -29,17 +30,17 @@ use crate::http::h1::response_body::Framing;
 use crate::http::h1::response_writer::{self, Ends};
 use crate::http::h1::upload::{Receiving, upload};
 
-/// What is read at once.
+/// How much is read at once.
 const PIECE: usize = 16 << 10;
-/// Once so much of an answer is there, it is written before there is more.
+/// Once this much of an answer is available, it is written before more is taken.
 const ENOUGH: usize = 64 << 10;
 /// A buffer that grew beyond this is not kept.
 const KEPT: usize = 16 << 10;
-/// What is read of a body that nobody wants, to keep the connection.
+/// How much of an unwanted body is read to keep the connection.
 const UNWANTED: usize = 64 << 10;
 
 thread_local! {
-    /// Where connections read to: an idle one holds no buffer.
+    /// The buffer that connections read into, so that an idle one holds no buffer.
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; PIECE].into());
 }
 
@@ -48,39 +49,39 @@ pub(crate) struct Server<S, K, C, F, B> {
     wire: StrictStream<S, K>,
     clock: Clock,
     call: C,
-    /// What was accepted of a message and not taken yet.
+    /// Accepted bytes of a message that were not taken yet.
     read: BytesMut,
-    /// What is to be written, of which so much is.
+    /// Bytes to write, and how many of them were written.
     out: Vec<u8>,
     written: usize,
     state: State<B>,
-    /// The request that is being handled. Its room is made once for the connection.
+    /// The request that is being handled. Allocated once for the connection.
     handling: Pin<Box<Option<F>>>,
-    /// Its body, where it did not come with the head.
+    /// Its body, if it did not arrive with the head.
     receiving: Option<Receiving>,
     facts: Facts,
-    /// No further request is taken.
+    /// No further request is accepted.
     is_leaving: bool,
 }
 
 enum State<B> {
-    /// The head of a request is awaited; this one where a part of its bytes was handed on.
+    /// Waiting for the head of a request. Holds the head once a part of its bytes was passed on.
     Head(Option<AcceptedHead>),
-    /// The answer is awaited.
+    /// Waiting for the answer.
     Handling,
-    /// The answer is written; there is no body where all of it is in the buffer.
+    /// Writing the answer; `None` if all of its body is in the buffer.
     Answering(Option<B>, Ends),
-    /// There is nothing more to do.
+    /// Nothing is left to do.
     Over,
 }
 
-/// Why a connection ended before its time.
+/// Why a connection ended early.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServeError<E> {
     /// It broke.
     #[error("the connection broke: {0}")]
     Connection(#[from] io::Error),
-    /// The body of an answer broke off. What was sent of it must not look whole.
+    /// The body of an answer broke off. The part that was sent must not look complete.
     #[error("an answer broke off: {0}")]
     Answer(E),
     /// The body of an answer is not as long as its head said.
@@ -95,12 +96,12 @@ impl<E> From<response_writer::WrongLength> for ServeError<E> {
 }
 
 impl<S, K, C, F, B> Server<S, K, C, F, B> {
-    /// What is left of the connection.
+    /// The stream of the connection.
     pub(crate) fn into_wire(self) -> StrictStream<S, K> {
         self.wire
     }
 
-    /// Whether an answer has begun, and has not left as a whole.
+    /// Whether an answer has begun and was not sent completely.
     pub(crate) fn is_answering(&self) -> bool {
         matches!(self.state, State::Answering(..))
     }
@@ -114,7 +115,7 @@ where
     F: Future<Output = Response<B>>,
     B: Body<Data = Bytes> + Unpin,
 {
-    /// Answers what comes over `wire` with what `call` says.
+    /// Answers the requests on `wire` with the results of `call`.
     pub(crate) fn new(wire: StrictStream<S, K>, clock: Clock, call: C) -> Self {
         Self {
             wire,
@@ -131,13 +132,13 @@ where
         }
     }
 
-    /// Takes no further request: the connection ends with the answer that is under way, or at once.
+    /// Accepts no further request: the connection ends after the current answer, or at once.
     pub(crate) fn leave(&mut self) {
         self.is_leaving = true;
         self.facts.keep_alive = false;
     }
 
-    /// Goes on until the connection has served its last request.
+    /// Continues until the connection has served its last request.
     ///
     /// # Errors
     /// If the connection or an answer breaks.
@@ -162,7 +163,7 @@ where
         }
     }
 
-    /// The next head and its bytes, once all of them are there. None at the end of the connection.
+    /// The next head and its bytes, once all of them have arrived; `None` at the end of the connection.
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<(AcceptedHead, Bytes)>>> {
         let State::Head(head) = &mut self.state else { return Poll::Ready(Ok(None)) };
         SCRATCH.with_borrow_mut(|scratch| {
@@ -183,7 +184,7 @@ where
                     self.read.extend_from_slice(rest);
                     return Poll::Ready(Ok(Some((head, Bytes::copy_from_slice(bytes)))));
                 }
-                // It is larger than what is read at once.
+                // The head is larger than what is read at once.
                 self.read.extend_from_slice(piece);
                 if let Some(head) = head.take_if(|head| head.length <= self.read.len()) {
                     let bytes = self.read.split_to(head.length).freeze();
@@ -193,7 +194,7 @@ where
         })
     }
 
-    /// Hands a request over.
+    /// Passes a request to the handler.
     fn begin(&mut self, head: AcceptedHead, bytes: &Bytes, cx: &mut Context<'_>) -> io::Result<()> {
         let (parts, facts) = request_parts::of(&head, bytes).ok_or(io::ErrorKind::InvalidData)?;
         self.facts = facts;
@@ -215,11 +216,11 @@ where
         if !self.read.is_empty() {
             receiving.take(&mut self.read);
         }
-        // Many clients send head and body one right after the other.
+        // Many clients send head and body directly one after the other.
         if !receiving.is_over() && !self.facts.awaits_continue {
             let _ = self.poll_more(&mut receiving, cx);
         }
-        // Chunks go on as chunks, though all of them may be there.
+        // A chunked body stays chunked even if all of it has arrived.
         if head.body != request_head::Body::Chunked
             && let Some(whole) = receiving.whole()
         {
@@ -229,7 +230,7 @@ where
         RequestBody::Upload(upload)
     }
 
-    /// Reads more of a body, and says how much.
+    /// Reads more of a body, and returns how much.
     fn poll_more(&mut self, receiving: &mut Receiving, cx: &mut Context<'_>) -> Poll<usize> {
         let read = ready!(self.poll_piece(cx));
         match &read {
@@ -243,7 +244,7 @@ where
         }))
     }
 
-    /// Reads a piece of a message, and says how long it is.
+    /// Reads a piece of a message, and returns its length.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         SCRATCH.with_borrow_mut(|scratch| {
             let mut piece = ReadBuf::new(scratch);
@@ -267,20 +268,21 @@ where
         Ok(Poll::Pending)
     }
 
-    /// Reads what is wanted of the body of the request, as far as it has come.
+    /// Reads the part of the body that the handler wants, as far as it has arrived.
     fn receive(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let Some(mut receiving) = self.receiving.take() else { return Ok(()) };
-        // `100 Continue` is all that can be there before an answer is.
+        // Before an answer, the buffer can contain nothing but `100 Continue`.
         let is_answering = matches!(self.state, State::Answering(..));
         if !is_answering && receiving.takes_continue() {
             self.out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
-        // First, so that a reader in another thread is not missed between the last look and the return.
+        // The waker is set first, so that a request from a reader in another thread is not missed between the last
+        // check and the return.
         receiving.watch(Some(cx.waker()));
         while receiving.is_wanted() && self.poll_more(&mut receiving, cx).is_ready() {}
         self.receiving = Some(receiving);
         if !is_answering && !self.out.is_empty() {
-            // Whether it has left yet or not, the answer follows it.
+            // The answer follows it, whether or not it was already sent.
             if let Poll::Ready(flushed) = self.poll_flushed(cx) {
                 flushed?;
             }
@@ -288,17 +290,18 @@ where
         Ok(())
     }
 
-    /// Begins to answer.
+    /// Starts the answer.
     fn answer(&mut self, answer: Response<B>) {
         let (parts, body) = answer.into_parts();
-        // A client that was not told to send its body may never send it, or send it all the same: what follows is in doubt.
+        // A client that was not told to send its body may never send it, or send it anyway: the next bytes would be
+        // ambiguous.
         if self.is_leaving || self.receiving.as_ref().is_some_and(Receiving::awaits_continue) {
             self.facts.keep_alive = false;
         }
         let length = body.size_hint().exact();
         let date = date(self.clock.now());
         let ends = response_writer::write_head(&parts, length, &mut self.facts, &date, &mut self.out);
-        // A body that nobody is to get is let go of with what it holds.
+        // A body that is not sent is dropped with everything that it holds.
         self.state = State::Answering(Some(body).filter(|_| ends != Ends::NoBody), ends);
     }
 
@@ -310,7 +313,7 @@ where
             match (more, flushed) {
                 (Poll::Ready(true), Poll::Ready(())) => {}
                 (Poll::Ready(false), Poll::Ready(())) => return Poll::Ready(Ok(())),
-                // A client may read nothing of the answer before it has sent all of its body.
+                // A client may read nothing of the answer before it has sent its whole body.
                 _ => {
                     self.receive(cx)?;
                     return Poll::Pending;
@@ -319,7 +322,7 @@ where
         }
     }
 
-    /// Takes what is there of the body of the answer into the buffer; whether there is more.
+    /// Moves the available part of the answer's body into the buffer. Returns whether there is more.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Result<Poll<bool>, ServeError<B::Error>> {
         let State::Answering(body, ends) = &mut self.state else { return Ok(Poll::Ready(false)) };
         while let Some(rest) = body {
@@ -329,7 +332,7 @@ where
             match Pin::new(rest).poll_frame(cx) {
                 Poll::Pending => return Ok(Poll::Pending),
                 Poll::Ready(Some(Err(error))) => return Err(ServeError::Answer(error)),
-                // Trailers go no further.
+                // Trailers are dropped.
                 Poll::Ready(Some(Ok(frame))) => {
                     if let Ok(part) = frame.into_data() {
                         ends.write(&part, &mut self.out)?;
@@ -360,7 +363,7 @@ where
         Pin::new(&mut self.wire).poll_flush(cx)
     }
 
-    /// The answer has left: what comes next?
+    /// Called after the answer was sent.
     fn end(&mut self, cx: &mut Context<'_>) {
         let is_read = self.receiving.take().is_none_or(|receiving| self.discard(receiving, cx));
         let goes_on = is_read && self.facts.keep_alive && !self.is_leaving;
@@ -370,7 +373,7 @@ where
         self.state = if goes_on { State::Head(None) } else { State::Over };
     }
 
-    /// Reads a body that nobody wants any more, where all of it has come: whether there was no more.
+    /// Discards a body that is no longer wanted, if all of it has arrived. Returns whether it had.
     fn discard(&mut self, mut receiving: Receiving, cx: &mut Context<'_>) -> bool {
         let mut left = UNWANTED;
         while !receiving.is_over() {

@@ -1,4 +1,4 @@
-//! The HTTP/1 server, over a stream in memory.
+//! Tests of the HTTP/1 server over a stream in memory.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -36,7 +36,7 @@ impl ConnectionPolicy for Patient {
     }
 }
 
-/// A body that says its length or does not, and may be of another length.
+/// A body that announces its length or not, and may have another length.
 struct Parts(Vec<&'static str>, Option<u64>);
 
 impl Body for Parts {
@@ -53,7 +53,7 @@ impl Body for Parts {
     }
 }
 
-/// Serves what `client` sends until the end, and tells what the client got, and how the connection ended.
+/// Serves what `client` sends until the end. Returns what the client received, and how the connection ended.
 async fn served<F: Future<Output = Response<Parts>>>(
     call: impl FnMut(Request<RequestBody>) -> F,
     client: impl AsyncFnOnce(&mut DuplexStream),
@@ -162,7 +162,7 @@ async fn who_waits_to_be_told_is_told_to_go_on_when_the_body_is_wanted_and_not_b
     let (got, ended) = served(wanted, client).await;
     assert!(got.starts_with("HTTP/1.1 200 OK"), "{got}");
     assert!(ended.is_ok());
-    // Nobody asks for it: it is never sent, and the connection ends.
+    // If nobody reads the body, it is never sent, and the connection ends.
     let unwanted = |_| std::future::ready(answer(401, &[], Some(0)));
     let (got, _) = served(unwanted, async |peer| peer.write_all(head.as_bytes()).await.unwrap()).await;
     assert!(got.starts_with("HTTP/1.1 401 Unauthorized"), "{got}");
@@ -253,7 +253,7 @@ async fn a_connection_whose_body_nobody_wanted_is_idle_once_it_was_answered_and_
     assert_eq!(server.read.capacity(), 0);
 }
 
-/// A body that is longer than what the client takes, and ends once the upload has.
+/// A body that is longer than what the client reads, and ends once the upload has ended.
 struct Echo(Option<&'static [u8]>, RequestBody);
 
 impl Body for Echo {

@@ -1,10 +1,10 @@
-//! The strict stream, over a stream in memory.
+//! Tests of the strict stream over a stream in memory.
 
 use super::*;
 
 const SIZES: Sizes = Sizes { max_header_bytes: 256, max_target_bytes: 64 };
 
-/// A policy whose limits change, and who tells what it refused.
+/// A policy whose limits can change, and which records what it refused.
 #[derive(Clone)]
 struct Recorder(std::sync::Arc<std::sync::Mutex<(Sizes, Vec<(MessageFault, Option<String>)>)>>);
 
@@ -35,7 +35,7 @@ impl ConnectionPolicy for Recorder {
     }
 }
 
-/// One whose messages must stand alone.
+/// A policy whose messages must stand alone.
 #[derive(Clone)]
 struct Alone(Recorder);
 
@@ -64,7 +64,7 @@ async fn what_comes_before_the_answer_of_a_message_that_must_stand_alone_is_neve
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let one = b"DELETE / HTTP/1.1\r\nHost: a\r\n\r\n";
     let mut piece = [0; 256];
-    // What comes after the answer is the next message.
+    // Bytes after the answer are the next message.
     let (mut peer, ours) = tokio::io::duplex(256);
     let mut wire = StrictStream::new(ours, Alone(Recorder::new()));
     for _ in 0..2 {
@@ -72,7 +72,7 @@ async fn what_comes_before_the_answer_of_a_message_that_must_stand_alone_is_neve
         assert_eq!(wire.read(&mut piece).await.unwrap(), one.len());
         wire.write_all(b"answer").await.unwrap();
     }
-    // What comes before is not, whether somebody looked for it meanwhile or not.
+    // Bytes before the answer are not, whether or not the stream was checked meanwhile.
     for looked in [true, false] {
         let (mut peer, ours) = tokio::io::duplex(256);
         let told = Recorder::new();
@@ -89,7 +89,7 @@ async fn what_comes_before_the_answer_of_a_message_that_must_stand_alone_is_neve
     }
 }
 
-/// Everything that comes through, read with so much room at once, and what the peer gets.
+/// Everything that passes through when this much is read at once into this much room, and what the peer receives.
 async fn through(bytes: Vec<u8>, at_once: usize, room: usize) -> (Vec<u8>, Vec<u8>, Recorder) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let (mut peer, ours) = tokio::io::duplex(64);
