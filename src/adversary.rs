@@ -1,9 +1,9 @@
-//! What the tests have in common that do harm at random to what is on disk. They are beside the code they harm, in
-//! files of this name.
+//! Shared code of the tests that damage files at random. Those tests are next to the code whose files they damage,
+//! in files of this name.
 //!
 //! `make adversary` runs many more rounds than `make test`; `SALTGATE_ADVERSARY_SEED` repeats a run.
 
-/// How many rounds to run, and the seed of what is done in them.
+/// How many rounds to run, and the seed of the random numbers.
 pub(crate) fn rounds_and_seed(usual: u64) -> (u64, u64) {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let rounds = number("SALTGATE_ADVERSARY_ROUNDS").unwrap_or(usual);
@@ -12,7 +12,7 @@ pub(crate) fn rounds_and_seed(usual: u64) -> (u64, u64) {
     (rounds, seed)
 }
 
-/// A directory where nothing has to wait for a disk, if there is such a place: what is synced is the same.
+/// A directory in memory if there is one, so that syncs are fast; syncing has the same effect there.
 pub(crate) fn directory() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
@@ -43,7 +43,7 @@ impl Dice {
     }
 }
 
-/// What is done to one file.
+/// The damage to one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Damage {
     Bits,

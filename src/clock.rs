@@ -195,7 +195,7 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
-    /// Adds the time to a line.
+    /// Appends the time to a line.
     #[allow(
         clippy::disallowed_methods,
         reason = "a line of the log tells when it was written, whatever the clock of the gates says"
@@ -206,7 +206,7 @@ impl Stamp {
             self.second = since.as_secs();
             let second = UNIX_EPOCH + Duration::from_secs(self.second);
             self.text = humantime::format_rfc3339_seconds(second).to_string();
-            // The zone comes behind what is less than a second.
+            // The zone follows the fraction of a second.
             self.text.pop();
         }
         line.extend_from_slice(self.text.as_bytes());
@@ -220,8 +220,8 @@ impl Stamp {
     }
 }
 
-/// A time as people write it: RFC 3339, a day (`2026-11-24`, from its beginning, UTC), or how long
-/// ago (`90m`, `2d`).
+/// Parses a time as people write it: RFC 3339, a day (`2026-11-24`, its beginning in UTC), or how long ago (`90m`,
+/// `2d`).
 pub fn parse(text: &str, now: SystemTime) -> Option<SystemTime> {
     let day = format!("{text}T00:00:00Z");
     let absolute = humantime::parse_rfc3339_weak(text).or_else(|_| humantime::parse_rfc3339_weak(&day)).ok();

@@ -1,7 +1,7 @@
-//! The fuzz targets (`fuzz/`). Each is one function that gives any bytes to a strict parser and checks the result. The
-//! checks are next to the parsers.
+//! The fuzz targets (`fuzz/`). Each is one function that gives any bytes to a strict parser and checks the result.
+//! The checks are next to the parsers.
 //!
-//! Built for fuzzing and for tests only. The tests here run each target on every file of its corpus, so that `make
+//! Built only for fuzzing and for tests. The tests here run each target on every file of its corpus, so that `make
 //! test` checks again what fuzzing found, without a nightly compiler.
 
 macro_rules! targets {
@@ -27,7 +27,7 @@ macro_rules! targets {
 }
 
 targets! {
-    /// The answer of a service.
+    /// A response of the service.
     answer = crate::http::h1::fuzz_responses;
     /// The lines of an answer on the control socket.
     control_answer = crate::control::fuzz::answer;
@@ -61,7 +61,7 @@ targets! {
     record = crate::audit::fuzz::fuzz;
     /// An answer of Redis.
     redis = crate::replay::fuzz_redis;
-    /// What another gateway keeps about a request that was answered.
+    /// The answer that another gateway stored for repeats.
     repeat = crate::repeats::fuzz::shared;
 }
 

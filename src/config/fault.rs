@@ -1,11 +1,11 @@
-//! What is wrong with a configuration, and the settings as they were read.
+//! Faults of a configuration, and settings as they were read.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::plain;
 
-/// One fault as one line: where it is, what it is, and what was expected.
+/// One fault as one line: where it is, what is wrong, and what was expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     file: PathBuf,

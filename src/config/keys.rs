@@ -79,8 +79,9 @@ fn as_one_document(source: Source<'_>, allow_empty: bool) -> (Vec<KeyEntry>, Vec
     (keys, faults, warnings)
 }
 
-/// The keys of a file without faults and warnings, each parsed on its own, because 100 000 keys as one document take half a
-/// second and 200 MiB. `None` if there is a fault or a warning: its line is known only from the whole document.
+/// The keys of a file without faults and warnings, each parsed on its own, because 100 000 keys as one document
+/// take half a second and 200 MiB. `None` if there is a fault or a warning, because its line is known only from the
+/// whole document.
 fn one_by_one(source: Source<'_>) -> Option<Vec<KeyEntry>> {
     let mut keys = Vec::new();
     for (number, part) in tables::parts(source.text).enumerate() {

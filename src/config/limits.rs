@@ -29,21 +29,22 @@ impl Capacity {
     pub const MAX_CONNECTIONS: usize = 10_000;
     /// Default of [`Capacity::max_in_flight`].
     pub const MAX_IN_FLIGHT: usize = 1_024;
-    /// Default of [`Capacity::max_passing`]. At a tenth of a second each, forty thousand a second: more than a gateway
-    /// passes, so that only a service that does not keep up meets the limit.
+    /// Default of [`Capacity::max_passing`]. At a tenth of a second each, this allows forty thousand requests a
+    /// second: more than a gateway can pass, so the limit is reached only if the service does not keep up.
     pub const MAX_PASSING: usize = 4_096;
     /// Default of [`Capacity::failed_signatures_per_client`]: 1000 a minute, which is far more than a faulty client sends
     /// and far too few to guess a secret.
     pub const FAILED_SIGNATURES: Budget =
         Budget { limit: NonZeroU32::MIN.saturating_add(999), span: Duration::from_secs(60) };
 
-    /// Default of [`Capacity::max_connections_per_client`]: three quarters, which suffices for a proxy
-    /// that is not listed as trusted, and leaves some for other addresses.
+    /// Default of [`Capacity::max_connections_per_client`]: three quarters. That is enough for a proxy that is not
+    /// listed as trusted, and leaves some for other addresses.
     pub fn share_of_one_client(max_connections: usize) -> usize {
         (max_connections - max_connections / 4).max(1)
     }
 
-    /// Default of [`Capacity::max_in_flight_per_key`]: a quarter, and all where a quarter would be too few to work with.
+    /// Default of [`Capacity::max_in_flight_per_key`]: a quarter, or all if a quarter would be too few to work
+    /// with.
     pub fn share_of_one_key(max_in_flight: usize) -> usize {
         (max_in_flight / 4).max(64).min(max_in_flight)
     }

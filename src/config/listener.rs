@@ -18,11 +18,11 @@ use crate::net::{Network, parse_socket_address};
 use crate::policy::KeepAlive;
 
 const ADDRESS: &str = "an address such as \"127.0.0.1:8080\" or \"unix:/run/saltgate/gate.sock\"";
-/// The socket is first made under a name that is a little longer, which has to fit too.
+/// The socket is first created under a slightly longer name, which must fit, too.
 const MAX_LISTENER_PATH: usize = 90;
 const MODE: &str = "the mode of the socket, such as \"0660\"";
 
-/// A file of TLS, where a setting names it: for the faults that are found when it is read.
+/// A TLS file and the setting that names it, for faults that are found when the file is read.
 #[derive(Clone, Debug)]
 pub(super) struct NamedFile {
     /// The index of its listener, counted from 0.
@@ -188,14 +188,14 @@ fn tls_of(mut section: Section<'_>, listener: usize, files: &mut Vec<NamedFile>)
     match (client_auth, &client_ca) {
         (ClientAuth::Off, Some(_)) => {
             let message =
-                "conflicts with client_auth = \"off\", which asks nobody for a certificate; expected one of the two";
+                "conflicts with client_auth = \"off\", which requests no certificates; expected one of the two";
             source.fault_at(at_ca, "listener.tls.client_ca", message);
         }
         (ClientAuth::Optional | ClientAuth::Required, None) => {
             source.fault_at(
                 at_auth,
                 "listener.tls.client_auth",
-                "asks for certificates that nobody signs; expected client_ca",
+                "requests certificates, but no authority for them is set; expected client_ca",
             );
         }
         _ => {}
@@ -207,7 +207,7 @@ fn tls_of(mut section: Section<'_>, listener: usize, files: &mut Vec<NamedFile>)
     sound.then_some(TlsFiles { certificates, client_ca, client_auth, tls12 })
 }
 
-/// The first listener that has this address too.
+/// The first listener that collides with this address.
 pub(super) fn collides_with<'c>(
     listeners: Option<&'c Vec<ListenerSettings>>,
     address: &ListenAddress,
@@ -215,7 +215,7 @@ pub(super) fn collides_with<'c>(
     listeners?.iter().map(|listener| &listener.address).find(|listener| collide(listener, address))
 }
 
-/// Warns of a listener where anybody who connects can choose the client's address.
+/// Warns of a listener on which anybody who connects can choose the client's address.
 pub(super) fn warn_of_believing_anybody(file: &Path, listeners: &[ListenerSettings]) -> Vec<Fault> {
     let open = listeners.iter().filter(|listener| !listener.address.is_local());
     open.filter_map(|listener| {
@@ -223,14 +223,14 @@ pub(super) fn warn_of_believing_anybody(file: &Path, listeners: &[ListenerSettin
         let ConnectionSettings { trusted, proxy_protocol, .. } = &listener.connections;
         let (key, message) = if trusted.networks.iter().any(Network::is_everybody) {
             let message = format!(
-                "trusts every address, and {address} is not loopback: whoever connects there chooses the client's address \
-                 that is limited and put on record; name the proxies alone"
+                "trusts every address, and {address} is not loopback: whoever connects there can choose the \
+                 client address that limits and the record use; list only the proxies"
             );
             ("listener.trusted_proxies", message)
         } else if *proxy_protocol && trusted.is_empty() {
             let message = format!(
-                "is \"required\" without trusted_proxies, and {address} is not loopback: whoever connects there chooses the \
-                 client's address that is limited and put on record; list the proxies in trusted_proxies"
+                "is \"required\" without trusted_proxies, and {address} is not loopback: whoever connects there can \
+                 choose the client address that limits and the record use; list the proxies in trusted_proxies"
             );
             ("listener.proxy_protocol", message)
         } else {

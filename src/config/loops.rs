@@ -1,4 +1,4 @@
-//! Finds upstream servers that are the gateway itself: each request would be passed on to itself forever.
+//! Finds upstream servers that are this gateway itself: each request would be forwarded to itself forever.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use crate::listen::{ListenAddress, ListenerSettings};
 use crate::net::Authority;
 use crate::upstream;
 
-/// The first server that is one of these listeners, and which.
+/// The first server that is one of these listeners, and that listener.
 pub(super) fn own_listener<'c>(
     servers: &'c [upstream::ServerAddress],
     listeners: &'c [ListenerSettings],
@@ -29,7 +29,7 @@ fn is_same(server: &upstream::ServerAddress, address: &ListenAddress) -> bool {
     }
 }
 
-/// Whether a connection to this host arrives at a listener of this address on the same machine.
+/// Whether a connection to this host reaches a listener with this address on the same machine.
 fn leads_to(at: &Authority, listener: IpAddr) -> bool {
     let name = at.host().strip_suffix('.').unwrap_or(at.host());
     let host = match at.address() {

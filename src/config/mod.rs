@@ -1,10 +1,10 @@
-//! Configuration (contract §9): TOML → checked types, or all faults at once, a line each.
+//! Configuration (contract §9): reads TOML into checked types, or reports all faults at once, one line each.
 //!
-//! 1. An unknown key is a fault, with the nearest known key as a suggestion. A feature that is not in this build is refused by
-//!    name, not ignored.
+//! 1. An unknown key is a fault, with the nearest known key as a suggestion. A feature that is not in this build is
+//!    refused by name, not ignored.
 //! 2. A secret that cannot be resolved prevents the start. No fault and no setting shows a secret.
-//! 3. A reload applies every setting that is not listed in [`NEEDS_RESTART`]. If one of those has changed, the reload names
-//!    it.
+//! 3. A reload applies every setting that is not listed in [`NEEDS_RESTART`]. If one of those has changed, the
+//!    reload names it.
 
 mod audit;
 mod directory;
@@ -53,7 +53,7 @@ pub(crate) use fault::{Fault, Setting};
 #[cfg(any(test, fuzzing))]
 pub(crate) use keys::fuzz::fuzz as fuzz_keys;
 
-/// What only a restart changes: settings whose key begins with one of these.
+/// Settings that only a restart changes: those whose key begins with one of these.
 pub(crate) const NEEDS_RESTART: &[&str] = &[
     "admin.",
     "runtime.",
@@ -72,53 +72,53 @@ pub(crate) const NEEDS_RESTART: &[&str] = &[
 pub struct Config {
     /// The file it came from.
     pub file: PathBuf,
-    /// Where requests are taken.
+    /// The listeners.
     pub listeners: Vec<ListenerSettings>,
-    /// The files of TLS that they name.
+    /// The TLS files that they name.
     tls_files: Vec<listener::NamedFile>,
-    /// Where live, ready and metrics are.
+    /// The address of `/live`, `/ready` and `/metrics`.
     pub admin: Option<SocketAddr>,
-    /// Shared parts without which the process is not ready.
+    /// Shared parts without which `/ready` fails.
     pub ready_needs: Vec<String>,
     /// How many workers.
     pub workers: Workers,
     /// How far a date may lie from now.
     pub window: Window,
-    /// Whether the PHP SDK's dates are read.
+    /// Whether the date format of the PHP SDK is accepted.
     pub php_dates: PhpDates,
-    /// The replay memory.
+    /// The store of spent salts.
     pub replay: crate::replay::ReplaySettings,
-    /// How requests that come again are met.
+    /// How repeats are handled.
     pub repeats: repeats::RepeatSettings,
     /// The keys.
     pub keys: Vec<KeyEntry>,
-    /// The file they came from.
+    /// The file that the keys came from.
     pub keys_file: PathBuf,
-    /// Whose segment it is.
+    /// How the owner of a segment is found.
     pub ownership: Ownership,
     /// The service.
     pub upstream: crate::upstream::UpstreamSettings,
-    /// The record.
+    /// The audit record.
     pub audit: Audit,
-    /// The safety catches, and the socket that works them.
+    /// The safeguards, and the socket that controls them.
     pub safeguards: crate::safeguard::SafeguardSettings,
-    /// What a message may measure, and how long connections wait.
+    /// Limits on the size of messages, and timeouts of connections.
     pub limits: Limits,
-    /// What the process has room for.
+    /// Limits that are fixed at the start.
     pub capacity: Capacity,
-    /// Whether what the gates refuse is refused.
+    /// Whether refusals are enforced.
     pub mode: Mode,
-    /// What may be deleted.
+    /// The routes on which deletions are accepted.
     pub routes: Routes,
-    /// What goes upstream without a gate.
+    /// What goes upstream without passing a gate.
     pub passthrough: Passthrough,
-    /// Whether the log tells of deletions that succeeded, too.
+    /// Whether the log has successful deletions, too.
     pub log_successes: bool,
     /// The least severe lines that are logged.
     pub log_level: LogLevel,
     /// Every setting, as read.
     pub settings: Vec<Setting>,
-    /// What is no fault and yet worth a look.
+    /// Settings that are allowed but may be mistakes.
     pub warnings: Vec<Fault>,
 }
 
@@ -127,7 +127,7 @@ pub struct Config {
 pub enum Workers {
     /// One runtime per core, each with its own listener and connections.
     PerCore,
-    /// So many of them.
+    /// This many of them.
     Count(NonZeroUsize),
     /// One runtime for all cores, which share the work.
     Shared,
@@ -142,7 +142,7 @@ impl Config {
         Self::load_with(path, &|name| std::env::var(name).ok())
     }
 
-    /// The same with another environment.
+    /// Like [`Self::load`], with another environment.
     ///
     /// # Errors
     /// Every fault that was found.
@@ -150,7 +150,7 @@ impl Config {
         read::load(path, environment)
     }
 
-    /// A fault of a setting of this file that was found when it was used.
+    /// A fault of a setting in this file, found when the setting was used.
     pub(crate) fn fault(&self, key: &str, message: impl Into<String>) -> Fault {
         Fault::new(&self.file, None, key, message)
     }
@@ -165,21 +165,20 @@ impl Config {
         self.settings.iter().filter_map(line).collect()
     }
 
-    /// A name for this configuration: the same settings, the same name. Keys are not in it.
+    /// A name for this configuration: equal settings have equal names. Keys are not included.
     pub(crate) fn hash(&self) -> String {
-        // FNV-1a: it need not resist anybody, only differ.
+        // FNV-1a, because the name need not resist attacks, only differ.
         let bytes = self.settings.iter().flat_map(|s| [s.key.as_bytes(), b"=", s.value.as_bytes(), b"\n"].concat());
         let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
         format!("{hash:016x}")
     }
 
-    /// Whether the window is the one of the start for good: a fleet that shares its salts has one
-    /// window, and all of it changes it together.
+    /// Whether the window stays that of the start: gateways that share their salts must change it together.
     pub(crate) fn keeps_window(&self) -> bool {
         matches!(self.replay, crate::replay::ReplaySettings::Redis(_))
     }
 
-    /// The settings of `new` that differ from ours and that a reload cannot take.
+    /// The settings of `new` that differ from these and that a reload cannot change.
     pub(crate) fn needs_restart(&self, new: &Self) -> Vec<String> {
         let window = |key: &str| self.keeps_window() && key.starts_with("authentication.window_");
         let fixed = |s: &&Setting| window(&s.key) || NEEDS_RESTART.iter().any(|prefix| s.key.starts_with(prefix));
@@ -194,7 +193,7 @@ impl Config {
     }
 }
 
-/// Reads a file, or says in one sentence why not.
+/// Reads a file, or says in one sentence why it cannot be read.
 fn file(path: &Path, what: &str) -> Result<String, Fault> {
     let fault = |message: String| Fault::new(path, None, "", message);
     if path.is_dir() {

@@ -114,7 +114,7 @@ impl<'s> Section<'s> {
             Some(match parse_duration(&text) {
                 Ok(d) if d > most => Err(format!("{} is too long", quoted(&text))),
                 Ok(d) if d < least => Err(format!("{} is too short", quoted(&text))),
-                // A year has as many days as were written.
+                // A year counts as the number of days that were written.
                 Ok(d) => Ok((d, quoted(&text))),
                 Err(error) => Err(not_a_duration(&text, error)),
             })

@@ -4,7 +4,7 @@ use super::section::Section;
 use super::texts::quoted;
 use crate::ownership::{Ownership, Pointers};
 
-/// Where the owner of a segment is looked up.
+/// How the owner of a segment is found.
 pub(super) fn ownership(root: &mut Section<'_>) -> Option<Ownership> {
     let source = root.source;
     let faults = source.fault_count();

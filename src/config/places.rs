@@ -1,12 +1,12 @@
-//! Finds addresses of one gateway that are the same although they are written differently: the second could not be bound, or
-//! would take the connections of the first.
+//! Finds addresses of one gateway that are the same although they are written differently: the second could not be
+//! bound, or would take connections from the first.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Component, Path, PathBuf};
 
 use crate::listen::ListenAddress;
 
-/// Whether both cannot be listened on at once.
+/// Whether a process cannot listen on both at once.
 pub(super) fn collide(one: &ListenAddress, other: &ListenAddress) -> bool {
     match (one, other) {
         (ListenAddress::Tcp(one), ListenAddress::Tcp(other)) => ports_collide(*one, *other, is_dual_stack()),
@@ -15,7 +15,7 @@ pub(super) fn collide(one: &ListenAddress, other: &ListenAddress) -> bool {
     }
 }
 
-/// Two addresses of one port, of which one is all addresses, or that are the same.
+/// Whether two addresses with one port are equal, or one of them includes the other.
 fn ports_collide(one: SocketAddr, other: SocketAddr, dual_stack: bool) -> bool {
     let covers = |all: IpAddr, one: IpAddr| match all {
         IpAddr::V4(all) => all.is_unspecified() && one.is_ipv4(),
@@ -25,12 +25,12 @@ fn ports_collide(one: SocketAddr, other: SocketAddr, dual_stack: bool) -> bool {
     one.port() == other.port() && one.port() != 0 && (a == b || covers(a, b) || covers(b, a))
 }
 
-/// Whether a listener on `[::]` takes IPv4 too, on this machine.
+/// Whether a listener on `[::]` also accepts IPv4 on this machine.
 fn is_dual_stack() -> bool {
     std::fs::read_to_string("/proc/sys/net/ipv6/bindv6only").is_ok_and(|only| only.trim() == "0")
 }
 
-/// Whether two paths lead to one socket: through links of directories too, as far as those are there.
+/// Whether two paths lead to one socket, also through links of existing directories.
 pub(super) fn is_same_socket(one: &Path, other: &Path) -> bool {
     one == other || whole(one) == whole(other)
 }
@@ -48,7 +48,7 @@ fn whole(path: &Path) -> PathBuf {
         }
         plain
     };
-    // Only the last part may be missing: the directories must exist.
+    // Only the last part may be missing; the directories must exist.
     let directory = path.parent().and_then(|directory| directory.canonicalize().ok());
     match (directory, path.file_name()) {
         (Some(directory), Some(name)) => directory.join(name),

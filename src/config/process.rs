@@ -17,7 +17,7 @@ use crate::replay::Window;
 /// The most workers.
 const MAX_WORKERS: usize = 1024;
 
-/// The address of the admin listener, and without which shared parts the process is not ready.
+/// The address of the admin listener, and the shared parts without which `/ready` fails.
 pub(super) fn admin(
     root: &mut Section<'_>,
     listeners: Option<&Vec<ListenerSettings>>,
@@ -83,7 +83,7 @@ pub(super) fn workers(root: &mut Section<'_>) -> Workers {
     workers
 }
 
-/// How far a date may lie from now, and whether the dates of the PHP SDK are read.
+/// How far a date may lie from now, and whether the date format of the PHP SDK is accepted.
 pub(super) fn authentication(root: &mut Section<'_>) -> (Window, PhpDates) {
     let mut section = root.section("authentication");
     let past = section.duration("window_past", Window::PAST, MILLISECOND);

@@ -1,4 +1,4 @@
-//! Reads a whole configuration: every section, what contradicts what, and what to warn of.
+//! Reads a whole configuration: every section, contradictions between them, and warnings.
 
 use std::path::Path;
 
@@ -85,12 +85,12 @@ pub(super) fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) ->
             warnings.extend(listener::warn_of_believing_anybody(path, &listeners));
             warnings.extend(safeguard::warn_of_no_total(path, &safeguards.guard, &routes));
             if !log_successes && matches!(audit, Audit::DangerNoRecord) {
-                let message = "is false beside audit.danger_no_record = true: nothing tells who deleted what";
+                let message = "is false together with audit.danger_no_record = true: nothing records who deleted what";
                 warnings.push(Fault::new(path, None, "log.successes", message));
             }
             if upstream.answer_timeout < upstream.response_timeout {
-                let message = "is shorter than upstream.response_timeout: the head of the answer to a deletion has no \
-                               longer than the whole of it";
+                let message = "is shorter than upstream.response_timeout: the head of the answer to a deletion cannot \
+                               take longer than the whole answer";
                 warnings.push(Fault::new(path, None, "upstream.answer_timeout", message));
             }
             Ok(Config {

@@ -52,7 +52,7 @@ pub(super) fn redis(mut section: Section<'_>, room: Room, when_new: WhenNew, win
         fault(at_ca, "replay.redis.ca", "is set for an address without TLS; expected rediss://");
     }
     let Url { servers, tls, username, password, database } = url;
-    // Most likely from a variable whose value ends in a line end.
+    // Usually the value of a variable that ends in a line end.
     for (what, text) in [("user", &username), ("password", &password)] {
         if let Some(doubt) = text.as_ref().and_then(|text| Doubt::of(text.as_bytes())) {
             source.warn_at(at, "replay.redis.url", format!("has a {what} that {doubt}"));
@@ -78,7 +78,7 @@ pub(super) fn redis(mut section: Section<'_>, room: Room, when_new: WhenNew, win
 }
 
 impl Fault {
-    /// Redis cannot be used because its authorities cannot be read.
+    /// Redis cannot be used because the file of its certificate authorities cannot be read.
     pub(crate) fn of_redis_ca(file: &Path, error: &io::Error) -> Self {
         Self::new(file, None, "replay.redis.ca", format!("cannot be read: {error}"))
     }
@@ -96,7 +96,7 @@ struct Url {
 /// Redis's own port.
 const PORT: u16 = 6379;
 
-/// Why this is no address of Redis. The text never quotes the address, which holds a password.
+/// Why this is not an address of Redis. The text never quotes the address, which contains a password.
 #[derive(Debug, thiserror::Error)]
 enum UrlError {
     #[error("does not begin with redis:// or rediss://")]
@@ -131,13 +131,13 @@ fn parse(text: &str) -> Result<Url, UrlError> {
     Ok(Url { servers, tls, username, password, database })
 }
 
-/// A database in plain digits. Redis has 16 of them as it comes, and never more than fit in 31 bits.
+/// A database in plain digits. Redis has 16 by default, and never more than fit in 31 bits.
 fn database(text: &str) -> Option<i64> {
     let plain = text == "0" || !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse::<i32>().ok().filter(|_| plain).map(i64::from)
 }
 
-/// `%40` and its like; nothing at all is none.
+/// Decodes escapes such as `%40`; an empty text is `None`.
 fn decoded(text: &str) -> Result<Option<String>, UrlError> {
     let mut bytes = Vec::new();
     let mut rest = text.bytes();

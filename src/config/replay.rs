@@ -10,9 +10,9 @@ use crate::listen::ListenerSettings;
 use crate::repeats;
 use crate::replay::{JournalSettings, JournalSync, MemorySettings, ReplaySettings, Room, WhenNew, Window};
 
-/// The most salts. At 37 bytes each they take as much memory as the largest machines have.
+/// The most salts. At 37 bytes each, they fill the memory of the largest machines.
 const MAX_SALTS: usize = 100_000_000_000;
-/// At a few hundred bytes each, and 4 KiB more where an answer is kept.
+/// The most repeats, at a few hundred bytes each, and 4 KiB more if an answer is kept.
 const MAX_REPEATS: usize = 10_000_000;
 
 /// The store of spent salts, and how repeated requests are answered.

@@ -78,9 +78,9 @@ pub(super) fn routes(root: &mut Section<'_>) -> Routes {
             Some(Ok(route)) => match routes.iter().find_map(|other| Some((other, other.shares_path(&route)?))) {
                 Some((other, shared)) => {
                     let message = format!(
-                        "{} shares the path {shared} with the route {}: which roles and settings hold would depend on \
-                         their order; expected routes of which no two have a path in common (case and the rehearsal's \
-                         {} count, the parameter's name does not)",
+                        "{} shares the path {shared} with the route {}: which roles and settings apply would depend \
+                         on their order; expected routes without a common path (case does not distinguish paths, nor does \
+                         the parameter's name; a dry run's {} belongs to its route)",
                         quoted(route.pattern()),
                         other.pattern(),
                         Route::DRY_RUN,

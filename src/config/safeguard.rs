@@ -109,7 +109,7 @@ fn control(root: &mut Section<'_>) -> (Option<PathBuf>, Option<PathBuf>) {
     }
 }
 
-/// Beside the record and not within its directory, because readers of a record read everything in it.
+/// Next to the record and not within its directory, because readers of a record read everything in it.
 fn beside(record: &Path) -> PathBuf {
     let mut name = record.file_name().unwrap_or_default().to_owned();
     name.push(".control");
@@ -128,7 +128,7 @@ fn budget(section: &mut Section<'_>, name: &'static str, audit: Option<&Audit>) 
     };
     if matches!(audit, Some(Audit::DangerNoRecord)) {
         let message = "is counted from the record after a restart, and audit.danger_no_record = true keeps none; \
-                       expected audit.path beside it";
+                       expected audit.path";
         source.fault_at(at, &key, message);
     }
     if audit.and_then(Audit::retain).is_some_and(|retain| retain < budget.span) {
@@ -156,10 +156,11 @@ pub(super) fn guarded(section: &mut Section<'_>) -> Guarded {
     let at = section.at("automations_path");
     let path = section.optional_text("automations_path", "a path such as \"/v1/automations?segment={segmentId}\"");
     if path.is_some() && !refuse {
-        source.fault_at(at, "route.automations_path", "is asked only with linked_automations = \"refuse\"");
+        source.fault_at(at, "route.automations_path", "is used only with linked_automations = \"refuse\"");
     }
     if let Some(value) = section.take("budget") {
-        let message = "is not a route's; write [budget] with per_key = \"100/hour\" or per_account = \"1000/day\"";
+        let message =
+            "is not a setting of a route; write [budget] with per_key = \"100/hour\" or per_account = \"1000/day\"";
         source.fault_at(Some(value.span().start), "route.budget", message);
     }
     Guarded { refuse, path, at }

@@ -18,7 +18,7 @@ pub(super) struct Section<'s> {
 type Value<'s> = Spanned<DeValue<'s>>;
 
 impl<'s> Section<'s> {
-    /// Parses the current part of the file as a document; reports the fault if it is none.
+    /// Parses the current part of the file as a document; reports a fault if that fails.
     pub(super) fn document(source: &'s Source<'s>) -> Option<Self> {
         match DeTable::parse(source.part()) {
             Ok(table) => {
@@ -178,7 +178,7 @@ impl<'s> Section<'s> {
                     format!("is unknown; did you mean `{known}`?")
                 }
                 _ if self.known.is_empty() => "is unknown".to_owned(),
-                _ => format!("is unknown; known are: {}", self.known.join(", ")),
+                _ => format!("is unknown; known keys are: {}", self.known.join(", ")),
             };
             self.source.fault_at(Some(at), &key, message);
         }

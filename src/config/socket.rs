@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::source::Source;
 
-/// The longest path the kernel takes, in bytes, less its final zero.
+/// The longest path that the kernel accepts, in bytes, without its final zero.
 pub(super) const MAX_SOCKET_PATH: usize = 107;
 
 /// Why a socket cannot have this path.
@@ -19,7 +19,7 @@ pub(super) enum SocketPathError {
     TooLong(usize),
 }
 
-/// The path behind `unix:`, at most `most` bytes once it is absolute or relative to the working directory.
+/// The path after `unix:`, of at most `most` bytes once it is absolute or relative to the working directory.
 pub(super) fn socket_path(text: &str, source: &Source<'_>, most: usize) -> Result<PathBuf, SocketPathError> {
     if text.is_empty() {
         return Err(SocketPathError::Empty);

@@ -1,4 +1,4 @@
-//! A file that is being read, and what was found in it.
+//! A file that is being read, and the faults and settings found in it.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use super::fault::{Fault, Setting};
 
-/// One file that is read: its text, for line numbers, and what was found in it. Every `Section` of the file refers to it.
+/// One file that is being read: its text, for line numbers, and what was found in it. Every `Section` of the file
+/// refers to it.
 pub(super) struct Source<'s> {
     pub(super) file: &'s Path,
     pub(super) text: &'s str,
-    /// The part of the text that is being read, by its first and its last byte: positions count from its start.
+    /// The part of the text that is being read, as its first and last byte: positions count from its start.
     part: Cell<(usize, usize)>,
     /// The last position whose line was asked for, and that line.
     asked: Cell<(usize, usize)>,

@@ -51,7 +51,7 @@ pub(super) fn plain(part: &str) -> Option<DeTable<'_>> {
     Some(table)
 }
 
-/// What is between the quotes, if it stands for itself.
+/// The text between the quotes, if it has no escapes.
 fn text(value: &str) -> Option<&str> {
     let text = value.strip_prefix('"')?.strip_suffix('"')?;
     text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\').then_some(text)

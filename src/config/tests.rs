@@ -1,4 +1,4 @@
-//! Every kind of fault, and what the examples say.
+//! Tests of every kind of fault, and of the example configurations.
 
 use super::*;
 
@@ -10,7 +10,7 @@ fn environment(name: &str) -> Option<String> {
     }
 }
 
-/// Every line of the example that is a setting in a comment, uncommented; but for these.
+/// The example with every commented setting uncommented, except for these.
 fn edge_uncommented(but: &[&str]) -> Config {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
     let (mut text, mut left_out) = (String::new(), false);
@@ -28,10 +28,10 @@ fn edge_uncommented(but: &[&str]) -> Config {
             text += &format!("{bare}\n");
         }
     }
-    // Beside the example's keys.
+    // Next to the example's keys.
     let file = tempfile::Builder::new().prefix(".edge").suffix(".toml").tempfile().unwrap();
     let keys = directory.join("keys.example.toml");
-    // [upstream.tls] is for servers that have TLS.
+    // [upstream.tls] requires servers with TLS.
     let text = text.replace("http://127.0.0.1:9000", "https://127.0.0.1:9000");
     std::fs::write(file.path(), text.replace("\"keys.example.toml\"", &format!("{:?}", keys.to_str().unwrap())))
         .unwrap();
@@ -113,7 +113,7 @@ fn the_examples_load() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("config/{name}.toml"));
         let config = Config::load_with(&path, &environment).unwrap();
         assert_eq!(config.keys.len(), 2, "{name}");
-        // The edge is reached from everywhere, and its store is of one process.
+        // The edge example can be reached from everywhere, and its store belongs to one process.
         let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
         assert_eq!(warnings.len(), usize::from(name == "edge"), "{name}: {warnings:?}");
         assert!(warnings.iter().all(|warning| warning.contains("protects one process")), "{warnings:?}");
@@ -535,9 +535,9 @@ fn a_reload_names_what_it_cannot_take() {
     };
     let old = load(SOUND);
     let new = load(&format!("{SOUND}[limits]\nmax_in_flight = 5\nmax_body_bytes = 10\n"));
-    // The share of a key follows from the whole.
+    // The share of a key depends on the total.
     assert_eq!(old.needs_restart(&new), ["limits.max_in_flight", "limits.max_in_flight_per_key"]);
-    // A limit is either read from the generation in force, or named: never both, never neither.
+    // A limit is either read from the generation in force or named as needing a restart: never both, never neither.
     let (limits, capacity) = (format!("{:?}", old.limits), format!("{:?}", old.capacity));
     for key in old.settings.iter().filter_map(|setting| setting.key.strip_prefix("limits.")) {
         let fixed = NEEDS_RESTART.iter().any(|prefix| format!("limits.{key}").starts_with(prefix));

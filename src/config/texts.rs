@@ -1,4 +1,4 @@
-//! Settings that are text, or one of some words. `${NAME}` in a text is replaced by that variable of the environment.
+//! Settings that are text, or one of a list of words. `${NAME}` in a text is replaced by that environment variable.
 
 use std::net::SocketAddr;
 
@@ -16,7 +16,7 @@ impl<'s> Section<'s> {
         self.text_shown(name, None, expected, str::to_owned)
     }
 
-    /// A text that must be there, of which only what `show` makes of it is shown.
+    /// A required text of which only the result of `show` is shown.
     pub(super) fn hidden_text(
         &mut self,
         name: &'static str,
@@ -56,7 +56,7 @@ impl<'s> Section<'s> {
             let DeValue::Array(array) = value else { return Some(Err(String::new())) };
             let texts: Option<Vec<&str>> = array.iter().map(|text| text.get_ref().as_str()).collect();
             Some(match texts {
-                None => Err("holds what is no text".into()),
+                None => Err("holds something that is not text".into()),
                 Some(texts) => match texts.iter().find(|text| !words.contains(text)) {
                     Some(odd) => Err(format!("names {}", quoted(odd))),
                     None => {
@@ -137,7 +137,7 @@ impl<'s> Section<'s> {
         parse_socket_address(&text).map_err(fault).ok()
     }
 
-    /// One of some words.
+    /// One of a list of words.
     pub(super) fn word<T: Copy + PartialEq>(&mut self, name: &'static str, words: &[(&str, T)], default: T) -> T {
         let expected: Vec<String> = words.iter().map(|(word, _)| quoted(word)).collect();
         let read = |_: &Source<'s>, _, _: &str, value| {
@@ -153,7 +153,7 @@ impl<'s> Section<'s> {
     }
 }
 
-/// Text as TOML has it.
+/// Text in TOML syntax.
 pub(super) fn quoted(text: &str) -> String {
     plain::quoted(text)
 }

@@ -15,10 +15,10 @@ use crate::upstream::{HealthSettings, MAX_SERVERS, ServerAddress, UpstreamSettin
 
 const SERVERS: &str =
     "a list such as [\"http://127.0.0.1:9000\", \"https://crm.internal:8443\", \"unix:/run/crm.sock\"]";
-/// With a higher threshold a server would be judged by checks of hours ago.
+/// A higher threshold would judge a server by checks of hours ago.
 const MAX_THRESHOLD: usize = 1_000;
 
-/// The section, and where its `servers` stand.
+/// The section, and the position of its `servers`.
 pub(super) fn upstream(root: &mut Section<'_>) -> (Option<UpstreamSettings>, Option<usize>) {
     let section = root.section("upstream");
     let at = section.at("servers");
@@ -74,7 +74,7 @@ fn servers(texts: &[String], at: Option<usize>, source: &Source<'_>) -> Option<V
             }
             Ok(server) => servers.push(server),
             Err(problem) => {
-                // It may hold a password, which is shown to nobody.
+                // It may contain a password, which must not be shown.
                 let shown = if text.contains('@') { "…".into() } else { quoted(text) };
                 source.fault_at(
                     at,
@@ -92,7 +92,7 @@ fn servers(texts: &[String], at: Option<usize>, source: &Source<'_>) -> Option<V
     Some(servers)
 }
 
-/// Why this is no address of a server.
+/// Why this is not an address of a server.
 #[derive(Debug, thiserror::Error)]
 enum ServerAddressError {
     #[error("does not begin with http://, https:// or unix:")]
@@ -145,7 +145,7 @@ fn host(section: &mut Section<'_>) -> Option<HeaderValue> {
 
 fn health(section: &mut Section<'_>) -> Option<HealthSettings> {
     let source = section.source;
-    const EXPECTED: &str = "a path such as \"/health\" that answers 2xx while the server is well";
+    const EXPECTED: &str = "a path such as \"/health\" that answers 2xx while the server is healthy";
     let mut health = section.section("health");
     let at = health.at("path");
     let path = health.text("path", EXPECTED);
@@ -172,7 +172,7 @@ fn tls(section: &mut Section<'_>, speaks_tls: bool) -> UpstreamTls {
     let (at_certificate, at_key) = (tls.at("certificate"), tls.at("key"));
     let mut file = |name, expected| tls.optional_text(name, expected).map(|path| source.resolve(&path));
     let ca = file("ca", "the path of certificates in PEM");
-    let certificate = file("certificate", "the path of a certificate in PEM, its chain behind it");
+    let certificate = file("certificate", "the path of a certificate in PEM, followed by its chain");
     let key = file("key", "the path of a private key in PEM");
     let server_name = tls.optional_text("server_name", "the name that the servers' certificates have");
     tls.finish();

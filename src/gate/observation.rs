@@ -249,7 +249,7 @@ impl Observation {
         self.upstream_status = status.map(|status| status.as_u16());
         self.detail = match (malformed, status) {
             (Some(malformed), _) => Some(format!("the upstream's answer {malformed}")),
-            (None, Some(_)) => Some("the upstream's answer broke off within its body, or took too long".into()),
+            (None, Some(_)) => Some("the upstream's answer broke off in its body, or took too long".into()),
             (None, None) => None,
         };
     }

@@ -76,7 +76,7 @@ impl Clients {
 mod tests {
     use super::*;
 
-    /// A activity that is in use, of which there is no other with this number.
+    /// An activity with a request in progress, under a number that no other has.
     fn busy(clients: &Clients, address: &str, number: u64) -> Option<(Subscriber, u64, Arc<Activity>)> {
         let activity = Arc::new(Activity::default());
         activity.begin();

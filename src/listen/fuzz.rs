@@ -1,4 +1,4 @@
-//! Any bytes as what proxies say of their clients, against a second reading of it.
+//! Fuzz targets for the client addresses that proxies report, checked against a second reader.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -8,10 +8,11 @@ use http::{HeaderMap, HeaderValue};
 use super::proxy::{self, Header, Source};
 use super::{Peer, Trusted};
 
-/// How many bytes of what is no whole header are given one by one.
+/// How many bytes of an incomplete header are given one by one.
 const SOME: usize = 300;
 
-/// A PROXY header: it does not matter how it comes or what follows, and it says what it is taken for.
+/// A PROXY header: the result does not depend on how it arrives or what follows, and equals that of the second
+/// reader.
 pub(crate) fn proxy(bytes: &[u8]) {
     let found = proxy::parse(bytes);
     let end = match found {
@@ -37,11 +38,11 @@ pub(crate) fn proxy(bytes: &[u8]) {
     }
 }
 
-/// Whose connection a right header says it is.
+/// The client that a correct header reports.
 fn second_reading(header: &[u8]) -> Source {
     if header.starts_with(b"PROXY ") {
         assert!(header.len() <= 107);
-        // What follows UNKNOWN need not be text.
+        // The text after UNKNOWN need not be UTF-8.
         let line = String::from_utf8_lossy(header);
         let line = line.strip_suffix("\r\n").expect("a line");
         assert!(!line.contains("\r\n"));
@@ -80,7 +81,7 @@ fn ip<A: std::str::FromStr + Into<IpAddr>>(from: &str, to: &str) -> IpAddr {
     from.parse::<A>().ok().expect("an address").into()
 }
 
-/// `X-Forwarded-For`, each line of the input a field of its own. Its first byte says whether who sends it is trusted.
+/// `X-Forwarded-For`, each line of the input a field of its own. The first byte says whether the sender is trusted.
 pub(crate) fn forwarded(bytes: &[u8]) {
     let Some((first, lines)) = bytes.split_first() else { return };
     let networks = ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().expect("a network")).to_vec();
@@ -103,7 +104,8 @@ pub(crate) fn forwarded(bytes: &[u8]) {
     assert_eq!(client.as_str(), expected.map_or("unix".to_owned(), |address| address.to_string()));
 }
 
-/// The rightmost address that is not trusted, else the leftmost; `own` if what stands right of it cannot be read.
+/// The rightmost address that is not trusted, or else the leftmost; `own` if an entry to the right of it is
+/// unreadable.
 fn told(lines: &[HeaderValue], trusted: &Trusted, own: Option<IpAddr>) -> Option<IpAddr> {
     let entries: Vec<Option<IpAddr>> = lines
         .iter()
@@ -119,7 +121,7 @@ fn told(lines: &[HeaderValue], trusted: &Trusted, own: Option<IpAddr>) -> Option
 
 fn address(entry: &str) -> Option<IpAddr> {
     let entry = entry.trim_matches([' ', '\t']);
-    // A scope means nothing to anybody but its own machine.
+    // A scope has a meaning only on its own machine.
     if entry.contains('%') {
         return None;
     }

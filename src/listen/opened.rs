@@ -5,20 +5,20 @@ use std::sync::Arc;
 use super::{ConnectionSettings, ListenerTls, TlsFiles};
 use crate::certificate::CertificateError;
 
-/// [`ConnectionSettings`] whose files of TLS are read.
+/// [`ConnectionSettings`] with their TLS files loaded.
 #[derive(Clone, Debug)]
 pub(crate) struct Opened {
     /// The settings.
     pub settings: ConnectionSettings,
-    /// TLS, if it ends here.
+    /// TLS, if the listener terminates it.
     pub tls: Option<Arc<ListenerTls>>,
 }
 
 impl ConnectionSettings {
-    /// The same, with the files of TLS read.
+    /// Loads the TLS files of these settings.
     ///
     /// # Errors
-    /// The first file with which something is wrong.
+    /// The first file that cannot be used.
     pub(crate) fn open(&self) -> Result<Opened, CertificateError> {
         let load = |files: &TlsFiles| ListenerTls::load(files.clone(), self.http2).map(Arc::new);
         Ok(Opened { tls: self.tls.as_ref().map(load).transpose()?, settings: self.clone() })

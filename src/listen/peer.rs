@@ -1,4 +1,4 @@
-//! The other side of a connection, and who sent a request that came on it: `X-Forwarded-For` counts only from a trusted
+//! The other side of a connection, and who sent a request on it: `X-Forwarded-For` counts only from a trusted
 //! proxy.
 
 use std::net::IpAddr;
@@ -43,7 +43,7 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// The other side at `address`, which is that of the connection or that of its PROXY header.
+    /// The other side at `address`: the address of the connection, or the one in its PROXY header.
     pub(crate) fn new(address: Option<IpAddr>, https: bool, trusted: &Arc<Trusted>) -> Self {
         let client = Client::new(address.map(|address| address.to_canonical()), https);
         Self { client, trusted: None }.judged_by(trusted)
@@ -151,7 +151,7 @@ mod tests {
         ];
         for (peer, lines, client) in rows {
             let peer = Peer::new(Some(peer.parse().unwrap()), false, &trusted);
-            // Latin-1: what is not ASCII is no UTF-8 either.
+            // Latin-1 text: its non-ASCII bytes are not UTF-8.
             let latin = |line: &str| line.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect::<Vec<u8>>();
             let lines = lines.iter().map(|line| (X_FORWARDED_FOR, HeaderValue::from_bytes(&latin(line)).unwrap()));
             let judged = peer.client_of(&lines.collect::<HeaderMap>());

@@ -59,7 +59,7 @@ fn line(bytes: &[u8]) -> Header {
         ["TCP6", from, to, from_port, to_port] => tcp::<Ipv6Addr>(from, to, from_port, to_port),
         _ => None,
     };
-    source.map_or(Header::Wrong("the line is not as it must be"), |source| Header::Whole(source, end + 2))
+    source.map_or(Header::Wrong("the line is malformed"), |source| Header::Whole(source, end + 2))
 }
 
 fn tcp<A: std::str::FromStr + Into<IpAddr>>(from: &str, to: &str, from_port: &str, to_port: &str) -> Option<Source> {

@@ -1,4 +1,4 @@
-//! The streams of a connection: as the kernel gives it, with bytes read ahead, and with TLS or without.
+//! The streams of a connection: raw, with bytes read ahead, and with or without TLS.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -36,16 +36,16 @@ pub(crate) enum Io {
     Tls(Box<TlsStream<Stream>>),
 }
 
-/// How many bytes the kernel takes of an answer that it has not sent yet. It says that there is room again once half of
-/// them are sent. Without this bound it takes megabytes, and waits until the client has read a third of them: to
-/// `write_timeout`, a slow client would be one that reads nothing.
+/// How much of an answer the kernel buffers before it is sent, in bytes. The kernel reports room again once half of
+/// that is sent. Without this limit it accepts megabytes, and reports no room until the client has read a third of
+/// them: `write_timeout` would then treat a slow client as one that reads nothing.
 const MAX_UNSENT: u32 = 256 << 10;
 
 impl Raw {
     /// A TCP connection that was accepted, with the options that suit answers.
     pub(crate) fn accepted(stream: TcpStream) -> Self {
-        // Where the kernel refuses one, the connection works all the same. Without the first, a small answer could wait
-        // for the acknowledgement of the one before.
+        // If the kernel refuses an option, the connection still works. Without the first one, a small answer could
+        // wait for the acknowledgement of the one before.
         drop(stream.set_nodelay(true));
         drop(SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT));
         Self::Tcp(stream)

@@ -111,8 +111,8 @@ fn replaceable(path: &Path) -> io::Result<()> {
     }
 }
 
-/// A socket at this path, with its device and inode. It is bound in a private directory, gets its mode and is then renamed
-/// to its path. A link at that path is replaced and not followed.
+/// A socket at this path, with its device and inode. It is bound in a private directory, gets its mode and is then
+/// renamed to its path. A link at that path is replaced and not followed.
 ///
 /// # Errors
 /// If it cannot be created.
@@ -134,7 +134,7 @@ mod tests {
     fn a_stale_file_is_replaced_and_a_live_one_never() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("gate.sock");
-        // Somebody was killed and left this behind.
+        // A killed process left this behind.
         drop(UnixListener::bind(&path).unwrap());
         let bound = BoundUnix::open(&path, 0o620).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o620);
@@ -143,7 +143,7 @@ mod tests {
         drop(UnixStream::connect(&path).unwrap());
         drop(bound);
         assert!(!path.exists(), "it goes with its owner");
-        // Another program listens there, and knows nothing of our lock.
+        // Another program listens there and does not know the lock.
         let other = UnixListener::bind(&path).unwrap();
         assert!(BoundUnix::open(&path, 0o600).is_err());
         drop(other);
@@ -172,7 +172,7 @@ mod tests {
         let told = bound.set_mode(0o666).unwrap_err();
         assert!(told.to_string().contains("left as it is"), "{told}");
         is_untouched();
-        // Not even where it leads to a socket of somebody else's.
+        // Not even if it leads to another program's socket.
         let other = dir.path().join("other.sock");
         let _listens = UnixListener::bind(&other).unwrap();
         let before = fs::metadata(&other).unwrap().permissions().mode();

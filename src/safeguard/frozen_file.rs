@@ -157,7 +157,7 @@ impl FrozenFile {
         let here = self.counted();
         let count_here = here.as_ref().map(count_of).transpose()?.flatten();
         let content = match std::fs::read(&path) {
-            Ok(bytes) => parse(&bytes).ok_or_else(|| failed("is not as it was written".into()))?,
+            Ok(bytes) => parse(&bytes).ok_or_else(|| failed("was changed after it was written".into()))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return match count_here {
                     Some(count) if count > 0 => Err(failed(format!("is missing: it was changed {count} times"))),

@@ -159,7 +159,7 @@ mod tests {
 
     use super::*;
 
-    /// A log whose reader takes one write at a time.
+    /// A log whose reader accepts one write at a time.
     struct Slow(SyncSender<Vec<u8>>);
 
     impl Write for Slow {
@@ -197,7 +197,8 @@ mod tests {
         for thread in threads {
             thread.join().unwrap();
         }
-        // It sleeps by now, or soon; what is left then still arrives, and so does what is left last.
+        // The thread sleeps by now or will soon; the lines that are left then, and the last ones, must still be
+        // written.
         let lines = writing.lines.clone();
         lines.push(b"a later line\n");
         assert_eq!(receive.recv_timeout(Duration::from_secs(10)).unwrap(), b"a later line\n");
@@ -221,7 +222,7 @@ mod tests {
         let writing = Writing::to(Slow(send)).unwrap();
         let lines = writing.lines.clone();
         let line = vec![b'x'; WAITING / 4];
-        // The writing thread may have taken some of the first before it waits for the reader.
+        // The writing thread may have taken some of the first line before it waits for the reader.
         for _ in 0..9 {
             lines.push(&line);
         }

@@ -16,7 +16,7 @@ use crate::plain;
 use crate::refusal::Reason;
 use crate::repeats::Became;
 
-/// Every metric of the process. Names and labels are contract §10's.
+/// Every metric of the process, with the names and labels of contract §10.
 pub struct Metrics {
     registry: Registry,
     requests: Arc<Requests>,
@@ -44,7 +44,7 @@ pub struct Metrics {
     certificates_success: IntGauge,
 }
 
-/// A connection that is open; dropping it is its end.
+/// An open connection; dropping it counts its end.
 pub struct OpenConnection(IntGauge);
 
 impl Drop for OpenConnection {
@@ -53,7 +53,7 @@ impl Drop for OpenConnection {
     }
 }
 
-/// What the registry collects from and requests add to.
+/// Shared by the registry, which collects, and by requests, which count.
 struct Shared<C>(Arc<C>);
 
 impl<C: Collector> Collector for Shared<C> {
@@ -78,10 +78,10 @@ fn shared<C: Collector + 'static>(registry: &Registry, made: C) -> Result<Arc<C>
 }
 
 impl Metrics {
-    /// A registry of its own, all at zero.
+    /// Creates a registry of its own, with all metrics at zero.
     ///
     /// # Errors
-    /// If two metrics have one name, which a test would have seen.
+    /// If two metrics have the same name, which a test would have found.
     pub fn new() -> Result<Self, MetricsError> {
         let registry = Registry::new();
         let histogram = |name: &str, help: &str, buckets: &[f64]| {
@@ -103,40 +103,45 @@ impl Metrics {
             0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
             10.0,
         ];
-        // Whole hours stand out: a client with the wrong time zone is hours off to the second.
+        // Whole hours have bounds of their own: a client with the wrong time zone is off by exactly that.
         const SKEWS: &[f64] =
             &[-32400.0, -3600.0, -900.0, -300.0, -60.0, -5.0, -1.0, 0.0, 1.0, 5.0, 60.0, 300.0, 900.0, 3600.0, 32400.0];
 
         const NANOSECONDS: u32 = 1_000_000_000;
-        // Days that are off by hours for years do not overflow.
+        // In this unit, dates that are off by hours do not overflow within years.
         const MICROSECONDS: u32 = 1_000_000;
-        let requests = Requests::new("saltgate_requests_total", "Requests by how they ended, and why.")?;
+        let requests = Requests::new("saltgate_requests_total", "Requests, by outcome and reason.")?;
         let timed =
             |name: &str, help: &str| shared(&registry, Seconds::<1>::new(name, help, None, TIMES, NANOSECONDS)?);
         let gates = Seconds::<4>::new(
             "saltgate_gate_seconds",
-            "Time in each part of the chain of gates.",
+            "Time spent in each group of gates.",
             Some(("gate", Stage::GATES)),
             TIMES,
             NANOSECONDS,
         )?;
         let skew = Seconds::<1>::new(
             "saltgate_client_skew_seconds",
-            "How far ahead of us the dates of validly signed requests are.",
+            "How far the dates of validly signed requests are ahead of the gateway's clock.",
             None,
             SKEWS,
             MICROSECONDS,
         )?;
-        let fence_seconds = Gauge::new("saltgate_fence_seconds", "How long the fence still stands; 0 without one.")?;
+        let fence_seconds = Gauge::new("saltgate_fence_seconds", "Time until the fence ends; 0 without a fence.")?;
         registry.register(Box::new(fence_seconds.clone()))?;
-        let log_dropped =
-            IntCounter::new("saltgate_log_dropped_total", "Lines of the log that nobody read fast enough.")?;
+        let log_dropped = IntCounter::new(
+            "saltgate_log_dropped_total",
+            "Log lines that were dropped because nobody read them fast enough.",
+        )?;
         registry.register(Box::new(log_dropped.clone()))?;
         let clock_jumps =
-            IntCounter::new("saltgate_clock_jumps_total", "Times the wall clock was set by more than a minute.")?;
+            IntCounter::new("saltgate_clock_jumps_total", "How often the wall clock was set by more than a minute.")?;
         registry.register(Box::new(clock_jumps.clone()))?;
         let connections_refused = IntCounterVec::new(
-            Opts::new("saltgate_connections_refused_total", "Connections that were closed for what came on them."),
+            Opts::new(
+                "saltgate_connections_refused_total",
+                "Connections that were closed before or instead of a request, by reason.",
+            ),
             &["reason"],
         )?;
         registry.register(Box::new(connections_refused.clone()))?;
@@ -146,18 +151,20 @@ impl Metrics {
             Ok::<_, prometheus::Error>(made)
         };
         let truncated = IntCounterVec::new(
-            Opts::new("saltgate_truncated_total", "Answers of the upstream that ended before their end."),
+            Opts::new("saltgate_truncated_total", "Answers of the upstream that broke off after their head was sent."),
             &["outcome"],
         )?;
         registry.register(Box::new(truncated.clone()))?;
         let repeats = IntCounterVec::new(
-            Opts::new("saltgate_repeats_total", "Requests that came again, by what had become of the first."),
+            Opts::new("saltgate_repeats_total", "Repeats, by the state of the first request."),
             &["first"],
         )?;
         Became::ALL.iter().for_each(|became| drop(repeats.with_label_values(&[became.as_str()])));
         registry.register(Box::new(repeats.clone()))?;
-        let certificates_success =
-            gauge("saltgate_certificates_last_reload_success", "Whether the last change of certificates was taken.")?;
+        let certificates_success = gauge(
+            "saltgate_certificates_last_reload_success",
+            "1 if all certificates in force are those in their files.",
+        )?;
         certificates_success.set(1);
         let build = labelled("saltgate_build_info", "The version of this build.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
@@ -168,34 +175,34 @@ impl Metrics {
             replay_store_seconds: timed("saltgate_replay_store_seconds", "Time to spend a salt.")?,
             client_skew_seconds: shared(&registry, skew)?,
             audit_sync_seconds: histogram("saltgate_audit_sync_seconds", "Time of each sync of the record.", TIMES)?,
-            replay_salts: gauge("saltgate_replay_salts", "Salts remembered.")?,
-            replay_max_salts: gauge("saltgate_replay_max_salts", "Salts there is room for.")?,
+            replay_salts: gauge("saltgate_replay_salts", "Spent salts that are remembered.")?,
+            replay_max_salts: gauge("saltgate_replay_max_salts", "How many spent salts there is room for.")?,
             fence_seconds,
             upstream_healthy: labelled(
                 "saltgate_upstream_healthy",
-                "1 while the server is used and can be reached.",
+                "1 while the server is used and the last connection to it succeeded.",
                 &["server"],
             )?,
-            reload_success: gauge("saltgate_config_last_reload_success", "1 if the last reload was taken.")?,
+            reload_success: gauge("saltgate_config_last_reload_success", "1 if the last reload was applied.")?,
             config_info: labelled("saltgate_config_info", "The configuration in force.", &["hash"])?,
             truncated,
             repeats,
             log_dropped,
             clock_jumps,
-            connections: gauge("saltgate_connections", "Connections that are open.")?,
+            connections: gauge("saltgate_connections", "Open client connections.")?,
             connections_refused,
             connections_max: gauge(
                 "saltgate_connections_max",
-                "Connections that there may be: limits.max_connections.",
+                "The limit of client connections (limits.max_connections).",
             )?,
             connections_full: counted(
                 "saltgate_connections_full_total",
-                "Connections for which there was no free place, by the limit that was reached.",
+                "Connections that found a limit reached, by limit.",
                 "limit",
             )?,
             connections_evicted: counted(
                 "saltgate_connections_evicted_total",
-                "Connections on which nobody was recognised and that were closed for new ones, by the limit.",
+                "Connections without a recognised caller that were closed to make room for new ones, by limit.",
                 "limit",
             )?,
             certificate_expires: labelled(
@@ -208,23 +215,23 @@ impl Metrics {
         })
     }
 
-    /// One request has ended.
+    /// Counts a request that has ended.
     pub fn request(&self, ended: Ended, reason: Reason, took: Duration) {
         self.requests.add(ended, reason);
         self.request_seconds.took(0, took);
     }
 
-    /// The answer to a request that had ended so ended before its end.
+    /// Counts an answer that broke off, of a request that had ended like this.
     pub fn truncated(&self, ended: Ended) {
         self.truncated.with_label_values(&[ended.as_str()]).inc();
     }
 
-    /// A request came again, and this is what had become of the first.
+    /// Counts a repeat, by how the first request had ended.
     pub fn repeat(&self, first: Became) {
         self.repeats.with_label_values(&[first.as_str()]).inc();
     }
 
-    /// One part of a request took so long.
+    /// Counts the duration of one stage of a request.
     pub fn stage(&self, stage: Stage, took: Duration) {
         match stage {
             Stage::Spend => self.replay_store_seconds.took(0, took),
@@ -232,35 +239,35 @@ impl Metrics {
         }
     }
 
-    /// A validly signed date was so many seconds ahead.
+    /// Counts how many seconds ahead a verified date was.
     pub fn client_skew(&self, seconds: f64) {
         self.client_skew_seconds.saw(0, seconds);
     }
 
-    /// A sync of the record took so long.
+    /// Counts the duration of one sync of the record.
     pub fn audit_sync(&self, took: Duration) {
         self.audit_sync_seconds.observe(took.as_secs_f64());
     }
 
-    /// The state of the replay memory.
+    /// Sets the state of the store of spent salts.
     pub fn replay(&self, held: usize, capacity: usize, fence: Duration) {
         self.replay_salts.set(i64::try_from(held).unwrap_or(i64::MAX));
         self.replay_max_salts.set(i64::try_from(capacity).unwrap_or(i64::MAX));
         self.fence_seconds.set(fence.as_secs_f64());
     }
 
-    /// Whether an upstream server is used, and the last connection to it could be made.
+    /// Sets whether an upstream server is used and the last connection to it succeeded.
     pub fn upstream(&self, server: &str, healthy: bool) {
         self.upstream_healthy.with_label_values(&[server]).set(healthy.into());
     }
 
-    /// An upstream server is one no more.
+    /// Removes an upstream server.
     pub fn upstream_gone(&self, server: &str) {
-        // Nothing is told of it either way.
+        // The result does not matter: the server has no value any more.
         let _ = self.upstream_healthy.remove_label_values(&[server]);
     }
 
-    /// A configuration was taken, or, without a hash, one was refused.
+    /// Counts a configuration that was applied, or, without a hash, one that was refused.
     pub fn reloaded(&self, hash: Option<&str>) {
         self.reload_success.set(hash.is_some().into());
         if let Some(hash) = hash {
@@ -269,33 +276,33 @@ impl Metrics {
         }
     }
 
-    /// A connection was accepted.
+    /// Counts an accepted connection.
     pub fn connection(&self) -> OpenConnection {
         self.connections.inc();
         OpenConnection(self.connections.clone())
     }
 
-    /// A connection was closed for what came on it, or did not come.
+    /// Counts a connection that was closed because of what arrived, or did not arrive, on it.
     pub fn connection_refused(&self, reason: &'static str) {
         self.connections_refused.with_label_values(&[reason]).inc();
     }
 
-    /// How many connections there may be.
+    /// Sets how many connections are allowed.
     pub fn connections_max(&self, max: usize) {
         self.connections_max.set(i64::try_from(max).unwrap_or(i64::MAX));
     }
 
-    /// A connection found this limit reached.
+    /// Counts a connection that found this limit reached.
     pub fn connections_full(&self, limit: &'static str) {
         self.connections_full.with_label_values(&[limit]).inc();
     }
 
-    /// A connection was closed because this limit was reached.
+    /// Counts a connection that was closed because this limit was reached.
     pub fn connection_evicted(&self, limit: &'static str) {
         self.connections_evicted.with_label_values(&[limit]).inc();
     }
 
-    /// The certificates in force, by what they are used for and by name, and when each expires.
+    /// Sets when each certificate in force expires, by use and name.
     pub fn certificates<'n>(&self, expiries: impl Iterator<Item = (&'static str, &'n str, SystemTime)>) {
         self.certificate_expires.reset();
         for (part, name, expires) in expiries {
@@ -305,17 +312,17 @@ impl Metrics {
         }
     }
 
-    /// Whether every certificate in force is the one in its file.
+    /// Sets whether every certificate in force is the one in its file.
     pub fn certificates_taken(&self, taken: bool) {
         self.certificates_success.set(taken.into());
     }
 
-    /// The wall clock was set by more than a minute.
+    /// Counts that the wall clock was set by more than a minute.
     pub fn clock_jumped(&self) {
         self.clock_jumps.inc();
     }
 
-    /// How many lines of the log were dropped so far.
+    /// Sets how many log lines were dropped so far.
     pub fn log_dropped(&self, lines: usize) {
         self.log_dropped.inc_by((lines as u64).saturating_sub(self.log_dropped.get()));
     }

@@ -7,7 +7,7 @@ pub enum Ended {
     Forwarded,
     /// The gate refused it.
     Refused,
-    /// Something failed: the upstream, the client, Saltgate.
+    /// Something failed: the upstream, the client, or Saltgate.
     Failed,
     /// It was sent upstream without being judged or despite a refusal, or it was a dry run.
     Passed,

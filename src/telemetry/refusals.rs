@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn the_last_ten_thousand_are_kept_whoever_refused_them() {
         let refusals = Refusals::new(3);
-        // One worker has nearly all; another refuses now and then.
+        // One worker has nearly all refusals; another refuses from time to time.
         for n in 0..25_000 {
             refusals.push(usize::from(n % 100 == 0), refused(n));
         }
@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(ids, ["0", "1", "2", "90000"], "the honest ones, and the last 10 000");
         assert_eq!(last.len(), 10_003);
         assert!(held(&refusals) < 12_000);
-        // However many reasons there are, what is kept is bounded.
+        // However many reasons there are, the number of kept refusals is bounded.
         for n in 0..300_000 {
             let reason = Reason::ALL[n / 7 % Reason::ALL.len()];
             refusals.push(n % 4, RefusedRequest { reason, proven: n % 2 == 0, ..refused(n) });

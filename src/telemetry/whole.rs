@@ -84,7 +84,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes so many bytes at each write; `None` is a failure of this kind.
+    /// Accepts this many bytes at each write; `None` is a failure of this kind.
     struct Odd {
         takes: Vec<Result<usize, ErrorKind>>,
         taken: Vec<u8>,

@@ -80,14 +80,14 @@ async fn watch(servers: Arc<Servers>, at: usize, health: HealthSettings) {
                 (well, ill) = (well + 1, 0);
                 server.worked();
                 if (first || well >= health.healthy_threshold) && server.set_down(false) {
-                    tracing::info!(server = server.name, "the upstream server is well and used again");
+                    tracing::info!(server = server.name, "the upstream server is healthy and used again");
                 }
             }
             Err(why) => {
                 let why = why.to_string();
                 (well, ill) = (0, ill + 1);
                 if (first || ill >= health.unhealthy_threshold) && server.set_down(true) {
-                    tracing::warn!(server = server.name, why, "the upstream server is not well and not used");
+                    tracing::warn!(server = server.name, why, "the upstream server is not healthy and not used");
                 }
             }
         }

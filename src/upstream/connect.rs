@@ -104,7 +104,7 @@ impl Servers {
                 server = server.name,
                 %address,
                 %error,
-                "an address cannot be reached: it is tried last until it can"
+                "an address cannot be reached: it is tried last until it can be reached"
             );
         }
     }

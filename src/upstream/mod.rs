@@ -137,7 +137,7 @@ pub enum AskError {
 
 fn broken(malformed: Option<&MalformedResponse>) -> String {
     match malformed {
-        None => "the upstream closed the connection before its answer was whole".into(),
+        None => "the upstream closed the connection before its answer was complete".into(),
         Some(malformed) => format!("the upstream's answer {malformed}"),
     }
 }

@@ -32,7 +32,7 @@ fn described(server: &Server, stream: &Stream) -> String {
         Stream::Tls(tls) => {
             let version = tls.get_ref().1.protocol_version();
             let version = version.and_then(|version| version.as_str()).unwrap_or("TLS");
-            format!("upstream {name}: connected, its certificate is good ({version})")
+            format!("upstream {name}: connected, its certificate is valid ({version})")
         }
         Stream::Tcp(_) | Stream::Unix(_) => format!("upstream {name}: connected"),
     }

@@ -48,7 +48,7 @@ struct Waiting<T: Traffic> {
 #[derive(Debug, thiserror::Error)]
 pub enum RelayError {
     /// The connection broke, or the body is malformed.
-    #[error("the upstream broke off within its answer: {0}")]
+    #[error("the upstream's answer broke off: {0}")]
     Broken(#[source] io::Error),
     /// The upstream paused for too long.
     #[error("the upstream paused within its answer for longer than response_timeout")]

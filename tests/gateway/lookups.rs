@@ -175,7 +175,7 @@ fn the_log_and_the_check_name_what_is_wrong_with_an_answer() {
         ("Content-Encoding: gzip\r\n", ours(""), "gzip"),
         ("Content-Type: application/json; charset=euc-kr\r\n", ours("\u{1}"), "Content-Type"),
         (&*many, ours(""), "more than 100 header fields"),
-        ("Content-Length: 3\r\n", ours(""), "leaves in doubt where it ends"),
+        ("Content-Length: 3\r\n", ours(""), "does not say clearly where it ends"),
         ("", ours(r#","x":{"a":1,"a":2}"#), "occurs twice"),
         ("Age: 17\r\n", ours(""), "age: 17"),
         ("", ours("").replace("account-1", "a b"), "/accountId"),

@@ -124,7 +124,7 @@ fn verify(arguments: &Verify) -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    say!("not as it was written: {} faults in {counts}", report.faults.len());
+    say!("changed after it was written: {} faults in {counts}", report.faults.len());
     ExitCode::FAILURE
 }
 

@@ -1,4 +1,4 @@
-//! The check of the fuzz target that reads a file of keys.
+//! Fuzz target for a file of keys.
 
 use std::path::Path;
 
@@ -8,15 +8,15 @@ use crate::credential::Secret;
 use crate::directory::KeyEntry;
 use crate::policy::Identifier;
 
-/// Where no file is, so that a relative path names none.
+/// A path without a file, so that a relative path names no file.
 const FILE: &str = "/nowhere/keys.toml";
 const OF_THE_ENVIRONMENT: &str = "a-secret-of-the-environment";
 
-/// Any bytes as a file of keys: read one by one they are those of the whole document, each has the form it must have,
-/// and nothing that is said of them gives a secret away.
+/// Any bytes as a file of keys: keys that are read one by one equal those of the whole document, each has a valid
+/// form, and no message reveals a secret.
 pub(crate) fn fuzz(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    // A secret may be in any file, and there are files without an end.
+    // A secret may be in any file, and some files never end.
     let lower = text.to_ascii_lowercase();
     if ["/", "\\u002f", "\\u0000002f", "\\x2f"].iter().any(|slash| lower.contains(slash)) {
         return;
@@ -27,7 +27,7 @@ pub(crate) fn fuzz(bytes: &[u8]) {
     assert!(!keys.is_empty() || !faults.is_empty(), "a file without keys is a fault");
 
     let lines = text.split('\n').count();
-    // Where somebody puts an environment's value elsewhere than into a secret, it is shown.
+    // The value of an environment variable is shown unless it is used in a secret.
     let shows_values = text.contains("${");
     for said in faults.iter().chain(&warnings).map(ToString::to_string) {
         assert!(!said.contains(char::is_control), "{said:?}");

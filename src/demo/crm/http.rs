@@ -186,7 +186,7 @@ mod tests {
     }
 
     impl Served {
-        /// Sends a request, reads to the end: status, head, body.
+        /// Sends a request and reads the answer to its end: status, head, body.
         async fn ask(&self, line: &str, fields: &str) -> (u16, String, Value) {
             let mut socket = TcpStream::connect(self.address).await.unwrap();
             let request = format!("{line} HTTP/1.1\r\nHost: crm\r\nConnection: close\r\n{fields}\r\n");

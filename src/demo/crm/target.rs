@@ -2,7 +2,7 @@
 
 const SEGMENTS: &str = "/crm-core/v1/segments";
 
-/// What a path names, before anybody knows whether it is there.
+/// What a path names; it may not exist.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Target {
     All,
@@ -26,7 +26,7 @@ impl Target {
         (!id.is_empty() && id.bytes().all(of_an_id)).then(|| target(id.to_owned()))
     }
 
-    /// The methods it has, as `Allow` lists them.
+    /// The methods that it supports, as `Allow` lists them.
     pub(super) fn allowed(&self) -> &'static str {
         match self {
             Self::Segment(_) => "GET, DELETE",

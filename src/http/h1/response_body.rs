@@ -56,7 +56,7 @@ impl fmt::Display for MalformedResponse {
             Self::Head => "is not HTTP",
             Self::TooManyFields => "has more than 100 header fields",
             Self::TooLarge => "has a header section of over 64 KiB",
-            Self::Framing => "leaves in doubt where it ends (Content-Length, Transfer-Encoding or a chunk)",
+            Self::Framing => "does not say clearly where it ends (Content-Length, Transfer-Encoding or a chunk)",
             Self::NoEnd => {
                 "has no length, and its connection ended without TLS' close_notify: a part of it may be missing"
             }

@@ -332,7 +332,7 @@ impl<S, K> StrictStream<S, K> {
             return written;
         }
         ready!(self.deadlines.poll_written(cx, self.times.write));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing of what is written")))
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer reads nothing of what is written")))
     }
 }
 

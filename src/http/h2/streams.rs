@@ -137,14 +137,14 @@ impl Streams {
         let mut state = self.lock();
         let longer = |since: Instant, limit| now.saturating_duration_since(since) > limit;
         if state.blocked.is_some_and(|since| longer(since, limits.write_timeout)) {
-            return Verdict::Broken("nothing of what is written was taken in time");
+            return Verdict::Broken("nothing of what is written was read in time");
         }
         if state.due.take_if(|due| now > *due).is_some() {
             let under_way = !state.open.is_empty() || (state.answered > 0 && !longer(state.quiet, LAST_CALL));
             return if under_way {
                 Verdict::Unfinished
             } else {
-                Verdict::Broken("the preface did not come, or a frame or header block did not end, in time")
+                Verdict::Broken("the preface did not arrive, or a frame or header block did not end, in time")
             };
         }
         // If the connection as a whole accepts nothing, no single stream is to blame.
@@ -154,7 +154,7 @@ impl Streams {
         match leaving {
             _ if !state.open.is_empty() => Verdict::Fine,
             Some(since) if longer(since.max(state.quiet), LAST_CALL.min(limits.write_timeout)) => {
-                Verdict::Broken("it was told to end and does not")
+                Verdict::Broken("it was told to end and did not")
             }
             None if longer(state.quiet, limits.idle_timeout) => Verdict::Idle,
             _ => Verdict::Fine,

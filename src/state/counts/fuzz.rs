@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::{checksum, parse, render};
 
-/// Any bytes as the file of counts: what parses is written the same again. After a leading space the rest is JSON,
-/// which gets its right checksum first.
+/// Any bytes as the file of counts: a file that parses is written again as the same bytes. If the first byte is a
+/// space, the rest is JSON and gets a valid checksum.
 pub(crate) fn fuzz(bytes: &[u8]) {
     let checked = match bytes.split_first() {
         Some((b' ', rest)) => with_check(rest),
