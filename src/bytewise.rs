@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_that_is_unfit_is_found_wherever_it_is() {
+    fn an_unfit_byte_is_found_at_every_position() {
         for length in 0..70 {
             let mut bytes = vec![b'a'; length];
             assert!(all(&bytes, |byte| byte == b'a'), "{length}");

@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn setting_the_wall_clock_lets_no_time_pass() {
+    fn setting_the_wall_clock_does_not_change_elapsed_time() {
         let (clock, hands) = Clock::manual(UNIX_EPOCH);
         hands.advance(Duration::from_secs(5));
         hands.set_wall(UNIX_EPOCH + Duration::from_secs(100));
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_read_as_people_write_it() {
+    fn times_are_parsed_as_people_write_them() {
         let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
         for (text, time) in [
             ("2026-11-24T01:02:03Z", "2026-11-24T01:02:03.000Z"),
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_is_told_from_time_that_passes() {
+    fn setting_the_clock_is_distinguished_from_passing_time() {
         let (clock, hands) = Clock::manual(UNIX_EPOCH + Duration::from_secs(1_000_000));
         let mut watch = JumpWatch::new(clock.clone());
         let hour = Duration::from_secs(3600);

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn each_target_has_a_program_and_a_small_corpus_and_nothing_else_has() {
+    fn every_target_has_a_program_and_a_small_corpus() {
         let targets: BTreeSet<String> = TARGETS.iter().map(|&name| name.to_owned()).collect();
         let programs = names(&folder().join("fuzz_targets"));
         let programs: BTreeSet<_> = programs.iter().map(|name| name.trim_end_matches(".rs").to_owned()).collect();

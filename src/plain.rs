@@ -175,7 +175,7 @@ mod tests {
     ];
 
     #[test]
-    fn what_shows_nothing_is_escaped_and_what_people_write_is_not() {
+    fn invisible_characters_are_escaped_and_visible_text_is_not() {
         for &c in HIDDEN {
             assert!(is_hidden(c), "{c:?}");
             for shown in [line(&format!("a{c}b")).to_string(), quoted(&c.to_string())] {
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn json_reads_back_as_the_very_text() {
+    fn json_round_trips() {
         let text: String = HIDDEN.iter().flat_map(|&c| ['x', c, '세', '"', '\\']).collect();
         let mut written = b"\"".to_vec();
         json(&text, &mut written);

@@ -651,7 +651,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_stands_only_where_the_same_header_is_good_then() {
+    fn retry_after_is_sent_only_if_the_same_header_will_be_valid() {
         let wait = Duration::from_millis(59_001);
         let long = Duration::from_secs(61);
         for (name, refused) in [("key", Refused::KeySpendsTooFast(wait)), ("share", Refused::KeyShareSpent)] {
@@ -680,7 +680,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_as_long_as_told_is_long_enough() {
+    fn waiting_for_the_announced_time_is_enough() {
         assert_eq!(whole_seconds(Duration::ZERO), 1);
         assert_eq!(whole_seconds(Duration::from_millis(1001)), 2);
     }

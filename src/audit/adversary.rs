@@ -79,7 +79,7 @@ struct World {
 }
 
 #[test]
-fn nothing_before_a_kept_head_is_lost_unreported_whatever_is_done_to_the_disk() {
+fn every_loss_before_a_kept_head_is_reported_whatever_is_done_to_the_disk() {
     let (rounds, seed) = rounds_and_seed(200);
     let mut world = World::new(seed);
     for round in 0..rounds {

@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_carries_its_number_and_the_hash_of_the_one_before() {
+    fn a_line_contains_its_number_and_the_hash_of_the_line_before() {
         let (mut link, mut bytes) = (Link::default(), Vec::new());
         link.append(b"{\"a\":1}", &mut bytes);
         let first = link;
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_reads_back() {
+    fn a_head_is_parsed_as_it_was_written() {
         let head =
             ChainHead { instance: "0123456789abcdef".into(), file: 3, line: 7, hash: Hash::of(b"x"), time: None };
         let dated = ChainHead { time: Some("2026-11-24T00:00:00.000Z".into()), ..head.clone() };

@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_million_strangers_are_one_short_line() {
+    fn a_million_unauthenticated_requests_make_one_short_line() {
         let clock = Clock::system();
         let counted = Counted::default();
         assert_eq!(counted.take(&clock), None);
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn repeats_are_counted_by_what_became_of_the_first_and_some_are_named() {
+    fn repeats_are_counted_by_the_end_of_the_first_request_and_some_are_listed() {
         let clock = Clock::system();
         let counted = Counted::default();
         for n in 0..100_000 {

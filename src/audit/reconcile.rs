@@ -123,7 +123,7 @@ mod tests {
     use serde_json::json;
 
     #[tokio::test]
-    async fn what_the_upstream_says_beyond_doubt_is_put_on_record() {
+    async fn only_unambiguous_answers_of_the_upstream_are_recorded() {
         let (clock, _) = Clock::manual(UNIX_EPOCH + Duration::from_secs(1_000_000));
         let time = |seconds| clock::rfc3339(UNIX_EPOCH + Duration::from_secs(seconds));
         let intent = |id: &str, seconds| json!({ "request_id": id, "time": time(seconds), "segment": id });

@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_old_goes_once_the_process_has_run_for_hours() {
+    fn old_files_are_removed_once_the_process_has_run_for_hours() {
         let kept = Kept::for_days(100, 0..0);
         let (mut cleanup, hands) = kept.start(kept.today);
         assert_eq!(kept.forgets(&mut cleanup), 0);
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_400_days_ahead_removes_nothing_however_long_it_runs() {
+    fn a_clock_400_days_ahead_removes_nothing_however_long_it_runs() {
         let kept = Kept::for_days(100, 0..0);
         let (mut cleanup, hands) = kept.start(kept.today + 400 * DAY);
         for day in 0..120 {
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_ahead_while_the_process_runs_removes_nothing_for_hours_and_nothing_beyond_the_gap() {
+    fn setting_the_clock_ahead_removes_nothing_for_hours_and_nothing_beyond_the_gap() {
         for (ahead, goes) in [(400, 0), (30, 40)] {
             let kept = Kept::for_days(100, 0..0);
             let (mut cleanup, hands) = kept.start(kept.today - 5 * DAY);
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_before_a_gap_stays() {
+    fn files_written_before_a_gap_stay() {
         let kept = Kept::for_days(300, 100..200);
         let (mut cleanup, hands) = kept.start(kept.today);
         hands.advance(RUN_FIRST);

@@ -49,7 +49,7 @@ async fn written(record: &Record) {
 }
 
 #[tokio::test]
-async fn an_intent_is_on_disk_when_open_returns_and_an_outcome_when_the_record_is_gone() {
+async fn an_intent_is_on_disk_when_open_returns_and_an_outcome_when_the_record_is_dropped() {
     let dir = tempfile::tempdir().unwrap();
     let record = open_in(dir.path(), RecordSettings::default());
     let first = record.open(entry("1")).await.unwrap();
@@ -83,7 +83,7 @@ async fn an_outcome_is_written_when_close_returns() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn whoever_writes_a_line_there_is_one_chain_and_all_of_it_is_there_at_once() {
+async fn lines_of_all_writers_form_one_chain_and_are_readable_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let record =
         open_in(dir.path(), RecordSettings { rotate_size: 16 << 10, sync: Sync::Os, ..RecordSettings::default() });
@@ -114,7 +114,7 @@ async fn whoever_writes_a_line_there_is_one_chain_and_all_of_it_is_there_at_once
 }
 
 #[test]
-fn an_intent_that_its_runtime_drops_at_its_end_is_unknown() {
+fn an_intent_dropped_by_its_runtime_is_recorded_as_unknown() {
     let dir = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let record = open_in(dir.path(), RecordSettings { sync: Sync::Os, ..RecordSettings::default() });
@@ -134,7 +134,7 @@ fn an_intent_that_its_runtime_drops_at_its_end_is_unknown() {
 }
 
 #[test]
-fn a_file_in_place_of_the_directory_is_told_as_such() {
+fn a_file_in_place_of_the_directory_is_reported() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let error = Record::open_in(file.path(), RecordSettings::default(), Clock::system(), |_| {}).err().unwrap();
     assert!(error.to_string().contains("directory"), "{error}");
@@ -173,14 +173,14 @@ async fn syncs(deletions: usize, at_once: bool) -> usize {
 }
 
 #[tokio::test]
-async fn deletions_that_come_together_share_their_syncs() {
+async fn concurrent_deletions_share_syncs() {
     let (one_by_one, at_once) = (syncs(64, false).await, syncs(64, true).await);
     assert_eq!(one_by_one, 128);
     assert!(at_once * 10 <= one_by_one, "{at_once} syncs instead of {one_by_one}");
 }
 
 #[tokio::test]
-async fn a_failed_sync_sends_nothing_and_what_must_not_be_lost_comes_later() {
+async fn after_a_failed_sync_nothing_is_sent_and_kept_lines_are_written_later() {
     let dir = tempfile::tempdir().unwrap();
     let broken = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let is_broken = broken.clone();
@@ -209,7 +209,7 @@ async fn a_failed_sync_sends_nothing_and_what_must_not_be_lost_comes_later() {
 }
 
 #[test]
-fn once_a_minute_what_was_counted_is_a_line_and_once_a_day_there_is_a_new_file() {
+fn counts_are_written_once_a_minute_and_a_new_file_begins_once_a_day() {
     let dir = tempfile::tempdir().unwrap();
     let (clock, hands) = Clock::manual(std::time::UNIX_EPOCH);
     let record = Record::open_in(dir.path(), RecordSettings::default(), clock, |_| {}).unwrap();
@@ -248,7 +248,7 @@ pub(super) fn sample(directory: &Path) {
 }
 
 #[test]
-fn files_are_chained_sealed_read_when_compressed_and_may_go_by_retention() {
+fn files_are_chained_and_sealed_and_may_be_compressed_or_removed_by_retention() {
     use std::io::Write;
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
@@ -286,7 +286,7 @@ fn files_are_chained_sealed_read_when_compressed_and_may_go_by_retention() {
 }
 
 #[test]
-fn a_newer_format_is_refused_by_name() {
+fn a_newer_format_is_refused_with_its_version() {
     let dir = tempfile::tempdir().unwrap();
     let path = files::path(dir.path(), "0123456789abcdef", 1);
     std::fs::write(&path, "{\"n\":1,\"kind\":\"header\",\"format\":2}\n").unwrap();
@@ -302,7 +302,7 @@ fn a_newer_format_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_line_that_no_reader_would_read_is_not_written() {
+async fn a_line_that_readers_would_refuse_is_not_written() {
     let dir = tempfile::tempdir().unwrap();
     let record = open_in(dir.path(), RecordSettings::default());
     let with = |id: &str, length: usize| RecordEntry { creator: Some("c".repeat(length)), ..entry(id) };
@@ -330,7 +330,7 @@ async fn a_line_that_no_reader_would_read_is_not_written() {
 }
 
 #[test]
-fn a_head_tells_what_was_cut_off_and_a_chain_written_anew() {
+fn a_head_reveals_a_truncated_or_rewritten_chain() {
     let dir = tempfile::tempdir().unwrap();
     sample(dir.path());
     let kept = heads(dir.path(), &mut Unread::default()).unwrap();
@@ -424,7 +424,7 @@ proptest! {
 
     /// Any change of one line is reported at that line, or at the line that is now in its position.
     #[test]
-    fn every_edit_is_named(edit in edits(), file in any::<prop::sample::Index>(), line in any::<prop::sample::Index>()) {
+    fn every_changed_line_is_reported(edit in edits(), file in any::<prop::sample::Index>(), line in any::<prop::sample::Index>()) {
         let kept = heads(sampled(), &mut Unread::default()).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let files = paths(sampled());
@@ -471,7 +471,7 @@ proptest! {
 
     /// Any number of changed lines are reported, each at itself or at the line before it, which it no longer confirms.
     #[test]
-    fn every_one_of_several_changed_lines_is_named(flips in prop::collection::vec((any::<prop::sample::Index>(), any::<usize>(), 0_u8..7), 1..5)) {
+    fn each_of_several_changed_lines_is_reported(flips in prop::collection::vec((any::<prop::sample::Index>(), any::<usize>(), 0_u8..7), 1..5)) {
         let files = paths(sampled());
         let dir = tempfile::tempdir().unwrap();
         for file in &files {

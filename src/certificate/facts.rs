@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_certificate_tells_its_names_and_its_end() {
+    fn names_and_expiry_are_read_from_a_certificate() {
         let key = rcgen::KeyPair::generate().unwrap();
         for (year, month, day, seconds) in
             [(2031, 2, 28, 1_930_003_200_u64), (2048, 2, 29, 2_466_547_200), (2051, 12, 31, 2_587_593_600)]

@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_duration_is_numbers_with_units() {
+    fn durations_are_numbers_with_units() {
         let seconds = Duration::from_secs;
         for (text, duration) in [
             ("15m", seconds(900)),
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_a_slip_is_no_duration() {
+    fn likely_typing_errors_are_not_durations() {
         use DurationError::{Form, Order, TooLarge, Unit};
         for (text, error) in [
             ("", Form),

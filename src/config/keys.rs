@@ -237,7 +237,7 @@ mod tests {
     const KEY: &str = "api_key = \"K\"\nsecret = \"0123456789abcdef\"\naccount = \"a\"\nmember = \"m\"\n";
 
     #[test]
-    fn keys_read_one_by_one_are_those_of_the_whole_document() {
+    fn keys_parsed_one_by_one_equal_those_of_the_whole_document() {
         let bare = KEY.replace("secret = \"0123456789abcdef\"\n", "");
         let text = [
             "\n# The keys.\n[[key]]\n",
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn where_there_is_anything_to_say_the_whole_document_says_it() {
+    fn faults_and_warnings_are_left_to_the_whole_document() {
         let faulty = [
             String::new(),
             "[[key]]\n".into(),
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_begins_within_a_text_begins_no_key() {
+    fn a_key_header_inside_a_string_does_not_begin_a_key() {
         let account = "account = \"\"\"\\\n[[key]]\\\n\"\"\"\n";
         let text = format!("[[key]]\n{}", KEY.replace("account = \"a\"\n", account));
         let keys = read(&text, whole).unwrap();

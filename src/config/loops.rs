@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_leads_to_the_listeners_that_it_reaches() {
+    fn a_host_is_matched_with_the_listeners_that_it_reaches() {
         let leads =
             |host: &str, listener: &str| leads_to(&Authority::new(host, 80).unwrap(), listener.parse().unwrap());
         for (host, listener) in [

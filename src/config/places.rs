@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_of_one_port_collide_where_one_holds_the_other() {
+    fn addresses_with_one_port_collide_if_one_includes_the_other() {
         let collide = |one: &str, other: &str, dual| ports_collide(one.parse().unwrap(), other.parse().unwrap(), dual);
         for (one, other) in [
             ("127.0.0.1:80", "127.0.0.1:80"),

@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_read_part_by_part() {
+    fn every_part_of_an_address_is_parsed() {
         let host = |host: &str, port| Authority::new(host, port).unwrap();
         let url = parse("rediss://gate:p%40ss:w@a:7000,[::1]:7001,c/").unwrap();
         assert_eq!(url.servers, [host("a", 7000), host("::1", 7001), host("c", 6379)]);
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_has_no_password() {
+    fn a_shown_address_has_no_password() {
         for text in [
             "redis://gate:hunter2@h:1/0",
             "redis://:hunter2@h",

@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_table_is_what_tomls_parser_makes_of_it() {
+    fn a_plain_table_is_parsed_as_by_the_toml_parser() {
         let part =
             "[[key]]\napi_key = \"K1\"\nsecret = \"a secret, of # all [sorts] = {}'\"\n\nactive = false\nrole = \"\"\n";
         let (plain, by_toml) = (plain(part).unwrap(), by_toml(part).unwrap());
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_plain_is_left_to_tomls_parser() {
+    fn other_tables_are_left_to_the_toml_parser() {
         let odd = [
             "",
             "[key]",
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_the_text_and_each_but_the_first_begins_a_table() {
+    fn the_parts_make_up_the_text_and_all_but_the_first_begin_a_table() {
         let texts =
             ["", "a = 1", "[[key]]", "[[key]]\n[[key]]\n", "# keys\n[[key]]\na = \"[[key]]\"\n\n[[key]]\n [[key]]\n"];
         for (text, tables) in texts.into_iter().zip([0, 0, 1, 2, 2]) {

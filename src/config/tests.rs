@@ -64,7 +64,7 @@ fn the_edge_example_has_every_setting_with_its_default() {
 }
 
 #[test]
-fn a_deletion_that_nothing_would_tell_of_is_warned_of() {
+fn deletions_without_log_and_record_cause_a_warning() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("keys.toml"), KEY).unwrap();
     let warned = |config: String| {
@@ -78,7 +78,7 @@ fn a_deletion_that_nothing_would_tell_of_is_warned_of() {
 }
 
 #[test]
-fn an_answer_that_has_less_time_than_its_head_is_warned_of() {
+fn an_answer_timeout_below_the_response_timeout_causes_a_warning() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("keys.toml"), KEY).unwrap();
     let path = dir.path().join("c.toml");
@@ -91,7 +91,7 @@ fn an_answer_that_has_less_time_than_its_head_is_warned_of() {
 }
 
 #[test]
-fn a_guard_that_can_never_be_satisfied_is_warned_of() {
+fn a_guard_that_can_never_be_satisfied_causes_a_warning() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("keys.toml"), KEY).unwrap();
     let warned = |more: &str| {
@@ -518,7 +518,7 @@ fn each_fault_names_its_line_its_key_and_what_was_expected() {
 }
 
 #[test]
-fn all_faults_are_told_at_once_and_a_directory_is_no_file() {
+fn all_faults_are_reported_at_once_and_a_directory_is_not_a_file() {
     let told = faults("[[listener]]\n[limits]\nx = 1\n", KEY);
     assert!(told.lines().count() > 4, "{told}");
     let told = Config::load(Path::new("/")).err().unwrap();
@@ -526,7 +526,7 @@ fn all_faults_are_told_at_once_and_a_directory_is_no_file() {
 }
 
 #[test]
-fn a_reload_names_what_it_cannot_take() {
+fn a_reload_names_the_settings_that_it_cannot_change() {
     let dir = tempfile::tempdir().unwrap();
     let load = |text: &str| {
         std::fs::write(dir.path().join("c.toml"), text).unwrap();

@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_question_is_read_as_it_was_meant() {
+    fn a_question_is_parsed_as_it_was_written() {
         let some = |text: &str| Some(text.to_owned());
         for question in [
             Question::Freeze { target: Target::All, reason: some("why"), wait: Duration::from_secs(7) },

@@ -221,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_it_means() {
+    fn valid_dates_have_the_expected_meaning() {
         // (text, seconds since 1970, nanoseconds)
         let cases = [
             ("1970-01-01T00:00Z", 0, 0),
@@ -245,13 +245,13 @@ mod tests {
     }
 
     #[test]
-    fn before_1970_to_the_nanosecond() {
+    fn dates_before_1970_are_exact_to_the_nanosecond() {
         let instant = Date::parse("1969-12-31T23:59:59.999999999Z", Accept).unwrap().instant();
         assert_eq!(SystemTime::UNIX_EPOCH.duration_since(instant).unwrap(), Duration::from_nanos(1));
     }
 
     #[test]
-    fn only_the_php_form_is_the_php_form() {
+    fn only_the_exact_php_form_is_a_php_date() {
         let php = "2026-11-24T07:38:08.32400Z";
         assert!(Date::parse(php, Accept).unwrap().is_php_sdk());
         assert_eq!(Date::parse(php, Refuse).unwrap_err(), PhpSdk);
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_date() {
+    fn invalid_dates_are_rejected() {
         let cases = [
             ("empty", "", Form),
             ("a day alone", "2026-11-23", Form),

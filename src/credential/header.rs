@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_spelled_differently_and_means_the_same() {
+    fn different_spellings_have_the_same_meaning() {
         let reversed = GOOD.strip_prefix("HMAC-SHA256 ").unwrap().rsplit(", ").collect::<Vec<_>>().join(",");
         let cases = [
             ("as it is", GOOD.to_owned()),
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused() {
+    fn invalid_headers_are_refused() {
         let cases = [
             ("nothing", String::new(), Scheme),
             ("another scheme", "Bearer abc".into(), Scheme),
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn salts_and_keys_of_the_shortest_and_longest() {
+    fn the_shortest_and_longest_salts_and_keys_are_accepted() {
         for (api_key, salt) in [(1, 12), (64, 64)] {
             let value = header_value(&"k".repeat(api_key), "2026-11-23T22:38Z", &"_".repeat(salt), &"0".repeat(64));
             assert!(parse(&value).is_ok(), "{value}");
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn php_dates_can_be_off() {
+    fn php_dates_can_be_switched_off() {
         let value = GOOD.replace("08Z", "08.32400Z");
         assert!(parse(&value).is_ok_and(|credentials| credentials.date().is_php_sdk()));
         let refused = Credentials::parse(value.as_bytes(), PhpDates::Refuse).map(|_| ());

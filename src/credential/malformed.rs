@@ -55,14 +55,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_another_scheme_is_another_scheme() {
+    fn only_a_different_scheme_counts_as_another_scheme() {
         assert!(MalformedHeader::Scheme.is_other_scheme());
         assert!(!MalformedHeader::NoParameters.is_other_scheme());
         assert!(!MalformedHeader::Date(BadDate::Zone).is_other_scheme());
     }
 
     #[test]
-    fn a_sentence_names_the_part() {
+    fn a_message_names_the_faulty_part() {
         assert_eq!(MalformedHeader::MissingParameter("salt").to_string(), "the parameter salt must be there");
         assert!(MalformedHeader::Date(BadDate::Trailing).to_string().ends_with("nothing behind the zone"));
     }

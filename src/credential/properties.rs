@@ -70,7 +70,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn no_date_is_the_beginning_of_another(bytes in nearly_dates()) {
+    fn no_date_is_a_prefix_of_another(bytes in nearly_dates()) {
         if is_date(&bytes) {
             for end in 0..bytes.len() {
                 prop_assert!(!is_date(&bytes[..end]), "{:?} within {:?}", &bytes[..end], bytes);
@@ -79,7 +79,7 @@ proptest! {
     }
 
     #[test]
-    fn a_signed_text_splits_in_one_way(date in nearly_dates(), salt in "[0-9TZ_-]{0,20}|[0-9A-Za-z_-]{0,80}|[ -~]{0,40}") {
+    fn a_signed_text_splits_in_only_one_way(date in nearly_dates(), salt in "[0-9TZ_-]{0,20}|[0-9A-Za-z_-]{0,80}|[ -~]{0,40}") {
         let text = [date.as_slice(), salt.as_bytes()].concat();
         let splits = (0..=text.len()).filter(|at| is_date(&text[..*at]) && is_salt(&text[*at..])).count();
         prop_assert!(splits <= 1, "{splits} ways to split {:?}", String::from_utf8_lossy(&text));
@@ -89,7 +89,7 @@ proptest! {
     }
 
     #[test]
-    fn a_grammatical_date_is_read_as_the_reference_reads_it(text in dates()) {
+    fn valid_dates_are_parsed_as_by_the_reference(text in dates()) {
         let date = Date::parse(&text, PhpDates::Accept).unwrap();
         let (wall, zone) = match text.rfind(['+', '-']).filter(|at| *at > 10) {
             Some(at) => text.split_at(at),
@@ -125,7 +125,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
-    fn whatever_is_changed_is_noticed(text in dates(), salt in "[0-9A-Za-z_-]{12,64}") {
+    fn every_change_invalidates_the_signature(text in dates(), salt in "[0-9A-Za-z_-]{12,64}") {
         let key = SigningKey::new(&Secret::new(SECRET).unwrap());
         let signed = key.sign(&text, &salt);
         let accepted = |date: &[u8], salt: &[u8], signature: &[u8]| {
@@ -155,7 +155,7 @@ proptest! {
     }
 
     #[test]
-    fn no_byte_moves_between_date_and_salt(text in dates(), salt in "[0-9A-Za-z_-]{12,64}") {
+    fn no_byte_can_move_between_date_and_salt(text in dates(), salt in "[0-9A-Za-z_-]{12,64}") {
         let key = SigningKey::new(&Secret::new(SECRET).unwrap());
         let signed = key.sign(&text, &salt);
         let both = format!("{text}{salt}");

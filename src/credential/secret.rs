@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sixteen_to_two_hundred_and_fifty_six_bytes() {
+    fn a_secret_has_16_to_256_bytes() {
         assert_eq!(Secret::new(&[]).unwrap_err(), SecretError::TooShort);
         assert_eq!(Secret::new(&[7; 15]).unwrap_err(), SecretError::TooShort);
         assert!(Secret::new(&[7; 16]).is_ok());
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_hardly_meant_are_doubted() {
+    fn likely_mistakes_in_a_secret_are_reported() {
         for (text, doubt) in [
             ("0123456789abcdef", None),
             ("two words are a secret", None),

@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lower_case_hex_and_only_that() {
+    fn only_lower_case_hex_is_accepted() {
         let good = "0123456789abcdef".repeat(4);
         let longer = format!("{good}0");
         let cases: [(&str, &str, bool); 8] = [
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn hex_and_back() {
+    fn hex_round_trips() {
         let bytes: [u8; 32] = std::array::from_fn(|i| (i * 37) as u8);
         assert_eq!(Signature::parse(to_hex(&bytes).as_bytes()).unwrap().bytes(), &bytes);
     }

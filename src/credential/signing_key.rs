@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn signs_what_it_verifies_and_what_a_client_sent() {
+    fn a_key_verifies_its_own_signatures_and_those_of_clients() {
         let key = key(b"THROWAWAYSECRET0123456789ABCDEFG");
         assert_eq!(key.sign(DATE, SALT), SIGNED);
         assert!(verifies(&key, SIGNED));
@@ -153,12 +153,12 @@ mod tests {
     }
 
     #[test]
-    fn another_secret_signs_otherwise() {
+    fn another_secret_makes_another_signature() {
         assert!(!verifies(&key(b"THROWAWAYSECRET0123456789ABCDEFg"), SIGNED));
     }
 
     #[test]
-    fn secrets_are_the_same_if_they_are_the_same_block() {
+    fn secrets_are_equal_if_their_key_blocks_are() {
         let long = [b'x'; 65];
         let hashed = Sha256::digest(long);
         let cases: [(&str, &[u8], &[u8], bool); 6] = [
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_salt_has_one_name_per_secret() {
+    fn a_salt_has_one_id_per_secret() {
         let (one, other) = (key(b"0123456789abcdef"), key(b"fedcba9876543210"));
         assert_eq!(one.salt_id(SALT), key(b"0123456789abcdef").salt_id(SALT));
         assert_ne!(one.salt_id(SALT), one.salt_id("cAhvtSQ1pU4NANjoBjRj6Er6v4C1roc6"));
@@ -191,7 +191,7 @@ mod tests {
     const SALT_ID: [u8; 16] = [166, 0, 47, 3, 121, 7, 205, 40, 159, 135, 217, 128, 146, 238, 76, 213];
 
     #[test]
-    fn a_key_takes_two_states_of_sha_256_and_the_key_of_its_salts() {
+    fn the_size_of_a_key_is_bounded() {
         // A hash state and its block count. There may be 100 000 keys in memory.
         assert!(size_of::<SigningKey>() <= 2 * (32 + 8) + 16, "{}", size_of::<SigningKey>());
     }

@@ -267,7 +267,7 @@ mod tests {
     const NEW: &[u8] = b"the new secret, long enough";
 
     #[test]
-    fn either_of_two_secrets_signs_and_each_has_its_own_salts() {
+    fn both_secrets_of_a_key_are_valid_and_have_their_own_salts() {
         let directory = Directory::new(vec![entry("KEY", &[OLD, NEW])]).unwrap();
         let old = identify(&directory, &signed("KEY", OLD)).ok().unwrap();
         let new = identify(&directory, &signed("KEY", NEW)).ok().unwrap();
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn switched_off_or_expired_is_inactive_whatever_the_signature() {
+    fn a_disabled_or_expired_key_is_inactive_whatever_the_signature() {
         let now = Credentials::parse(signed("KEY", OLD).as_bytes(), PhpDates::Accept).unwrap().date().instant();
         let off = KeyEntry { active: false, ..entry("KEY", &[OLD]) };
         let expired = KeyEntry { expires: Some(now), ..entry("KEY", &[OLD]) };
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_in_for_a_second_secret_signs_for_nobody() {
+    fn the_decoy_for_a_second_secret_signs_for_nobody() {
         let directory = Directory::new(vec![entry("KEY", &[OLD])]).unwrap();
         let header = header_value("KEY", NOW, SALT, &directory.decoy.sign(NOW, SALT));
         assert!(matches!(identify(&directory, &header), Err(Unidentified::Mismatch)));
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_in_flight_are_counted_on_by_the_snapshot_that_comes_after() {
+    fn requests_in_flight_still_count_after_a_reload() {
         let slots = Slots::new(9, 1);
         let before = Directory::new(vec![entry("KEY", &[OLD])]).unwrap();
         let after = Directory::new(vec![entry("NEW", &[OLD]), entry("KEY", &[NEW])]).unwrap().after(&before);
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn two_secrets_that_sign_alike_clash_even_when_spelled_differently() {
+    fn secrets_with_equal_signatures_clash_even_if_they_differ() {
         let padded = [OLD, b"\0"].concat();
         assert_eq!(
             Directory::new(vec![entry("ONE", &[OLD]), entry("TWO", &[&padded])]).err(),

@@ -429,7 +429,7 @@ mod tests {
     use crate::policy::{Owner, Role};
 
     #[test]
-    fn what_a_running_gateway_knows_decides_after_what_the_header_says() {
+    fn faults_of_the_header_come_before_the_state_of_the_gateway() {
         let secret = || Secret::new(b"a secret of the tests").unwrap();
         let owner = Owner { account: "a".into(), member: "m".into() };
         let (role, active) = (Some(Role::Member), true);

@@ -72,7 +72,7 @@ fn clause(reason: Reason) -> Option<Label> {
 
 proptest! {
     #[test]
-    fn the_verdict_is_the_gates_and_the_first_line_that_says_no_names_it(
+    fn the_verdict_equals_the_gates_and_matches_the_first_failed_line(
         directory in directories(), header in headers(), floor in offsets(), accepts in any::<bool>(),
     ) {
         let php_dates = if accepts { PhpDates::Accept } else { PhpDates::Refuse };

@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_skew_is_told_in_words() {
+    fn a_skew_is_described_in_words() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
         // (what the client wrote, its date at 2027-01-15T08:00:00Z, the sentence)
         let rows = [

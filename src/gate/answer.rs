@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_401_is_the_apis_own() {
+    async fn the_401_equals_that_of_the_api() {
         let response = own(Answer::UNAUTHORIZED);
         assert_eq!(response.status(), 401);
         assert_eq!(response.headers()[WWW_AUTHENTICATE], "HMAC-SHA256");

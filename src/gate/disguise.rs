@@ -120,7 +120,7 @@ mod tests {
     const SEGMENT: &str = "GET /crm-core/v1/segments/a";
 
     #[test]
-    fn a_question_about_a_deletion_is_one() {
+    fn an_authorization_question_about_a_deletion_is_recognised() {
         for (name, value) in [
             ("x-original-method", "DELETE"),
             ("x_forwarded_method", "delete"),
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn on_a_deletions_own_path_nothing_passes_that_could_delete() {
+    fn on_the_path_of_a_deletion_nothing_passes_that_could_delete() {
         for (line, fields) in [
             (SEGMENT, &[("authorization", "HMAC-SHA256 apiKey=x")][..]),
             (SEGMENT, &[("authorization", "hmac-sha256")]),

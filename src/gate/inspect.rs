@@ -242,7 +242,7 @@ mod tests {
     use crate::refusal::{Refusal, Remaining};
 
     #[test]
-    fn in_http_2_the_host_is_the_authority_or_a_host_in_its_place() {
+    fn the_host_of_http_2_is_the_authority_or_the_host_field() {
         for (uri, hosts, status) in [
             ("http://gate/p", &[][..], None),
             ("http://gate/p", &["gate"], None),
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn in_http_2_too_no_name_passes_for_a_framing_field() {
+    fn http_2_refuses_names_that_resemble_framing_fields() {
         for (name, status) in [
             ("content_length", Some(400)),
             ("transfer.encoding", Some(400)),
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_no_tunnels() {
+    fn connect_is_refused() {
         for version in [Version::HTTP_11, Version::HTTP_2] {
             let request = Request::connect("gate:80").version(version).header(HOST, "gate:80");
             let (parts, ()) = request.body(()).unwrap().into_parts();
@@ -320,7 +320,7 @@ mod tests {
     };
 
     #[test]
-    fn a_message_whose_form_is_in_doubt_goes_no_further() {
+    fn a_message_with_an_ambiguous_form_is_refused() {
         let long = "x".repeat(300);
         let host = ("host", "a");
         let rows: &[(&str, &str, &[(&str, &str)], Option<u16>)] = &[

@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_method_is_found_however_it_is_spelt() {
+    fn a_method_parameter_is_found_in_every_spelling() {
         for query in [
             "_method=DELETE",
             "_METHOD=delete",
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_method_is_left_alone() {
+    fn other_parameters_are_accepted() {
         for query in [
             "",
             "a=b",

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_is_whole_up_to_the_limit_and_refused_beyond() {
+    async fn a_body_is_accepted_up_to_the_limit_and_refused_beyond_it() {
         let body = |n: usize| Full::new(Bytes::from(vec![b'x'; n]));
         assert_eq!(collect(body(8), 8, Trailers::Refused).await.unwrap().len(), 8);
         assert_eq!(collect(body(9), 8, Trailers::Refused).await.unwrap_err(), Refused::BodyTooLarge);

@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_connection_is_evicted_while_nothing_is_under_way_and_nobody_was_recognised() {
+    async fn only_an_idle_connection_without_a_caller_is_evicted() {
         let activity = Activity::default();
         assert!(activity.begin());
         assert_eq!(activity.evict(Full::Gateway), Attempt::Busy);
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_waits_for_eviction_is_woken() {
+    async fn an_eviction_wakes_the_connection() {
         let activity = std::sync::Arc::new(Activity::default());
         let waiting = tokio::spawn({
             let activity = activity.clone();

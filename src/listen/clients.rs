@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_has_its_share_and_is_forgotten_when_it_leaves() {
+    fn a_client_has_a_limit_and_is_forgotten_when_it_leaves() {
         let clients = Clients::new(2);
         let mut numbers = 0..;
         let mut enter = |address: &str| busy(&clients, address, numbers.next().unwrap());
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_with_all_of_its_connections_loses_its_own_oldest_silent_one() {
+    fn a_client_at_its_limit_loses_its_own_oldest_idle_connection() {
         let clients = Clients::new(2);
         let enter = |number| {
             let activity = Arc::new(Activity::default());

@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_goes_that_is_neither_proven_nor_busy() {
+    fn the_oldest_connection_that_is_neither_proven_nor_busy_is_evicted() {
         let all: Vec<Arc<Activity>> = (0..4).map(|_| Arc::default()).collect();
         all[0].prove();
         all[1].begin();

@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_newcomer_gets_the_slot_of_the_oldest_that_nobody_uses() {
+    async fn a_new_connection_gets_the_slot_of_the_oldest_idle_one() {
         let limit = Arc::new(ConnectionLimit::new(2, 2));
         let (first, second) = (limit.try_take().unwrap(), limit.try_take().unwrap());
         assert!(limit.try_take().is_none());

@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_client_is_the_rightmost_that_is_not_trusted() {
+    fn the_client_is_the_rightmost_untrusted_address() {
         let networks = ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().unwrap()).to_vec();
         let trusted = Arc::new(Trusted { networks, unix: false });
         let rows: &[(&str, &[&str], &str)] = &[

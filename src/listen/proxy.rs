@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn exactly_the_header_is_taken_however_it_comes() {
+    fn exactly_the_header_is_consumed_in_pieces_of_any_size() {
         let client = |text: &str| Source::Client(text.parse().unwrap());
         let six: Vec<u8> = [0xfd; 16].into_iter().chain([0; 20]).collect();
         let with_more = [&[192, 0, 2, 7, 10, 0, 0, 1, 0, 80, 1, 187][..], &[0xEE, 0, 2, 9, 9]].concat();
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_header_is_none() {
+    fn malformed_headers_are_refused() {
         let mut of_version_1 = v2(1, 0x11, &[1; 12]);
         of_version_1[12] = 0x11;
         let long = format!("PROXY UNKNOWN {}", "x".repeat(MAX_LINE));

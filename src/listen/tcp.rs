@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_that_a_gateway_is_about_to_open_is_its_own_already() {
+    fn an_address_is_reserved_before_it_is_bound() {
         let free = BoundTcp::open(([127, 0, 0, 1], 0).into()).unwrap().address();
         // The lock is taken and the port is not bound yet: only the lock can tell.
         let about_to_open = lock(free).unwrap();
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_belongs_to_one_gateway_and_to_all_of_its_workers() {
+    fn an_address_belongs_to_one_gateway_and_all_of_its_workers() {
         let bound = BoundTcp::open(([127, 0, 0, 1], 0).into()).unwrap();
         assert_eq!(bound.listeners(3).unwrap().len(), 3);
         let second = BoundTcp::open(bound.address()).err().unwrap();

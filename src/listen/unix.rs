@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stale_file_is_replaced_and_a_live_one_never() {
+    fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("gate.sock");
         // A killed process left this behind.
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_link_in_the_place_of_a_socket_names_is_untouched() {
+    fn the_target_of_a_link_at_the_path_is_untouched() {
         let dir = tempfile::tempdir().unwrap();
         let (path, precious) = (dir.path().join("gate.sock"), dir.path().join("precious"));
         fs::write(&precious, "precious").unwrap();
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_ours_any_more_is_left_alone() {
+    fn a_file_that_replaced_the_socket_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("gate.sock");
         let bound = BoundUnix::open(&path, 0o600).unwrap();

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_decides_may_be_said_twice() {
+    fn a_duplicate_member_is_refused() {
         for (fields, read_at_all) in [
             (&[("content-type", "application/json")][..], true),
             (&[], true),
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_read_is_named_with_its_charset() {
+    fn an_unreadable_document_is_reported_with_its_content_type() {
         let named = |content_type| read(&[("content-type", content_type)], "<").unwrap_err().to_string();
         assert!(named("application/json; charset=EUC-KR").contains("charset=EUC-KR"));
         assert!(named("text/html").contains("text/html"));
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn only_text_of_the_right_form_is_taken() {
+    fn only_text_of_a_valid_form_is_accepted() {
         let document = read(&[], r#"{"a":"x","b":"","c":7,"d":"two words","e":null}"#).unwrap();
         assert_eq!(document.text("/d"), Ok("two words"));
         assert_eq!(&*document.identifier("/a").unwrap(), "x");

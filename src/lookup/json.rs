@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_member_name_that_occurs_twice_is_refused_wherever_it_is() {
+    fn a_duplicate_member_name_is_refused_at_every_depth() {
         for twice in [
             r#"{"a":1,"a":1}"#,
             r#"{"a":1,"b":2,"a":3}"#,
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_told_from_what_is_ambiguous() {
+    fn invalid_json_is_not_reported_as_ambiguous() {
         for (text, expected) in [
             (&b"\xEF\xBB\xBF{}"[..], "byte order mark"),
             (b"\xFF\xFE{\0}\0", "byte order mark"),
@@ -219,12 +219,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_has_no_name_twice_is_read_as_everybody_reads_it(value in value()) {
+        fn documents_without_duplicates_are_read_as_by_serde_json(value in value()) {
             prop_assert_eq!(parse(value.to_string().as_bytes()).unwrap(), value);
         }
 
         #[test]
-        fn no_bytes_are_read_otherwise_than_by_everybody(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+        fn any_accepted_bytes_are_read_as_by_serde_json(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
             if let Ok(value) = parse(&bytes) {
                 prop_assert_eq!(serde_json::from_slice::<Value>(&bytes).unwrap(), value);
             }

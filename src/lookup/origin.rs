@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_no_cache_gave_is_believed() {
+    fn answers_from_a_cache_are_refused() {
         let rows: &[(&[(&str, &str)], bool)] = &[
             (&[], true),
             (&[("age", "0")], true),

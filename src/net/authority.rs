@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_breaks_a_rule_is_refused_and_says_which() {
+    fn text_that_violates_a_rule_is_refused_and_the_rule_is_named() {
         use AuthorityError::{Brackets, Ipv4, Ipv6, LinkLocal, Name, NoHost, NoPort, Port, Zone};
         let long = format!("{}:1", "x.".repeat(128));
         let label = format!("{}:1", "x".repeat(64));
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_to_listen_on_may_leave_the_port_to_the_system_and_has_no_name() {
+    fn an_address_to_listen_on_may_have_port_0_but_no_name() {
         for (text, address) in [("127.0.0.1:0", "127.0.0.1:0"), ("[::]:8080", "[::]:8080"), ("0.0.0.0:1", "0.0.0.0:1")]
         {
             assert_eq!(parse_socket_address(text), Ok(address.parse().unwrap()));

@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_address_is_written_whole() {
+    fn every_address_is_written_completely() {
         let longest = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
         for address in ["127.0.0.1", "255.255.255.255", "::1", longest, "::ffff:255.255.255.255"] {
             let client = Client::new(Some(address.parse().unwrap()), false);

@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_a_typing_error_is_not_a_network() {
+    fn likely_typing_errors_are_not_networks() {
         for text in
             ["", "10.0.0.0/33", "10.0.0.1/8", "10.0.0.0/", "10.0.0.0/+8", "10.0.0/8", "fd00::/129", "host", "::/0008"]
         {

@@ -23,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_subscriber_is_one_however_its_address_is_written() {
+    fn a_subscriber_is_the_same_in_every_spelling_of_its_address() {
         let rows = [
             ("::ffff:192.0.2.1", "192.0.2.1", true),
             ("2001:db8::1", "2001:db8::ffff:ffff:ffff:ffff", true),

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_answer_beyond_doubt_is_one() {
+    fn only_an_unambiguous_answer_is_accepted() {
         let top = Pointers::new("/accountId".into(), "/ownerId".into(), None);
         let nested = Pointers::new("/data/account".into(), "/data/by/id".into(), None);
         let apart = Pointers::new("/account/id".into(), "/owner/id".into(), None);
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_text_and_no_longer_than_anybody_reads() {
+    fn a_name_is_text_and_is_shortened() {
         let pointers = Pointers::new("/a".into(), "/m".into(), None).with_name(Some("/name".into()));
         let segment = SegmentId::parse("S1").unwrap();
         let called = |name: &str| {

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn only_exactly_one_strong_tag_is_one() {
+    fn only_exactly_one_strong_tag_is_accepted() {
         for tag in ["\"v1\"", "\"\"", "\"a,b\"", "\"!#~\""] {
             assert_eq!(strong(tag).unwrap().value(), tag);
         }
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clients_condition_is_met_by_the_judged_tag_alone() {
+    fn only_the_checked_tag_meets_a_clients_condition() {
         use ClientCondition::{IfMatch, Other};
         let rows: &[(&str, &[ClientCondition<'_>], bool)] = &[
             ("none", &[], true),
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn where_no_version_is_known_only_any_is_met() {
+    fn without_a_version_only_a_star_is_met() {
         use ClientCondition::{IfMatch, Other};
         for (own, met) in [(IfMatch(&b"*"[..]), true), (IfMatch(b"\"v1\""), false), (Other, false)] {
             let judged = Condition::judge(None, std::iter::once(own));

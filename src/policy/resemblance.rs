@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_forgiving_server_takes_for_one_path_has_the_same_parts() {
+    fn paths_that_a_lenient_server_treats_alike_have_equal_parts() {
         for path in [
             "/a/b/c",
             "/A/b/C/",

@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn where_the_service_judges_the_rest_the_role_is_judged_all_the_same() {
+    fn with_delegate_the_role_is_still_checked() {
         let routes = Routes::new(vec![Route::new("/a/{b}", Role::Developer, Role::Owner).unwrap()]);
         let route = routes.iter().next().unwrap();
         for (role, verdict) in [
@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_a_route_byte_for_byte_or_not_at_all() {
+    fn routes_are_matched_byte_for_byte() {
         let routes = Routes::default();
         let id = "CRMSG1260423081530123SGM11122233";
         assert!(matches!(
@@ -517,7 +517,7 @@ mod tests {
     }
 
     #[test]
-    fn what_some_server_takes_for_a_routes_path_resembles_it() {
+    fn paths_that_a_server_may_take_for_a_route_resemble_it() {
         let routes = Routes::default();
         for path in [
             "/crm-core/v1/segments/a",
@@ -534,7 +534,7 @@ mod tests {
     }
 
     #[test]
-    fn another_method_is_told_from_no_route() {
+    fn another_method_and_no_route_have_different_results() {
         let routes = Routes::default();
         assert_eq!(routes.find("GET", "/crm-core/v1/segments/a"), RouteMatch::OtherMethod("DELETE"));
         assert_eq!(routes.find("POST", "/crm-core/v1/segments/a"), RouteMatch::OtherMethod("DELETE"));
@@ -543,7 +543,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rehearsal_is_a_path_of_its_own_and_no_deletion() {
+    fn a_dry_run_has_a_path_of_its_own() {
         let routes = Routes::default();
         let path = "/crm-core/v1/segments/a/deletion-check";
         assert!(matches!(routes.find("POST", path), RouteMatch::DryRun(_, segment) if segment.as_str() == "a"));
@@ -559,7 +559,7 @@ mod tests {
     }
 
     #[test]
-    fn automations_are_asked_for_where_the_route_says() {
+    fn automations_are_looked_up_at_the_path_of_the_route() {
         let route = || Route::new("/v1/lists/{listId}/all", Role::Member, Role::Owner).unwrap();
         let segment = SegmentId::parse("S").unwrap();
         assert_eq!(route().automations_path(&segment), None);
@@ -572,14 +572,14 @@ mod tests {
     }
 
     #[test]
-    fn a_path_upstream_is_rebuilt_from_what_was_parsed() {
+    fn the_upstream_path_is_rebuilt_from_parsed_parts() {
         let route = Route::new("/v1/lists/{listId}/all", Role::Member, Role::Owner).unwrap();
         let segment = route.segment("/v1/lists/L-1/all").unwrap();
         assert_eq!(route.path(&segment), "/v1/lists/L-1/all");
     }
 
     #[test]
-    fn a_pattern_that_is_no_route_says_why() {
+    fn an_invalid_pattern_is_refused_with_a_reason() {
         for pattern in [
             "",
             "/a",
@@ -600,7 +600,7 @@ mod tests {
     }
 
     #[test]
-    fn a_role_that_suffices_for_others_only_reaches_nothing() {
+    fn a_role_that_suffices_only_for_others_segments_reaches_nothing() {
         let route = Route::new("/a/{b}", Role::Owner, Role::Member).unwrap();
         assert_eq!(route.reach(Some(Role::Member)), RoleReach::Nothing);
         assert_eq!(route.reach(Some(Role::Owner)), RoleReach::Anybodys);

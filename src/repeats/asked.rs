@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_differs_in_anything_asks_for_something_else() {
+    fn a_request_that_differs_in_any_part_is_another_request() {
         let long = "x".repeat(SHORT);
         for target in ["/a/1", &long] {
             let first = ["KEY", "DELETE", target, "x"];
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hash_is_that_of_the_whole_however_long_it_is_and_keyed() {
+    fn the_hash_covers_the_whole_request_and_is_keyed() {
         for length in [0, 1, 100, SHORT, 10_000] {
             let body = "b".repeat(length);
             let parts = ["KEY", "DELETE", "/", &body];

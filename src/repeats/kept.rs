@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_shared_is_read_as_it_was_written_and_nothing_else_is() {
+    fn only_stored_answers_are_read_back() {
         let answers = [
             KeptAnswer::own(401, Bytes::from_static(b"{}")),
             KeptAnswer { status: 204, content_type: None, body: Some(Bytes::new()) },

@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_lost_a_claim_waits_until_it_is_known_who_won() {
+    async fn a_request_that_lost_a_claim_waits_until_the_winner_is_known() {
         let (repeats, _) = repeats(10);
         let (wins, loses) = (repeats.claims(SALT), repeats.claims(SALT));
         drop(loses);
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_a_salt_that_nobody_here_spent_nothing_is_left() {
+    async fn nothing_is_kept_of_a_salt_that_was_not_spent_here() {
         let (repeats, _) = repeats(10);
         let claims: Vec<_> = (0..3).map(|_| repeats.claims(SALT)).collect();
         drop(claims);
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ended_is_forgotten_oldest_first_and_never_what_is_under_way() {
+    fn ended_requests_are_forgotten_oldest_first_and_running_ones_never() {
         let (repeats, time) = repeats(2);
         let spend = |n: u8| repeats.claims(SaltId::from_stored([n; 16])).begins(first(&n.to_string()));
         let under_way = spend(0);
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn so_many_are_remembered_in_so_little() {
+    fn the_memory_for_repeats_is_bounded() {
         assert!(size_of::<First>() + size_of::<SaltEntry>() + size_of::<(Duration, SaltId, Arc<First>)>() < 300);
     }
 }

@@ -23,12 +23,12 @@ const WINDOW: Window = Window { past: Duration::from_secs(900), future: Duration
 const DAYS_400: u64 = 400 * 86_400;
 
 #[test]
-fn nothing_spent_passes_whatever_is_done_to_the_disk() {
+fn no_spent_salt_passes_whatever_is_done_to_the_disk() {
     run(true);
 }
 
 #[test]
-fn nor_where_no_record_is_kept() {
+fn no_spent_salt_passes_without_a_record_either() {
     run(false);
 }
 

@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_while_a_generation_is_being_forgotten_is_not_forgotten_with_it() {
+    fn salts_added_while_a_generation_is_forgotten_are_kept() {
         let (clock, time) = Clock::manual(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
         let set = SaltSet::new(clock.clone(), Room { max_salts: 8, max_salts_per_key: 8 }, None);
         let current = || generation(nanos_up(clock.now()), Window::default());

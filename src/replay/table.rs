@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_forgotten_goes_and_what_is_not_stays() {
+    fn forgetting_removes_exactly_the_salts_with_the_tag() {
         let (one, other) = (Tag::new(3, false), Tag::new(3, true));
         let mut table = Table::default();
         for n in 0..1000 {
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_for_another_salt_ends_however_few_are_left() {
+    fn a_search_ends_even_if_few_salts_are_left() {
         let (forgotten, kept) = (Tag::new(3, false), Tag::new(3, true));
         for left in 0..20 {
             let mut table = Table::default();
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn salts_that_share_a_place_are_told_apart() {
+    fn salts_that_collide_are_distinguished() {
         let near = |n: u8| SaltId::from_stored([1, n, 0, 0, 0, 0, 0, 0, 7, 7, 7, 7, 7, 7, 7, 0xff]);
         let mut table = Table::default();
         assert!((0..100).all(|n| table.insert(near(n), Tag::new(usize::from(n), false))));

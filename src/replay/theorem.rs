@@ -91,7 +91,7 @@ fn a_full_memory_refuses_and_forgets_nothing() {
 }
 
 #[test]
-fn no_key_holds_more_than_its_share_and_a_place_not_used_is_given_back() {
+fn no_key_exceeds_its_share_and_unused_reservations_are_released() {
     let (memory, clock, _) = fresh();
     let reservations: Vec<_> = (0..MAX / 2).map(|_| memory.reserve("A").unwrap()).collect();
     assert_eq!(memory.reserve("A").err(), Some(Unavailable::KeyShare));
@@ -102,7 +102,7 @@ fn no_key_holds_more_than_its_share_and_a_place_not_used_is_given_back() {
 }
 
 #[test]
-fn a_fence_admits_nothing_that_an_earlier_life_may_have() {
+fn a_fence_admits_nothing_that_an_earlier_run_may_have_admitted() {
     let (clock, time) = Clock::manual(UNIX_EPOCH + seconds(START));
     let memory = memory(&clock, WhenNew::Fence, window());
     assert_eq!(memory.fenced_until(), Some(clock.now() + window().future));
@@ -115,7 +115,7 @@ fn a_fence_admits_nothing_that_an_earlier_life_may_have() {
 }
 
 #[test]
-fn what_had_its_time_is_forgotten_and_the_floor_says_so() {
+fn expired_salts_are_forgotten_and_the_floor_rises() {
     let (memory, clock, time) = fresh();
     let date = clock.now();
     assert_eq!(claim(&memory, "A", 1, date, window()), Ok(()));
@@ -141,7 +141,7 @@ fn a_jump_of_the_clock_alone_empties_nothing() {
 }
 
 #[test]
-fn what_a_clock_set_back_would_admit_again_is_kept_however_long_it_was_held() {
+fn salts_that_a_clock_set_back_would_admit_again_are_kept() {
     let (memory, clock, time) = fresh();
     let date = clock.now();
     assert_eq!(claim(&memory, "A", 1, date, window()), Ok(()));

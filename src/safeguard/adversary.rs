@@ -40,7 +40,7 @@ struct World {
 }
 
 #[test]
-fn nothing_frozen_is_let_through_whatever_is_done_to_the_disk() {
+fn nothing_frozen_is_permitted_whatever_is_done_to_the_disk() {
     let (rounds, seed) = rounds_and_seed(300);
     let mut world = World {
         dir: directory(),

@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_list_beyond_doubt_is_one() {
+    fn only_an_unambiguous_list_is_accepted() {
         let pointers = |list: &str, total: Option<&str>| Guard {
             list: list.into(),
             total: total.map(str::to_owned),
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn the_digest_is_of_the_set_and_of_whose_it_is() {
+    fn the_digest_covers_the_set_the_segment_and_the_account() {
         let segment = |id| SegmentId::parse(id).unwrap();
         let of = |ids: &[&str]| LinkedAutomations(ids.iter().map(|id| ((*id).to_owned(), None)).collect());
         let digest = of(&["A", "B"]).digest("a", &segment("S1"));

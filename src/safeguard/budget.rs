@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn no_span_of_the_length_holds_more_than_the_budget() {
+    fn no_span_contains_more_deletions_than_the_budget() {
         let (usage, budgets) = (BudgetUsage::default(), budgets("5/minute", ""));
         let mut taken: Vec<u64> = Vec::new();
         // Bursts and pauses, nine minutes of them.
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_is_told_when_key_and_account_both_have_one_again() {
+    fn the_wait_ends_when_both_key_and_account_allow_a_deletion() {
         let (usage, budgets) = (BudgetUsage::default(), budgets("1/minute", "1/hour"));
         usage.take("K", "a", budgets, SECOND).unwrap();
         let both = Err(BudgetExceeded(SECOND * 3591));
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_that_was_changed_or_taken_away_for_a_while_gives_nothing_back() {
+    fn changing_or_removing_a_budget_for_a_while_gives_nothing_back() {
         let usage = BudgetUsage::default();
         let (five, one, none) = (budgets("5/hour", "5/hour"), budgets("1/minute", "1/minute"), Budgets::default());
         let take = |budgets, at| usage.take("K", "a", budgets, SECOND * at).is_ok();
@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wider_budget_counts_what_the_record_tells_and_nothing_twice() {
+    fn a_larger_budget_counts_the_recorded_deletions_once() {
         let usage = BudgetUsage::default();
         let (narrow, wide) = (budgets("2/minute", ""), budgets("4/hour", "4/hour"));
         let take = |budgets, at| usage.take("K", "a", budgets, SECOND * at);
@@ -439,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_given_back_or_was_long_ago_counts_no_more() {
+    fn returned_and_old_deletions_no_longer_count() {
         let (usage, budgets) = (BudgetUsage::default(), budgets("2/minute", "2/minute"));
         let (now, minute) = (SECOND * 10, SECOND * 60);
         let mut record = usage.widen(budgets, now).unwrap();
@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_at_once_no_more_pass_than_are_left() {
+    fn concurrent_deletions_never_exceed_the_budget() {
         let (usage, budgets) = (BudgetUsage::default(), budgets("1000/hour", "100/hour"));
         let passed = std::sync::atomic::AtomicUsize::new(0);
         std::thread::scope(|threads| {

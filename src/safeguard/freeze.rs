@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_frozen_is_held_back_and_nothing_else() {
+    fn exactly_the_frozen_targets_are_refused() {
         let freeze = Freeze::none();
         let passes = |account: &str, key: &str| freeze.permit(account, key).is_some();
         assert!(passes("a", "K"));
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_frozen_stays_so_and_a_file_in_doubt_stops_the_start() {
+    fn a_freeze_survives_a_restart_and_a_damaged_file_stops_the_start() {
         let directory = tempfile::tempdir().unwrap();
         let open = || Freeze::open(directory.path(), None, true, None);
         let freeze = open().unwrap();
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_lost_or_put_back_stops_the_start_and_discarding_it_freezes_everything() {
+    fn a_lost_or_restored_freeze_state_stops_the_start_and_discarding_it_freezes_everything() {
         let dir = tempfile::tempdir().unwrap();
         let (kept, record) = (dir.path().join("kept"), dir.path().join("record"));
         let open = |discard| Freeze::open(&kept, Some(&record), true, discard);
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn state_and_record_may_move_and_what_is_frozen_moves_with_them() {
+    fn the_freeze_state_and_the_record_may_be_moved() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         let freeze = Freeze::open(&at("kept"), Some(&at("record")), true, None).unwrap();
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_frozen_all_the_same_and_stays_frozen() {
+    fn a_target_is_frozen_and_stays_frozen_if_writing_fails() {
         let directory = tempfile::tempdir().unwrap();
         let kept = directory.path().join("state");
         let freeze = Freeze::open(&kept, None, true, None).unwrap();
@@ -426,7 +426,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn freezing_waits_for_all_that_was_judged_before_and_for_nothing_after() {
+    async fn freezing_waits_for_all_deletions_judged_before_and_for_none_after() {
         let freeze = Freeze::none();
         let (before, another) = (freeze.permit("a", "K").unwrap(), freeze.permit("b", "L").unwrap());
         freeze.freeze(&key("K"), note()).unwrap();

@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_in_an_object_is_whole_where_its_total_fits() {
+    fn a_list_in_an_object_is_complete_if_its_total_matches() {
         let at = |answer: &str| judged(&[], answer, "/list", Some("/total"));
         assert_eq!(at(r#"{"list":[1,2],"total":2,"next":null,"last":true}"#), Ok(()));
         for wrong in [
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_array_is_whole_where_nothing_stands_beside_it() {
+    fn a_bare_array_is_complete_unless_a_field_contradicts() {
         let beside = |fields: &[(&str, &str)]| judged(fields, "[1]", "", None);
         assert_eq!(beside(&[]), Ok(()));
         assert_eq!(

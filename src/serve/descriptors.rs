@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn lowered_limits_fit_into_what_there_is() {
+    fn lowered_limits_fit_the_available_descriptors() {
         let capacity = defaults();
         assert!(needed(&capacity) > 10_000 + 2 * 4_096);
         for available in [16, 64, 256, 400, 1_024, 4_096, needed(&capacity) - 1] {
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_idle_is_no_more_than_what_may_be_at_once() {
+    fn idle_connections_do_not_exceed_concurrent_requests() {
         let capacity = defaults();
         for (workers, servers) in [(1, 1), (2, 1), (16, 4), (64, 16)] {
             let idle = max_idle(&capacity, workers, servers) * workers * servers;

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_with_any_bit_changed_or_cut_off_is_not_believed() {
+    fn a_changed_or_truncated_file_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let counts = Counts::beside(dir.path());
         counts.raise("freeze", 7).unwrap();

@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_made_is_its_owners_alone_and_what_is_there_is_told_of() {
+    fn created_folders_are_private_and_open_ones_cause_a_warning() {
         let dir = tempfile::tempdir().unwrap();
         let inner = dir.path().join("a/b");
         folder(&inner).unwrap();
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_left_half_written_with_another_mode_is_replaced_all_the_same() {
+    fn a_partly_written_file_with_another_mode_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let left = dir.path().join("state.new");
         std::fs::write(&left, "half, and longer than what comes").unwrap();
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_link_names_is_neither_written_nor_opened() {
+    fn the_target_of_a_link_is_neither_written_nor_opened() {
         let dir = tempfile::tempdir().unwrap();
         let precious = dir.path().join("precious");
         std::fs::write(&precious, "precious").unwrap();

@@ -149,7 +149,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_decision_reads_the_same_written_and_as_an_event() {
+    fn a_decision_is_logged_alike_directly_and_as_an_event() {
         let repeat = Repeat {
             of: "fedcba9876543210fedcba9876543210".into(),
             first: Became::Deleted,

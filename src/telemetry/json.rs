@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_is_in_an_event_it_is_one_line_of_json() {
+    fn every_event_is_one_line_of_json() {
         let (mut log, writer) = pipe().unwrap();
         let writing = Writing::to(writer).unwrap();
         let layer = Json(writing.lines.clone());

@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_many_threads_arrive_whole_and_those_of_one_in_their_order() {
+    fn lines_arrive_complete_and_in_the_order_of_each_thread() {
         let (send, receive) = sync_channel(0);
         let writing = Writing::to(Slow(send)).unwrap();
         let threads: Vec<_> = (0..20)
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_reads_is_dropped_and_counted_and_holds_nobody_up() {
+    fn unread_lines_are_dropped_and_counted_and_block_nobody() {
         let (send, receive) = sync_channel(0);
         let writing = Writing::to(Slow(send)).unwrap();
         let lines = writing.lines.clone();

@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_is_one_line_of_the_log() {
+    fn a_panic_is_one_log_line() {
         let (mut log, writer) = pipe().unwrap();
         let writing = Writing::to(writer).unwrap();
         let layer = Json(writing.lines.clone());

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn junk_does_not_push_out_what_others_were_refused_for() {
+    fn junk_does_not_evict_the_refusals_of_others() {
         let refusals = Refusals::new(4);
         let honest = [(Reason::NotCreator, true), (Reason::SignatureMismatch, false), (Reason::UnknownKey, true)];
         for (n, (reason, proven)) in honest.into_iter().enumerate() {
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_worker_refused_long_ago_is_let_go_of_though_it_refuses_nothing_more() {
+    fn old_refusals_of_an_idle_worker_are_dropped() {
         let refusals = Refusals::new(16);
         for worker in 0..16 {
             (0..10_000).for_each(|_| refusals.push(worker, refused(1)));

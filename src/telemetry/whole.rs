@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_begun_is_ended_before_the_next() {
+    fn a_started_line_is_finished_before_the_next() {
         const BATCH: &[u8] = b"{1}\n{2}\n{3}\n";
         let full = ErrorKind::StorageFull;
         let rows: &[(&str, &[Result<usize, ErrorKind>], usize, &str)] = &[
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_ended_yet_keeps_the_next_away() {
+    fn an_unfinished_line_blocks_the_next() {
         let full = Err(ErrorKind::StorageFull);
         let mut odd = Odd { takes: vec![Ok(2), full, full, Ok(1), full], taken: Vec::new() };
         let mut log = Whole::new(&mut odd);
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_does_not_block_gets_lines_of_no_more_than_it_takes_whole() {
+    fn writes_to_a_non_blocking_log_are_small_enough_to_be_atomic() {
         struct Pipe(Vec<usize>);
         impl Write for &mut Pipe {
             fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

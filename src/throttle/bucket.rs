@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_taken_too_many_is_waited_for() {
+    fn a_debt_of_tokens_lengthens_the_wait() {
         let rate = Rate::from(Budget::parse("3/minute").unwrap());
         let (bucket, second) = (Bucket::default(), |n: u64| Duration::from_secs(1000 + n));
         (0..3).for_each(|_| {

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn so_many_copies_of_one_header_wait_and_nothing_is_left_of_them() {
+    fn a_limited_number_of_copies_waits_and_leaves_nothing_behind() {
         let (late, salt) = (LateBodies::default(), |n| SaltId::from_stored([n; 16]));
         let held: Vec<LateBody> = (0..COPIES).map(|_| late.wait(salt(1)).unwrap()).collect();
         assert!(late.wait(salt(1)).is_none());

@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_key_takes_its_share_and_leaves_the_rest() {
+    fn one_key_gets_only_its_share_of_slots() {
         let slots = Slots::new(3, 2);
         let (one, other) = (InFlight::default(), InFlight::default());
         let held = [slots.take(&one).unwrap(), slots.take(&one).unwrap()];
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_has_so_many_slots_and_gives_them_back() {
+    fn passing_requests_have_a_limited_number_of_slots() {
         let slots = PassingSlots::new(2);
         let held = [slots.take().unwrap(), slots.take().unwrap()];
         assert!(slots.take().is_none());

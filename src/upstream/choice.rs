@@ -53,7 +53,7 @@ mod tests {
     use crate::upstream::settings::{ServerAddress, UpstreamSettings};
 
     #[test]
-    fn all_are_chosen_alike_but_the_busy_one() {
+    fn servers_are_chosen_evenly_except_a_busy_one() {
         let server =
             |port| ServerAddress::Network { at: crate::net::Authority::new("127.0.0.1", port).unwrap(), tls: false };
         let settings = UpstreamSettings::new((1..=4).map(server).collect());

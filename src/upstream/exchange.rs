@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_of_which_the_kernel_took_nothing_comes_back_as_it_was() {
+    async fn a_request_that_the_kernel_did_not_take_is_returned_unchanged() {
         let (connection, server) = connected().await;
         // A reset: whatever is written after it is not taken.
         socket2::SockRef::from(&server).set_linger(Some(Duration::ZERO)).unwrap();
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_of_which_a_part_was_taken_does_not_come_back() {
+    async fn a_partly_taken_request_is_not_returned() {
         let (connection, server) = connected().await;
         let large = Message { body: Outgoing::Whole(vec![b'x'; 64 << 20].into()), ..deletion() };
         let resets = std::thread::spawn(move || {
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_that_nobody_read_does_not_come_back() {
+    async fn a_request_that_was_sent_but_not_read_is_not_returned() {
         let (connection, server) = connected().await;
         // An end: the kernel takes what is written after it, and learns that nobody will read it.
         drop(server);

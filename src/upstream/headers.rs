@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_ours_can_come_from_the_client() {
+    fn fields_of_saltgate_never_come_from_the_client() {
         for name in [
             "Authorization",
             "X-Saltgate-Role",
@@ -247,13 +247,13 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_to_be_kept_is_kept() {
+    fn only_configured_parts_are_forwarded() {
         let lines = [("authorization", "x"), ("proxy-authorization", "y"), ("x-saltgate-role", "OWNER")];
         assert_eq!(sent(&lines, Kept { authorization: Authorization::Keep, ..STRIPPED }), ["authorization: x"]);
     }
 
     #[test]
-    fn connection_is_honoured_and_cannot_take_ours_away() {
+    fn connection_removes_fields_but_not_those_of_saltgate() {
         let client = headers(&[
             ("connection", "x-one, X_Two ,x-saltgate-account, via"),
             ("connection", "x-three"),
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_has_passed_is_told_by_its_via() {
+    fn a_message_that_passed_before_is_recognised_by_its_via() {
         let own = HeaderValue::from_static("1.1 saltgate-01");
         for (lines, passed) in [
             (&["1.1 saltgate-01"][..], true),
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_deletion_would_be_of_otherwise_than_judged_goes_no_further() {
+    fn fields_that_change_what_is_deleted_are_not_forwarded() {
         let gone = [
             "Cookie",
             "Range",
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn of_where_a_message_came_from_only_a_trusted_proxy_may_tell() {
+    fn forwarding_fields_are_accepted_only_from_a_trusted_proxy() {
         let lines = [
             ("Forwarded", "for=192.0.2.1"),
             ("x_forwarded_for", "192.0.2.1"),
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn no_condition_goes_upstream_and_every_one_is_found() {
+    fn every_condition_is_found_and_none_is_forwarded() {
         for (name, found) in [
             ("If-Match", true),
             ("if_match", true),

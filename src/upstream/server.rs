@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reload_keeps_what_is_known_of_the_servers_that_stay() {
+    fn a_reload_keeps_the_state_of_unchanged_servers() {
         let (old, _time) = two();
         assert!(old.list.iter().all(|server| server.set_down(true)), "news");
         let mut settings = old.settings.clone();

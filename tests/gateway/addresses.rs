@@ -14,7 +14,7 @@ fn checked(files: &Files, old: &str, new: &str) -> (Option<i32>, String) {
 }
 
 #[test]
-fn an_upstream_server_whose_port_or_host_is_not_one_is_a_fault() {
+fn an_invalid_port_or_host_of_an_upstream_server_is_a_fault() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let files = Files::new(upstream.address, "");
     let server = format!("http://{}", upstream.address);
@@ -58,7 +58,7 @@ fn an_upstream_server_whose_port_or_host_is_not_one_is_a_fault() {
 }
 
 #[test]
-fn a_redis_server_whose_port_or_host_is_not_one_is_a_fault_that_shows_no_password() {
+fn an_invalid_port_or_host_of_a_redis_server_is_a_fault_without_the_password() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let files = Files::new(upstream.address, "[replay.redis]\nurl = \"redis://h:1\"\n");
     for wrong in [
@@ -84,7 +84,7 @@ fn a_redis_server_whose_port_or_host_is_not_one_is_a_fault_that_shows_no_passwor
 }
 
 #[test]
-fn a_listener_or_admin_address_that_is_not_one_is_a_fault() {
+fn an_invalid_listener_or_admin_address_is_a_fault() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let files = Files::new(upstream.address, "");
     for wrong in [
@@ -108,7 +108,7 @@ fn a_listener_or_admin_address_that_is_not_one_is_a_fault() {
 }
 
 #[test]
-fn two_places_of_one_gateway_that_are_one_are_a_fault() {
+fn two_colliding_addresses_of_one_gateway_are_a_fault() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let files = Files::new(upstream.address, "");
     let listener = |address: &str| format!("[[listener]]\naddress = \"{address}\"\n");
@@ -144,7 +144,7 @@ fn two_places_of_one_gateway_that_are_one_are_a_fault() {
 }
 
 #[test]
-fn a_listener_that_believes_whoever_connects_is_warned_of() {
+fn a_listener_that_trusts_everybody_causes_a_warning() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let files = Files::new(upstream.address, "");
     let proxied = |address: &str, more: &str| format!("\"{address}\"\nproxy_protocol = \"required\"\n{more}\n[admin]");
@@ -179,7 +179,7 @@ fn a_listener_that_believes_whoever_connects_is_warned_of() {
 }
 
 #[test]
-fn a_number_beyond_what_can_be_meant_is_a_fault() {
+fn an_implausibly_large_number_is_a_fault() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let files = Files::new(upstream.address, "[limits]\n# here\n");
     for (wrong, key) in [

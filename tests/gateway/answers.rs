@@ -28,7 +28,7 @@ fn answering(bytes: &'static str) -> Upstream {
 }
 
 #[test]
-fn an_answer_of_any_framing_is_relayed_and_its_connection_is_kept_only_where_the_end_is_certain() {
+fn every_framing_is_relayed_and_the_connection_is_kept_only_if_the_end_is_certain() {
     let kept = 1;
     let not_kept = 3;
     let rows: [(&str, &str, &str, usize); 8] = [
@@ -74,7 +74,7 @@ fn an_answer_of_any_framing_is_relayed_and_its_connection_is_kept_only_where_the
 }
 
 #[test]
-fn an_answer_that_ends_with_its_connection_is_relayed_whole() {
+fn an_answer_that_ends_with_its_connection_is_relayed_completely() {
     let upstream = Upstream::start(but_delete(|stream| {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
         (0..50).for_each(|_| drop(stream.write_all(&[b'x'; 1000])));
@@ -88,7 +88,7 @@ fn an_answer_that_ends_with_its_connection_is_relayed_whole() {
 }
 
 #[test]
-fn bytes_left_behind_an_answer_are_not_the_next_requests_answer() {
+fn bytes_after_an_answer_are_not_the_answer_to_the_next_request() {
     const FORGED: &str = "HTTP/1.1 299 Forged\r\nContent-Length: 2\r\n\r\n{}";
     // In one piece with the answer.
     let upstream = Upstream::start(but_delete(|stream| {
@@ -143,7 +143,7 @@ fn an_answer_with_ambiguous_framing_is_rejected() {
 }
 
 #[test]
-fn chunks_that_break_off_or_break_their_own_rules_never_look_whole() {
+fn incomplete_or_malformed_chunks_never_look_complete() {
     for body in ["5\r\nwho", "5\r\nwhole", "5\r\nwhole\r\n", "5\r\nwholexx0\r\n\r\n", "5\r\nwhole\r\nzz\r\n"] {
         let upstream = Upstream::start(but_delete(move |stream| {
             let _ = stream.write_all(format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{body}").as_bytes());
@@ -155,7 +155,7 @@ fn chunks_that_break_off_or_break_their_own_rules_never_look_whole() {
 }
 
 #[test]
-fn an_answer_to_head_has_no_body_whatever_length_it_tells() {
+fn an_answer_to_head_has_no_body_whatever_its_length_says() {
     let upstream = Upstream::start(Arc::new(|seen, stream| {
         let body = if seen.method == "HEAD" { "" } else { "{}" };
         let _ = stream.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{body}").as_bytes());
@@ -184,7 +184,7 @@ fn a_target_without_a_path_passes_as_it_came() {
 }
 
 #[test]
-fn a_service_that_answers_before_it_has_read_an_upload_is_heard() {
+fn an_answer_before_the_end_of_the_upload_is_relayed() {
     let upstream = Upstream::start(Arc::new(|_, stream: &mut TcpStream| {
         answer(stream, "413 Content Too Large", "Connection: close\r\n", r#"{"errorCode":"Theirs"}"#);
         let _ = stream.shutdown(Shutdown::Write);
@@ -200,7 +200,7 @@ fn a_service_that_answers_before_it_has_read_an_upload_is_heard() {
 }
 
 #[test]
-fn an_upload_without_a_length_arrives_in_chunks_and_whole() {
+fn an_upload_without_a_length_arrives_in_chunks_and_completely() {
     let upstream = Upstream::start(Arc::new(|_, stream: &mut TcpStream| {
         let (mut body, mut byte) = (Vec::new(), [0]);
         while !body.ends_with(b"0\r\n\r\n") && stream.read(&mut byte).is_ok_and(|read| read == 1) {

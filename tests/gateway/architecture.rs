@@ -233,7 +233,7 @@ const MAKES_BY_ITSELF: &[&str] = &[
 ];
 
 #[test]
-fn files_and_folders_of_state_are_made_in_one_place() {
+fn files_and_folders_of_state_are_created_in_one_room() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     sources(&src, &mut files);

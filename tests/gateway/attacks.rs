@@ -146,7 +146,7 @@ fn closed(mut stream: TcpStream) -> String {
 }
 
 #[test]
-fn five_thousand_idle_connections() {
+fn five_thousand_idle_connections_leak_nothing() {
     let attack = Attack::on_a_gateway_with(PATIENT);
     let process = attack.process.child.id();
     let wave = || {
@@ -175,7 +175,7 @@ fn idle_connections_are_closed_in_time() {
 }
 
 #[test]
-fn slow_heads() {
+fn slow_heads_are_timed_out() {
     let attack = Attack::on_a_gateway_with(&short("header_timeout"));
     let mut slow: Vec<TcpStream> = (0..500).map(|n| from(n, attack.address())).collect();
     let head = format!("{}X: ", Request::new("DELETE", &format!("/crm-core/v1/segments/{SEGMENT}")).unfinished());
@@ -193,7 +193,7 @@ fn slow_heads() {
 }
 
 #[test]
-fn slow_bodies() {
+fn slow_bodies_are_timed_out() {
     let attack = Attack::on_a_gateway_with(&short("body_timeout"));
     let mut slow: Vec<TcpStream> = (0..500).map(|n| from(n, attack.address())).collect();
     for stream in &mut slow {
@@ -210,7 +210,7 @@ fn slow_bodies() {
 }
 
 #[test]
-fn slow_reading() {
+fn slow_readers_are_disconnected() {
     let large = "[passthrough]\nmethods = [\"GET\"]\nprefixes = [\"/large\"]\n";
     let attack = Attack::on_a_gateway_with(&format!("{}{large}", short("write_timeout")));
     let mut slow: Vec<TcpStream> = (0..100).map(|n| from_with_buffer(n, attack.address(), Some(64 << 10))).collect();
@@ -286,7 +286,7 @@ fn repeated(attack: &Attack, total: usize, request: &(dyn Fn() -> String + Sync)
 }
 
 #[test]
-fn a_hundred_thousand_wrongly_signed() {
+fn a_hundred_thousand_wrong_signatures_are_refused_or_throttled() {
     let attack = Attack::on_a_gateway_with(PATIENT);
     let good = signed("OWNER");
     let wrong = format!("{}{}", &good[..good.len() - 64], "0".repeat(64));

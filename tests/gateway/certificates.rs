@@ -131,7 +131,7 @@ fn roots_that_are_replaced_are_trusted_and_the_old_ones_no_longer() {
 }
 
 #[test]
-fn what_expires_is_a_metric_and_what_has_expired_a_warning_wherever_it_is_used() {
+fn every_expiry_is_a_metric_and_every_expired_certificate_a_warning() {
     let authority = Authority::new();
     let service = Service::start(&authority, &authority);
     let (gate, _) = gate(&service, &authority);

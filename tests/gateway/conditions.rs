@@ -40,7 +40,7 @@ fn conditions(upstream: &Upstream, last: usize) -> Vec<String> {
 }
 
 #[test]
-fn only_the_judged_tag_goes_upstream_and_a_condition_that_does_not_name_it_is_412() {
+fn only_the_checked_tag_is_forwarded_and_any_other_condition_is_412() {
     let upstream = with_tag("ETag: \"v1\"\r\n");
     let gate = Gate::patient(&upstream, "");
     for fields in [
@@ -99,7 +99,7 @@ fn only_the_judged_tag_goes_upstream_and_a_condition_that_does_not_name_it_is_41
 }
 
 #[test]
-fn where_no_version_was_judged_no_condition_can_be() {
+fn without_a_version_every_condition_is_412() {
     for (tags, more) in [
         ("", ""),
         ("ETag: W/\"v1\"\r\n", ""),
@@ -122,7 +122,7 @@ fn where_no_version_was_judged_no_condition_can_be() {
 }
 
 #[test]
-fn whoever_may_not_delete_learns_nothing_by_a_condition() {
+fn a_condition_reveals_nothing_to_callers_without_permission() {
     let theirs = Upstream::start(service("account-1", "member-2"));
     let gate = Gate::patient(&theirs, "");
     for fields in ["If-Match: \"v1\"\r\n", "If-Match: \"v2\"\r\n"] {
@@ -136,7 +136,7 @@ fn whoever_may_not_delete_learns_nothing_by_a_condition() {
 }
 
 #[test]
-fn what_connection_names_is_gone_before_anything_is_judged() {
+fn fields_named_by_connection_are_removed_before_the_checks() {
     let upstream = with_tag("ETag: \"v1\"\r\n");
     let gate = Gate::patient(&upstream, "");
     assert_eq!(statuses(&delete(&gate, "Connection: close, Authorization\r\n")), [401], "no credentials are left");

@@ -45,7 +45,7 @@ fn freeze_all(wait: Duration) -> Question {
 }
 
 #[test]
-fn what_is_frozen_is_held_back_through_kill_and_restart_until_it_is_unfrozen() {
+fn a_freeze_survives_kill_and_restart_until_it_is_lifted() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let files = Files::new(upstream.address, CONTROL);
     let mut gate = Process::serve(&files);
@@ -96,7 +96,7 @@ impl Drop for Ends<'_> {
 }
 
 #[test]
-fn from_the_moment_a_freeze_returns_the_upstream_sees_no_new_deletion() {
+fn after_a_freeze_returns_the_upstream_gets_no_new_deletion() {
     // A service that takes its time: what is on its way to it outlives the file system's.
     let done = Arc::new(AtomicUsize::new(0));
     let one_more = done.clone();
@@ -139,7 +139,7 @@ fn from_the_moment_a_freeze_returns_the_upstream_sees_no_new_deletion() {
 }
 
 #[test]
-fn a_freeze_says_what_it_could_not_wait_for() {
+fn a_freeze_reports_deletions_that_it_could_not_wait_for() {
     BOTH.into_iter().for_each(could_not_wait_for);
 }
 
@@ -169,7 +169,7 @@ fn could_not_wait_for(spoken: Spoken) {
 }
 
 #[test]
-fn what_is_frozen_while_a_request_is_on_its_way_is_judged_last_and_not_sent() {
+fn a_freeze_during_a_request_stops_it_at_the_last_check() {
     BOTH.into_iter().for_each(is_judged_last);
 }
 
@@ -211,7 +211,7 @@ fn observing(upstream: &Upstream, more: &str) -> Files {
 }
 
 #[test]
-fn a_freeze_does_not_claim_to_hold_back_what_is_only_observed() {
+fn a_freeze_in_observe_mode_does_not_claim_to_stop_deletions() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let files = observing(&upstream, CONTROL);
     let gate = Process::serve(&files);
@@ -227,7 +227,7 @@ fn a_freeze_does_not_claim_to_hold_back_what_is_only_observed() {
 }
 
 #[test]
-fn a_freeze_waits_for_deletions_that_were_only_observed_before_a_reload() {
+fn a_freeze_waits_for_deletions_that_observe_mode_let_through() {
     BOTH.into_iter().for_each(waits_for_what_was_observed);
 }
 
@@ -260,7 +260,7 @@ fn waits_for_what_was_observed(spoken: Spoken) {
 }
 
 #[test]
-fn nobody_at_the_control_socket_keeps_a_freeze_or_the_end_of_a_gateway_waiting() {
+fn slow_clients_of_the_control_socket_delay_neither_a_freeze_nor_the_end() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let mut gate = Gate::with(upstream.address, CONTROL, Clock::system());
     let path = socket(&gate.files);
@@ -275,7 +275,7 @@ fn nobody_at_the_control_socket_keeps_a_freeze_or_the_end_of_a_gateway_waiting()
 }
 
 #[test]
-fn a_state_in_doubt_stops_the_start_and_one_without_a_socket_holds() {
+fn a_damaged_freeze_state_stops_the_start_and_one_without_a_socket_applies() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let files = Files::new(upstream.address, &format!("{CONTROL}state = \"kept\"\n"));
     let gate = Process::serve(&files);
@@ -297,7 +297,7 @@ fn a_state_in_doubt_stops_the_start_and_one_without_a_socket_holds() {
 }
 
 #[test]
-fn a_state_that_is_lost_or_older_stops_the_start_and_discarding_it_freezes_everything() {
+fn a_lost_or_older_freeze_state_stops_the_start_and_discarding_it_freezes_everything() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let files = Files::new(upstream.address, CONTROL);
     let gate = Process::serve(&files);
@@ -343,7 +343,7 @@ fn check_names_a_control_socket_whose_folder_does_not_exist() {
 }
 
 #[test]
-fn the_socket_is_private_and_one_gateways_and_answers_whatever_is_said() {
+fn the_socket_is_private_to_one_gateway_and_answers_any_input() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let files = Files::new(upstream.address, CONTROL);
     let absent = command(&files, &["freeze", "all"], "");
@@ -384,7 +384,7 @@ fn the_socket_is_private_and_one_gateways_and_answers_whatever_is_said() {
 }
 
 #[test]
-fn refusals_say_why_and_whose_and_never_a_salt_or_a_signature() {
+fn refusals_have_reason_and_key_but_no_salt_or_signature() {
     let upstream = Upstream::start(service("account-1", "member-2"));
     let files = Files::new(upstream.address, CONTROL);
     let gate = Process::serve(&files);
@@ -477,7 +477,7 @@ fn explain_live_knows_what_only_the_running_gateway_knows_and_spends_nothing() {
 }
 
 #[test]
-fn ten_thousand_junk_requests_push_no_honest_refusal_out() {
+fn ten_thousand_junk_requests_evict_no_honest_refusal() {
     const JUNK: usize = 10_400;
     let upstream = Upstream::start(service("account-1", "member-2"));
     let files = Files::new(upstream.address, CONTROL);

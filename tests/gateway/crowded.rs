@@ -64,7 +64,7 @@ fn shaken_hands(stream: TcpStream, front: &Front, protocol: &[u8]) -> tls::Tls {
 const FOR_EVER: &str = "header_timeout = \"1h\"\nidle_timeout = \"1h\"\n";
 
 #[test]
-fn unauthenticated_connections_make_room_for_newcomers_the_oldest_first() {
+fn the_oldest_unauthenticated_connection_makes_room_for_a_new_one() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let half = format!("{}X: ", Request::new("DELETE", &format!("/crm-core/v1/segments/{SEGMENT}")).unfinished());
     let unsigned = head("DELETE", &[(":authority", "gate"), ("authorization", "Bearer x")]);
@@ -198,7 +198,7 @@ fn silent_connections_do_not_block_the_admin_listener() {
 }
 
 #[test]
-fn a_newcomer_waits_where_every_connection_is_in_use() {
+fn a_new_connection_waits_if_all_others_are_in_use() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let gate = Gate::with(upstream.address, &format!("[limits]\n{FOR_EVER}max_connections = 2\n"), Clock::system());
     let mut callers = [Kept::to(gate.address()), Kept::to(gate.address())];

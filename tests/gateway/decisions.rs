@@ -48,7 +48,7 @@ fn the_decision_table_in_full() {
 }
 
 #[test]
-fn every_failed_authentication_gets_the_same_bytes_and_reaches_nobody() {
+fn every_failed_authentication_gets_the_same_bytes_and_is_not_forwarded() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let gate = Gate::before(&upstream);
     let now = Clock::system().now();
@@ -87,7 +87,7 @@ fn every_failed_authentication_gets_the_same_bytes_and_reaches_nobody() {
 }
 
 #[test]
-fn a_date_out_of_the_window_is_refused_before_anything_of_the_body_is_judged() {
+fn a_date_out_of_the_window_is_refused_before_the_body_is_read() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let gate = Gate::before(&upstream);
     let (now, hour) = (Clock::system().now(), Duration::from_secs(3600));
@@ -99,7 +99,7 @@ fn a_date_out_of_the_window_is_refused_before_anything_of_the_body_is_judged() {
 }
 
 #[test]
-fn where_the_service_judges_ownership_the_role_still_decides_here() {
+fn with_delegate_the_role_is_still_checked_here() {
     let upstream = Upstream::start(service("account-2", "member-2"));
     let gate = Gate::with(upstream.address, "[ownership.delegate]\n", Clock::system());
     let rows = ["OWNER", "DEVELOPER", "MEMBER"].into_iter().flat_map(|role| BOTH.map(|spoken| (role, spoken)));
@@ -118,7 +118,7 @@ fn where_the_service_judges_ownership_the_role_still_decides_here() {
 }
 
 #[test]
-fn a_question_carries_who_asks_and_nothing_of_the_client() {
+fn a_look_up_has_the_callers_identity_and_nothing_of_the_client() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let gate = Gate::before(&upstream);
     for spoken in BOTH {

@@ -107,7 +107,7 @@ fn one(words: &[&str], at: &mut usize, allowed: &[String]) -> bool {
 }
 
 #[test]
-fn every_licence_is_one_that_is_allowed() {
+fn every_licence_is_allowed() {
     let allowed = ["MIT".to_owned(), "Zlib".to_owned(), "Apache-2.0 WITH LLVM-exception".to_owned()];
     for (expression, met) in [
         ("MIT", true),
@@ -133,7 +133,7 @@ fn every_licence_is_one_that_is_allowed() {
 }
 
 #[test]
-fn nothing_is_used_that_is_banned_or_comes_from_elsewhere() {
+fn no_crate_is_banned_or_from_another_source() {
     let rules = rules();
     let banned = crates(&rules, "deny");
     let packages = packages(&rules);
@@ -145,7 +145,7 @@ fn nothing_is_used_that_is_banned_or_comes_from_elsewhere() {
 }
 
 #[test]
-fn nothing_is_used_in_two_versions_without_a_reason() {
+fn no_crate_is_used_in_two_versions_without_a_reason() {
     let rules = rules();
     let skipped = crates(&rules, "skip");
     let mut versions: BTreeMap<String, Vec<String>> = BTreeMap::new();

@@ -89,7 +89,7 @@ fn six_hundred(address: std::net::SocketAddr) -> (Vec<Client>, Arc<std::sync::Mu
 }
 
 #[test]
-fn what_passes_leaves_descriptors_for_admin_and_gates_however_few_there_are() {
+fn passing_requests_leave_descriptors_for_admin_and_gates() {
     let service = Silent::start();
     let files = files(&service, "");
     let process = limited(&files, 400, 400);
@@ -104,7 +104,7 @@ fn what_passes_leaves_descriptors_for_admin_and_gates_however_few_there_are() {
 }
 
 #[test]
-fn a_soft_limit_that_is_low_is_raised_to_what_passes_may_need() {
+fn a_low_soft_limit_is_raised_to_what_passing_requests_may_need() {
     let service = Silent::start();
     let files = files(&service, "max_connections = 10\nmax_in_flight = 10\n");
     let process = limited(&files, 64, 16_384);
@@ -127,7 +127,7 @@ fn ticks(process: u32, thread: &str) -> u64 {
 }
 
 #[test]
-fn a_loop_that_cannot_accept_pauses_and_accepts_once_it_can() {
+fn an_accept_loop_without_descriptors_pauses_and_recovers() {
     use std::os::unix::net::UnixStream;
 
     let service = Silent::start();
@@ -158,7 +158,7 @@ fn a_loop_that_cannot_accept_pauses_and_accepts_once_it_can() {
 }
 
 #[test]
-fn more_at_once_than_may_pass_are_told_to_come_again_and_nothing_is_sent() {
+fn requests_beyond_max_passing_get_503_and_are_not_sent() {
     let service = Silent::start();
     let request = "GET /open/x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     for observes in [false, true] {

@@ -140,7 +140,7 @@ fn the_contract_lists_every_metric() {
 }
 
 #[test]
-fn links_between_pages_lead_somewhere() {
+fn links_between_pages_are_valid() {
     let mut wrong = Vec::new();
     let mut seen = 0;
     for page in pages() {

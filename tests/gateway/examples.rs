@@ -82,16 +82,16 @@ fn works_as_typed(example: &str) {
 }
 
 #[test]
-fn the_sidecar_in_front_of_a_service_on_a_unix_socket_works_as_typed() {
+fn the_sidecar_example_works_as_typed() {
     works_as_typed("sidecar");
 }
 
 #[test]
-fn the_edge_proxy_with_tls_and_http_2_works_as_typed() {
+fn the_edge_example_works_as_typed() {
     works_as_typed("edge");
 }
 
 #[test]
-fn in_the_fleet_a_header_spent_on_one_gateway_is_refused_on_the_other() {
+fn in_the_fleet_example_a_header_spent_on_one_gateway_is_refused_on_the_other() {
     works_as_typed("fleet");
 }

@@ -91,7 +91,7 @@ fn a_connection_that_is_reset_before_the_request_is_read_is_not_tried_again() {
 }
 
 #[test]
-fn an_answer_that_comes_before_the_body_was_read_is_the_answer() {
+fn an_answer_sent_before_the_body_was_read_is_relayed() {
     let upstream = bare(|mut stream| {
         read_head(&mut BufReader::new(&stream)).unwrap();
         answer(&mut stream, "409 Conflict", "Connection: close\r\n", r#"{"errorCode":"Early"}"#);
@@ -125,7 +125,7 @@ fn what_the_upstream_answers_is_relayed() {
 }
 
 #[test]
-fn an_upstream_that_is_not_there_deletes_nothing() {
+fn a_missing_upstream_is_answered_and_nothing_is_deleted() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for spoken in BOTH {
         let gate = Gate::with(nobody, "[ownership.delegate]\n", Clock::system());
@@ -136,7 +136,7 @@ fn an_upstream_that_is_not_there_deletes_nothing() {
 }
 
 #[test]
-fn nothing_is_deleted_where_the_owner_cannot_be_looked_up() {
+fn nothing_is_deleted_if_the_owner_cannot_be_looked_up() {
     // All that is asked, so that nothing but the status or the size is what is wrong.
     const OURS: &str = r#"{"accountId":"account-1","ownerId":"member-1"}"#;
     let large = &*format!("{OURS}{}", " ".repeat(1 << 20));
@@ -173,7 +173,7 @@ fn nothing_is_deleted_where_the_owner_cannot_be_looked_up() {
 }
 
 #[test]
-fn only_one_strong_version_binds_the_deletion() {
+fn only_a_single_strong_tag_becomes_the_condition() {
     let rows: &[(&str, Option<&str>)] = &[
         ("ETag: \"v1\"\r\n", Some("if-match: \"v1\"")),
         ("", None),
@@ -210,7 +210,7 @@ fn a_key_at_its_limit_of_salts_is_answered_429_and_no_other_key_is() {
 }
 
 #[test]
-fn connections_are_reused_and_one_that_died_in_the_pool_loses_no_request() {
+fn connections_are_reused_and_a_dead_one_loses_no_request() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let gate = Gate::with(upstream.address, "[runtime]\nworkers = 1\n", Clock::system());
     (0..5).for_each(|_| assert_eq!(gate.delete(&signed("OWNER")).status, 200));
@@ -281,7 +281,7 @@ fn a_request_that_passes_through_is_cancelled_when_its_client_leaves() {
 }
 
 #[test]
-fn a_client_that_leaves_before_its_body_is_whole_spends_nothing() {
+fn a_client_that_leaves_before_its_body_is_complete_spends_nothing() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     for (spoken, resets) in
         [(Spoken::Http1, false), (Spoken::Http1, true), (Spoken::Http2, false), (Spoken::Http2, true)]
@@ -413,7 +413,7 @@ fn without_a_free_slot_the_answer_is_503_and_nothing_is_spent() {
 }
 
 #[test]
-fn a_fenced_replay_memory_says_until_when() {
+fn a_fenced_store_reports_the_end_of_the_fence() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let more = "[replay.memory]\nwhen_new = \"fence\"\n[authentication]\nwindow_future = \"2s\"\n";
     let gate = Gate::with(upstream.address, more, Clock::system());

@@ -24,7 +24,7 @@ fn last(upstream: &Upstream) -> Received {
 }
 
 #[test]
-fn a_deletion_leaves_without_query_and_body_unless_its_route_keeps_them() {
+fn a_deletion_is_sent_without_query_and_body_unless_its_route_keeps_them() {
     BOTH.into_iter().for_each(leaves_without);
 }
 
@@ -52,7 +52,7 @@ fn leaves_without(spoken: Spoken) {
 }
 
 #[test]
-fn a_body_that_is_not_forwarded_is_read_and_bounded_all_the_same() {
+fn a_body_that_is_not_forwarded_is_still_read_and_bounded() {
     BOTH.into_iter().for_each(is_read_and_bounded);
 }
 
@@ -69,7 +69,7 @@ fn is_read_and_bounded(spoken: Spoken) {
 }
 
 #[test]
-fn a_query_that_names_a_method_is_refused_however_it_is_spelt() {
+fn a_query_that_names_a_method_is_refused_in_every_spelling() {
     BOTH.into_iter().for_each(names_a_method);
 }
 
@@ -115,7 +115,7 @@ fn names_a_method(spoken: Spoken) {
 }
 
 #[test]
-fn saltgate_is_no_authorizer() {
+fn saltgate_is_no_authorization_service() {
     BOTH.into_iter().for_each(is_no_authorizer);
 }
 
@@ -151,7 +151,7 @@ fn is_no_authorizer(spoken: Spoken) {
 }
 
 #[test]
-fn what_passes_says_where_it_came_from_only_by_a_trusted_proxy() {
+fn passing_requests_keep_forwarding_fields_only_from_a_trusted_proxy() {
     BOTH.into_iter().for_each(says_where_it_came_from);
 }
 
@@ -190,7 +190,7 @@ fn relay(listener: TcpListener, to: SocketAddr) {
 }
 
 #[test]
-fn a_message_that_comes_back_is_508_and_a_gateway_behind_a_gateway_is_no_loop() {
+fn a_loop_is_answered_508_and_a_gateway_behind_a_gateway_is_no_loop() {
     BOTH.into_iter().for_each(comes_back);
 }
 
@@ -211,7 +211,7 @@ fn comes_back(spoken: Spoken) {
 }
 
 #[test]
-fn routes_that_share_a_path_and_a_gateway_before_itself_are_found_by_the_check() {
+fn check_finds_routes_with_a_common_path_and_a_gateway_before_itself() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let files = Files::new(upstream.address, "");
     let sound = std::fs::read_to_string(files.path()).unwrap();

@@ -6,7 +6,7 @@ use crate::operations::Process;
 use crate::spoken::Spoken::{self, Http1, Http2};
 
 #[test]
-fn a_full_memory_is_degraded_and_told_once_until_it_has_room_again() {
+fn a_full_store_is_degraded_and_logged_once() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     for store in ["[replay.memory]\n", "[replay.journal]\npath = \"replay\"\n"] {
         let places = "when_new = \"accept\"\nmax_salts = 3\nmax_salts_per_key = 3\n";

@@ -18,7 +18,7 @@ fn plain(what: &str, text: &str, shown: &str) {
 }
 
 #[test]
-fn what_strangers_send_is_escaped_wherever_it_is_written() {
+fn text_from_strangers_is_escaped_wherever_it_is_written() {
     // The service lets its customers choose names, and says odd things of one segment.
     let upstream = Upstream::start(Arc::new(|seen, stream| {
         let name = format!("세그먼트{ODD}");

@@ -21,7 +21,7 @@ fn told(gate: SocketAddr, method: &str, fields: &[(&str, &str)]) -> Option<u8> {
 }
 
 #[test]
-fn a_host_without_an_authority_is_served_as_proxies_send_it() {
+fn a_host_field_without_an_authority_is_accepted() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let gate = Gate::with(upstream.address, PASSES, Clock::system());
     let header = signed("OWNER");

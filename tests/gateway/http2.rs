@@ -128,7 +128,7 @@ fn with_tls(upstream: &Upstream, authority: &Authority) -> Gate {
 }
 
 #[test]
-fn the_answers_are_those_of_http_1_whichever_way_it_is_spoken() {
+fn http_2_gets_the_same_answers_as_http_1() {
     let upstream = Upstream::start(service("account-1", "member-2"));
     let authority = Authority::new();
     let (plain, secured) = (Gate::before(&upstream), with_tls(&upstream, &authority));
@@ -169,7 +169,7 @@ fn the_answers_are_those_of_http_1_whichever_way_it_is_spoken() {
 }
 
 #[test]
-fn what_is_too_large_or_of_the_wrong_form_is_answered_as_such() {
+fn oversized_and_malformed_requests_have_their_own_answers() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let gate = Gate::with(upstream.address, KEEPS, saltgate::parts::Clock::system());
     let mut client = Client::by_prior_knowledge(gate.address());
@@ -298,7 +298,7 @@ impl Raw {
 }
 
 #[test]
-fn what_only_raw_frames_can_say_is_refused() {
+fn malformed_raw_frames_are_refused() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let gate = Gate::before(&upstream);
     let header = signed("OWNER");
@@ -344,7 +344,7 @@ fn what_only_raw_frames_can_say_is_refused() {
 }
 
 #[test]
-fn a_flood_ends_its_connection_and_nobody_elses() {
+fn a_flood_closes_its_own_connection_and_no_other() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let gate = Gate::before(&upstream);
     let mut neighbour = Kept::to(gate.address());
@@ -394,7 +394,7 @@ fn a_flood_ends_its_connection_and_nobody_elses() {
 const PASSES: &str = "[passthrough]\nmethods = [\"GET\", \"HEAD\", \"POST\"]\nprefixes = [\"/p/\"]\n";
 
 #[test]
-fn a_busy_client_is_no_flood_though_its_answers_have_no_bodies() {
+fn a_busy_client_is_not_taken_for_a_flood() {
     let upstream = Upstream::start(Arc::new(|seen, stream| match seen.method.as_str() {
         "HEAD" => drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n")),
         _ => drop(stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n")),
@@ -412,7 +412,7 @@ fn a_busy_client_is_no_flood_though_its_answers_have_no_bodies() {
 }
 
 #[test]
-fn a_body_that_passes_has_its_time_however_it_trickles() {
+fn a_passing_body_that_trickles_is_timed_out() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let more = format!("{PASSES}[limits]\nbody_timeout = \"1s\"\n");
     let gate = Gate::with(upstream.address, &more, saltgate::parts::Clock::system());
@@ -441,7 +441,7 @@ fn a_body_that_passes_has_its_time_however_it_trickles() {
 }
 
 #[test]
-fn what_leaves_by_http_1_is_as_http_1_has_it() {
+fn http_2_requests_are_valid_http_1_upstream() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let gate = Gate::with(upstream.address, PASSES, saltgate::parts::Clock::system());
     let mut client = Client::by_prior_knowledge(gate.address());
@@ -461,7 +461,7 @@ fn what_leaves_by_http_1_is_as_http_1_has_it() {
 }
 
 #[test]
-fn in_observe_mode_too_what_is_no_one_message_goes_nowhere() {
+fn observe_mode_also_refuses_ambiguous_framing() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let files = Files::new(upstream.address, "");
     let config = std::fs::read_to_string(files.path()).unwrap();
@@ -544,7 +544,7 @@ fn an_http_2_connection_that_keeps_the_gateway_waiting_is_closed() {
 }
 
 #[test]
-fn a_drain_is_announced_and_what_is_under_way_is_answered() {
+fn a_drain_is_announced_and_requests_in_progress_are_answered() {
     let answers = Latch::default();
     let upstream = Upstream::start(deleting_after(&answers));
     let mut gate = Gate::before(&upstream);

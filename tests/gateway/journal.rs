@@ -37,7 +37,7 @@ fn salt_of(header: &str) -> String {
 }
 
 #[test]
-fn killed_at_any_moment_nothing_that_was_sent_passes_again() {
+fn after_a_kill_at_any_moment_no_sent_header_passes_again() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     // Without a record, whose own kills are tested elsewhere: more of the time is the journal's.
     let files = Files::new(upstream.address, &format!("{JOURNAL}[audit]\ndanger_no_record = true\n{KEEPS}"));
@@ -115,7 +115,7 @@ fn a_second_process_on_the_same_journal_is_refused() {
 }
 
 #[test]
-fn a_damaged_journal_stops_the_start_until_it_is_discarded_in_so_many_words() {
+fn a_damaged_journal_stops_the_start_until_it_is_explicitly_discarded() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let files = Files::new(upstream.address, JOURNAL);
     let mut process = Process::serve(&files);
@@ -137,7 +137,7 @@ fn a_damaged_journal_stops_the_start_until_it_is_discarded_in_so_many_words() {
 }
 
 #[test]
-fn sigterm_closes_a_journal_and_a_new_boot_then_does_not_fence() {
+fn after_sigterm_closed_a_journal_a_reboot_does_not_fence_it() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let files = Files::new(upstream.address, JOURNAL);
     for (signal, fenced) in [("-TERM", false), ("-KILL", true)] {
@@ -162,7 +162,7 @@ fn sigterm_closes_a_journal_and_a_new_boot_then_does_not_fence() {
 }
 
 #[test]
-fn a_claim_that_waits_for_the_disk_is_answered_in_a_gateway() {
+fn a_claim_that_waits_for_the_disk_is_answered() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let files = Files::new(upstream.address, &format!("{JOURNAL}sync = \"each\"\n"));
     let process = Process::serve(&files);

@@ -27,7 +27,7 @@ fn gate_with(upstream: &Upstream, keep_alive: &str, more: &str) -> Gate {
 }
 
 #[test]
-fn what_is_pipelined_behind_a_deletion_is_never_read() {
+fn bytes_pipelined_behind_a_deletion_are_never_read() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let gate = gate_with(&upstream, "", "");
     let segment = format!("/crm-core/v1/segments/{SEGMENT}");
@@ -56,7 +56,7 @@ fn what_is_pipelined_behind_a_deletion_is_never_read() {
 }
 
 #[test]
-fn what_comes_while_a_deletion_is_under_way_is_not_read_either() {
+fn bytes_sent_during_a_deletion_are_never_read() {
     let (release, held) = mpsc::channel::<()>();
     let held = std::sync::Mutex::new(held);
     let upstream = Upstream::start(but_delete(move |stream| {
@@ -148,7 +148,7 @@ fn clients_that_connect_directly_may_keep_and_pipeline() {
 }
 
 #[test]
-fn behind_a_proxy_that_may_lose_step_a_connection_serves_one_request() {
+fn with_keep_alive_never_a_connection_serves_one_request() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let more = "[passthrough]\nmethods = [\"GET\"]\nprefixes = [\"/crm-core/\"]\n";
     let gate = gate_with(&upstream, "keep_alive = \"never\"\n", more);
@@ -163,7 +163,7 @@ fn behind_a_proxy_that_may_lose_step_a_connection_serves_one_request() {
 }
 
 #[test]
-fn a_reload_takes_keep_alive_for_connections_that_are_open() {
+fn a_reload_changes_keep_alive_for_open_connections() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let mut gate = gate_with(&upstream, "keep_alive = \"always\"\n", "");
     let mut kept = Kept::to(gate.address());

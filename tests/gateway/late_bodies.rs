@@ -56,7 +56,7 @@ fn holds_nothing(gate: &mut Gate, spent: &str) {
 }
 
 #[test]
-fn a_spent_header_whose_body_does_not_come_holds_no_slot() {
+fn a_spent_header_without_its_body_holds_no_slot() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     for store in
         ["[replay.memory]\nwhen_new = \"accept\"\n", "[replay.journal]\npath = \"replay\"\nwhen_new = \"accept\"\n"]
@@ -80,7 +80,7 @@ fn a_header_that_another_gateway_of_the_fleet_spent_holds_no_slot() {
 }
 
 #[test]
-fn of_an_unspent_header_a_few_copies_wait_and_one_passes() {
+fn a_few_copies_of_an_unspent_header_wait_and_one_passes() {
     for spoken in BOTH {
         a_few_copies_wait(spoken);
     }
@@ -114,7 +114,7 @@ fn a_few_copies_wait(spoken: Spoken) {
 }
 
 #[test]
-fn a_body_that_comes_with_its_head_is_accepted() {
+fn a_body_that_arrives_with_its_head_is_accepted() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let gate = Gate::by(Files::new(upstream.address, ""));
     for spoken in BOTH {

@@ -80,7 +80,7 @@ fn a_port_and_a_unix_socket_lead_to_the_same_gateway() {
 }
 
 #[test]
-fn a_reload_leaves_what_a_link_in_the_place_of_the_socket_names_as_it_is() {
+fn a_reload_does_not_touch_the_target_of_a_link_at_the_socket_path() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let listener = |mode: &str| format!("[[listener]]\naddress = \"unix:gate.sock\"\nmode = \"{mode}\"\n");
     let mut gate = gate(&upstream, &listener("0640"), "");
@@ -103,7 +103,7 @@ fn a_reload_leaves_what_a_link_in_the_place_of_the_socket_names_as_it_is() {
 }
 
 #[test]
-fn where_a_proxy_header_is_required_it_tells_the_client() {
+fn a_required_proxy_header_sets_the_client() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let listeners = "[[listener]]\naddress = \"127.0.0.1:0\"\nproxy_protocol = \"required\"\n";
     let gate = gate(&upstream, listeners, "[limits]\nheader_timeout = \"300ms\"\n");
@@ -155,7 +155,7 @@ fn where_a_proxy_header_is_required_it_tells_the_client() {
 }
 
 #[test]
-fn only_a_trusted_proxy_may_send_the_header_where_some_are_named() {
+fn only_a_trusted_proxy_may_send_the_proxy_header() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let listeners = "[[listener]]\naddress = \"127.0.0.1:0\"\nproxy_protocol = \"required\"\ntrusted_proxies = [\"192.0.2.0/24\"]\n";
     let strange = gate(&upstream, listeners, "");
@@ -169,7 +169,7 @@ fn only_a_trusted_proxy_may_send_the_header_where_some_are_named() {
 }
 
 #[test]
-fn x_forwarded_for_is_believed_of_trusted_proxies_only() {
+fn x_forwarded_for_counts_only_from_trusted_proxies() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let plain = gate(&upstream, "[[listener]]\naddress = \"127.0.0.1:0\"\n", "");
     assert_eq!(send(plain.address(), &request(b"", "X-Forwarded-For: 192.0.2.1\r\n")), 200);
@@ -230,7 +230,7 @@ fn no_client_has_more_connections_than_its_share() {
 }
 
 #[test]
-fn a_full_gateway_lets_the_next_one_wait() {
+fn a_full_gateway_lets_the_next_connection_wait() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let limits = "[limits]\nmax_connections = 1\n[runtime]\nworkers = 3\n";
     let gate = gate(&upstream, "[[listener]]\naddress = \"127.0.0.1:0\"\n", limits);
@@ -267,7 +267,7 @@ fn load(spoken: Spoken, address: SocketAddr, ending: &Arc<AtomicBool>) -> std::t
 }
 
 #[test]
-fn listeners_come_and_go_under_load_and_no_request_is_lost() {
+fn adding_and_removing_listeners_under_load_loses_no_request() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (stays, goes, comes) = (free(), free(), free());
@@ -317,7 +317,7 @@ fn listeners_come_and_go_under_load_and_no_request_is_lost() {
 }
 
 #[test]
-fn a_request_on_a_listener_that_goes_is_answered() {
+fn a_request_on_a_removed_listener_is_answered() {
     BOTH.into_iter().for_each(is_answered_where_the_listener_goes);
 }
 
@@ -356,7 +356,7 @@ fn silent_connections_do_not_delay_a_drain_and_a_late_request_is_still_answered(
 }
 
 #[test]
-fn a_drain_answers_what_is_under_way_and_closes_what_is_not() {
+fn a_drain_answers_requests_in_progress_and_closes_idle_connections() {
     for spoken in BOTH {
         let answers = Latch::default();
         let upstream = Upstream::start(deleting_after(&answers));

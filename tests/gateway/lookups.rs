@@ -46,7 +46,7 @@ fn ours(more: &str) -> String {
 }
 
 #[test]
-fn an_answer_in_which_a_member_name_occurs_twice_teaches_nothing() {
+fn an_answer_with_a_duplicate_member_name_is_not_used() {
     let deep = format!("{}1{}", r#"{"a":"#.repeat(100), "}".repeat(100));
     for (name, body) in [
         ("the account, the right one last", format!(r#"{{"accountId":"account-2",{}"#, &ours("")[1..])),
@@ -64,7 +64,7 @@ fn an_answer_in_which_a_member_name_occurs_twice_teaches_nothing() {
 }
 
 #[test]
-fn an_account_or_creator_that_no_key_can_have_is_not_learned() {
+fn an_account_or_creator_that_no_key_can_have_is_not_used() {
     let with = |account: &str, creator: &str| format!(r#"{{"accountId":"{account}","ownerId":"{creator}"}}"#);
     let longest = "m".repeat(128);
     for odd in [
@@ -85,7 +85,7 @@ fn an_account_or_creator_that_no_key_can_have_is_not_learned() {
 }
 
 #[test]
-fn the_segments_own_id_is_looked_for_on_the_whole_way_to_account_and_creator() {
+fn the_segments_id_is_checked_on_the_whole_path_to_account_and_creator() {
     let owner = r#""owner":{"accountId":"account-1","memberId":"member-1"}"#;
     let nested = |top: &str, in_owner: &str| {
         let owner = owner.replace("\"memberId\"", &format!("{in_owner}\"memberId\""));
@@ -117,7 +117,7 @@ fn the_segments_own_id_is_looked_for_on_the_whole_way_to_account_and_creator() {
 }
 
 #[test]
-fn another_accounts_segment_is_not_there_whatever_else_the_answer_lacks() {
+fn a_segment_of_another_account_is_404_whatever_the_answer_lacks() {
     for creator in ["null", "7", r#""""#, r#""two words""#] {
         let body = format!(r#"{{"segmentId":"{SEGMENT}","accountId":"account-2","ownerId":{creator}}}"#);
         assert_eq!(deleted_after("", &body, ""), (404, 0), "theirs, created by {creator}");
@@ -129,7 +129,7 @@ fn another_accounts_segment_is_not_there_whatever_else_the_answer_lacks() {
 }
 
 #[test]
-fn an_answer_that_a_cache_kept_is_not_believed_and_none_is_asked_for() {
+fn an_answer_from_a_cache_is_not_used_and_none_is_requested() {
     for kept in [
         "Age: 5\r\n",
         "Age: 0\r\nAge: 0\r\n",
@@ -189,7 +189,7 @@ fn the_log_and_the_check_name_what_is_wrong_with_an_answer() {
 }
 
 #[test]
-fn an_answer_whose_end_only_tls_could_tell_is_named_where_tls_does_not() {
+fn an_answer_without_length_or_close_notify_is_refused_by_name() {
     let body = ours("");
     let upstream = Upstream::start(Arc::new(move |_, stream| {
         let _ = write!(stream, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{body}");
@@ -206,7 +206,7 @@ fn an_answer_whose_end_only_tls_could_tell_is_named_where_tls_does_not() {
 }
 
 #[test]
-fn of_a_deletion_too_the_log_names_what_was_wrong_with_its_answer() {
+fn the_log_names_what_is_wrong_with_the_answer_to_a_deletion() {
     let upstream = Upstream::start(but_delete(|stream| answer(stream, "200 OK", &"X: 1\r\n".repeat(99), "{}")));
     let files = Files::new(upstream.address, "");
     let gate = Process::serve(&files);
@@ -231,7 +231,7 @@ fn guarded(fields: &'static str, says: &str, more: &str) -> (u16, usize) {
 }
 
 #[test]
-fn a_list_of_linked_automations_is_all_of_them_only_if_the_service_says_so() {
+fn a_list_of_automations_counts_as_complete_only_if_the_service_says_so() {
     const TOTAL: &str = "[automations]\ntotal = \"/total\"\n";
     const BARE: &str = "[automations]\nlist = \"\"\n";
     for (fields, says) in [

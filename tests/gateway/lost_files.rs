@@ -57,7 +57,7 @@ fn assert_goes_on(gate: &Gate, why: &str, deletions: usize) {
 }
 
 #[test]
-fn a_file_that_is_removed_is_missed_and_what_is_deleted_after_it_is_on_disk() {
+fn a_removed_file_is_noticed_and_later_deletions_are_on_disk() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     for sync in SYNCS {
         let gate = gate(&upstream, sync);
@@ -78,7 +78,7 @@ fn a_file_that_is_removed_is_missed_and_what_is_deleted_after_it_is_on_disk() {
 }
 
 #[test]
-fn nobody_has_to_wait_until_it_is_noticed() {
+fn a_removed_file_is_noticed_without_a_delay() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let gate = gate(&upstream, "each");
     std::fs::remove_file(page(&gate.files)).unwrap();
@@ -88,7 +88,7 @@ fn nobody_has_to_wait_until_it_is_noticed() {
 }
 
 #[test]
-fn with_nothing_synced_what_was_written_unnoticed_is_written_again() {
+fn without_syncs_lines_lost_unnoticed_are_written_again() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let gate = gate(&upstream, "os");
     std::fs::remove_file(page(&gate.files)).unwrap();
@@ -98,7 +98,7 @@ fn with_nothing_synced_what_was_written_unnoticed_is_written_again() {
 }
 
 #[test]
-fn another_file_in_its_place_is_left_as_it_is() {
+fn another_file_at_its_path_is_left_alone() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     for sync in SYNCS {
         let gate = gate(&upstream, sync);
@@ -120,7 +120,7 @@ fn another_file_in_its_place_is_left_as_it_is() {
 }
 
 #[test]
-fn a_file_that_is_cut_off_or_written_to_gets_no_line_more() {
+fn a_truncated_or_foreign_file_gets_no_more_lines() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     for sync in SYNCS {
         for (length, why) in [(0_i64, "truncated"), (100, "truncated"), (-1, "written to by another program")] {
@@ -146,7 +146,7 @@ fn a_file_that_is_cut_off_or_written_to_gets_no_line_more() {
 }
 
 #[test]
-fn a_directory_that_is_renamed_or_removed_is_made_again() {
+fn a_renamed_or_removed_directory_is_created_again() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     for sync in SYNCS {
         for away in [true, false] {
@@ -165,7 +165,7 @@ fn a_directory_that_is_renamed_or_removed_is_made_again() {
 }
 
 #[test]
-fn where_no_new_file_can_be_begun_nothing_is_spent_until_it_can() {
+fn nothing_is_spent_until_a_new_file_can_be_created() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     for sync in SYNCS {
         let gate = gate(&upstream, sync);
@@ -191,7 +191,7 @@ fn where_no_new_file_can_be_begun_nothing_is_spent_until_it_can() {
 }
 
 #[test]
-fn a_file_that_is_put_back_is_sound_with_what_follows_it() {
+fn a_restored_file_verifies_together_with_the_next() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     for sync in SYNCS {
         let mut gate = gate(&upstream, sync);
@@ -217,7 +217,7 @@ fn a_file_that_is_put_back_is_sound_with_what_follows_it() {
 }
 
 #[test]
-fn a_file_that_nobody_may_write_is_written_on_and_the_log_tells_of_one_that_is_gone() {
+fn a_read_only_file_is_still_written_and_a_removed_one_is_logged() {
     use std::os::unix::fs::PermissionsExt;
     let upstream = Upstream::start(service("account-1", "member-1"));
     let files = Files::new(upstream.address, "");

@@ -120,7 +120,7 @@ fn rows(via: String) -> Vec<Row> {
 }
 
 #[test]
-fn observing_names_the_reason_that_enforcing_refuses_for() {
+fn observe_mode_names_the_reason_that_enforce_mode_refuses_for() {
     let upstream = Upstream::start(service("account-1", "member-2"));
     let mut gate = gate(&upstream);
     // How this process signs what it passes on.

@@ -202,7 +202,7 @@ fn the_thread_that_reads_a_configuration_has_a_lower_priority_than_the_workers()
 }
 
 #[test]
-fn a_key_that_a_reload_takes_away_is_unknown_from_then_on() {
+fn a_key_removed_by_a_reload_is_unknown() {
     BOTH.into_iter().for_each(is_unknown_from_then_on);
 }
 
@@ -392,7 +392,7 @@ fn every_refusal_is_in_the_log_under_its_id_and_no_secret_salt_or_signature_anyw
 }
 
 #[test]
-fn a_log_without_successes_tells_of_all_else_and_a_reload_brings_them_back() {
+fn a_log_without_successes_has_everything_else_and_a_reload_restores_them() {
     let fails = Arc::new(AtomicBool::new(false));
     let upstream = Upstream::start(but_delete({
         let fails = fails.clone();
@@ -460,7 +460,7 @@ fn is_followed_by_its_id(spoken: Spoken) {
 }
 
 #[test]
-fn a_clock_that_is_set_is_told_and_nothing_more() {
+fn setting_the_clock_is_reported_and_changes_nothing_else() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let start = Clock::system().now();
     let (clock, hands) = Clock::manual(start);
@@ -478,7 +478,7 @@ fn a_clock_that_is_set_is_told_and_nothing_more() {
 }
 
 #[test]
-fn live_ready_and_metrics_tell_the_state() {
+fn live_ready_and_metrics_report_the_state() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let mut gate = Gate::before(&upstream);
     gate.delete(&signed("OWNER"));

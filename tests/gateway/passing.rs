@@ -82,7 +82,7 @@ fn a_body_streams_through_both_ways_beyond_the_limit_for_deletions() {
 }
 
 #[test]
-fn an_incomplete_body_is_the_clients_fault_and_not_an_unknown_outcome() {
+fn an_incomplete_body_is_the_clients_fault_and_no_unknown_outcome() {
     // It knows of no coding, and whatever it takes for a message has no answer yet.
     let upstream = Upstream::start(std::sync::Arc::new(|_, _| {}));
     let more = format!("{DEMANDS}[limits]\nbody_timeout = \"300ms\"\n");
@@ -114,7 +114,7 @@ fn an_incomplete_body_is_the_clients_fault_and_not_an_unknown_outcome() {
 }
 
 #[test]
-fn nothing_else_passes() {
+fn unlisted_requests_do_not_pass() {
     let upstream = anything();
     let gate = Gate::with(upstream.address, DEMANDS, Clock::system());
     let segment = format!("/crm-core/v1/segments/{SEGMENT}");
@@ -146,7 +146,7 @@ fn nothing_else_passes() {
 }
 
 #[test]
-fn a_dead_service_is_told_apart_from_a_lost_answer() {
+fn a_dead_service_and_a_lost_answer_have_different_answers() {
     BOTH.into_iter().for_each(is_told_apart);
 }
 
@@ -168,7 +168,7 @@ fn is_told_apart(spoken: Spoken) {
 }
 
 #[test]
-fn in_observe_mode_everything_goes_upstream_as_received_and_the_verdict_is_told() {
+fn observe_mode_forwards_everything_as_received_and_logs_the_verdict() {
     let upstream = anything();
     let gate = observing(&upstream, WATCHES);
     let good = signed("OWNER");
@@ -208,7 +208,7 @@ fn in_observe_mode_everything_goes_upstream_as_received_and_the_verdict_is_told(
 }
 
 #[test]
-fn observing_learns_whose_segment_it_is_before_it_passes_the_deletion_on() {
+fn observe_mode_looks_up_the_owner_before_it_forwards_the_deletion() {
     BOTH.into_iter().for_each(learns_first);
 }
 
@@ -227,7 +227,7 @@ fn learns_first(spoken: Spoken) {
 }
 
 #[test]
-fn observing_tells_what_the_safety_catches_would_refuse() {
+fn observe_mode_reports_what_the_safeguards_would_refuse() {
     BOTH.into_iter().for_each(tells_what_would_be_refused);
 }
 
@@ -262,7 +262,7 @@ fn tells_what_would_be_refused(spoken: Spoken) {
 }
 
 #[test]
-fn a_reload_turns_observing_into_enforcing_and_spent_salts_stay_spent() {
+fn a_reload_from_observe_to_enforce_keeps_spent_salts() {
     BOTH.into_iter().for_each(turns_into_enforcing);
 }
 
@@ -280,7 +280,7 @@ fn turns_into_enforcing(spoken: Spoken) {
 }
 
 #[test]
-fn an_upload_takes_as_long_as_it_is_long_and_a_trickle_does_not() {
+fn a_long_upload_may_take_its_time_and_a_trickle_may_not() {
     let upstream = anything();
     let more = format!("{DEMANDS}[limits]\nbody_timeout = \"500ms\"\n");
     let gate = Gate::with(upstream.address, &more, Clock::system());

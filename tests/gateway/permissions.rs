@@ -43,7 +43,7 @@ fn open_to_others(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn with_no_umask_at_all_every_file_and_folder_of_state_is_its_owners() {
+fn state_is_private_even_without_a_umask() {
     let upstream = Upstream::start(but_delete(|stream| drop(stream.shutdown(std::net::Shutdown::Both))));
     let files = Files::new(upstream.address, ALL);
     let folder = files.dir.path().join("state");
@@ -69,7 +69,7 @@ fn with_no_umask_at_all_every_file_and_folder_of_state_is_its_owners() {
 }
 
 #[test]
-fn what_the_demo_keeps_is_its_owners() {
+fn the_demos_state_is_private() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let run = format!("umask 000; exec {} demo --once --data {}", env!("CARGO_BIN_EXE_saltgate"), data.display());
@@ -80,7 +80,7 @@ fn what_the_demo_keeps_is_its_owners() {
 }
 
 #[test]
-fn a_folder_that_lets_others_in_is_told_of() {
+fn a_folder_open_to_others_causes_a_warning() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let files = Files::new(upstream.address, ALL);
     let state = files.dir.path().join("state");

@@ -58,7 +58,7 @@ const WITHOUT_A_BODY: [(&str, &str, &str); 4] = [
 ];
 
 #[test]
-fn bytes_behind_a_passed_through_answer_are_never_taken_for_a_look_ups_answer() {
+fn bytes_after_a_passed_through_answer_never_answer_a_look_up() {
     for (name, method, head) in WITHOUT_A_BODY {
         let upstream = Upstream::start(talkative(head));
         let gate = Gate::with(upstream.address, &format!("{ONE}{OPEN}"), Clock::system());
@@ -93,7 +93,7 @@ fn asked(method: &str, path: &str) -> String {
 }
 
 #[test]
-fn bytes_behind_a_deletions_answer_are_never_taken_for_another_answer() {
+fn bytes_after_the_answer_to_a_deletion_never_answer_another_request() {
     // The same the other way round: what a stranger asks gets no bytes that were for a caller.
     let ordinary = service("account-1", "member-1");
     let (tell_left, left) = channel();

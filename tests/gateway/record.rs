@@ -108,7 +108,7 @@ fn assert_nothing_is_lost(files: &Files, upstream: &Upstream, kills: usize) {
 }
 
 #[test]
-fn killed_at_any_moment_under_load_the_record_verifies_and_every_deletion_has_its_intent() {
+fn after_a_kill_under_load_the_record_verifies_and_every_deletion_has_its_intent() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let files = Files::new(upstream.address, "[runtime]\nworkers = 2\n");
     let kills = 80;
@@ -123,7 +123,7 @@ fn killed_at_any_moment_under_load_the_record_verifies_and_every_deletion_has_it
 }
 
 #[test]
-fn killed_as_soon_as_an_intent_is_written_or_a_deletion_is_sent() {
+fn a_kill_right_after_an_intent_or_a_send_leaves_the_intent() {
     // The upstream kills the gateway between sending and outcome, in every second life.
     let victim = Arc::new(AtomicU32::new(0));
     let hand = victim.clone();
@@ -164,7 +164,7 @@ fn size_of_lines(directory: &Path) -> u64 {
 }
 
 #[test]
-fn killed_in_the_middle_of_a_write_it_leaves_a_torn_tail_and_no_more() {
+fn a_kill_during_a_write_leaves_only_a_torn_last_line() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let files = Files::new(upstream.address, "[runtime]\nworkers = 2\n");
     let kills = 30;
@@ -190,7 +190,7 @@ fn killed_in_the_middle_of_a_write_it_leaves_a_torn_tail_and_no_more() {
 }
 
 #[test]
-fn strangers_and_repeats_leave_counts_and_not_lines() {
+fn strangers_and_repeats_are_counted_and_not_recorded_one_by_one() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let mut gate = Gate::before(&upstream);
     let spent = signed("OWNER");
@@ -226,7 +226,7 @@ fn size_of(line: &Value) -> usize {
 }
 
 #[test]
-fn what_is_on_record_can_be_asked_for_and_what_was_done_to_it_is_named() {
+fn the_record_can_be_queried_and_changes_to_it_are_reported() {
     let upstream = Upstream::start(Arc::new(|seen, stream| match seen.method.as_str() {
         "GET" => {
             let owner = r#""accountId":"account-1","ownerId":"member-2","name":"봄 세일""#;
@@ -283,7 +283,7 @@ fn what_is_on_record_can_be_asked_for_and_what_was_done_to_it_is_named() {
 }
 
 #[test]
-fn heads_that_were_kept_in_a_file_tell_what_is_gone_and_what_was_made_up() {
+fn kept_heads_reveal_missing_and_forged_files() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let mut gate = Gate::patient(&upstream, "");
     assert_eq!(gate.delete(&signed("OWNER")).status, 200);
@@ -316,7 +316,7 @@ fn heads_that_were_kept_in_a_file_tell_what_is_gone_and_what_was_made_up() {
 }
 
 #[test]
-fn reconcile_asks_the_upstream_once_about_each_that_is_unknown() {
+fn reconcile_asks_once_about_each_unknown_outcome() {
     // It answers no DELETE; the first question after them finds the segment gone, or there, or fails.
     let said = Arc::new(std::sync::Mutex::new("200 OK"));
     let says = said.clone();
@@ -363,7 +363,7 @@ fn reconcile_asks_the_upstream_once_about_each_that_is_unknown() {
 }
 
 #[test]
-fn little_space_is_told_before_there_is_none() {
+fn low_space_is_reported_before_the_disk_is_full() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let files = Files::new(upstream.address, "");
     let config = std::fs::read_to_string(files.path()).unwrap();
@@ -382,7 +382,7 @@ fn little_space_is_told_before_there_is_none() {
 }
 
 #[test]
-fn the_record_is_read_while_it_is_written_and_every_head_on_the_way_holds() {
+fn the_record_can_be_verified_while_it_is_written() {
     use saltgate::parts::{Retention, Unread, heads, unknown, verify};
     let upstream = Upstream::start(service("account-1", "member-1"));
     let files = Files::new(upstream.address, "[runtime]\nworkers = 2\n");

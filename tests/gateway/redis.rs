@@ -107,7 +107,7 @@ pub fn refused_to_start(upstream: &Upstream, settings: &str) -> String {
 }
 
 #[test]
-fn whether_a_salt_is_spent_is_explained_by_what_redis_holds() {
+fn explain_reports_spent_salts_from_redis() {
     let mut redis = Redis::start(&[]);
     let upstream = Upstream::start(service("account-1", "member-1"));
     let settings = redis.settings(&format!("{ACCEPT}[control]\nsocket = \"c.sock\"\nstate = \"kept\"\n"));
@@ -179,7 +179,7 @@ fn of_ten_thousand_headers_sent_to_two_gateways_at_once_each_passes_once() {
 /// The scripts by themselves, with no watcher to notice anything: what they refuse, they refuse in
 /// the step in which they would have spent.
 #[test]
-fn the_claim_itself_refuses_what_nobody_vouched_for() {
+fn a_claim_refuses_a_history_that_nobody_attested() {
     let mut redis = Redis::start(&[]);
     let script = |name: &str| format!("{}/src/replay/redis/{name}.lua", env!("CARGO_MANIFEST_DIR"));
     let run = |redis: &Redis, arguments: &[&str]| redis.cli(arguments).trim().to_owned();
@@ -364,7 +364,7 @@ impl Load {
 }
 
 #[test]
-fn what_redis_forgets_is_not_replayed() {
+fn salts_that_redis_loses_cannot_be_replayed() {
     let (mut redis, upstream) = (Redis::start(&[]), Upstream::start(service("account-1", "member-1")));
     let settings = redis.settings(ACCEPT);
     let gates = [gate(&upstream, &settings), gate(&upstream, &settings)];
@@ -391,7 +391,7 @@ fn what_redis_forgets_is_not_replayed() {
 }
 
 #[test]
-fn what_is_accepted_to_be_lost_is_lost() {
+fn with_danger_accept_lost_salts_can_be_replayed() {
     let (redis, upstream) = (Redis::start(&[]), Upstream::start(service("account-1", "member-1")));
     let gate = gate(&upstream, &redis.settings("when_new = \"accept\"\non_failover = \"danger_accept\"\n"));
     let header = signed("OWNER");
@@ -498,7 +498,7 @@ fn a_redis_that_hangs_is_unknown_then_unavailable_and_recovers() {
 }
 
 #[test]
-fn a_connection_that_was_quiet_and_was_closed_costs_nothing() {
+fn an_idle_redis_connection_that_was_closed_loses_no_claim() {
     let (redis, upstream) = (Redis::start(&["--timeout", "2"]), Upstream::start(service("account-1", "member-1")));
     let gate = gate(&upstream, &format!("[runtime]\nworkers = 1\n{}", redis.settings(ACCEPT)));
     // The watcher's, which is never quiet, and the worker's.
@@ -510,7 +510,7 @@ fn a_connection_that_was_quiet_and_was_closed_costs_nothing() {
 }
 
 #[test]
-fn a_redis_that_is_not_there_yet_is_waited_for() {
+fn a_start_waits_for_a_missing_redis() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let mut redis = Redis::on(free_port(), &[]);
     let [easy, strict] = ["", "[admin]\naddress = \"127.0.0.1:0\"\nready_needs = [\"replay\"]\n"].map(|admin| {
@@ -533,7 +533,7 @@ fn a_redis_that_is_not_there_yet_is_waited_for() {
 }
 
 #[test]
-fn a_redis_that_is_not_fit_is_refused_at_the_start() {
+fn a_misconfigured_redis_is_refused_at_the_start() {
     let (redis, upstream) = (Redis::start(&[]), Upstream::start(service("account-1", "member-1")));
     redis.cli(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
     let told = refused_to_start(&upstream, &redis.settings(ACCEPT));
@@ -566,7 +566,7 @@ fn a_reload_keeps_the_window_that_the_fleet_has() {
 }
 
 #[test]
-fn a_new_redis_is_fenced_and_bounds_are_kept() {
+fn a_new_redis_is_fenced_and_limits_hold() {
     let (redis, upstream) = (Redis::start(&[]), Upstream::start(service("account-1", "member-1")));
     let gate = gate(&upstream, &redis.settings("max_salts = 8\nmax_salts_per_key = 3\n"));
     let early = signed("OWNER");
@@ -590,7 +590,7 @@ fn a_new_redis_is_fenced_and_bounds_are_kept() {
 }
 
 #[test]
-fn tls_and_a_user_who_may_do_no_more_than_is_needed() {
+fn tls_and_a_user_with_minimal_rights_suffice() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let dir = tempfile::tempdir().unwrap();
     let script = "

@@ -126,7 +126,7 @@ fn behind(proxy: &Proxy, upstream: &Upstream) -> Gate {
 }
 
 #[test]
-fn an_answer_that_comes_once_too_often_admits_no_spent_header() {
+fn a_surplus_redis_reply_admits_no_spent_header() {
     let (redis, upstream) = (Redis::start(&[]), Upstream::start(service("account-1", "member-1")));
     let proxy = Proxy::before(&redis);
     let gate = behind(&proxy, &upstream);
@@ -147,7 +147,7 @@ fn an_answer_that_comes_once_too_often_admits_no_spent_header() {
 }
 
 #[test]
-fn of_two_copies_of_a_header_sent_at_once_one_passes_though_its_answer_comes_twice() {
+fn one_of_two_copies_passes_even_if_its_redis_reply_comes_twice() {
     let (redis, upstream) = (Redis::start(&[]), Upstream::start(service("account-1", "member-1")));
     let proxy = Proxy::before(&redis);
     let gate = behind(&proxy, &upstream);
@@ -165,7 +165,7 @@ fn of_two_copies_of_a_header_sent_at_once_one_passes_though_its_answer_comes_twi
 }
 
 #[test]
-fn an_answer_too_many_to_a_look_at_the_connection_costs_nothing() {
+fn a_surplus_reply_to_a_connection_check_loses_nothing() {
     let (redis, upstream) = (Redis::start(&[]), Upstream::start(service("account-1", "member-1")));
     let proxy = Proxy::before(&redis);
     let gate = behind(&proxy, &upstream);

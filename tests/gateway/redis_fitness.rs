@@ -70,7 +70,7 @@ fn answer(mut stream: TcpStream, info: &str) {
 }
 
 #[test]
-fn an_old_redis_is_refused_by_its_version() {
+fn an_old_redis_is_refused_with_its_version() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let info = "redis_version:6.2.14\r\nredis_mode:standalone\r\nrun_id:0123456789abcdef0123456789abcdef01234567\r\nused_memory:1\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\nrole:master\r\nmaster_replid:0123456789abcdef0123456789abcdef01234567\r\n";
     is_refused(&upstream, pretend(info), &["Redis 6.2.14", "expected 7"]);
@@ -86,7 +86,7 @@ impl Drop for Ended {
 }
 
 #[test]
-fn a_sentinel_and_a_replica_are_refused_by_what_they_are() {
+fn a_sentinel_and_a_replica_are_refused_by_name() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let master = Redis::start(&[]);
     let replica = Redis::start(&["--replicaof", "127.0.0.1", &master.port.to_string()]);
@@ -150,7 +150,7 @@ fn a_gateway_is_not_ready_until_a_redis_that_takes_salts_has_answered_once() {
 }
 
 #[test]
-fn a_start_waits_for_a_redis_that_is_not_there_and_says_so() {
+fn a_start_without_redis_waits_and_logs_it() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let settings = settings(&format!("redis://127.0.0.1:{}", free_port()), ACCEPT);
     let files = Files::new(upstream.address, &settings);

@@ -209,7 +209,7 @@ fn connections_that_are_waiting_have_the_timeouts_in_force() {
 }
 
 #[test]
-fn what_only_a_start_can_change_is_named() {
+fn settings_that_need_a_restart_are_named() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let mut gate = gate(&upstream, "");
     for setting in ["max_connections", "max_connections_per_client", "max_in_flight", "max_in_flight_per_key"] {
@@ -223,7 +223,7 @@ fn what_only_a_start_can_change_is_named() {
 }
 
 #[test]
-fn a_proxy_that_is_no_longer_trusted_is_not_believed_on_open_connections() {
+fn a_proxy_that_is_no_longer_trusted_loses_trust_on_open_connections() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let files = Files::new(upstream.address, "[ownership.delegate]\n");
     files.listen(&format!("{LISTENER}trusted_proxies = [\"127.0.0.0/8\"]\n"));

@@ -52,7 +52,7 @@ fn when_told() -> (Behaviour, Sender<()>) {
 }
 
 #[test]
-fn a_repeat_is_refused_like_a_replay_and_told_apart_from_it_everywhere() {
+fn a_repeat_is_refused_like_a_replay_and_reported_as_a_repeat() {
     BOTH.into_iter().for_each(refused_and_told_apart);
 }
 
@@ -124,7 +124,7 @@ fn counted(files: &Files) -> serde_json::Value {
 }
 
 #[test]
-fn of_many_repeats_of_one_request_the_record_has_one_line() {
+fn many_repeats_of_one_request_make_one_record_line() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let mut gate = gate(&upstream, REFUSE);
     let header = signed("OWNER");
@@ -140,7 +140,7 @@ fn of_many_repeats_of_one_request_the_record_has_one_line() {
 }
 
 #[test]
-fn a_repeat_is_answered_as_the_first_was_and_a_replay_never() {
+fn a_repeat_gets_the_first_answer_and_a_replay_never_does() {
     let upstream = Upstream::start(Arc::new(|seen, stream| match (seen.method.as_str(), &*seen.target) {
         ("GET", target) if target.ends_with("gone") => answer(stream, "404 Not Found", "", "{}"),
         ("GET", target) => {
@@ -220,7 +220,7 @@ fn the_same_salt_under_another_key_is_another_salt() {
 }
 
 #[test]
-fn a_repeat_waits_while_the_first_is_under_way_and_holds_no_slot() {
+fn a_repeat_waits_for_the_first_request_and_holds_no_slot() {
     BOTH.into_iter().for_each(waits_and_holds_no_slot);
 }
 
@@ -256,7 +256,7 @@ fn waits_and_holds_no_slot(spoken: Spoken) {
 }
 
 #[test]
-fn of_simultaneous_copies_one_is_sent_and_all_are_answered_alike() {
+fn one_of_simultaneous_copies_is_sent_and_all_get_its_answer() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let gate = gate(&upstream, ANSWER);
     let address = gate.address();
@@ -277,7 +277,7 @@ fn of_simultaneous_copies_one_is_sent_and_all_are_answered_alike() {
 }
 
 #[test]
-fn a_client_that_leaves_and_comes_again_gets_the_answer_it_lost() {
+fn a_client_that_returns_gets_the_answer_it_lost() {
     BOTH.into_iter().for_each(leaves_and_comes_again);
 }
 
@@ -318,7 +318,7 @@ fn more_copies_than_any_client_sends_do_not_all_wait() {
 }
 
 #[test]
-fn what_is_forgotten_is_a_replay_by_number_and_by_time() {
+fn a_repeat_of_a_forgotten_request_is_a_replay() {
     BOTH.into_iter().for_each(forgotten);
 }
 
@@ -344,7 +344,7 @@ fn forgotten(spoken: Spoken) {
 }
 
 #[test]
-fn a_repeat_is_judged_like_every_request_first() {
+fn a_repeat_is_first_checked_like_every_request() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let mut gate = gate(&upstream, ANSWER);
     let header = signed("MEMBER");
@@ -360,7 +360,7 @@ fn a_repeat_is_judged_like_every_request_first() {
 }
 
 #[test]
-fn where_repeats_are_answered_a_spent_header_waits_for_no_body_but_that_of_the_first() {
+fn a_spent_header_waits_only_for_a_body_as_long_as_the_first() {
     BOTH.into_iter().for_each(waits_for_the_body_of_the_first);
 }
 
@@ -381,7 +381,7 @@ fn waits_for_the_body_of_the_first(spoken: Spoken) {
 }
 
 #[test]
-fn in_observe_mode_a_repeat_passes_as_it_came_and_is_told_of() {
+fn observe_mode_forwards_a_repeat_and_reports_it() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let files = Files::new(upstream.address, ANSWER);
     let config = std::fs::read_to_string(files.path()).unwrap();
@@ -442,7 +442,7 @@ fn another_gateway_of_the_fleet_answers_a_repeat_as_the_first_would() {
 }
 
 #[test]
-fn another_gateway_that_refuses_repeats_says_whose_it_was() {
+fn another_gateway_that_refuses_repeats_names_the_first_request() {
     let redis = Redis::start(&[]);
     let upstream = Upstream::start(service("account-1", "member-1"));
     let [one, mut other] = [(); 2].map(|()| gate(&upstream, &fleet(&redis, "")));
@@ -458,7 +458,7 @@ fn another_gateway_that_refuses_repeats_says_whose_it_was() {
 }
 
 #[test]
-fn what_a_killed_gateway_had_sent_is_an_unknown_outcome_to_its_repeat_and_never_a_401() {
+fn a_repeat_of_a_request_of_a_killed_gateway_is_unknown_and_never_a_401() {
     let redis = Redis::start(&[]);
     let (play, _never_told) = when_told();
     let upstream = Upstream::start(play);
@@ -484,7 +484,7 @@ fn what_a_killed_gateway_had_sent_is_an_unknown_outcome_to_its_repeat_and_never_
 }
 
 #[test]
-fn with_a_journal_a_repeat_is_answered_after_a_restart_as_far_as_the_record_tells() {
+fn with_a_journal_a_repeat_after_a_restart_is_answered_from_the_record() {
     let upstream = Upstream::start(Arc::new(|seen, stream| match (seen.method.as_str(), &*seen.target) {
         ("GET", _) => answer(stream, "200 OK", "", r#"{"accountId":"account-1","ownerId":"member-2"}"#),
         (_, target) if target.ends_with("conflict") => answer(stream, "409 Conflict", "", "{}"),
@@ -528,7 +528,7 @@ fn with_a_journal_a_repeat_is_answered_after_a_restart_as_far_as_the_record_tell
 }
 
 #[test]
-fn settings_that_contradict_themselves_are_faults() {
+fn contradictory_settings_are_faults() {
     let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
     for (lines, named) in [
         ("[replay]\nrepeats = \"ignore\"\n[replay.memory]\n", "replay.repeats: is \"ignore\""),

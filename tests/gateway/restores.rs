@@ -88,7 +88,7 @@ fn after_a_clean_close_a_damaged_last_record_stops_the_start() {
 }
 
 #[test]
-fn after_a_kill_a_damaged_last_record_is_not_taken_for_one_that_was_never_answered() {
+fn after_a_kill_a_damaged_last_record_counts_as_a_spent_salt() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     for (how, record) in WAYS.into_iter().zip(["", NO_RECORD].into_iter().cycle()) {
         let files = Files::new(upstream.address, &format!("{JOURNAL}{record}"));
@@ -143,7 +143,7 @@ const RESTORES: [&str; 5] =
     ["into an empty directory", "cp -a", "in place", "by moving it", "the segment alone, in place"];
 
 #[test]
-fn a_copy_that_is_put_back_is_fenced_however_it_was_made() {
+fn a_restored_copy_is_fenced_however_it_was_made() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let ends = ["-TERM", "-KILL", "-TERM", "-KILL", "-KILL"];
     for (how, end) in RESTORES.into_iter().zip(ends).chain([("in place", "-KILL")]) {
@@ -164,7 +164,7 @@ fn a_copy_that_is_put_back_is_fenced_however_it_was_made() {
 }
 
 #[test]
-fn a_copy_of_an_earlier_run_is_fenced_and_so_is_one_where_nothing_is_recorded() {
+fn a_copy_of_an_earlier_run_is_fenced_with_and_without_a_record() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     for (how, more) in RESTORES[..4].iter().zip(["", NO_RECORD].into_iter().cycle()) {
         let files = Files::new(upstream.address, &format!("{JOURNAL}{more}"));
@@ -180,7 +180,7 @@ fn a_copy_of_an_earlier_run_is_fenced_and_so_is_one_where_nothing_is_recorded() 
 }
 
 #[test]
-fn without_its_witness_a_journal_is_in_doubt_and_with_it_a_move_of_the_record_is_none() {
+fn a_journal_without_its_witness_is_fenced_but_the_record_may_be_moved() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let files = Files::new(upstream.address, JOURNAL);
     let header = signed("OWNER");

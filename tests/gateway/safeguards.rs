@@ -56,7 +56,7 @@ fn bounds_every_span(spoken: Spoken) {
 }
 
 #[test]
-fn of_200_at_once_as_many_reach_the_upstream_as_the_budget_has() {
+fn of_200_concurrent_deletions_only_the_budget_reaches_the_upstream() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     // Without look-ups, of which each would need descriptors of this process.
     let more = "[budget]\nper_account = \"10/hour\"\n[runtime]\nworkers = 4\n[ownership.delegate]\n";
@@ -87,7 +87,7 @@ fn of_200_at_once_as_many_reach_the_upstream_as_the_budget_has() {
 }
 
 #[test]
-fn a_budget_is_kept_through_kill_restart_and_reload() {
+fn a_budget_survives_kill_restart_and_reload() {
     BOTH.into_iter().for_each(is_kept);
 }
 
@@ -131,7 +131,7 @@ fn is_kept(spoken: Spoken) {
 }
 
 #[test]
-fn a_budget_that_a_reload_brings_counts_what_was_deleted_before_it() {
+fn a_budget_added_by_a_reload_counts_earlier_deletions() {
     BOTH.into_iter().for_each(counts_what_was_before);
 }
 
@@ -191,7 +191,7 @@ fn body(answer: &Answer) -> Value {
 }
 
 #[test]
-fn linked_automations_are_named_and_only_the_set_that_was_shown_is_confirmed() {
+fn linked_automations_are_listed_and_only_the_listed_set_can_be_confirmed() {
     BOTH.into_iter().for_each(are_named_and_confirmed);
 }
 
@@ -240,7 +240,7 @@ fn are_named_and_confirmed(spoken: Spoken) {
 
 #[cfg(feature = "demo")]
 #[test]
-fn the_embedded_crm_names_its_automations_and_stops_them_once_they_are_confirmed() {
+fn the_embedded_crm_lists_its_automations_and_stops_them_once_confirmed() {
     let dir = tempfile::tempdir().unwrap();
     let crm = Arc::new(saltgate::parts::Crm::open(&dir.path().join("crm.sqlite")).unwrap());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -266,7 +266,7 @@ fn the_embedded_crm_names_its_automations_and_stops_them_once_they_are_confirmed
 }
 
 #[test]
-fn what_is_linked_and_cannot_be_learned_deletes_nothing() {
+fn nothing_is_deleted_if_linked_automations_are_unknown() {
     let set = Arc::new(Mutex::new(String::new()));
     let upstream = Upstream::start(with_automations(&set));
     let gate = Gate::hasty(&upstream, GUARDED);
@@ -292,7 +292,7 @@ fn what_is_linked_and_cannot_be_learned_deletes_nothing() {
 }
 
 #[test]
-fn automations_are_named_to_nobody_who_may_not_delete() {
+fn automations_are_listed_only_to_callers_who_may_delete() {
     BOTH.into_iter().for_each(are_named_to_nobody);
 }
 
@@ -319,7 +319,7 @@ fn are_named_to_nobody(spoken: Spoken) {
 }
 
 #[test]
-fn a_rehearsal_says_what_a_deletion_would_meet_and_deletes_nothing() {
+fn a_dry_run_reports_what_the_deletion_would_get_and_deletes_nothing() {
     BOTH.into_iter().for_each(says_what_a_deletion_would_meet);
 }
 
@@ -347,7 +347,7 @@ fn says_what_a_deletion_would_meet(spoken: Spoken) {
 }
 
 #[test]
-fn a_rehearsal_is_signed_like_a_deletion_and_takes_nothing_but_its_salt() {
+fn a_dry_run_is_signed_like_a_deletion_and_spends_only_its_salt() {
     BOTH.into_iter().for_each(takes_nothing_but_its_salt);
 }
 

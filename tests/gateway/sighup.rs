@@ -29,7 +29,7 @@ fn a_reload_logs_what_check_warns_of() {
 }
 
 #[test]
-fn a_keys_file_that_lost_all_its_keys_is_taken_only_where_that_is_allowed() {
+fn an_empty_keys_file_is_accepted_only_with_allow_empty() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let files = Files::new(upstream.address, "");
     let process = Process::serve(&files);
@@ -55,7 +55,7 @@ fn a_keys_file_that_lost_all_its_keys_is_taken_only_where_that_is_allowed() {
 }
 
 #[test]
-fn a_sighup_while_the_keys_are_read_for_the_first_time_is_done_once_the_gateway_serves() {
+fn a_sighup_during_the_start_is_handled_once_the_gateway_serves() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let files = Files::new(upstream.address, "");
     let keys = files.dir.path().join("keys.toml");
@@ -81,7 +81,7 @@ fn a_sighup_while_the_keys_are_read_for_the_first_time_is_done_once_the_gateway_
 }
 
 #[test]
-fn a_secret_with_bytes_that_are_hardly_meant_is_warned_of() {
+fn a_secret_with_a_likely_mistake_causes_a_warning() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let files = Files::new(upstream.address, "");
     let keys = files.dir.path().join("keys.toml");

@@ -85,7 +85,7 @@ fn a_second_signal_closes_all_but_the_deletion_that_was_sent() {
 }
 
 #[test]
-fn told_to_end_again_it_announces_itself_no_longer() {
+fn a_second_signal_ends_the_drain_delay() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let limits = "[limits]\ndrain_delay = \"10m\"\ndrain_timeout = \"10m\"\n";
     for spoken in BOTH {
@@ -103,7 +103,7 @@ fn told_to_end_again_it_announces_itself_no_longer() {
 }
 
 #[test]
-fn a_deletion_that_is_cut_off_is_unknown_on_record_and_in_the_exit_status() {
+fn a_deletion_that_is_cut_off_is_unknown_in_the_record_and_the_exit_status() {
     BOTH.into_iter().for_each(is_cut_off);
 }
 
@@ -122,7 +122,7 @@ fn is_cut_off(spoken: Spoken) {
 }
 
 #[test]
-fn sigquit_drains_and_what_has_no_meaning_is_ignored() {
+fn sigquit_drains_and_other_signals_are_ignored() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let files = Files::new(upstream.address, "");
     let process = Process::serve(&files);
@@ -138,7 +138,7 @@ fn sigquit_drains_and_what_has_no_meaning_is_ignored() {
 }
 
 #[test]
-fn a_sighup_while_it_drains_changes_nothing_and_says_so() {
+fn a_sighup_during_a_drain_changes_nothing_and_is_logged() {
     BOTH.into_iter().for_each(hangs_up_while_it_drains);
 }
 
@@ -159,7 +159,7 @@ fn hangs_up_while_it_drains(spoken: Spoken) {
 }
 
 #[test]
-fn told_to_end_while_it_reads_its_keys_it_ends() {
+fn a_signal_while_the_keys_are_read_ends_the_process() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     for signal in ["-TERM", "-INT", "-QUIT"] {
         let files = Files::new(upstream.address, "");
@@ -180,7 +180,7 @@ fn told_to_end_while_it_reads_its_keys_it_ends() {
 }
 
 #[test]
-fn an_idle_connection_of_a_listener_that_a_reload_took_away_holds_up_no_end() {
+fn an_idle_connection_of_a_removed_listener_does_not_delay_the_end() {
     BOTH.into_iter().for_each(idle_on_a_listener_that_is_gone);
 }
 

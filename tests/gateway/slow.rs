@@ -98,7 +98,7 @@ fn a_stream_whose_client_does_not_read_is_reset_and_the_others_are_answered() {
 }
 
 #[test]
-fn an_unfinished_header_block_loses_no_other_stream_its_answer() {
+fn an_unfinished_header_block_does_not_affect_other_streams() {
     let (upstream, _, delete) = waiting();
     let gate = gate(&upstream, "header_timeout = \"300ms\"\n");
     let mut raw = Raw::to(gate.address(), &[]);
@@ -166,7 +166,7 @@ fn slowly(spoken: Spoken, gate: SocketAddr, ask: (&str, &str, &str), pieces: &[&
 }
 
 #[test]
-fn a_body_that_keeps_coming_may_take_longer_than_body_timeout_however_it_is_framed() {
+fn a_body_that_keeps_arriving_may_take_longer_than_body_timeout() {
     let (upstream, ..) = waiting();
     let gate = gate(&upstream, "body_timeout = \"3s\"\nheader_timeout = \"3s\"\n");
     let address = gate.address();
@@ -184,7 +184,7 @@ fn a_body_that_keeps_coming_may_take_longer_than_body_timeout_however_it_is_fram
 }
 
 #[test]
-fn the_body_of_a_deletion_has_body_timeout_as_a_whole_and_spends_nothing() {
+fn body_timeout_bounds_the_whole_body_of_a_deletion() {
     let (upstream, _, delete) = waiting();
     let gate = gate(&upstream, "body_timeout = \"1s\"\nheader_timeout = \"1s\"\n");
     let path = format!("/crm-core/v1/segments/{SEGMENT}");

@@ -20,7 +20,7 @@ impl Drop for Ended {
 }
 
 #[test]
-fn a_full_pipe_that_does_not_block_tears_no_line() {
+fn a_full_non_blocking_pipe_tears_no_line() {
     const REQUESTS: usize = 500;
     let upstream = Upstream::start(service("account-1", "member-1"));
     let files = Files::new(upstream.address, "");

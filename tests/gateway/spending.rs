@@ -9,7 +9,7 @@ use crate::http::{Answer, Request};
 use crate::spoken::{BOTH, Spoken};
 
 #[test]
-fn a_key_that_spends_salts_faster_than_it_may_waits_and_has_spent_nothing() {
+fn a_key_over_its_rate_must_wait_and_spends_nothing() {
     for spoken in BOTH {
         waits(spoken);
     }
@@ -64,7 +64,7 @@ fn waits(spoken: Spoken) {
 }
 
 #[test]
-fn whoever_replays_a_header_takes_nothing_of_what_its_key_may_spend() {
+fn replays_do_not_use_up_the_rate_of_a_key() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let (clock, _time) = Clock::manual(Clock::system().now());
     let gate = Gate::with(upstream.address, "[limits]\nspent_per_key = \"5/minute\"\n", clock.clone());

@@ -38,7 +38,7 @@ fn answering_meanwhile(method: &'static str, stopped: &Arc<AtomicBool>) -> Upstr
 }
 
 #[test]
-fn answers_that_came_while_it_was_stopped_are_not_late() {
+fn answers_that_arrived_while_it_was_stopped_are_not_late() {
     for method in ["DELETE", "GET"] {
         let stopped = Arc::new(AtomicBool::new(false));
         let upstream = answering_meanwhile(method, &stopped);
@@ -97,7 +97,7 @@ fn halves(spoken: Spoken, path: &str, whole_head: bool) -> (Vec<u8>, Vec<u8>) {
 }
 
 #[test]
-fn requests_that_came_while_it_was_stopped_are_not_late() {
+fn requests_that_arrived_while_it_was_stopped_are_not_late() {
     let upstream = answering_meanwhile("NONE", &Arc::default());
     let limits = "[limits]\nbody_timeout = \"700ms\"\nheader_timeout = \"700ms\"\nidle_timeout = \"700ms\"\n";
     let files = Files::new(upstream.address, &format!("{PASSES}{limits}"));

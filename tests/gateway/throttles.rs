@@ -14,7 +14,7 @@ fn wrongly_signed() -> String {
 }
 
 #[test]
-fn an_address_fails_so_often_and_its_valid_signatures_are_never_throttled() {
+fn failed_signatures_are_limited_per_address_and_valid_ones_never_throttled() {
     BOTH.into_iter().for_each(an_address_fails);
 }
 

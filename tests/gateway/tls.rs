@@ -117,7 +117,7 @@ fn gate(upstream: &Upstream, tls: &str, prepare: impl FnOnce(&Path)) -> Gate {
 }
 
 #[test]
-fn the_name_that_is_asked_for_chooses_the_certificate() {
+fn the_requested_name_chooses_the_certificate() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let authority = Authority::new();
     let tls = "certificates = [{ chain = \"a.pem\", key = \"a.key\" }, { chain = \"b.pem\", key = \"b.key\" }]\n";
@@ -158,7 +158,7 @@ fn the_name_that_is_asked_for_chooses_the_certificate() {
 }
 
 #[test]
-fn the_oldest_version_may_be_1_3() {
+fn tls_1_2_can_be_switched_off() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let authority = Authority::new();
     let tls = "min_version = \"1.3\"\ncertificates = [{ chain = \"a.pem\", key = \"a.key\" }]\n";
@@ -176,7 +176,7 @@ fn swap(dir: &Path, to: &str) {
 }
 
 #[test]
-fn certificates_that_change_are_taken_and_no_connection_notices() {
+fn changed_certificates_are_loaded_without_affecting_connections() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let authority = Authority::new();
     let tls = "certificates = [{ chain = \"tls.pem\", key = \"tls.key\" }]\n";
@@ -232,7 +232,7 @@ fn certificates_that_change_are_taken_and_no_connection_notices() {
 }
 
 #[test]
-fn clients_show_certificates_where_they_are_asked() {
+fn clients_present_certificates_if_required() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let (authority, other) = (Authority::new(), Authority::new());
     let (good, forged) = (authority.issue(&["client"]), other.issue(&["client"]));
@@ -257,7 +257,7 @@ fn clients_show_certificates_where_they_are_asked() {
 }
 
 #[test]
-fn what_is_wrong_with_the_files_is_told_with_the_line_that_names_them() {
+fn faults_of_tls_files_name_the_line_of_their_setting() {
     let authority = Authority::new();
     let files = Files::new(([127, 0, 0, 1], 9).into(), "");
     let dir = files.dir.path();

@@ -111,7 +111,7 @@ fn a_whole_answer_is_relayed_in_one_piece_with_its_head() {
 }
 
 #[test]
-fn a_large_answer_that_breaks_off_under_way_resets_the_client() {
+fn a_large_answer_that_breaks_off_resets_the_client() {
     let rows = [
         ("a length", large("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")),
         (
@@ -163,7 +163,7 @@ fn a_passed_through_answer_that_breaks_off_does_not_end_cleanly() {
 }
 
 #[test]
-fn an_answer_that_its_client_took_too_slowly_is_no_clean_end() {
+fn an_answer_that_its_client_read_too_slowly_does_not_end_cleanly() {
     let upstream = Upstream::start(Arc::new(|_, stream: &mut TcpStream| {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
         while stream.write_all(&[b'x'; 64 << 10]).is_ok() {}
@@ -179,7 +179,7 @@ fn an_answer_that_its_client_took_too_slowly_is_no_clean_end() {
 }
 
 #[test]
-fn an_answer_that_is_under_way_when_a_drain_is_over_is_no_clean_end() {
+fn an_answer_in_progress_at_the_end_of_a_drain_does_not_end_cleanly() {
     let upstream = Upstream::start(Arc::new(|_, stream: &mut TcpStream| {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nbegun");
         let _ = stream.read(&mut [0]);
@@ -220,7 +220,7 @@ fn a_client_that_reads_slowly_and_never_pauses_gets_its_whole_answer() {
 }
 
 #[test]
-fn the_log_tells_which_answer_was_truncated() {
+fn the_log_names_the_truncated_answer() {
     BOTH.into_iter().for_each(the_log_tells);
 }
 
@@ -243,7 +243,7 @@ fn the_log_tells(spoken: Spoken) {
 }
 
 #[test]
-fn a_passed_through_answer_without_a_length_is_relayed_as_it_comes() {
+fn a_passed_through_answer_without_a_length_is_relayed_as_it_arrives() {
     let (go_on, gone_on) = std::sync::mpsc::channel::<()>();
     let gone_on = std::sync::Mutex::new(gone_on);
     let upstream = Upstream::start(Arc::new(move |_, stream: &mut TcpStream| {
@@ -294,7 +294,7 @@ fn trickling(at_once: usize) -> Upstream {
 }
 
 #[test]
-fn answer_timeout_bounds_the_whole_answer_however_slowly_it_comes() {
+fn answer_timeout_bounds_the_whole_answer_however_slowly_it_arrives() {
     // Nothing was relayed: the outcome is unknown.
     let upstream = trickling(0);
     let gate = hurried(&upstream, "500ms");

@@ -25,7 +25,7 @@ fn run(arguments: &[&str], out: Stdio, err: Stdio) -> Output {
 }
 
 #[test]
-fn no_command_panics_where_its_output_goes_nowhere() {
+fn no_command_panics_if_its_output_is_closed() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let files = Files::new(upstream.address, "[control]\nsocket = \"c.sock\"\n");
     let gate = Process::serve(&files);
@@ -88,7 +88,7 @@ fn no_command_panics_where_its_output_goes_nowhere() {
 }
 
 #[test]
-fn a_fault_has_its_exit_status_whoever_reads_it() {
+fn a_fault_has_its_exit_status_even_if_nobody_reads_it() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let files = Files::new(upstream.address, "");
     let gate = Process::serve(&files);

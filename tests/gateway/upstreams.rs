@@ -77,7 +77,7 @@ fn healthy(gate: &Gate, server: &str, is: u8) -> bool {
 }
 
 #[test]
-fn beside_a_dead_server_every_deletion_arrives_and_arrives_once() {
+fn with_a_dead_server_every_deletion_arrives_exactly_once() {
     let upstream = ordinary();
     let dead = format!("http://{}", nobody());
     let gate = gate(&[dead.clone(), http(&upstream)], "", "");
@@ -89,7 +89,7 @@ fn beside_a_dead_server_every_deletion_arrives_and_arrives_once() {
 }
 
 #[test]
-fn a_server_that_comes_back_is_used_again() {
+fn a_recovered_server_is_used_again() {
     let first = ordinary();
     let address = nobody();
     let gate = gate(&[http(&first), format!("http://{address}")], "", "");
@@ -118,7 +118,7 @@ fn serve(mut stream: TcpStream, deletes: &AtomicUsize) {
 }
 
 #[test]
-fn a_connection_that_was_established_and_broke_is_tried_nowhere_else() {
+fn a_request_on_a_broken_connection_is_not_sent_to_another_server() {
     let connections = Arc::new(AtomicUsize::new(0));
     let resetting = || {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -140,7 +140,7 @@ fn a_connection_that_was_established_and_broke_is_tried_nowhere_else() {
 }
 
 #[test]
-fn a_check_takes_a_server_out_and_in_again() {
+fn health_checks_remove_a_server_and_add_it_again() {
     let well = Arc::new(AtomicBool::new(true));
     let (first, second) = (with_health(&well), with_health(&Arc::new(AtomicBool::new(true))));
     let gate = gate(&[http(&first), http(&second)], "", HEALTH);
@@ -162,7 +162,7 @@ fn a_check_takes_a_server_out_and_in_again() {
 }
 
 #[test]
-fn without_a_healthy_server_the_answer_is_502_and_nobody_is_asked() {
+fn without_a_healthy_server_the_answer_is_502_and_nothing_is_sent() {
     let well = Arc::new(AtomicBool::new(false));
     let upstream = with_health(&well);
     let mut gate = gate(&[http(&upstream)], "", &format!("{DELEGATE}{HEALTH}"));
@@ -182,7 +182,7 @@ fn without_a_healthy_server_the_answer_is_502_and_nobody_is_asked() {
 }
 
 #[test]
-fn the_busy_server_gets_less() {
+fn a_busy_server_gets_fewer_requests() {
     const ENOUGH: usize = 30;
     let fast = Upstream::start(service("account-1", "member-1"));
     let served = fast.deletes.clone();
@@ -338,7 +338,7 @@ fn tls_gate(address: SocketAddr, lines: &str, files: &[(&str, &str)], more: &str
 }
 
 #[test]
-fn a_server_must_prove_who_it_is_and_nothing_leaves_before() {
+fn nothing_is_sent_before_the_server_has_proved_its_identity() {
     let upstream = ordinary();
     let (ours, theirs) = (Authority::new(), Authority::new());
     let by_address = ours.server("127.0.0.1", upstream.address, None);
@@ -368,7 +368,7 @@ fn a_server_must_prove_who_it_is_and_nothing_leaves_before() {
 }
 
 #[test]
-fn a_service_that_asks_for_a_certificate_gets_ours() {
+fn a_service_that_requests_a_certificate_gets_it() {
     let upstream = ordinary();
     let (ours, theirs) = (Authority::new(), Authority::new());
     let address = ours.server("127.0.0.1", upstream.address, Some(&ours));
@@ -409,7 +409,7 @@ impl Resolve for Told {
 }
 
 #[test]
-fn a_name_is_resolved_anew_and_its_addresses_take_turns() {
+fn a_name_is_resolved_again_and_its_addresses_are_used_in_turn() {
     let (first, second): (IpAddr, IpAddr) = ([127, 0, 0, 1].into(), [127, 0, 0, 2].into());
     let (port, ones, twos) = (0..100)
         .find_map(|_| {
@@ -478,7 +478,7 @@ fn swallowing(address: SocketAddr) -> Option<(socket2::Socket, Vec<socket2::Sock
 }
 
 #[test]
-fn an_address_that_swallows_connections_costs_its_time_once() {
+fn an_unresponsive_address_costs_its_timeout_once() {
     let (first, second): (IpAddr, IpAddr) = ([127, 0, 0, 1].into(), [127, 0, 0, 2].into());
     let (port, _held, service) = (0..100)
         .find_map(|_| {
@@ -522,7 +522,7 @@ fn closing_after_each(address: SocketAddr) -> Option<Arc<AtomicUsize>> {
 }
 
 #[test]
-fn the_service_sees_the_clients_authorization_only_where_it_is_kept() {
+fn the_service_gets_the_clients_authorization_only_with_keep() {
     let upstream = ordinary();
     for (lines, kept) in [("", false), ("authorization = \"keep\"\n", true), ("host = \"crm\"\n", false)] {
         let gate = gate(&[http(&upstream)], lines, "");
@@ -549,7 +549,7 @@ fn the_service_sees_the_clients_authorization_only_where_it_is_kept() {
 }
 
 #[test]
-fn servers_change_under_load_and_nothing_is_lost() {
+fn changing_servers_under_load_loses_nothing() {
     let all = [ordinary(), ordinary(), ordinary()];
     let mut gate = gate(&[http(&all[0])], "", "");
     let address = gate.address();
@@ -609,7 +609,7 @@ fn check_live(file: &Path) -> (Option<i32>, String, String) {
 }
 
 #[test]
-fn check_live_tries_everything_and_touches_nothing() {
+fn check_live_tries_everything_and_changes_nothing() {
     let upstream = with_health(&Arc::new(AtomicBool::new(true)));
     let files = Files::new(nobody(), "");
     configure(&files, &[http(&upstream)], "", HEALTH);
@@ -648,7 +648,7 @@ fn check_live_tries_everything_and_touches_nothing() {
 }
 
 #[test]
-fn files_that_are_no_certificates_are_found_by_the_check() {
+fn check_finds_files_that_are_no_certificates() {
     let files = Files::new(nobody(), "");
     std::fs::write(files.dir.path().join("roots.pem"), "no certificate").unwrap();
     configure(&files, &[format!("https://{}", nobody())], "", "[upstream.tls]\nca = \"roots.pem\"\n");

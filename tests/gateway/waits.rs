@@ -67,7 +67,7 @@ fn outlasting_wait(spoken: Spoken) {
 }
 
 #[test]
-fn a_full_memory_and_a_fence_say_when_a_header_can_pass() {
+fn a_full_store_and_a_fence_say_when_a_header_can_pass() {
     BOTH.into_iter().for_each(full_memory_and_fence);
 }
 

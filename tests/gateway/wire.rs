@@ -30,7 +30,7 @@ fn is_timeout(told: &Answer) {
 }
 
 #[test]
-fn a_head_that_is_late_is_answered_408_however_it_trickles() {
+fn a_late_head_is_answered_408_even_if_it_trickles() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let gate = impatient(&upstream, "header_timeout");
     let mut silent = connect(gate.address());
@@ -67,7 +67,7 @@ fn a_head_that_is_late_is_answered_408_however_it_trickles() {
 }
 
 #[test]
-fn a_body_that_is_late_is_answered_408_and_spends_nothing() {
+fn a_late_body_is_answered_408_and_spends_nothing() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let gate = impatient(&upstream, "body_timeout");
     for (lines, part) in [

@@ -31,7 +31,7 @@ fn with_a_long_line(directory: &Path) -> PathBuf {
 }
 
 #[test]
-fn readers_go_on_behind_a_line_that_is_too_long_and_name_it() {
+fn readers_report_a_line_that_is_too_long_and_continue_after_it() {
     let dir = tempfile::tempdir().unwrap();
     let path = with_a_long_line(dir.path());
     let report = verify(dir.path(), &[], Retention::Forever).unwrap();
@@ -71,7 +71,7 @@ fn readers_go_on_behind_a_line_that_is_too_long_and_name_it() {
 }
 
 #[test]
-fn readers_go_on_behind_a_file_that_is_damaged_and_name_it() {
+fn readers_report_a_damaged_file_and_continue_after_it() {
     let dir = tempfile::tempdir().unwrap();
     with_a_long_line(dir.path());
     sample(dir.path());
@@ -113,7 +113,7 @@ fn covered() -> Retention {
 }
 
 #[test]
-fn a_second_spelling_of_a_name_is_a_fault() {
+fn a_second_spelling_of_a_file_name_is_a_fault() {
     let dir = tempfile::tempdir().unwrap();
     sample(dir.path());
     let second = paths(dir.path())[1].clone();
@@ -149,7 +149,7 @@ fn a_second_spelling_of_a_name_is_a_fault() {
 }
 
 #[test]
-fn a_compressed_copy_beside_its_original_tells_the_same_or_is_a_fault() {
+fn a_compressed_copy_that_differs_from_its_original_is_a_fault() {
     let dir = tempfile::tempdir().unwrap();
     sample(dir.path());
     let second = paths(dir.path())[1].clone();
@@ -177,7 +177,7 @@ fn a_compressed_copy_beside_its_original_tells_the_same_or_is_a_fault() {
 }
 
 #[test]
-fn a_file_that_held_a_head_may_be_gone_by_retention_and_not_otherwise() {
+fn a_file_with_a_kept_head_may_be_missing_only_by_retention() {
     let dir = tempfile::tempdir().unwrap();
     sample(dir.path());
     let files = paths(dir.path());
@@ -212,7 +212,7 @@ fn a_file_that_held_a_head_may_be_gone_by_retention_and_not_otherwise() {
 }
 
 #[test]
-fn a_chain_that_says_it_is_older_than_the_heads_has_one_or_is_a_fault() {
+fn a_chain_older_than_the_heads_without_a_head_is_a_fault() {
     let dir = tempfile::tempdir().unwrap();
     sample(dir.path());
     let now = Clock::system().now();
@@ -247,7 +247,7 @@ fn a_chain_that_says_it_is_older_than_the_heads_has_one_or_is_a_fault() {
 }
 
 #[test]
-fn numbers_that_no_writer_reaches_are_faults() {
+fn line_numbers_that_no_writer_can_reach_are_faults() {
     let dir = tempfile::tempdir().unwrap();
     let instance = "0123456789abcdef";
     let (mut link, mut bytes) = (chain::Link { number: u64::MAX - 3, ..chain::Link::default() }, Vec::new());

@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_writes_no_line_of_its_own() {
+    fn a_name_cannot_start_a_line() {
         let line = serde_json::json!({ "time": "t", "kind": "intent", "segment": "S", "name": "a\n\u{1b}[2Jb" });
         assert_eq!(in_words(&line), "t intent segment S \"a\\n\\u{1b}[2Jb\"");
     }

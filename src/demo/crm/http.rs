@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_deletion_says_what_went_and_happens_once() {
+    async fn a_deletion_happens_once_and_reports_what_it_deleted() {
         let served = serve().await;
         let id = "CRMSG1260423081530123SGM11122233";
         let (status, _, body) = served.ask(&format!("DELETE {PATH}"), MAKER).await;
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_in_particular_gets_the_one_401() {
+    async fn callers_without_identity_or_role_get_the_same_401() {
         let served = serve().await;
         for fields in
             ["", "X-Saltgate-Account:\r\n", "X-Saltgate-Account: account-1\r\nX-Saltgate-Account: account-1\r\n"]
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_change_after_the_judgement_stops_the_deletion() {
+    async fn a_change_after_the_check_stops_the_deletion() {
         let served = serve().await;
         let (_, head, segment) = served.ask(&format!("GET {PATH}"), MAKER).await;
         assert_eq!(segment["ownerId"], "member-maker");
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_deletion_that_did_not_arrive_whole_is_none() {
+    async fn an_incomplete_deletion_is_not_carried_out() {
         let served = serve().await;
         let before = served.crm.store().counts().unwrap();
         let mut socket = TcpStream::connect(served.address).await.unwrap();
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn other_paths_and_methods_are_told_apart() {
+    async fn unknown_paths_and_methods_have_different_answers() {
         let served = serve().await;
         for (line, fields, status) in [
             ("GET /health", "", 200),

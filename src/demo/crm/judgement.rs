@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn an_identity_said_twice_is_none() {
+    fn a_duplicate_identity_field_is_rejected() {
         let twice = headers(&[("x-saltgate-role", "OWNER"), ("x-saltgate-role", "OWNER"), ("x-saltgate-member", "m")]);
         assert!(Deleter::of(&twice).is_none());
     }

@@ -128,14 +128,14 @@ mod tests {
     }
 
     #[test]
-    fn everybody_created_more_than_one_walk_deletes() {
+    fn every_member_has_more_segments_than_one_walk_deletes() {
         for member in MEMBERS {
             assert!(SAMPLES.iter().filter(|s| s.creator == member).count() >= 2, "{}", member.id);
         }
     }
 
     #[test]
-    fn the_time_of_creation_stands_in_the_id() {
+    fn the_creation_time_is_part_of_the_id() {
         assert_eq!(created_at("CRMSG1260423081530123SGM11122233"), "2026-04-23T08:15:30.123Z");
     }
 }

@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deletion_takes_everything_with_it_and_nothing_else() {
+    fn a_deletion_removes_all_data_of_the_segment_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let store = store(&dir);
         let (before, tables) = (store.counts().unwrap(), store.tables_for(ID).unwrap());
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_brings_a_deleted_segment_back() {
+    fn a_deleted_segment_is_never_restored() {
         let dir = tempfile::tempdir().unwrap();
         let first = store(&dir);
         first.delete_segment("account-1", ID, yes).unwrap();
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deletion_that_fails_at_its_last_step_has_done_nothing() {
+    fn a_deletion_that_fails_at_its_last_step_changes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let store = store(&dir);
         let (counts, tables) = (store.counts().unwrap(), store.tables_for(ID).unwrap());
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_or_another_accounts_stays() {
+    fn refused_deletions_and_other_accounts_segments_are_unchanged() {
         let dir = tempfile::tempdir().unwrap();
         let store = store(&dir);
         let before = store.counts().unwrap();
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn handing_over_makes_a_new_version_within_the_account() {
+    fn handing_over_increases_the_version_and_stays_within_the_account() {
         let dir = tempfile::tempdir().unwrap();
         let store = store(&dir);
         let before = store.segment("account-1", ID).unwrap().unwrap();

@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_a_target_byte_for_byte_or_none() {
+    fn paths_are_matched_byte_for_byte() {
         assert_eq!(Target::of(SEGMENTS), Some(Target::All));
         assert_eq!(Target::of("/crm-core/v1/segments/a-1_B"), Some(Target::Segment("a-1_B".into())));
         assert_eq!(Target::of("/crm-core/v1/segments/a/automations"), Some(Target::Automations("a".into())));

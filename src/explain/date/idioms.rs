@@ -69,7 +69,7 @@ fn label(date: &str) -> Option<String> {
 }
 
 #[test]
-fn every_idiom_is_accepted_or_has_its_cause_named() {
+fn every_idiom_is_accepted_or_its_cause_is_named() {
     let mut wrong = String::new();
     for Row { language, library, idiom, sample, expected } in rows() {
         let verdict = verdict(sample);

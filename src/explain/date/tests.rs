@@ -136,7 +136,7 @@ const IDIOMS: &[(&str, &str, Cause, usize, Option<&str>)] = &[
 ];
 
 #[test]
-fn each_idiom_has_its_cause_its_byte_and_its_correction() {
+fn each_idiom_has_a_cause_a_position_and_a_correction() {
     for (name, text, cause, at, corrected) in IDIOMS {
         let diagnosis = diagnose(text, PhpDates::Accept).unwrap_or_else(|| panic!("{name}: {text:?} is readable"));
         let found = (diagnosis.cause, diagnosis.at, diagnosis.corrected.as_deref());
@@ -145,7 +145,7 @@ fn each_idiom_has_its_cause_its_byte_and_its_correction() {
 }
 
 #[test]
-fn the_php_sdks_date_is_explained_where_it_is_off() {
+fn the_php_date_is_explained_if_it_is_not_accepted() {
     let text = "2026-11-24T07:38:08.32400Z";
     assert!(diagnose(text, PhpDates::Accept).is_none());
     let diagnosis = diagnose(text, PhpDates::Refuse).unwrap();
@@ -173,7 +173,7 @@ fn the_date_of_a_header_is_found_even_if_it_breaks_the_header() {
 
 proptest! {
     #[test]
-    fn whatever_is_refused_has_a_cause_and_only_right_corrections(
+    fn every_refused_date_has_a_cause_and_only_valid_corrections(
         text in "[0-9TtZz:+. ,\\[\\]a-zA-Z\u{2212}é/-]{0,40}|2026-11-23[T ]22:38(:08)?([.,][0-9]{0,12})?[ +Z0-9:\\[a-zé-]{0,12}",
     ) {
         let readable = Date::parse(&text, PhpDates::Accept).is_ok();

@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_date_is_of_its_second() {
+    fn the_date_changes_with_each_second() {
         let at = |seconds| date(UNIX_EPOCH + Duration::from_secs(seconds));
         assert_eq!(at(784_111_777), *b"Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(at(784_111_778), *b"Sun, 06 Nov 1994 08:49:38 GMT");

@@ -367,7 +367,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn where_it_is_accepted_hyper_reads_the_same(
+        fn hyper_reads_accepted_requests_the_same_way(
             messages in vec(message(), 1..4),
             changes in vec(change(), 0..3),
             at_once in select(&[1_usize, 2, 5, 64, 4096][..]),
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn the_check_of_agreement_compares_something() {
+    fn the_agreement_check_can_fail() {
         let sound = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n".repeat(3);
         let agreed = check(sound.as_bytes(), 7);
         assert_eq!((agreed.messages, agreed.refused), (3, false));
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn the_messages_that_are_made_up_pass_often_and_not_always() {
+    fn generated_messages_are_often_but_not_always_accepted() {
         use proptest::strategy::ValueTree;
         let mut runner = proptest::test_runner::TestRunner::deterministic();
         let made = (0..500).map(|_| message().new_tree(&mut runner).unwrap().current());

@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_framed_as_it_was_told() {
+    fn a_body_is_framed_as_announced() {
         let chunked = written(bits(&["ab", "", "c"], None));
         assert_eq!(chunked, ("transfer-encoding: chunked\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n".into(), None));
         let told = written(bits(&["ab", "c"], Some(3)));
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_not_as_long_as_was_said_never_looks_whole() {
+    fn a_body_of_the_wrong_length_never_looks_complete() {
         let short = written(bits(&["ab"], Some(3)));
         assert_eq!(short.1, Some(io::ErrorKind::UnexpectedEof));
         let long = written(bits(&["ab", "cd"], Some(3)));

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn the_host_is_the_servers_where_the_message_has_none() {
+    fn the_host_is_the_servers_unless_the_request_sets_one() {
         let mut head = RequestHead::new(&Method::DELETE, "/p", Some("q=1")).unwrap();
         head.text("x-a: ", "1").unwrap();
         assert_eq!(written(&head), "DELETE /p?q=1 HTTP/1.1\r\nhost: crm:8080\r\nx-a: 1\r\n\r\n");
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_can_end_a_line_but_the_end_of_it() {
+    fn no_value_can_end_a_line() {
         for (path, query) in [("", None), ("p", None), ("*", None), ("/a b", None), ("/a?b", None), ("/a#b", None)] {
             assert_eq!(
                 RequestHead::new(&Method::GET, path, query).unwrap_err(),

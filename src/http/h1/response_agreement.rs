@@ -146,13 +146,13 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn what_is_taken_here_hyper_reads_the_same(answer in made_up(), at_once in 1_usize..64) {
+        fn hyper_reads_accepted_responses_the_same_way(answer in made_up(), at_once in 1_usize..64) {
             check(answer.as_bytes(), at_once);
         }
     }
 
     #[test]
-    fn the_answers_that_are_made_up_are_taken_often_and_not_always() {
+    fn generated_responses_are_often_but_not_always_accepted() {
         let mut runner = proptest::test_runner::TestRunner::deterministic();
         let taken = (0..500).filter(|_| {
             let answer = made_up().new_tree(&mut runner).unwrap().current();

@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_in_doubt_are_malformed() {
+    fn ambiguous_chunks_are_malformed() {
         let long = format!("0\r\n{}\r\n\r\n", "x".repeat(MAX_TRAILERS + 1));
         let trailers = format!("0\r\n{}\r\n", "x: 1\r\n".repeat(MAX_TRAILERS / 6 + 1));
         let extension = format!("1;{}\r\na\r\n", "x".repeat(MAX_LINE));
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_is_as_long_as_it_says() {
+    fn a_body_with_a_length_has_exactly_that_length() {
         assert_eq!(read(Framing::Length(3), b"abcd", 2).unwrap(), (b"abc".to_vec(), Some(b"d".to_vec())));
         assert_eq!(read(Framing::Length(3), b"ab", 1).unwrap(), (b"ab".to_vec(), None));
         assert_eq!(read(Framing::UntilClose, b"ab", 1).unwrap(), (b"ab".to_vec(), None));

@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_clear_what_follows_a_head() {
+    fn the_head_determines_the_framing_of_the_body() {
         let chunked = || Framing::Chunked(At::Size);
         let rows = [
             ("200 OK", "Content-Length: 3\r\n", Framing::Length(3), true),
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_lasts_a_second_less_than_the_service_says() {
+    fn a_connection_is_kept_a_second_less_than_the_service_announces() {
         let for_ever = Duration::MAX;
         let seconds = Duration::from_secs;
         for (fields, lasts) in [
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_have_two_ends_is_no_answer() {
+    fn a_response_that_could_end_in_two_places_is_refused() {
         let many = "X: 1\r\n".repeat(MAX_FIELDS + 1);
         let large = format!("X: {}\r\n", "x".repeat(MAX_HEAD));
         for fields in [
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_that_is_not_whole_is_awaited_and_interim_ones_are_passed_over() {
+    fn an_incomplete_head_is_awaited_and_interim_responses_are_skipped() {
         let whole = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n\
                      HTTP/1.1 200 Fine by me\r\nContent-Length: 1\r\n\r\n";
         for cut in 0..whole.len() {
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_keeps_its_end_to_end_fields() {
+    fn a_response_keeps_its_end_to_end_fields() {
         let head =
             one("HTTP/1.1 200 OK\r\nETag: \"1\"\r\nX-Saltgate-X: 1\r\nX_Request_Id: theirs\r\nConnection: X-Hop\r\n\
              X-Hop: 1\r\nProxy-Authenticate: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\nSet-Cookie: a\r\n\

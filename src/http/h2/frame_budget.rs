@@ -224,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_budget_grows_with_what_it_is_for() {
+    fn a_frame_budget_grows_with_answers_and_time() {
         let start = Instant::now();
         let mut budget = Budget { left: BUDGET, written: 0, answered: 0, last: start };
         let take = |budget: &mut Budget, cost, answered, seconds| {

@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_counted_however_they_come() {
+    fn frames_are_counted_in_pieces_of_any_size() {
         let wire = [
             vec![0; PREFACE],
             frame(SETTINGS, 0, 18),      // 1
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_data_frame_is_handed_on_as_it_comes_and_nothing_else_is_changed() {
+    fn a_data_frame_is_passed_on_as_it_arrives_and_nothing_else_changes() {
         let counted = |kind, flags, stream, length: usize| {
             let mut frame = frame(kind, flags, length);
             frame[8] = stream;

@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_is_reset_once_its_client_takes_nothing_for_too_long() {
+    async fn a_stream_is_reset_if_its_client_reads_nothing_for_too_long() {
         let (streams, mut stream, now) = offering();
         let judged = |after| streams.judge(now + after, None, &LIMITS);
         assert_eq!(judged(WRITE / 2), Verdict::Fine);
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn where_the_whole_connection_takes_little_no_stream_is_to_blame() {
+    async fn no_stream_is_reset_if_the_whole_connection_is_blocked() {
         let (streams, _stream, now) = offering();
         let judged = |after| streams.judge(now + after, None, &LIMITS);
         streams.lock().blocked = Some(now + WRITE / 2);

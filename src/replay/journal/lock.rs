@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_journal_is_one_processs_and_a_heart_elsewhere_is_heard() {
+    fn a_journal_belongs_to_one_process_and_a_foreign_heartbeat_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let mine = Lock::take(dir.path()).unwrap().unwrap();
         assert!(Lock::take(dir.path()).unwrap().is_none());

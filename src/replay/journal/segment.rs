@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_read_and_every_bit_that_flips_is_noticed() {
+    fn records_are_read_as_written_and_every_flipped_bit_is_noticed() {
         let whole = file(&[1, 2, 3]);
         assert_eq!(shape(&whole), (3, Shape::Dense));
         for byte in 0..RECORD * 5 {
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn zeros_and_records_in_the_place_of_another_are_damage() {
+    fn zeros_and_misplaced_records_are_damage() {
         let whole = file(&[1, 2, 3]);
         let with = |slot: usize, bytes: &[u8]| {
             let mut hurt = whole.clone();
@@ -387,14 +387,14 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_version_is_refused_by_its_number() {
+    fn a_newer_version_is_refused_with_its_number() {
         let mut newer = file(&[]);
         newer[8..12].copy_from_slice(&(VERSION + 1).to_le_bytes());
         assert_eq!(FILE.read(&newer).err(), Some(SegmentFault::Newer(VERSION + 1)));
     }
 
     #[test]
-    fn a_file_that_never_held_a_record_is_told_from_one_that_did() {
+    fn a_file_that_never_held_a_record_is_recognised() {
         let empty = file(&[]);
         for length in [0, 5, RECORD, RECORD * 2 + 1, empty.len()] {
             assert!(never_held_any(&empty[..length]), "{length}");

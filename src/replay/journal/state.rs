@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_is_read_as_it_was_written_or_not_at_all() {
+    fn a_state_is_read_as_written_or_refused() {
         let dir = tempfile::tempdir().unwrap();
         assert!(State::read(dir.path()).unwrap().is_none());
         state().write(dir.path()).unwrap();
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn no_bit_of_a_state_flips_unnoticed() {
+    fn every_flipped_bit_of_a_state_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
         state().write(dir.path()).unwrap();
         let path = dir.path().join(NAME);
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_that_is_put_back_is_not_the_file_it_names() {
+    fn a_restored_copy_is_not_the_file_that_it_names() {
         let dir = tempfile::tempdir().unwrap();
         let (path, copy) = (dir.path().join(NAME), dir.path().join("copy"));
         let restored = Ok((state(), Some(Doubt::Restored)));
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn the_state_of_an_older_format_is_read_and_not_relied_on() {
+    fn the_state_of_an_older_format_is_read_but_not_relied_on() {
         let dir = tempfile::tempdir().unwrap();
         let older = r#"{"boot_id":"b","clean":true,"each":false,"first":2,"floor":5,"format":"saltgate replay journal","holes":[],"last":9,"reach":7,"version":1}"#;
         std::fs::write(dir.path().join(NAME), older).unwrap();

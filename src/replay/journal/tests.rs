@@ -105,7 +105,7 @@ impl<'j> MaybeDone<'j> {
 }
 
 #[test]
-fn an_empty_journal_is_fenced_or_accepted_as_told() {
+fn an_empty_journal_is_fenced_or_accepted_as_configured() {
     let mut fixture = Fixture::new();
     fixture.settings.when_new = WhenNew::Fence;
     let journal = fixture.open().unwrap();
@@ -119,7 +119,7 @@ fn an_empty_journal_is_fenced_or_accepted_as_told() {
 }
 
 #[test]
-fn after_another_boot_without_a_close_it_is_fenced_unless_each_was_synced() {
+fn after_a_reboot_without_a_close_it_is_fenced_unless_each_salt_was_synced() {
     for (sync, closed, fenced) in [
         (JournalSync::Os, false, true),
         (JournalSync::Every(Duration::from_millis(10)), false, true),
@@ -144,7 +144,7 @@ fn after_another_boot_without_a_close_it_is_fenced_unless_each_was_synced() {
 }
 
 #[test]
-fn a_newer_format_is_refused_by_name_and_a_state_that_is_none_too() {
+fn a_newer_format_and_an_invalid_state_are_refused() {
     let fixture = Fixture::new();
     drop(fixture.open().unwrap());
     let state = fixture.settings.path.join("state.json");
@@ -180,7 +180,7 @@ fn a_second_process_is_refused() {
 }
 
 #[test]
-fn space_is_given_back_as_dates_are_forgotten() {
+fn space_is_freed_as_dates_are_forgotten() {
     let fixture = Fixture::new();
     let journal = fixture.open().unwrap();
     for n in 0..RECORDS * 5 / 2 {
@@ -201,7 +201,7 @@ fn space_is_given_back_as_dates_are_forgotten() {
 }
 
 #[test]
-fn claims_that_come_together_share_a_sync() {
+fn concurrent_claims_share_a_sync() {
     let mut fixture = Fixture::new();
     fixture.settings.sync = JournalSync::Each;
     let journal = fixture.open().unwrap();
@@ -248,7 +248,7 @@ fn without_room_for_the_next_segment_nothing_is_spent_and_it_recovers_by_itself(
 }
 
 #[test]
-fn a_clock_that_was_years_ahead_is_recovered_from_behind_the_fence() {
+fn after_a_clock_years_ahead_the_journal_recovers_behind_the_fence() {
     let fixture = Fixture::new();
     let right = fixture.clock.now();
     let year = Duration::from_secs(365 * 86_400);
@@ -295,7 +295,7 @@ fn after_a_failed_sync_nothing_is_admitted_and_the_next_start_is_fenced() {
 }
 
 #[test]
-fn a_kernel_that_has_no_id_is_never_the_same() {
+fn a_kernel_without_a_boot_id_never_counts_as_the_same() {
     let mut fixture = Fixture::new();
     fixture.settings.boot_id = String::new();
     let journal = fixture.open().unwrap();
@@ -305,7 +305,7 @@ fn a_kernel_that_has_no_id_is_never_the_same() {
 }
 
 #[test]
-fn a_first_start_that_was_interrupted_is_a_first_start_again() {
+fn after_an_interrupted_first_start_the_next_is_a_first_start() {
     for length in [0, RECORD, (RECORDS as usize + 1) * RECORD] {
         let fixture = Fixture::new();
         drop(fixture.open().unwrap());
@@ -318,7 +318,7 @@ fn a_first_start_that_was_interrupted_is_a_first_start_again() {
 }
 
 #[test]
-fn a_discard_that_was_interrupted_does_not_look_like_a_first_start() {
+fn an_interrupted_discard_does_not_look_like_a_first_start() {
     let mut fixture = Fixture::new();
     drop(fixture.open().unwrap());
     // An obstacle to the new state stops the start after the old files were moved.
@@ -335,7 +335,7 @@ fn a_discard_that_was_interrupted_does_not_look_like_a_first_start() {
 }
 
 #[test]
-fn a_journal_that_is_alive_elsewhere_is_not_discarded() {
+fn a_journal_in_use_elsewhere_is_not_discarded() {
     let mut fixture = Fixture::new();
     drop(fixture.open().unwrap());
     let before = files(&fixture.settings.path);
@@ -361,7 +361,7 @@ fn a_journal_that_is_alive_elsewhere_is_not_discarded() {
 }
 
 #[test]
-fn segments_that_are_full_are_not_kept_open() {
+fn full_segments_are_not_kept_open() {
     let fixture = Fixture::new();
     let journal = fixture.open().unwrap();
     let date = fixture.clock.now();
@@ -378,7 +378,7 @@ fn segments_that_are_full_are_not_kept_open() {
 }
 
 #[test]
-fn forgotten_segments_that_could_not_be_removed_are_removed_once_they_can() {
+fn forgotten_segments_are_removed_once_that_is_possible() {
     let fixture = Fixture::new();
     let journal = fixture.open().unwrap();
     let date = fixture.clock.now();
@@ -402,7 +402,7 @@ fn forgotten_segments_that_could_not_be_removed_are_removed_once_they_can() {
 }
 
 #[test]
-fn what_was_spent_under_a_clock_that_was_years_ahead_keeps_nothing_else_from_being_forgotten() {
+fn salts_spent_under_a_clock_years_ahead_do_not_keep_others_from_being_forgotten() {
     let fixture = Fixture::new();
     let right = fixture.clock.now();
     fixture.time.set_wall(right + Duration::from_secs(365 * 86_400));
@@ -421,7 +421,7 @@ fn what_was_spent_under_a_clock_that_was_years_ahead_keeps_nothing_else_from_bei
 }
 
 #[test]
-fn what_could_not_be_written_is_written_once_it_can() {
+fn records_that_could_not_be_written_are_written_once_that_is_possible() {
     let fixture = Fixture::new();
     let journal = fixture.open().unwrap();
     let date = fixture.clock.now();
@@ -457,7 +457,7 @@ fn claims(journal: &Journal, salts: std::ops::Range<u32>, date: SystemTime) -> V
 }
 
 #[test]
-fn claims_of_one_turn_are_one_write_and_each_is_written_before_it_is_answered() {
+fn claims_of_one_iteration_share_a_write_that_comes_before_their_answers() {
     let fixture = Fixture::new();
     let journal = fixture.open().unwrap();
     let date = fixture.clock.now();
@@ -478,7 +478,7 @@ fn claims_of_one_turn_are_one_write_and_each_is_written_before_it_is_answered() 
 }
 
 #[test]
-fn a_turn_that_could_not_be_written_is_unknown_and_the_turns_around_it_are_not() {
+fn a_batch_that_could_not_be_written_is_unknown_and_its_neighbours_are_not() {
     let fixture = Fixture::new();
     let journal = fixture.open().unwrap();
     let date = fixture.clock.now();
@@ -497,7 +497,7 @@ fn a_turn_that_could_not_be_written_is_unknown_and_the_turns_around_it_are_not()
 }
 
 #[test]
-fn what_was_claimed_and_nobody_waited_for_is_written_at_a_clean_end() {
+fn claims_that_nobody_waited_for_are_written_at_a_clean_end() {
     let fixture = Fixture::new();
     let journal = fixture.open().unwrap();
     let date = fixture.clock.now();
@@ -508,7 +508,7 @@ fn what_was_claimed_and_nobody_waited_for_is_written_at_a_clean_end() {
 }
 
 #[test]
-fn a_claim_right_after_a_jump_of_the_clock_is_covered_by_the_fence_of_the_next_boot() {
+fn a_claim_directly_after_a_clock_jump_is_covered_by_the_next_fence() {
     let mut fixture = Fixture::new();
     let journal = fixture.open().unwrap();
     let right = fixture.clock.now();

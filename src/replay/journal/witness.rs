@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_witness_is_read_as_it_was_written_and_every_bit_that_flips_is_noticed() {
+    fn a_witness_is_read_as_written_and_every_flipped_bit_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let path = path(JournalId(0xab), dir.path());
         assert!(matches!(read(&path).unwrap(), Reading::Missing));

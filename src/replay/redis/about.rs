@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_is_not_fit_is_refused_by_what_it_is() {
+    fn an_unsuitable_server_is_refused_with_the_reason() {
         let judge = |server: &str, memory: &str, replication: &str, expected| {
             judged(server, memory, replication, &address(), expected).map(drop)
         };
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_odd_is_not_guessed() {
+    fn missing_or_odd_values_are_refused() {
         for (what, odd) in [
             ("0123456789abcdef0123456789abcdef01234567", "0123"),
             ("0123456789abcdef0123456789abcdef01234567", "g123456789abcdef0123456789abcdef01234567"),
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_and_a_number_of_keys_are_numbers_that_fit() {
+    fn time_and_number_of_keys_must_be_numbers_that_fit() {
         let bulk = |text: &str| Value::BulkString(text.as_bytes().into());
         let time = |seconds: &str, micros: &str| Value::Array(vec![bulk(seconds), bulk(micros)]);
         let good = counted(&time("1800000000", "999999"), &Value::Int(3)).unwrap();

@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_read_whole_and_only_where_it_was_asked_for() {
+    fn a_reply_is_read_completely_and_only_for_its_own_request() {
         let (key, number) = ("saltgate:ab", Number(0xff));
         let read = |text: &str| Verdict::read(&Value::BulkString(text.as_bytes().into()), key, number);
         let mine = "saltgate:ab 00000000000000ff";
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_questions_have_one_number() {
+    fn no_two_requests_have_the_same_number() {
         let (one, other) = (Numbers::new().unwrap(), Numbers::new().unwrap());
         let (first, second) = (one.next(), one.next());
         assert!(first != second && first != other.next());
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_salt_and_its_epoch_marker_lie_in_one_slot() {
+    fn a_salt_and_its_epoch_marker_are_in_one_slot() {
         let keys = Keys::new("saltgate", true);
         for n in 0..=255_u8 {
             let key = keys.salt(SaltId::from_stored([n; 16]));

@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slot_has_one_owner_or_the_cluster_is_not_understood() {
+    fn a_slot_map_with_two_owners_of_a_slot_is_refused() {
         let bulk = |text: &str| Value::BulkString(text.as_bytes().into());
         let range = |first: i64, last: i64, host: &str, port: i64| {
             Value::Array(vec![
@@ -102,13 +102,13 @@ mod tests {
     }
 
     #[test]
-    fn the_checksum_is_the_published_one() {
+    fn the_checksum_matches_the_published_one() {
         assert_eq!(crc16(b"123456789"), 0x31c3);
         assert_eq!(slot(b"foo"), 12_182);
     }
 
     #[test]
-    fn every_slot_has_a_tag_that_lies_in_it() {
+    fn every_slot_has_a_hash_tag_in_it() {
         for (expected, tag) in tags().iter().enumerate() {
             assert_eq!(usize::from(slot(tag.as_bytes())), expected);
         }

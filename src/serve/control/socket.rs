@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_socket_is_one_gateways_and_private_and_gone_with_it() {
+    fn a_socket_is_private_to_one_gateway_and_removed_at_its_end() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("c.sock");
         let socket = ControlSocket::open(&path).unwrap();
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_is_replaced_and_what_is_somebody_elses_is_not() {
+    fn a_stale_socket_is_replaced_and_a_foreign_file_is_not() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("c.sock");
         let other = UnixListener::bind(&path).unwrap();

@@ -132,7 +132,7 @@ fn with_headers(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn no_message_becomes_two_and_no_byte_of_a_body_a_request() {
+fn no_message_is_split_and_no_body_byte_becomes_a_request() {
     let upstream = Recorder::start();
     let files = Files::new(upstream.address, &format!("[ownership.delegate]\n[runtime]\nworkers = 2\n{KEEPS}"));
     // What stands behind a message is to be read, too.

@@ -24,7 +24,7 @@ fn however_it_is_cut(name: &str, bytes: &[u8], expected: Result<usize, MessageFa
 }
 
 #[test]
-fn what_leaves_no_two_readings_is_accepted_however_it_is_cut() {
+fn unambiguous_messages_are_accepted_in_pieces_of_any_size() {
     let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(200));
     let full = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(256 - 9 - 5));
     let target = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(63));
@@ -59,7 +59,7 @@ fn what_leaves_no_two_readings_is_accepted_however_it_is_cut() {
 }
 
 #[test]
-fn every_fault_is_seen_for_what_it_is() {
+fn every_fault_is_recognised() {
     use MessageFault as F;
     let chunked = |rest: &str| format!("GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{rest}");
     let fields = |lines: &str| format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n\r\n");

@@ -84,7 +84,7 @@ fn answer(status: u16, parts: &[&'static str], length: Option<u64>) -> Response<
 }
 
 #[tokio::test]
-async fn an_answer_is_framed_as_its_request_and_its_body_need() {
+async fn an_answer_is_framed_to_suit_its_request_and_its_body() {
     let rows: &[(&str, fn() -> Response<Parts>, &str)] = &[
         (
             "GET / HTTP/1.1\r\n",
@@ -122,7 +122,7 @@ async fn an_answer_is_framed_as_its_request_and_its_body_need() {
 }
 
 #[tokio::test]
-async fn requests_that_were_sent_together_are_answered_one_after_another() {
+async fn pipelined_requests_are_answered_one_after_another() {
     let call = |request: Request<RequestBody>| async move {
         let path = request.uri().path().to_owned();
         let body = request.into_body().collect().await.unwrap().to_bytes();
@@ -146,7 +146,7 @@ async fn requests_that_were_sent_together_are_answered_one_after_another() {
 }
 
 #[tokio::test]
-async fn who_waits_to_be_told_is_told_to_go_on_when_the_body_is_wanted_and_not_before() {
+async fn continue_is_sent_when_the_body_is_wanted_and_not_before() {
     let head = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
     let wanted = |request: Request<RequestBody>| async move {
         assert_eq!(request.into_body().collect().await.unwrap().to_bytes(), "ab");
@@ -169,7 +169,7 @@ async fn who_waits_to_be_told_is_told_to_go_on_when_the_body_is_wanted_and_not_b
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_as_long_as_it_said_never_looks_whole() {
+async fn an_answer_of_the_wrong_length_never_looks_complete() {
     for parts in [&["ab"][..], &["abcd"]] {
         let call = |_| std::future::ready(answer(200, parts, Some(3)));
         let (_, ended) =
@@ -179,7 +179,7 @@ async fn an_answer_that_is_not_as_long_as_it_said_never_looks_whole() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_cut_off_or_refused_says_which() {
+async fn a_cut_off_body_and_a_refused_one_have_different_errors() {
     for (rest, kind) in [
         ("Content-Length: 5\r\n\r\nab", io::ErrorKind::UnexpectedEof),
         ("Transfer-Encoding: chunked\r\n\r\nZ", io::ErrorKind::InvalidData),
@@ -197,7 +197,7 @@ async fn a_body_that_is_cut_off_or_refused_says_which() {
 }
 
 #[tokio::test]
-async fn a_head_that_is_larger_than_what_is_read_at_once_is_one_head() {
+async fn a_head_larger_than_one_read_is_accepted() {
     let call = |request: Request<RequestBody>| {
         assert_eq!(request.headers()["x"].len(), 40_000);
         std::future::ready(answer(200, &[], Some(0)))
@@ -231,7 +231,7 @@ impl ConnectionPolicy for Counting {
 }
 
 #[tokio::test]
-async fn a_connection_whose_body_nobody_wanted_is_idle_once_it_was_answered_and_holds_no_buffer() {
+async fn after_an_unwanted_body_the_connection_is_idle_and_holds_no_buffer() {
     let (mut peer, ours) = duplex(64 << 10);
     let idled = Rc::new(Cell::new(0));
     let may_answer = Rc::new(tokio::sync::Notify::new());
@@ -274,7 +274,7 @@ impl Body for Echo {
 }
 
 #[tokio::test]
-async fn an_upload_goes_on_while_the_client_takes_nothing_of_the_answer() {
+async fn an_upload_continues_while_the_client_reads_nothing_of_the_answer() {
     let (mut peer, ours) = duplex(256);
     let call = |request: Request<RequestBody>| {
         std::future::ready(Response::new(Echo(Some(&[b'x'; 1000]), request.into_body())))
@@ -295,7 +295,7 @@ async fn an_upload_goes_on_while_the_client_takes_nothing_of_the_answer() {
 }
 
 #[tokio::test]
-async fn who_waits_to_be_told_and_is_not_is_told_that_the_connection_ends() {
+async fn an_answer_without_continue_closes_the_connection() {
     let sent = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
     let call = |_| std::future::ready(answer(401, &[], Some(0)));
     let (got, _) = served(call, async |peer| peer.write_all(sent.as_bytes()).await.unwrap()).await;

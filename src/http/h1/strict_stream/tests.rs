@@ -60,7 +60,7 @@ impl ConnectionPolicy for Alone {
 }
 
 #[tokio::test]
-async fn what_comes_before_the_answer_of_a_message_that_must_stand_alone_is_never_handed_on() {
+async fn bytes_before_the_answer_to_a_message_that_must_stand_alone_are_never_passed_on() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let one = b"DELETE / HTTP/1.1\r\nHost: a\r\n\r\n";
     let mut piece = [0; 256];
@@ -113,7 +113,7 @@ async fn through(bytes: Vec<u8>, at_once: usize, room: usize) -> (Vec<u8>, Vec<u
 }
 
 #[tokio::test]
-async fn what_comes_through_is_what_was_sent_and_ends_where_it_is_refused() {
+async fn bytes_pass_unchanged_up_to_the_refusal() {
     let good = "\r\nPOST /a?b HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello\
                 POST / HTTP/1.1\r\nHost: a\r\nX:\t y \r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nT: u\r\n\r\n"
         .repeat(3);
@@ -131,7 +131,7 @@ async fn what_comes_through_is_what_was_sent_and_ends_where_it_is_refused() {
 }
 
 #[tokio::test]
-async fn of_two_messages_no_more_than_the_first_is_handed_on_and_limits_are_asked_for_each() {
+async fn one_message_passes_at_a_time_with_the_limits_then_in_force() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let first = "GET /first HTTP/1.1\r\nHost: a\r\n\r\n";
     let (mut peer, ours) = tokio::io::duplex(4096);
@@ -147,7 +147,7 @@ async fn of_two_messages_no_more_than_the_first_is_handed_on_and_limits_are_aske
 }
 
 #[tokio::test]
-async fn a_body_that_is_refused_is_an_error_for_who_reads_it_and_nobody_answers_here() {
+async fn a_refused_body_is_an_error_for_its_reader_and_has_no_answer_here() {
     use std::io::ErrorKind;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
