@@ -1,9 +1,9 @@
-//! Reading a header costs no allocation, whether it is accepted or refused: a stranger's header is the first thing the
-//! gateway looks at, and the most often.
+//! Parsing a header allocates nothing, whether it is accepted or refused: the gateway does this first, and for
+//! every stranger.
 
-// Counting allocations needs a `GlobalAlloc`, which is an unsafe trait. It is sound: every call is handed unchanged to the
-// system's allocator, whose contract is the caller's, and all that is added is a thread-local counter that has no
-// destructor and never allocates. It lives in a test binary of its own and in nothing that is shipped.
+// Counting allocations needs a `GlobalAlloc`, which is an unsafe trait. It is sound: every call is passed unchanged
+// to the system's allocator, so its contract is the caller's. The only addition is a thread-local counter without a
+// destructor, which never allocates. It is part of this test binary only, and never shipped.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -24,16 +24,16 @@ thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
 }
 
-// SAFETY: `System` keeps the contract of `GlobalAlloc`, and gets exactly the arguments that came.
+// SAFETY: `System` fulfils the contract of `GlobalAlloc`, and gets exactly the arguments of the call.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promise about `layout` is the one `System` asks for.
+        // SAFETY: the caller's promise about `layout` is the one that `System` requires.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: `pointer` came from `System` with this layout, by the caller's promise.
+        // SAFETY: by the caller's promise, `pointer` came from `System` with this layout.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -104,7 +104,7 @@ fn judging_a_message_on_the_wire_allocates_nothing() {
     let messages = "DELETE http://a/x?y HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nT: u\r\n\r\n\
                     DELETE /x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhiDELETE /x HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n";
     let (mut reader, mut ended) = (RequestReader::default(), 0);
-    // Where the fields of a head stand is noted in room that a connection makes once.
+    // The positions of the fields are stored in memory that a connection allocates once.
     for _ in 0..2 {
         reader.accept(b"DELETE /x HTTP/1.1\r\nHost: a\r\nX: y\r\n\r\n", &sizes).unwrap();
     }

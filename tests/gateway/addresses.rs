@@ -1,9 +1,9 @@
-//! Addresses and numbers of a configuration: what is not exactly one is a fault of `check`, and starts nothing.
+//! Invalid addresses and numbers in a configuration are faults: `check` reports them, and nothing starts.
 
 use crate::harness::{Files, Upstream, service};
 use crate::operations::{Process, text, told};
 
-/// What `check` says of a configuration in which `old` is replaced by `new`.
+/// The output of `check` for a configuration in which `old` is replaced by `new`.
 fn checked(files: &Files, old: &str, new: &str) -> (Option<i32>, String) {
     let sound = std::fs::read_to_string(files.path()).unwrap();
     assert!(sound.contains(old), "{old} is in the configuration");
@@ -171,7 +171,7 @@ fn a_listener_that_trusts_everybody_causes_a_warning() {
             None => assert_eq!(warned, None, "{listener}"),
         }
     }
-    // A start says so too.
+    // A start reports the same.
     let text = std::fs::read_to_string(files.path()).unwrap();
     std::fs::write(files.path(), text.replace(was, &proxied("0.0.0.0:0", ""))).unwrap();
     let process = Process::serve(&files);

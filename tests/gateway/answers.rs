@@ -1,4 +1,4 @@
-//! Every way a service may answer: what of it reaches the client, and whether its connection can be used again.
+//! All forms of answers that a service may give: what the client gets, and whether the connection can be reused.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -11,7 +11,7 @@ use crate::harness::{Gate, Upstream, answer, but_delete, signed, until};
 use crate::http::{exchange, read_until_closed};
 use crate::spoken::{BOTH, Spoken};
 
-/// One worker, so that a connection that is kept is the next request's.
+/// One worker, so that a kept connection is used by the next request.
 const ONE: &str = "[runtime]\nworkers = 1\n[ownership.delegate]\n[passthrough]\nmethods = [\"GET\", \"HEAD\", \"POST\"]\nprefixes = [\"/open/\"]\n";
 
 fn before(upstream: &Upstream) -> Gate {
@@ -97,7 +97,7 @@ fn bytes_after_an_answer_are_not_the_answer_to_the_next_request() {
     let gate = before(&upstream);
     (0..5).for_each(|n| assert_eq!(BOTH[n % 2].delete(gate.address(), &signed("OWNER")).status, 200));
     assert_eq!((upstream.deletes(), connections(&upstream)), (5, 5));
-    // After it, when its connection has been kept.
+    // After the answer, once its connection is in the pool.
     let said = Arc::new(AtomicBool::new(false));
     let (has_said, answered) = (said.clone(), Arc::new(AtomicBool::new(false)));
     let was_answered = answered.clone();
@@ -188,7 +188,7 @@ fn an_answer_before_the_end_of_the_upload_is_relayed() {
     let upstream = Upstream::start(Arc::new(|_, stream: &mut TcpStream| {
         answer(stream, "413 Content Too Large", "Connection: close\r\n", r#"{"errorCode":"Theirs"}"#);
         let _ = stream.shutdown(Shutdown::Write);
-        // All that comes is read, so that no reset overtakes the answer.
+        // Everything that arrives is read, so that no reset overtakes the answer.
         drop(std::io::copy(stream, &mut std::io::sink()));
     }));
     let gate = before(&upstream);
@@ -216,7 +216,7 @@ fn an_upload_without_a_length_arrives_in_chunks_and_completely() {
     assert_eq!(content(&answered.body), "hello world", "{answered:?}");
 }
 
-/// What lies in chunks.
+/// The content of the chunks.
 fn content(chunks: &str) -> String {
     chunks.split("\r\n").collect::<Vec<_>>().chunks(2).filter(|chunk| chunk.len() == 2).map(|chunk| chunk[1]).collect()
 }

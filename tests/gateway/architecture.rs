@@ -1,11 +1,11 @@
-//! Arrows point down only: which room may use which is a table, and the `use` lines keep to it.
+//! The table of rooms and the rooms that each may use; `use` lines must follow it.
 
 mod files;
 mod words;
 
 use std::path::{Path, PathBuf};
 
-/// Room → the rooms it may use. Third-party homes are below.
+/// Room → the rooms that it may use. The homes of third-party crates are below.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("net", &[]),
@@ -124,7 +124,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "upstream",
         ],
     ),
-    // The fuzz targets: each check is in the room of what it checks.
+    // The fuzz targets: each check is in the room of the code that it checks.
     (
         "fuzz",
         &[
@@ -170,7 +170,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Crates that have one home.
+/// Crates that only one room may use.
 const HOMES: &[(&str, &str)] = &[
     ("hmac", "credential"),
     ("sha2", "credential audit safeguard"),
@@ -204,7 +204,7 @@ fn sources(directory: &Path, into: &mut Vec<PathBuf>) {
     }
 }
 
-/// The code of a file, without its comments and the tests at its foot.
+/// The code of a file, without its comments and without the tests at its end.
 fn code(path: &Path) -> String {
     let text = std::fs::read_to_string(path).unwrap();
     let code = text.split("#[cfg(test)]\nmod tests").next().unwrap().to_owned();
@@ -222,10 +222,10 @@ fn words_after<'t>(text: &'t str, mark: &str) -> impl Iterator<Item = &'t str> {
         .into_iter()
 }
 
-/// What makes a file or a folder, with a mode that hangs on the umask.
+/// Calls that create a file or folder with a mode that depends on the umask.
 const MAKES: &[&str] = &["OpenOptions::new", "File::create", "fs::write(", "fs::copy(", "create_dir", "DirBuilder"];
 
-/// Where that is done all the same, and why.
+/// Files that may use them, and why.
 const MAKES_BY_ITSELF: &[&str] = &[
     // The one place.
     "state/mod.rs",
@@ -273,7 +273,7 @@ fn arrows_point_down_only() {
                 wrong.push(format!("{}: {room} → {used}", place.display()));
             }
         }
-        // There `http::` would be the room, and everywhere else the crate of that name.
+        // There `http::` would be the room; everywhere else it is the crate of that name.
         if code.contains("crate::http;") || code.contains("super::http;") {
             wrong.push(format!("{}: name what you use of `crate::http`", place.display()));
         }
@@ -310,7 +310,7 @@ fn commands_that_serve_nothing_do_not_use_the_running_gateway() {
     }
 }
 
-/// What the configuration defines itself: the document as a whole, and what belongs to the process.
+/// Types that the configuration defines itself: the document as a whole, and settings of the process.
 const OF_THE_CONFIGURATION: &[&str] = &["Config", "Workers", "Capacity", "Fault", "Setting"];
 
 #[test]

@@ -1,5 +1,5 @@
-//! Under attack, still serving: good requests beside each attack, all of them answered; memory
-//! and descriptors within a bound, and back again.
+//! During each attack, valid requests are sent too, and all of them are answered. Memory and descriptors stay
+//! within a limit, and return to their level before the attack.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
@@ -13,28 +13,28 @@ use crate::http::{Kept, Request, delete, get};
 use crate::http2::{END_HEADERS, END_STREAM, HEADERS, PREFACE, RST_STREAM, SETTINGS, frame, head};
 use crate::operations::Process;
 
-/// What an attack may take of memory over what the gateway had before it. A connection that is
-/// idle takes a few KiB; a build for tests some more.
+/// How much memory an attack may use above the gateway's level before it. An idle connection takes a few KiB,
+/// somewhat more in a test build.
 const MEMORY: u64 = 64 << 20;
-/// What a further wave may take over the one before: memory that came back is taken again.
+/// How much more memory each further wave may take: freed memory must be reused.
 const AGAIN: u64 = 8 << 20;
-/// A gateway with this one deadline short enough to see its end. The others are as usual: the customer has to meet them too,
-/// on a machine that is busy with the attack.
+/// Settings with only this deadline short enough for a test to wait for. The others are as usual, because the customer must
+/// meet them, too, on a machine that is busy with the attack.
 fn short(deadline: &str) -> String {
     format!("[limits]\n{deadline} = \"2s\"\n[ownership.delegate]\n")
 }
 
-/// A busy machine may need a while to connect as many as an attack has. What is remembered of the customer's deletions, for
-/// repeats of them, is no memory of the attack.
+/// A busy machine may need a while to open all connections of an attack. The memory for repeats of the customer's deletions is
+/// limited, because it does not belong to the attack.
 const PATIENT: &str = "[limits]\nheader_timeout = \"60s\"\n[replay]\nmax_repeats = 100\n[replay.memory]\nwhen_new = \"accept\"\n[ownership.delegate]\n";
 
 /// More than the buffers of two sockets hold. One copy for all connections.
 static LARGE: [u8; 32 << 20] = [0; 32 << 20];
 
-/// Attacks are not told apart if they come together.
+/// Attacks run one at a time, because their effects could not be distinguished otherwise.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// A gateway in a process of its own, with a customer who goes on deleting.
+/// A gateway in its own process, with a customer who keeps deleting.
 struct Attack {
     process: Process,
     upstream: Upstream,
@@ -46,7 +46,7 @@ struct Attack {
     _alone: MutexGuard<'static, ()>,
 }
 
-/// What a process has taken of the machine.
+/// The resources that a process uses.
 #[derive(Clone, Copy, Debug)]
 struct Taken {
     memory: u64,
@@ -82,7 +82,7 @@ impl Attack {
             let (served, over) = (served.clone(), over.clone());
             std::thread::spawn(move || {
                 while !over.load(Ordering::Relaxed) {
-                    // On a connection of its own each: whoever comes now is let in now.
+                    // Each on a connection of its own: new clients must be let in during the attack.
                     assert_eq!(delete(address, &signed("OWNER")).status, 200, "a good request beside the attack");
                     served.fetch_add(1, Ordering::Relaxed);
                 }
@@ -97,7 +97,7 @@ impl Attack {
         self.process.address()
     }
 
-    /// The customer is served from now on too.
+    /// Checks that the customer is still served.
     fn still_serves(&self) {
         let served = self.served.load(Ordering::Relaxed);
         until("the customer is still served", || {
@@ -105,7 +105,7 @@ impl Attack {
         });
     }
 
-    /// The attack is over: everything is as before.
+    /// The attack is over: everything must be as before.
     fn end(mut self) {
         self.still_serves();
         self.over.store(true, Ordering::Relaxed);
@@ -118,13 +118,13 @@ impl Attack {
     }
 }
 
-/// A connection from one of many addresses: an attacker has more than one.
+/// A connection from one of many addresses, because an attacker has more than one.
 fn from(n: usize, gate: SocketAddr) -> TcpStream {
     from_with_buffer(n, gate, None)
 }
 
-/// Likewise, with a receive buffer of so many bytes. A hundred that grow as large as they like would fill the memory that the
-/// machine has for all sockets.
+/// Like [`from`], with a receive buffer of this size in bytes. A hundred buffers without a limit would fill the machine's memory
+/// for sockets.
 fn from_with_buffer(n: usize, gate: SocketAddr, receive_buffer: Option<usize>) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     if let Some(bytes) = receive_buffer {
@@ -138,7 +138,7 @@ fn from_with_buffer(n: usize, gate: SocketAddr, receive_buffer: Option<usize>) -
     stream
 }
 
-/// Waits until the gateway has closed a connection, and returns what it said.
+/// Waits until the gateway has closed a connection, and returns what it sent.
 fn closed(mut stream: TcpStream) -> String {
     let mut said = Vec::new();
     let _ = stream.read_to_end(&mut said);
@@ -158,7 +158,7 @@ fn five_thousand_idle_connections_leak_nothing() {
         Taken::by(process, "VmHWM").memory
     };
     let peaks = [wave(), wave(), wave()];
-    // What is never given back is missed after each wave; what only lies elsewhere in memory for once is not.
+    // A leak shows after every wave; a one-time difference in memory layout does not.
     let least = peaks.windows(2).map(|pair| pair[1] - pair[0]).min().unwrap();
     assert!(least < AGAIN, "each further wave took {} KiB more", least >> 10);
     attack.end();
@@ -187,7 +187,7 @@ fn slow_heads_are_timed_out() {
         std::thread::sleep(std::time::Duration::from_millis(100));
     }
     let timed_out = slow.into_iter().map(closed).filter(|said| said.starts_with("HTTP/1.1 408")).count();
-    // Who goes on writing after the end may lose the answer to a reset.
+    // A client that writes after the end may lose the answer to a reset.
     assert!(timed_out > 0, "a head that takes too long is told so");
     attack.end();
 }
@@ -203,7 +203,7 @@ fn slow_bodies_are_timed_out() {
     attack.still_serves();
     for stream in slow {
         let said = closed(stream);
-        // 429: another key's requests find their slots.
+        // 429: requests of other keys still get slots.
         assert!(said.starts_with("HTTP/1.1 408") || said.starts_with("HTTP/1.1 429"), "{said}");
     }
     attack.end();
@@ -214,7 +214,7 @@ fn slow_readers_are_disconnected() {
     let large = "[passthrough]\nmethods = [\"GET\"]\nprefixes = [\"/large\"]\n";
     let attack = Attack::on_a_gateway_with(&format!("{}{large}", short("write_timeout")));
     let mut slow: Vec<TcpStream> = (0..100).map(|n| from_with_buffer(n, attack.address(), Some(64 << 10))).collect();
-    // They ask for more than fits between here and there, and read none of it.
+    // They request more than the buffers in between can hold, and read nothing.
     for stream in &mut slow {
         stream.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     }
@@ -244,7 +244,7 @@ fn header_floods() {
         let _ = stream.shutdown(Shutdown::Write);
         let said = closed(stream);
         let status = if n % 3 == 2 { "HTTP/1.1 414" } else { "HTTP/1.1 431" };
-        // Who goes on writing after the end may lose the answer to a reset.
+        // A client that writes after the end may lose the answer to a reset.
         assert!(said.is_empty() || said.starts_with(status), "{n}: {said}");
     }
     attack.end();
@@ -255,7 +255,7 @@ fn connection_churn() {
     let attack = Attack::on_a_gateway_with(PATIENT);
     for n in 0..10_000 {
         let stream = from(n, attack.address());
-        // Every other one goes with a reset.
+        // Every second connection ends with a reset.
         if n % 2 == 0 {
             socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
         }
@@ -264,7 +264,7 @@ fn connection_churn() {
     attack.end();
 }
 
-/// So many requests of these bytes, over some connections, each answered before the next.
+/// Sends this many requests with these bytes over several connections, each answered before the next.
 fn repeated(attack: &Attack, total: usize, request: &(dyn Fn() -> String + Sync)) -> Vec<(u16, usize)> {
     const CONNECTIONS: usize = 8;
     let address = attack.address();
@@ -293,7 +293,7 @@ fn a_hundred_thousand_wrong_signatures_are_refused_or_throttled() {
     let answers = repeated(&attack, 100_000, &|| wrong.clone());
     let [(401, refused), (429, throttled)] = answers[..] else { panic!("{answers:?}") };
     assert_eq!(refused + throttled, 100_000);
-    // A thousand at once, and what comes back meanwhile; the customer has the same address.
+    // A thousand at once, plus those that the budget regains meanwhile; the customer has the same address.
     assert!((1_000..50_000).contains(&refused), "{answers:?}");
     attack.end();
 }
@@ -311,14 +311,14 @@ fn one_captured_header_a_hundred_thousand_times() {
 #[test]
 fn rapid_resets_of_http_2() {
     const ATTACKERS: usize = 20;
-    // Each opens a stream and resets it, over and over, whether anybody answers or not.
+    // Each client opens a stream and resets it, again and again, whether or not it is answered.
     let attack = Attack::on_a_gateway_with(PATIENT);
     let address = attack.address();
     let reset_streams = |n: usize| {
         let mut stream = from(n, address);
         stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).unwrap();
         let mut reading = stream.try_clone().unwrap();
-        // What comes back is taken, so that nothing but the gateway can hold the attack up.
+        // The answers are read, so that only the gateway can stop the attack.
         let closed = std::thread::spawn(move || std::io::copy(&mut reading, &mut std::io::sink()));
         let request = head("DELETE", &[(":authority", "gate"), ("authorization", "HMAC-SHA256 x")]);
         let burst = |burst: u32| -> Vec<u8> {

@@ -1,4 +1,5 @@
-//! The certificates that the gateway shows to the service and trusts in it: replaced while it runs, and when they expire.
+//! The certificates that the gateway presents to the service and trusts for it: replacing them at runtime, and
+//! their expiry.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
@@ -15,14 +16,14 @@ use crate::http::read_head;
 use crate::operations::{text, told};
 use crate::tls::Authority;
 
-/// A service by TLS that answers every request with 200, and the certificates its clients showed, in order.
+/// A TLS service that answers every request with 200, and the certificates that its clients presented, in order.
 struct Service {
     address: SocketAddr,
     shown: Arc<Mutex<Vec<CertificateDer<'static>>>>,
 }
 
 impl Service {
-    /// It shows a certificate of `authority`, and admits clients that have one of `clients`.
+    /// Presents a certificate of `authority`, and accepts clients with a certificate of `clients`.
     fn start(authority: &Authority, clients: &Authority) -> Self {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut roots = RootCertStore::empty();
@@ -65,7 +66,7 @@ fn serve(
     Ok(())
 }
 
-/// Both files of a certificate that expires with this year.
+/// Writes both files of a certificate that expires at the end of this year.
 fn renew(dir: &Path, authority: &Authority, year: i32) -> CertificateDer<'static> {
     let (chain, key) = authority.issue_until(&["gate.example"], year);
     std::fs::write(dir.join("gate.key"), key).unwrap();
@@ -149,7 +150,7 @@ fn every_expiry_is_a_metric_and_every_expired_certificate_a_warning() {
     std::fs::write(files.path(), config).unwrap();
     let dir = files.dir.path().to_owned();
     std::fs::write(dir.join("roots.pem"), authority.pem()).unwrap();
-    // Any certificate will do: it need not be an authority's to expire.
+    // Any certificate will do: it can expire without being that of an authority.
     std::fs::write(dir.join("redis.pem"), authority.issue_until(&["redis.example"], 2020).0).unwrap();
     renew(&dir, &authority, 2021);
     let checked = told(&["check", "--config", files.path().to_str().unwrap()], "");

@@ -1,4 +1,4 @@
-//! On what a deletion depends: the version that was judged, and nothing that a client sends.
+//! A deletion depends on the version that was checked, and on no condition of the client.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use crate::harness::{Gate, SEGMENT, Upstream, answer, service, signed, until};
 use crate::http::{Answer, Request};
 use crate::spoken::{BOTH, Spoken};
 
-/// A service whose segment of ours has these fields in its look-up.
+/// A service that answers the look-up of the test segment with these fields.
 fn with_tag(fields: &'static str) -> Upstream {
     let ordinary = service("account-1", "member-1");
     Upstream::start(Arc::new(move |seen, stream| match seen.method.as_str() {
@@ -21,7 +21,7 @@ fn send(spoken: Spoken, gate: &Gate, method: &str, suffix: &str, role: &str, fie
     spoken.ask(gate.address(), &ask.fields(fields))
 }
 
-/// The answer by each protocol that can say these fields: in HTTP/2 there is no `Connection`.
+/// The answers over each protocol that can carry these fields: HTTP/2 has no `Connection`.
 fn delete(gate: &Gate, fields: &str) -> Vec<Answer> {
     let spoken: &[Spoken] = if fields.contains("Connection: ") { &[Spoken::Http1] } else { &BOTH };
     spoken.iter().map(|spoken| send(*spoken, gate, "DELETE", "", "OWNER", fields)).collect()
@@ -31,7 +31,7 @@ fn statuses(answers: &[Answer]) -> Vec<u16> {
     answers.iter().map(|answer| answer.status).collect()
 }
 
-/// The conditions that so many deletions, the last ones, reached the service with.
+/// The conditions with which the last deletions, this many, reached the service.
 fn conditions(upstream: &Upstream, last: usize) -> Vec<String> {
     let seen = upstream.last.lock().unwrap();
     let deletions = seen.iter().rev().filter(|seen| seen.method == "DELETE").take(last);
@@ -50,7 +50,7 @@ fn only_the_checked_tag_is_forwarded_and_any_other_condition_is_412() {
         "If-Match: \"v0\", \"v1\"\r\n",
         "If-Match: \"v0\"\r\nIf-Match: \"v1\"\r\n",
         "if_match: \"v1\"\r\n",
-        // What Connection names is gone before anything is judged.
+        // Fields that Connection names are removed before the checks.
         "If-Match: \"x\"\r\nConnection: close, If-Match\r\n",
         "If-Match: \"v2\"\r\nConnection: if_match, close\r\n",
         "If-None-Match: \"v1\"\r\nConnection: close\r\nConnection: If-None-Match\r\n",

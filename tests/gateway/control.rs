@@ -1,4 +1,4 @@
-//! Freezing, and what else is asked over the control socket.
+//! Freezing, and the other commands of the control socket.
 
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -86,7 +86,7 @@ fn a_freeze_survives_kill_and_restart_until_it_is_lifted() {
     assert_eq!(frozen, 5, "what spent its salt is on record");
 }
 
-/// Ends the load, whatever becomes of the test.
+/// Ends the load, however the test ends.
 struct Ends<'t>(&'t AtomicBool);
 
 impl Drop for Ends<'_> {
@@ -97,7 +97,7 @@ impl Drop for Ends<'_> {
 
 #[test]
 fn after_a_freeze_returns_the_upstream_gets_no_new_deletion() {
-    // A service that takes its time: what is on its way to it outlives the file system's.
+    // A slow service: a deletion in progress takes longer than writing to the file system.
     let done = Arc::new(AtomicUsize::new(0));
     let one_more = done.clone();
     let upstream = Upstream::start(but_delete(move |stream| {
@@ -174,7 +174,7 @@ fn a_freeze_during_a_request_stops_it_at_the_last_check() {
 }
 
 fn is_judged_last(spoken: Spoken) {
-    // The service is slow to say what is linked: by then the freeze was judged once already.
+    // The service is slow to list the automations: by then the freeze was checked once already.
     let (asked, go) = (Latch::default(), Latch::default());
     let (told_asked, may_go, ordinary) = (asked.clone(), go.clone(), service("account-1", "member-1"));
     let upstream = Upstream::start(Arc::new(move |seen, stream| {
@@ -287,7 +287,7 @@ fn a_damaged_freeze_state_stops_the_start_and_one_without_a_socket_applies() {
     let refused = told(&["serve", "--config", files.path().to_str().unwrap()], "");
     assert_eq!(refused.status.code(), Some(1));
     assert!(text(&refused.stderr).contains("what is frozen is unknown"), "{}", text(&refused.stderr));
-    // Removing the socket from the configuration unfreezes nothing.
+    // Removing the socket from the configuration lifts no freeze.
     std::fs::create_dir_all(files.dir.path().join("record.control")).unwrap();
     std::fs::write(files.dir.path().join("record.control/freeze.json"), written).unwrap();
     files.configure(upstream.address, "");
@@ -357,7 +357,7 @@ fn the_socket_is_private_to_one_gateway_and_answers_any_input() {
     let second = told(&["serve", "--config", files.path().to_str().unwrap()], "");
     assert_eq!(second.status.code(), Some(1));
     assert!(text(&second.stderr).contains("control.socket"), "{}", text(&second.stderr));
-    // One that says nothing holds up nobody, and nonsense is answered.
+    // A silent client delays nobody, and invalid questions are answered.
     let _silent: Vec<UnixStream> = (0..8).map(|_| UnixStream::connect(socket(&files)).unwrap()).collect();
     for nonsense in ["\n", "{}\n", "DELETE / HTTP/1.1\n", "{\"command\":\"freeze\",\"scope\":\"key\"}\n"] {
         let mut stream = UnixStream::connect(socket(&files)).unwrap();
@@ -461,7 +461,7 @@ fn explain_live_knows_what_only_the_running_gateway_knows_and_spends_nothing() {
             korean.contains("이미 쓰였습니다") && korean.contains("고객에게 보낼 말: 이미 사용된 서명입니다"),
             "{korean}"
         );
-        // A key that the running process does not have yet, though the file does.
+        // A key that is in the file but not in the running process yet.
         let keys = files.dir.path().join("keys.toml");
         let more =
             "[[key]]\napi_key = \"NCSNEW\"\nsecret = \"a secret that is new here\"\naccount = \"a\"\nmember = \"m\"\n";
@@ -486,7 +486,7 @@ fn ten_thousand_junk_requests_evict_no_honest_refusal() {
     let honest = delete(gate.address(), &signed("MEMBER"));
     assert_eq!(honest.status, 401, "somebody else created it");
     let id = honest.field("x-request-id").unwrap();
-    // A customer whose secret is wrong is a stranger too, but not one without a header.
+    // A customer with a wrong secret is a stranger, too, but one with a header.
     let mistaken = delete(gate.address(), &signed("OWNER").replace(&api_key("OWNER"), &api_key("MEMBER")));
     assert_eq!(mistaken.status, 401);
     let address = gate.address();

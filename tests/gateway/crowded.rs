@@ -1,4 +1,4 @@
-//! Where there is no room for another connection: who goes, who stays, and what is told of it.
+//! When the limits of connections are reached: which connections are closed, which stay, and what is logged.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -12,7 +12,7 @@ use crate::http2::{Client, END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, 
 use crate::operations::Process;
 use crate::tls::{self, Authority, BOTH};
 
-/// Two strangers' addresses.
+/// The addresses of two strangers.
 pub const STRANGERS: [Ipv4Addr; 2] = [Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(127, 0, 0, 3)];
 
 /// A connection from this address.
@@ -25,7 +25,7 @@ pub fn from(address: Ipv4Addr, gate: SocketAddr) -> TcpStream {
     stream
 }
 
-/// A gate with a plain listener, one that wants the PROXY header, one with TLS, and one for HTTP/1 alone.
+/// A gateway with a plain listener, one that requires the PROXY header, one with TLS, and one with HTTP/1 only.
 pub struct Front {
     pub gate: Gate,
     pub authority: Authority,
@@ -54,7 +54,7 @@ pub fn front(upstream: &Upstream, limits: &str) -> Front {
     Front { gate, authority, plain, proxied, tls, only_http1 }
 }
 
-/// A TLS connection on which nothing was said yet.
+/// A TLS connection on which nothing was sent yet.
 fn shaken_hands(stream: TcpStream, front: &Front, protocol: &[u8]) -> tls::Tls {
     let mut client = front.authority.client(None, BOTH);
     client.alpn_protocols = vec![protocol.to_vec()];
@@ -129,11 +129,11 @@ fn a_client_at_its_limit_loses_its_own_oldest_connection_and_no_other_client_doe
     newcomer.write_all(deletion().as_bytes()).unwrap();
     assert_eq!(read_until_closed(&mut newcomer).status, 200);
     let mut ask = |stream: &mut TcpStream| {
-        // One that was closed may refuse it.
+        // Writing may fail on a closed connection.
         let _ = stream.write_all(deletion().as_bytes());
         read_until_closed(stream).status
     };
-    // Workers do not accept in the order of the clients' calls.
+    // Workers do not accept in the order in which the clients connected.
     let mut told: Vec<u16> = silent.iter_mut().map(&mut ask).collect();
     told.sort_unstable();
     assert_eq!(told, [0, 200, 200], "one of its own is closed");
@@ -158,7 +158,7 @@ fn header_timeout_also_runs_before_the_first_byte() {
     }
     for protocol in [&b"http/1.1"[..], b"h2"] {
         let mut tls = shaken_hands(connect(front.tls), &front, protocol);
-        // HTTP/2 begins with settings of ours.
+        // HTTP/2 begins with the gateway's settings.
         let mut said = Vec::new();
         let _ = tls.read_to_end(&mut said);
         assert!(protocol == b"h2" || said.is_empty());

@@ -1,4 +1,4 @@
-//! Who may delete what, and that a header is good once.
+//! The decision table: who may delete which segment. A header can be used once.
 
 use std::sync::{Arc, Barrier};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! The dependency tree keeps to `deny.toml`: licences, bans, duplicates and sources. cargo-deny reads the same file; this
-//! needs no more than cargo.
+//! The dependency tree follows `deny.toml`: licences, bans, duplicates and sources. cargo-deny reads the same file;
+//! this test needs only cargo.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -7,18 +7,18 @@ use std::process::Command;
 
 use toml::Table;
 
-/// What `deny.toml` says.
+/// The content of `deny.toml`.
 fn rules() -> Table {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deny.toml");
     std::fs::read_to_string(path).unwrap().parse().unwrap()
 }
 
-/// The texts in an array of `deny.toml`.
+/// The strings in an array of `deny.toml`.
 fn texts(rules: &Table, table: &str, key: &str) -> Vec<String> {
     rules[table][key].as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
 }
 
-/// `crate` of each entry, every one of which must have a reason.
+/// The `crate` of each entry. Every entry must have a reason.
 fn crates(rules: &Table, key: &str) -> Vec<String> {
     let entries = rules["bans"][key].as_array().unwrap();
     let reason =
@@ -32,7 +32,7 @@ fn crates(rules: &Table, key: &str) -> Vec<String> {
 struct Package {
     name: String,
     version: String,
-    /// What cargo says of it besides: nothing for a package of crates.io, unless it is a procedural macro.
+    /// Where it comes from, as cargo prints it: empty for a package of crates.io, unless it is a procedural macro.
     origin: String,
     licence: String,
 }
@@ -43,7 +43,7 @@ impl Package {
     }
 }
 
-/// Every package that is used on the target, in any way, without this one.
+/// Every package that is used on the target, except this one.
 fn packages(rules: &Table) -> BTreeSet<Package> {
     let target = texts(rules, "graph", "targets").remove(0);
     let mut cargo = Command::new(env!("CARGO"));
@@ -63,7 +63,7 @@ fn packages(rules: &Table) -> BTreeSet<Package> {
     packages.filter(|package| package.name != env!("CARGO_PKG_NAME")).collect()
 }
 
-/// Whether an SPDX expression can be met by what is allowed. `/` is an old way to write OR.
+/// Whether the allowed licences satisfy an SPDX expression. `/` is an old spelling of OR.
 fn is_met(expression: &str, allowed: &[String]) -> bool {
     let expression = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
     let words: Vec<&str> = expression.split_whitespace().collect();

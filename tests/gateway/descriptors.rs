@@ -1,4 +1,4 @@
-//! What passes without a gate at once is bounded, and takes no descriptor that somebody else needs.
+//! The number of passing requests is limited, so that they take no descriptors that others need.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::operations::Process;
 
 const OPEN: &str = "[ownership.delegate]\n[passthrough]\nmethods = [\"GET\"]\nprefixes = [\"/open/\"]\n";
 
-/// A service that deletes at once and never answers anything else. Counts what it keeps waiting.
+/// A service that answers deletions at once and nothing else. Counts the requests that it leaves unanswered.
 struct Silent {
     address: std::net::SocketAddr,
     waiting: Arc<AtomicUsize>,
@@ -59,7 +59,7 @@ async fn serve(mut stream: TcpStream, waiting: Arc<AtomicUsize>) {
     }
 }
 
-/// A gateway with at most so many descriptors, soft and hard.
+/// A gateway with at most this many descriptors, soft and hard limit.
 fn limited(files: &Files, soft: u32, hard: u32) -> Process {
     let run = format!(
         "exec prlimit --nofile={soft}:{hard} {} serve --config {} 2>&1 >/dev/null",
@@ -77,7 +77,7 @@ fn files(service: &Silent, limits: &str) -> Files {
     files
 }
 
-/// Six clients, each with a hundred requests for what passes under way; and the statuses they have been told.
+/// Six clients with a hundred passing requests each, and the statuses that they have received.
 fn six_hundred(address: std::net::SocketAddr) -> (Vec<Client>, Arc<std::sync::Mutex<Vec<u16>>>) {
     let told = Arc::new(std::sync::Mutex::new(Vec::new()));
     let clients = (0..6).map(|_| Client::by_prior_knowledge(address)).inspect(|client| {
@@ -98,7 +98,7 @@ fn passing_requests_leave_descriptors_for_admin_and_gates() {
     until("each passes or is refused", || service.waiting() + told.lock().unwrap().len() == 600);
     assert!(service.waiting() >= 16, "{} pass", service.waiting());
     assert!(told.lock().unwrap().iter().all(|status| *status == 503), "{:?}", told.lock().unwrap());
-    // While the others wait for longer than anything is waited for here.
+    // The others wait longer than anything else in this test.
     assert_eq!(get(process.admin(), "/live").status, 200);
     assert_eq!(delete(process.address(), &signed("OWNER")).status, 200);
 }
@@ -116,7 +116,7 @@ fn a_low_soft_limit_is_raised_to_what_passing_requests_may_need() {
     assert!(!process.log().contains("fewer descriptors"), "{}", process.log());
 }
 
-/// How much processor time the thread of this name has used, in ticks of a hundredth of a second.
+/// How much processor time the thread with this name has used, in ticks of a hundredth of a second.
 fn ticks(process: u32, thread: &str) -> u64 {
     let tasks = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
     let read = |task: &std::path::Path, file: &str| std::fs::read_to_string(task.join(file)).unwrap();
@@ -150,7 +150,7 @@ fn an_accept_loop_without_descriptors_pauses_and_recovers() {
     let used = || ticks(pid, "admin") + ticks(pid, "control");
     let before = used();
     std::thread::sleep(Duration::from_secs(1));
-    // A loop without a pause takes whatever there is.
+    // A loop without a pause would use all the processor time it can get.
     assert!(used() - before < 10, "{} ticks in a second", used() - before);
     assert!(process.log().lines().filter(|line| line.contains("cannot be accepted")).count() < 10);
     limit("4096");

@@ -1,4 +1,4 @@
-//! The documents keep to the code: what they cite exists, and what they list is complete.
+//! The documents match the code: what they cite exists, and their lists are complete.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ fn read(path: impl AsRef<Path>) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Every file below these with one of these endings. Corpora of bytes and build outputs are no documents.
+/// Every file below these paths with one of these extensions. Corpora and build outputs are left out.
 fn files(below: &[&str], endings: &[&str]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut left: Vec<PathBuf> = below.iter().map(|path| root().join(path)).collect();
@@ -39,7 +39,7 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
-/// `1` and `3.2` of `## 1. What …` and `### 3.2 The …`.
+/// The numbers of the sections: `1` and `3.2` of `## 1. What …` and `### 3.2 The …`.
 fn sections(page: &str) -> BTreeSet<String> {
     let headings = page.lines().filter(|line| line.starts_with("##"));
     let numbers = headings.filter_map(|line| line.trim_start_matches('#').split_whitespace().next());
@@ -47,7 +47,7 @@ fn sections(page: &str) -> BTreeSet<String> {
     numbers.map(|word| word.trim_end_matches('.').to_owned()).collect()
 }
 
-/// The numbers behind `§` in the citations of the contract in this text: `contract §2, §4` has two.
+/// The section numbers in citations of the contract: `contract §2, §4` has two.
 fn cited(text: &str) -> Vec<String> {
     let number = |text: &str| {
         let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
@@ -58,7 +58,7 @@ fn cited(text: &str) -> Vec<String> {
         let mut rest = &text[at + mark.len()..];
         loop {
             let one = number(rest);
-            // "contract §N" explains the form.
+            // "contract §N" only explains the form.
             if one.is_empty() {
                 break;
             }
@@ -91,7 +91,7 @@ fn every_section_of_the_contract_that_is_cited_exists() {
             }
         }
     }
-    // What `explain` prints in front of its findings.
+    // The section that `explain` prints before each of its findings.
     for file in files(&["src"], &["rs"]) {
         for part in read(&file).split("\"§").skip(1) {
             seen += 1;
@@ -144,7 +144,7 @@ fn links_between_pages_are_valid() {
     let mut wrong = Vec::new();
     let mut seen = 0;
     for page in pages() {
-        // Every other part is code.
+        // Every second part is code.
         let text: String = read(&page).split('`').step_by(2).collect();
         for (at, mark) in text.match_indices("](") {
             let rest = &text[at + mark.len()..];
@@ -188,14 +188,14 @@ fn anchors(page: &str) -> BTreeSet<String> {
     headings.map(anchor).collect()
 }
 
-/// The tests that the last column of a table names, one list for each row.
+/// The tests that the last column of a table names, a list for each row.
 fn last_column(section: &str) -> Vec<Vec<&str>> {
     let rows = section.lines().filter(|line| line.starts_with("| ")).skip(1);
     let cells = rows.filter_map(|row| row.trim_end_matches('|').rsplit('|').next());
     cells.map(|cell| cell.split('`').skip(1).step_by(2).filter(|name| !name.contains(' ')).collect()).collect()
 }
 
-/// Those of these tests that are nowhere.
+/// The names that are not names of tests.
 fn missing<'n>(named: &[Vec<&'n str>]) -> Vec<&'n str> {
     let code: String = files(&["src", "tests"], &["rs"]).iter().map(read).collect();
     let named = named.iter().flatten().copied();
@@ -246,7 +246,7 @@ fn every_file_that_a_page_names_exists() {
                 continue;
             }
             seen += 1;
-            // The architecture names files of the rooms as they stand below `src`.
+            // The architecture page names files of the rooms relative to `src`.
             if !root().join(named).exists() && !root().join("src").join(named).exists() {
                 wrong.push(format!("{page}: {named}"));
             }

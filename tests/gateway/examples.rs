@@ -1,15 +1,15 @@
-//! The examples work as they stand: the commands of their READMEs, typed into a shell, print what the READMEs say.
+//! The examples work as they are: the commands of their READMEs print what the READMEs say.
 
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// Taken by other tests or programs: each example gets free ones instead.
+/// Ports that other tests or programs may use: each example gets free ports in their place.
 const PORTS: &[&str] = &["8080", "8081", "8082", "8443", "9000", "9001", "9901", "9902", "9911", "9912", "6380"];
 
-/// Where free ports are looked for: below those that the kernel gives to connections and to the other tests, one of which
-/// could take a port before its server does.
+/// The next port to try. These are below the range that the kernel uses for connections and for the other tests,
+/// which could otherwise take a port before its server does.
 static NEXT_PORT: AtomicU16 = AtomicU16::new(20_000);
 
 /// A free port for each of them.
@@ -24,7 +24,7 @@ fn free_ports() -> Vec<(&'static str, String)> {
     PORTS.iter().map(|port| (*port, free(port))).collect()
 }
 
-/// The text with its ports replaced; longer numbers that contain one stay.
+/// The text with its ports replaced. Longer numbers that contain one are left alone.
 fn with_ports(text: &str, ports: &[(&str, String)]) -> String {
     let (mut replaced, mut rest) = (String::new(), text);
     while let Some(at) = rest.find(|c: char| c.is_ascii_digit()) {
@@ -41,7 +41,7 @@ fn copy(from: &Path, to: &Path, ports: &[(&str, String)]) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let (path, name) = entry.map(|entry| (entry.path(), entry.file_name())).unwrap();
-        // What somebody who tried the example left behind is not part of it.
+        // Files that somebody left behind after trying the example are not part of it.
         if path.is_file()
             && let Ok(text) = std::fs::read_to_string(&path)
         {
@@ -50,13 +50,13 @@ fn copy(from: &Path, to: &Path, ports: &[(&str, String)]) {
     }
 }
 
-/// The blocks of this language in a page, one after the other.
+/// The code blocks in this language, joined.
 fn blocks(page: &str, language: &str) -> String {
     let blocks = page.split("\n```").filter_map(|part| part.strip_prefix(language)?.strip_prefix('\n'));
     blocks.map(|block| format!("{block}\n")).collect()
 }
 
-/// Types the commands of an example's README in the root of the repository.
+/// Runs the commands of an example's README in the root of the repository.
 fn works_as_typed(example: &str) {
     let (root, elsewhere) = (Path::new(env!("CARGO_MANIFEST_DIR")), tempfile::tempdir().unwrap());
     let ports = free_ports();

@@ -1,4 +1,4 @@
-//! What `explain` says of a header is what the gate does with it.
+//! The verdict of `explain` about a header is the gate's.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,8 +13,8 @@ use crate::http::delete;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A header by a key that is active, has no role or is switched off; its claims and its bytes changed now and then, and its
-/// date anywhere, most often at an end of the window.
+/// A header of a key that is active, has no role or is switched off. Its values and bytes are changed sometimes,
+/// and its date lies anywhere, mostly near an end of the window.
 fn headers(now: SystemTime) -> impl Strategy<Value = String> {
     let roles = prop_oneof![4 => Just("OWNER"), 1 => Just(""), 1 => Just("OFF")];
     let claimed =
@@ -32,7 +32,7 @@ fn headers(now: SystemTime) -> impl Strategy<Value = String> {
             let at = at.index(header.len());
             header.replace_range(at..=at, &byte);
         }
-        // White space around a field's value is no part of it.
+        // White space around a field's value does not belong to it.
         header.trim().to_owned()
     });
     prop_oneof![9 => ours, 1 => Just("Bearer of another client".to_owned())]
@@ -62,11 +62,11 @@ fn the_gate_and_explain_give_one_reason_for_any_header() {
             ask(&gate.files.dir.path().join("c.sock"), question, PATIENCE, line).unwrap();
             found
         };
-        // A fence stands for a window; after that the floor is an old date.
+        // The fence lasts for a window; after that the floor is an old date.
         for _ in 0..3 {
             for _ in 0..40 {
                 let header = headers(clock.now()).new_tree(&mut runner).unwrap().current();
-                // A second time it is a repeat, if the first spent its salt.
+                // The second time it is a repeat, if the first request spent its salt.
                 for _ in 0..2 {
                     let explained = asked(&Question::Explain { header: header.clone() }, "reason").unwrap();
                     let answer = delete(gate.address(), &header);

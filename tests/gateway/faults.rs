@@ -1,5 +1,5 @@
-//! An upstream that fails in every way, and counts: a deletion is sent at most once, and what is
-//! not known is said to be so.
+//! An upstream that fails in every way and counts what it receives: a deletion is sent at most once, and an unknown
+//! outcome is reported as unknown.
 
 use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -21,8 +21,8 @@ fn outcome(gate: &Gate) -> String {
     last["outcome"].as_str().unwrap().to_owned()
 }
 
-/// Deletes over both protocols where the service does this with a DELETE: status, error code, how often the deletion was sent,
-/// and the outcome on record.
+/// Sends a deletion over each protocol to a service that does this with a DELETE. Returns the status, the error
+/// code, how often the deletion was sent, and the recorded outcome.
 fn deletion_where_the_service(play: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> (u16, String, usize, String) {
     let play = Arc::new(play);
     let [by_http_1, by_http_2] = BOTH.map(|spoken| {
@@ -63,7 +63,7 @@ fn a_deletion_without_an_answer_has_an_unknown_outcome_and_is_not_sent_again() {
     assert_eq!(deletion_where_the_service(switching), result(502, "OutcomeUnknown", 1, "unknown"), "another protocol");
 }
 
-/// An upstream of bare connections: `play` reads as much or as little as it likes.
+/// An upstream of raw connections: `play` reads as much or as little as it likes.
 fn bare(play: impl Fn(TcpStream) + Send + 'static) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -73,7 +73,7 @@ fn bare(play: impl Fn(TcpStream) + Send + 'static) -> std::net::SocketAddr {
 
 #[test]
 fn a_connection_that_is_reset_before_the_request_is_read_is_not_tried_again() {
-    // Closing with bytes unread makes the kernel send a reset instead of an end.
+    // Closing with unread bytes makes the kernel send a reset in place of an end.
     let connections = Arc::new(AtomicUsize::new(0));
     let counted = connections.clone();
     let upstream = bare(move |stream| {
@@ -95,7 +95,7 @@ fn an_answer_sent_before_the_body_was_read_is_relayed() {
     let upstream = bare(|mut stream| {
         read_head(&mut BufReader::new(&stream)).unwrap();
         answer(&mut stream, "409 Conflict", "Connection: close\r\n", r#"{"errorCode":"Early"}"#);
-        // The end of what was sent is awaited, so that no reset overtakes the answer.
+        // Waits for the end of the request, so that no reset overtakes the answer.
         let _ = stream.shutdown(Shutdown::Write);
         let _ = stream.read_to_end(&mut Vec::new());
     });
@@ -137,7 +137,7 @@ fn a_missing_upstream_is_answered_and_nothing_is_deleted() {
 
 #[test]
 fn nothing_is_deleted_if_the_owner_cannot_be_looked_up() {
-    // All that is asked, so that nothing but the status or the size is what is wrong.
+    // A complete answer, so that only the status or the size is wrong.
     const OURS: &str = r#"{"accountId":"account-1","ownerId":"member-1"}"#;
     let large = &*format!("{OURS}{}", " ".repeat(1 << 20));
     let rows: &[(&str, &str, u16)] = &[
@@ -177,7 +177,7 @@ fn only_a_single_strong_tag_becomes_the_condition() {
     let rows: &[(&str, Option<&str>)] = &[
         ("ETag: \"v1\"\r\n", Some("if-match: \"v1\"")),
         ("", None),
-        // A weak one never matches in `If-Match`: the service would have to refuse.
+        // A weak tag never matches in `If-Match`: the service would have to refuse.
         ("ETag: W/\"v1\"\r\n", None),
         ("ETag: v1\r\n", None),
         ("ETag: \"v1\"\r\nETag: \"v2\"\r\n", None),

@@ -1,4 +1,4 @@
-//! What of a client's request reaches the service, and what never does.
+//! Which parts of a client's request reach the service.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
@@ -46,7 +46,7 @@ fn leaves_without(spoken: Spoken) {
     assert_eq!((seen.target, seen.body.as_str()), (expected, "why"), "as received");
     let head = seen.head.to_lowercase();
     assert!(head.contains("content-type: application/json") && head.contains("content-length: 3"), "{head}");
-    // The API page's own examples name JSON and send nothing; a service that reads JSON then finds none.
+    // The examples of the API page announce JSON and send nothing; a service that parses JSON would then fail.
     assert_eq!(delete(spoken, &gate, "", fields, "").status, 200);
     assert!(!last(&upstream).head.to_lowercase().contains("content-"), "without a body nothing says what it is");
 }
@@ -94,7 +94,8 @@ fn names_a_method(spoken: Spoken) {
         }
         assert_eq!(delete(spoken, &gate, &format!("?{query}"), "", "").status, 400, "{query}");
     }
-    // `method` may mean anything, but not on a deletion's own path; nor may a form, which can hold `_method`.
+    // `method` may mean anything, but it is refused on the path of a deletion. So is a form, which can contain
+    // `_method`.
     let form = "Content-Type: application/x-www-form-urlencoded\r\n";
     let (posted, looks_like_it) = (format!("POST {segment}"), format!("POST {}/", segment.to_uppercase()));
     for (line, fields, body, status) in [
@@ -105,7 +106,7 @@ fn names_a_method(spoken: Spoken) {
         ("POST /messages?method=sms", "", "", 404),
         ("POST /crm-core/v1/segments", form, "name=x", 404),
     ] {
-        // What passes gets the service's own 404.
+        // A request that passes gets the service's own 404.
         let passed = status == 404;
         let before = upstream.gets();
         assert_eq!(send(spoken, &gate, line, fields, body).status, status, "{line} {fields:?}");
@@ -172,7 +173,7 @@ fn says_where_it_came_from(spoken: Spoken) {
     assert_eq!(told(&Gate::by(files)), 6, "a trusted proxy's");
 }
 
-/// Where nothing but what `proxy` passes on arrives.
+/// Forwards only what `proxy` passes on.
 fn relay(listener: TcpListener, to: SocketAddr) {
     std::thread::spawn(move || {
         for near in listener.incoming() {

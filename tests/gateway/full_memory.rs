@@ -1,4 +1,4 @@
-//! A replay memory in which every place is taken.
+//! A full store of spent salts.
 
 use crate::harness::{Files, Upstream, service, signed, until};
 use crate::http::get;
@@ -20,9 +20,9 @@ fn a_full_store_is_degraded_and_logged_once() {
         assert_eq!([Http2, Http1, Http2].map(spend), [503; 3], "{store}");
 
         let full = ready();
-        assert_eq!(full.status, 200, "others have it no better: {}", full.body);
+        assert_eq!(full.status, 200, "other gateways would have the same problem: {}", full.body);
         assert!(full.body.contains("degraded: full: there is room for max_salts = 3"), "{store}: {}", full.body);
-        // The log is written behind.
+        // The log is written in the background.
         until("it is told", || told("the replay memory is full") > 0);
         assert_eq!(told("the replay memory is full"), 1, "{}", process.log());
         let metrics = get(process.admin(), "/metrics").body;

@@ -1,4 +1,4 @@
-//! Server, gateway, client: all real, on free ports, stopped with the test.
+//! The harness: real services, gateways and clients on free ports, stopped with the test.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -16,9 +16,9 @@ use crate::http::{Answer, Received, delete, get};
 
 pub const SEGMENT: &str = "CRMSG1260423081530123SGM11122233";
 pub const ROLES: [&str; 5] = ["OWNER", "DEVELOPER", "MEMBER", "", "ADMIN"];
-/// A route that forwards what tells requests apart.
+/// A route that forwards query and body, which distinguish requests.
 pub const KEEPS: &str = "[[route]]\npath = \"/crm-core/v1/segments/{segmentId}\"\nkeep = [\"query\", \"body\"]\n";
-/// How long anything is waited for before a test fails.
+/// How long a test waits for anything before it fails.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub fn secret(role: &str) -> String {
@@ -29,7 +29,7 @@ pub fn api_key(role: &str) -> String {
     format!("NCS{}", if role.is_empty() { "NONE" } else { role })
 }
 
-/// The value of a header by the key of this role.
+/// A header value signed with the key of this role.
 pub fn signed_at(role: &str, at: SystemTime, salt: &str) -> String {
     let date = rfc3339(at);
     let signature = SigningKey::new(&Secret::new(secret(role).as_bytes()).unwrap()).sign(&date, salt);
@@ -40,7 +40,7 @@ pub fn salt() -> String {
     format!("{:016x}{:016x}", getrandom::u64().unwrap(), getrandom::u64().unwrap())
 }
 
-/// A header that is good now.
+/// A header that is valid now.
 pub fn signed(role: &str) -> String {
     signed_at(role, Clock::system().now(), &salt())
 }
@@ -65,7 +65,7 @@ pub fn answer(stream: &mut TcpStream, status: &str, extra: &str, body: &str) {
     let _ = stream.write_all(text.as_bytes());
 }
 
-/// The ordinary service: one segment, created by `creator` in `account`.
+/// The usual service: one segment, created by `creator` in `account`.
 pub fn service(account: &'static str, creator: &'static str) -> Behaviour {
     Arc::new(move |seen, stream| match seen.method.as_str() {
         "GET" if seen.target.ends_with(SEGMENT) => {
@@ -82,7 +82,7 @@ pub fn service(account: &'static str, creator: &'static str) -> Behaviour {
     })
 }
 
-/// The ordinary service, but for what it does with a DELETE.
+/// The usual service, except for what it does with a DELETE.
 pub fn but_delete(play: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> Behaviour {
     let ordinary = service("account-1", "member-1");
     Arc::new(move |seen, stream| if seen.method == "DELETE" { play(stream) } else { ordinary(seen, stream) })
@@ -130,7 +130,7 @@ impl Upstream {
     }
 }
 
-/// The files of a gateway, and where they are.
+/// The files of a gateway.
 pub struct Files {
     pub dir: tempfile::TempDir,
 }
@@ -177,7 +177,7 @@ impl Files {
         std::fs::write(self.path(), config + &more).unwrap();
     }
 
-    /// The same, where the service has little time: for tests of one that does not answer.
+    /// Gives the service little time, for tests of one that does not answer.
     #[must_use]
     pub fn hasty(self) -> Self {
         let config = std::fs::read_to_string(self.path()).unwrap();
@@ -187,7 +187,7 @@ impl Files {
         self
     }
 
-    /// Has these listeners instead of the one there is.
+    /// Replaces the listener by these.
     pub fn listen(&self, listeners: &str) {
         let text = std::fs::read_to_string(self.path()).unwrap();
         let at = text.find("[admin]").unwrap();
@@ -198,13 +198,13 @@ impl Files {
         self.dir.path().join("saltgate.toml")
     }
 
-    /// The record, as far as it is written.
+    /// The record as far as it is written.
     pub fn record_text(&self) -> String {
         let files = self.record_files().into_iter();
         files.map(|file| String::from_utf8_lossy(&std::fs::read(file).unwrap()).into_owned()).collect()
     }
 
-    /// The record's files of lines. Beside them its directory holds files of counts, and lists all in any order.
+    /// The record's files of lines. Its directory also contains files of counts, and lists all files in any order.
     pub fn record_files(&self) -> Vec<PathBuf> {
         lines_in(&self.dir.path().join("record"))
     }
@@ -246,12 +246,12 @@ impl Gate {
         Self::from_files(Files::new(upstream, more), clock)
     }
 
-    /// Before a service that has little time.
+    /// A gateway that gives its service little time.
     pub fn hasty(upstream: &Upstream, more: &str) -> Self {
         Self::from_files(Files::new(upstream.address, more).hasty(), Clock::system())
     }
 
-    /// Before a service that may take its time.
+    /// A gateway that gives its service much time.
     pub fn patient(upstream: &Upstream, more: &str) -> Self {
         Self::from_files(Files::new(upstream.address, more), Clock::system())
     }
@@ -262,7 +262,7 @@ impl Gate {
         Self { files, gateway: Some(gateway) }
     }
 
-    /// By these files, however they were changed.
+    /// A gateway with these files, however they were changed.
     pub fn by(files: Files) -> Self {
         let config = Config::load(&files.path()).unwrap();
         let gateway = Gateway::start(config, Clock::system()).unwrap();
@@ -289,14 +289,14 @@ impl Gate {
         get(self.admin(), "/metrics").body
     }
 
-    /// Takes the configuration as it is now.
+    /// Loads the configuration as it is now.
     pub fn reload(&mut self) -> Result<Vec<String>, String> {
         let config = Config::load(&self.files.path());
         let taken = self.gateway().reload(config);
         taken.map_err(|faults| faults.iter().map(|fault| format!("{fault}\n")).collect())
     }
 
-    /// Returns whether all that was under way ended by itself.
+    /// Returns whether all requests in progress ended by themselves.
     pub fn drain(&mut self) -> bool {
         self.gateway.take().unwrap().drain() == Drained::Whole
     }
@@ -310,7 +310,7 @@ impl Drop for Gate {
     }
 }
 
-/// Holds a service up at one place until the test opens it; from then on it stays open.
+/// Holds the service at one point until the test opens it; from then on it stays open.
 #[derive(Clone, Default)]
 pub struct Latch(Arc<(Mutex<bool>, Condvar)>);
 
@@ -321,14 +321,14 @@ impl Latch {
         changed.notify_all();
     }
 
-    /// Waits until it is open, or until nothing is waited for any longer.
+    /// Waits until it is open, or until the test's time is up.
     pub fn wait(&self) {
         let (open, changed) = &*self.0;
         drop(changed.wait_timeout_while(open.lock().unwrap(), PATIENCE, |open| !*open).unwrap());
     }
 }
 
-/// The ordinary service, but a DELETE is answered only once the latch is open.
+/// The usual service, but a DELETE is answered only once the latch is open.
 pub fn deleting_after(latch: &Latch) -> Behaviour {
     let latch = latch.clone();
     but_delete(move |stream| {
@@ -337,12 +337,12 @@ pub fn deleting_after(latch: &Latch) -> Behaviour {
     })
 }
 
-/// Keeps the gateway waiting until it gives the connection up.
+/// Does not answer until the gateway closes the connection.
 pub fn never_answer(stream: &mut TcpStream) {
     let _ = stream.read(&mut [0]);
 }
 
-/// Waits until something is so.
+/// Waits until a condition holds.
 pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let clock = Clock::system();
     let started = clock.elapsed();

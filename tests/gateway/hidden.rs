@@ -1,4 +1,5 @@
-//! Characters that show nothing, or change how others are shown, reach nobody who reads what the gateway writes.
+//! Invisible characters, and those that change how others are shown, are escaped in everything that the gateway
+//! writes.
 
 use std::sync::Arc;
 
@@ -7,10 +8,10 @@ use crate::http::{Request, delete, exchange};
 use crate::http2::{END_HEADERS, END_STREAM, HEADERS, Raw, block, frame};
 use crate::operations::{Process, told};
 
-/// CSI in one character, a turn of direction, a line separator, a zero-width space, an invisible tag.
+/// CSI as one character, a change of text direction, a line separator, a zero-width space, an invisible tag.
 const ODD: &str = "\u{9b}2J\u{202e}\u{2028}\u{200b}\u{e0041}";
 
-/// Whatever was written, none of those is in it; and this is.
+/// Checks that the text contains none of those characters, but contains `shown`.
 fn plain(what: &str, text: &str, shown: &str) {
     let hidden = text.chars().find(|&c| c != '\n' && saltgate::parts::is_hidden(c));
     assert_eq!(hidden, None, "{what}: {text:?}");
@@ -19,7 +20,7 @@ fn plain(what: &str, text: &str, shown: &str) {
 
 #[test]
 fn text_from_strangers_is_escaped_wherever_it_is_written() {
-    // The service lets its customers choose names, and says odd things of one segment.
+    // The service lets its customers choose names, and has odd values for one segment.
     let upstream = Upstream::start(Arc::new(|seen, stream| {
         let name = format!("세그먼트{ODD}");
         match seen.method.as_str() {
@@ -40,7 +41,7 @@ fn text_from_strangers_is_escaped_wherever_it_is_written() {
     let send = |path: &str, authorization: &str| {
         exchange(gate.address(), &Request::delete_at(path, authorization).closing().http1()).status
     };
-    // HTTP/1 says no to such bytes before it knows a path; HTTP/2 has one all the same.
+    // HTTP/1 refuses such bytes before a path is known; HTTP/2 has a path all the same.
     assert_eq!(send(&format!("/no/{ODD}"), "none"), 400);
     let path = format!("/no/{ODD}");
     let head = block(&[(":method", "DELETE"), (":scheme", "http"), (":authority", "gate"), (":path", &path)]);
@@ -75,7 +76,7 @@ fn text_from_strangers_is_escaped_wherever_it_is_written() {
 
     plain("the record", &files.record_text(), "세그먼트\\u009b2J\\u202e");
     assert!(files.record().iter().any(|line| line["name"] == format!("세그먼트{ODD}")), "it reads back");
-    // A record of another build may hold them as they are.
+    // A record of another build may contain them unescaped.
     let [record] = &files.record_files()[..] else { panic!("one process wrote one file") };
     let raw = std::fs::read_to_string(record).unwrap().replace("\\u202e", "\u{202e}");
     std::fs::write(record, raw).unwrap();

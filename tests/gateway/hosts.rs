@@ -1,4 +1,4 @@
-//! Which host a message of HTTP/2 is for, by whichever of its two fields that is said.
+//! The host of an HTTP/2 request, whichever of its two fields names it.
 
 use std::net::SocketAddr;
 
@@ -11,12 +11,12 @@ const BAD_REQUEST: u8 = 0x8C;
 const OK: u8 = 0x88;
 const PASSES: &str = "[passthrough]\nmethods = [\"POST\"]\nprefixes = [\"/crm-core/\"]\n";
 
-/// What is answered to these fields, on a connection of their own: a status as HPACK has it, or none for a reset.
+/// The answer to these fields, on a connection of their own: a status in HPACK's encoding, or `None` for a reset.
 fn told(gate: SocketAddr, method: &str, fields: &[(&str, &str)]) -> Option<u8> {
     let mut raw = Raw::to(gate, &[]);
     raw.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &head(method, fields))).unwrap();
     let (kind, _, payload) = raw.until(|kind, _| kind == HEADERS || kind == RST_STREAM).expect("an answer");
-    // A change of the size of the table may come first.
+    // A change of the table size may come first.
     (kind == HEADERS).then(|| payload.iter().copied().find(|byte| byte & 0xE0 != 0x20).unwrap())
 }
 

@@ -1,12 +1,12 @@
-//! HTTP as the tests write and read it: one builder of requests and one reader of messages, for clients and for services.
-//! A test whose point is the bytes themselves writes them out.
+//! HTTP for the tests: one builder of requests and one reader of messages, for clients and for services. A test
+//! about the bytes themselves writes them out.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use crate::harness::{PATIENCE, SEGMENT};
 
-/// A request for either HTTP. Its host is `gate`.
+/// A request for HTTP/1.1 or HTTP/2. Its host is `gate`.
 #[derive(Clone, Debug)]
 pub struct Request {
     method: String,
@@ -45,7 +45,7 @@ impl Request {
         self
     }
 
-    /// Adds fields that are written as lines.
+    /// Adds fields, given as lines.
     #[must_use]
     pub fn fields(self, lines: &str) -> Self {
         let fields = lines.lines().map(|line| line.split_once(':').unwrap());
@@ -75,7 +75,7 @@ impl Request {
         &self.body
     }
 
-    /// Its head in HTTP/1.1, up to its last field: without the empty line that ends a head.
+    /// Its head in HTTP/1.1 without the empty line that ends a head.
     pub fn unfinished(&self) -> String {
         let mut head = format!("{} {} HTTP/1.1\r\nHost: gate\r\n", self.method, self.target);
         self.fields.iter().for_each(|(name, value)| head += &format!("{name}: {value}\r\n"));
@@ -102,14 +102,14 @@ impl Request {
 /// What a client received.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// Zero where the connection was closed without an answer.
+    /// Zero if the connection was closed without an answer.
     pub status: u16,
     pub head: String,
     pub body: String,
 }
 
 impl Answer {
-    /// An answer of HTTP/1 whose body is still to be read.
+    /// An HTTP/1 answer whose body was not read yet.
     pub fn with_head(head: String) -> Self {
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
         Self { status, head, body: String::new() }
@@ -135,7 +135,7 @@ pub struct Received {
 }
 
 impl Received {
-    /// Reads one request and nothing behind it. Returns `None` once the connection is closed.
+    /// Reads one request and nothing after it. Returns `None` once the connection is closed.
     pub fn read(stream: &mut TcpStream) -> Option<Self> {
         let mut stream = Exactly::of(stream);
         let head = read_head(&mut stream).ok()?;
@@ -148,7 +148,7 @@ impl Received {
     }
 }
 
-/// Why there is no answer, or not all of one.
+/// Why there is no answer, or an incomplete one.
 #[derive(Debug)]
 pub struct Lost(pub String);
 
@@ -159,7 +159,7 @@ impl Lost {
     }
 }
 
-/// A connection on which nothing is waited for longer than a test may wait.
+/// A connection with a read timeout, so that a test cannot wait forever.
 pub fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -214,35 +214,35 @@ impl Kept {
         answer.status
     }
 
-    /// Whether there is a connection whose end nobody has announced.
+    /// Whether there is a connection whose end was not announced.
     pub fn is_open(&self) -> bool {
         self.stream.is_some()
     }
 }
 
-/// Reads one answer of HTTP/1 and nothing behind it.
+/// Reads one HTTP/1 answer and nothing after it.
 pub fn next_answer(stream: &mut TcpStream) -> Answer {
     read_answer(&mut Exactly::of(stream)).unwrap()
 }
 
-/// Reads one answer of HTTP/1.
+/// Reads one HTTP/1 answer.
 pub fn read_answer(stream: &mut impl BufRead) -> Result<Answer, Lost> {
     let mut answer = Answer::with_head(read_head(stream)?);
     answer.body = read_body(stream, &answer)?;
     Ok(answer)
 }
 
-/// Reads everything until the connection is closed. A body in chunks stays in its chunks.
+/// Reads everything until the connection is closed. A chunked body stays chunked.
 pub fn read_until_closed(stream: &mut impl Read) -> Answer {
     let mut bytes = Vec::new();
-    // A reset ends it as well; what came before stays in `bytes`.
+    // A reset ends it as well; the bytes before it stay in `bytes`.
     let _ = stream.read_to_end(&mut bytes);
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
     Answer { body: body.to_owned(), ..Answer::with_head(head.to_owned()) }
 }
 
-/// Reads the head of a message of HTTP/1, with the empty line that ends it.
+/// Reads the head of an HTTP/1 message, with the empty line that ends it.
 pub fn read_head(stream: &mut impl BufRead) -> Result<String, Lost> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -253,7 +253,7 @@ pub fn read_head(stream: &mut impl BufRead) -> Result<String, Lost> {
     Ok(String::from_utf8_lossy(&head).into_owned())
 }
 
-/// Reads the body behind the head of an answer: by its length, by its chunks, or until the connection is closed.
+/// Reads the body after the head of an answer: by its length, by its chunks, or until the connection is closed.
 pub fn read_body(stream: &mut impl BufRead, answer: &Answer) -> Result<String, Lost> {
     let lost = |error: std::io::Error| Lost(error.to_string());
     let mut all = Vec::new();
@@ -284,7 +284,7 @@ pub fn values<'h>(head: &'h str, name: &str) -> impl Iterator<Item = &'h str> {
     fields.filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }
 
-/// Reads from a connection without reading ahead: what is behind a message stays there for others.
+/// Reads from a connection without reading ahead, so that bytes after a message stay there for others.
 struct Exactly<'s> {
     stream: &'s mut TcpStream,
     peeked: Vec<u8>,

@@ -1,4 +1,4 @@
-//! HTTP/2: the same gateway, and what bounds a connection of it.
+//! HTTP/2: the same gates, and the limits of a connection.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -22,7 +22,7 @@ use crate::harness::{Files, Gate, KEEPS, Latch, PATIENCE, SEGMENT, Upstream, del
 use crate::http::{Answer, Kept, delete, exchange};
 use crate::tls::{Authority, BOTH};
 
-/// A body by its frames.
+/// A body, given as frames.
 #[derive(Default)]
 pub struct Frames(pub VecDeque<Frame<Bytes>>);
 
@@ -39,7 +39,7 @@ impl http_body::Body for Frames {
     }
 }
 
-/// A client of HTTP/2, with one connection.
+/// An HTTP/2 client with one connection.
 pub struct Client {
     runtime: tokio::runtime::Runtime,
     pub connection: SendRequest<Frames>,
@@ -97,7 +97,7 @@ impl Client {
         self.send(deletion(authorization))
     }
 
-    /// Asks for this, and goes on; what is answered some time is told.
+    /// Starts a request and continues; the status is added to `told` when it arrives.
     pub fn begin(&self, uri: &str, told: Arc<std::sync::Mutex<Vec<u16>>>) {
         let mut connection = self.connection.clone();
         let request = Request::get(uri).body(Frames::default()).unwrap();
@@ -159,7 +159,7 @@ fn http_2_gets_the_same_answers_as_http_1() {
     assert_eq!(upstream.deletes(), 3);
     let seen = upstream.last.lock().unwrap().iter().rfind(|seen| seen.method == "DELETE").unwrap().head.to_lowercase();
     assert!(seen.contains("x-forwarded-host: gate\r\n") && seen.contains("x-forwarded-proto: https\r\n"), "{seen}");
-    // And without ALPN it is HTTP/1.1.
+    // Without ALPN it is HTTP/1.1.
     let files = Files::new(upstream.address, "");
     files.listen("[[listener]]\naddress = \"127.0.0.1:0\"\nhttp2 = false\n");
     let without = Gate::by(files);
@@ -234,7 +234,7 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// A header block, every field spelled out.
+/// A header block with every field as a literal.
 pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     let text = |text: &str| {
         let short = u8::try_from(text.len()).ok().filter(|length| *length < 127);
@@ -254,7 +254,7 @@ pub fn head(method: &str, more: &[(&str, &str)]) -> Vec<u8> {
     block(&[&fields[..], more].concat())
 }
 
-/// A connection on which every byte is ours.
+/// A connection on which the test writes every byte.
 pub struct Raw(pub TcpStream);
 
 impl Raw {
@@ -270,7 +270,7 @@ impl Raw {
         self.0.write_all(bytes)
     }
 
-    /// The next frame: its kind, its stream, its payload. None at the end.
+    /// The next frame: its kind, stream and payload; `None` at the end.
     pub fn next(&mut self) -> Option<(u8, u32, Vec<u8>)> {
         let mut head = [0; 9];
         match self.0.read_exact(&mut head) {
@@ -286,7 +286,7 @@ impl Raw {
         Some((head[3], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload))
     }
 
-    /// Reads on until a frame is so.
+    /// Reads until a frame satisfies the condition.
     pub fn until(&mut self, is_so: impl Fn(u8, u32) -> bool) -> Option<(u8, u32, Vec<u8>)> {
         loop {
             let next = self.next()?;
@@ -304,7 +304,7 @@ fn malformed_raw_frames_are_refused() {
     let header = signed("OWNER");
     let authorization = ("authorization", header.as_str());
     let authority = (":authority", "gate");
-    // h2's words for a status: the 13th of the table is 400, and 200 is the 8th.
+    // Statuses in HPACK: entry 13 of its static table, as h2 sends it, is 400, and entry 8 is 200.
     const BAD_REQUEST: u8 = 0x8C;
     const OK: u8 = 0x88;
     let mut raw = Raw::to(gate.address(), &[]);
@@ -330,7 +330,7 @@ fn malformed_raw_frames_are_refused() {
         raw.send(&frame(HEADERS, END_HEADERS | END_STREAM, stream, &block)).unwrap();
         let (kind, _, payload) = raw.until(|_, of| of == stream).unwrap_or_else(|| panic!("{name}: closed"));
         match expected {
-            // A change of the size of the table may come first.
+            // A change of the table size may come first.
             Ok(status) => assert!(kind == HEADERS && payload[..8].contains(&status), "{name}: {kind} {payload:?}"),
             Err(expected) => assert_eq!(kind, expected, "{name}: {payload:?}"),
         }
@@ -376,7 +376,7 @@ fn a_flood_closes_its_own_connection_and_no_other() {
     for (name, flood) in floods {
         let mut raw = Raw::to(gate.address(), &[]);
         let mut reading = Raw(raw.0.try_clone().unwrap());
-        // What comes back is taken, so that nothing but the gateway can hold the flood up.
+        // The answers are read, so that only the gateway can stop the flood.
         let closed = std::thread::spawn(move || while reading.next().is_some() {});
         let sent = (0..50_000).take_while(|n| raw.send(&flood(*n)).is_ok()).count();
         assert!(sent < 50_000, "{name}: all of it was taken");
@@ -385,7 +385,7 @@ fn a_flood_closes_its_own_connection_and_no_other() {
         assert_eq!(neighbour_2.delete(&signed("OWNER")).status, 200, "{name}");
     }
     assert!(gate.metrics().contains("saltgate_connections_refused_total{reason=\"flood\"}"), "{}", gate.metrics());
-    // Whoever does much of use is no flood.
+    // A client that does much useful work is not a flood.
     for _ in 0..300 {
         assert_eq!(neighbour_2.delete("Bearer x").status, 401);
     }
@@ -446,13 +446,13 @@ fn http_2_requests_are_valid_http_1_upstream() {
     let gate = Gate::with(upstream.address, PASSES, saltgate::parts::Clock::system());
     let mut client = Client::by_prior_knowledge(gate.address());
     let request = |uri: &str| Request::get(uri).header("cookie", "a=b");
-    // Cookies come one by one, and leave as one.
+    // Cookies arrive one by one, and are sent as one field.
     let sent = request("http://gate/p/x").header("cookie", "c=d").header("cookie", "e=f").body(Frames::default());
     client.send(sent.unwrap());
     let head = upstream.last.lock().unwrap()[0].head.to_lowercase();
     let cookies: Vec<&str> = head.lines().filter(|line| line.starts_with("cookie")).collect();
     assert_eq!(cookies, ["cookie: a=b; c=d; e=f"]);
-    // What would be refused on the wire of HTTP/1 is refused.
+    // What is refused on the wire of HTTP/1 is refused here, too.
     for (uri, name) in [("http://gate:x/p/x", "x"), ("http://a,b/p/x", "x"), ("http://gate/p/x", "content_length")] {
         let answer = client.send(request(uri).header(name, "3").body(Frames::default()).unwrap());
         assert_eq!((answer.status, answer.error_code().as_str()), (400, "BadRequest"), "{uri} {name}");
@@ -494,7 +494,7 @@ fn an_answer_to_head_has_no_body() {
     let request = head("HEAD", &[(":authority", "gate")]);
     raw.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &request)).unwrap();
     assert!(raw.until(|kind, stream| kind == HEADERS && stream == 1).is_some());
-    // The same client's next request finds the connection as it should be.
+    // The client's next request finds the connection working.
     raw.send(&frame(HEADERS, END_HEADERS | END_STREAM, 3, &request)).unwrap();
     assert!(raw.until(|kind, stream| kind == DATA || (kind == HEADERS && stream == 3)).unwrap().0 == HEADERS);
     let mut client = Client::by_prior_knowledge(gate.address());
@@ -510,11 +510,11 @@ fn an_http_2_connection_that_keeps_the_gateway_waiting_is_closed() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let gate = Gate::with(upstream.address, SHORT, saltgate::parts::Clock::system());
     let request = head("DELETE", &[(":authority", "gate"), ("authorization", "Bearer x")]);
-    // Nothing under way: told to go, and gone.
+    // An idle connection is told to end, and closed.
     let mut idle = Raw::to(gate.address(), &[]);
     assert!(idle.until(|kind, _| kind == GOAWAY).is_some(), "an idle connection is told to end");
     while idle.next().is_some() {}
-    // A header block that does not end, though some of it comes now and then.
+    // A header block that does not end, although a little of it arrives from time to time.
     let mut trickle = Raw::to(gate.address(), &[]);
     trickle.send(&frame(HEADERS, 0, 1, &request)).unwrap();
     let mut reading = Raw(trickle.0.try_clone().unwrap());
@@ -528,7 +528,7 @@ fn an_http_2_connection_that_keeps_the_gateway_waiting_is_closed() {
     let mut half = Raw::to(gate.address(), &[]);
     half.send(&frame(HEADERS, END_HEADERS, 1, &request)[..20]).unwrap();
     while half.next().is_some() {}
-    // An answer that is not taken: no window for it, and PINGs so that it looks alive.
+    // An answer that is not read: its window is zero, and PINGs keep the connection alive.
     let mut unread = Raw::to(gate.address(), &[0, 4, 0, 0, 0, 0]);
     unread.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &request)).unwrap();
     assert!(unread.until(|kind, _| kind == HEADERS).is_some());

@@ -1,4 +1,4 @@
-//! Services that close idle connections: a deletion never leaves on one that is being closed.
+//! Services that close idle connections: a deletion is never sent on a connection that is being closed.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,10 +11,10 @@ use saltgate::parts::Clock;
 use crate::harness::{Files, Gate, signed};
 use crate::http::Received;
 
-/// How long what the service does takes to arrive: what is sent within it meets a closed connection.
+/// The delay of the network: a request that is sent within it meets a closed connection.
 const AWAY: Duration = Duration::from_millis(10);
 
-/// A service, some way off, that closes a connection on which nothing has come for so long.
+/// A service behind a delay that closes a connection after this long without a request.
 struct Closing {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -48,7 +48,7 @@ fn serve(mut stream: TcpStream, limit: Duration, fields: &str, deletes: &AtomicU
         let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{fields}\r\n{{}}");
         let _ = stream.write_all(answer.as_bytes());
     }
-    // Closed, as far as the service goes; what has come since is not read.
+    // For the service the connection is closed; bytes that arrived since are not read.
     std::thread::sleep(2 * AWAY);
 }
 
@@ -85,7 +85,7 @@ fn a_fresh_connection_is_reused() {
     let gate = gate(&service, "fresh = \"20s\"\n");
     (0..5).for_each(|_| assert_eq!(gate.delete(&signed("OWNER")).status, 200));
     assert_eq!(service.connections.load(Ordering::SeqCst), 1);
-    // And never where nothing is fresh.
+    // Without fresh connections, none is reused.
     let service = Closing::after(Duration::from_secs(60), "");
     let gate = gate_without_fresh(&service);
     (0..5).for_each(|_| assert_eq!(gate.delete(&signed("OWNER")).status, 200));
@@ -111,7 +111,7 @@ fn a_keep_alive_timeout_that_the_service_announces_is_respected() {
         (0..3).for_each(|_| assert_eq!(gate.delete(&signed("OWNER")).status, 200));
         assert_eq!(service.connections.load(Ordering::SeqCst), connections, "{fields:?}");
     }
-    // A second less: what is sent in the last one may meet the end.
+    // A second less than announced: a request sent in the last second may meet the end.
     let tries = [0_u64, 5, 10, 15, 20].map(|n| {
         std::thread::spawn(move || {
             let service = Closing::after(Duration::from_secs(2), "Keep-Alive: timeout=2\r\n");

@@ -18,20 +18,20 @@ use crate::operations::{Process, text, told};
 const JOURNAL: &str = "[replay.journal]\npath = \"replay\"\nwhen_new = \"accept\"\n";
 const KILLS: usize = 200;
 
-/// A deletion whose answer may never come: its status, if it does.
+/// Sends a deletion that may get no answer. Returns its status, if there is one.
 fn attempt(gate: SocketAddr, authorization: &str) -> Option<u16> {
     attempt_on(TcpStream::connect(gate).ok()?, authorization)
 }
 
 fn attempt_on(mut stream: TcpStream, authorization: &str) -> Option<u16> {
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
-    // The query goes upstream as it came: there it tells one header from another.
+    // The query, which is forwarded unchanged, distinguishes the headers.
     let request = Request::delete(authorization).query(&format!("salt={}", salt_of(authorization))).closing();
     stream.write_all(request.http1().as_bytes()).ok()?;
     Some(read_until_closed(&mut stream).status).filter(|status| *status > 0)
 }
 
-/// The salt of a header: what tells one from another.
+/// The salt of a header, which identifies it.
 fn salt_of(header: &str) -> String {
     header.split("salt=").nth(1).unwrap().split(',').next().unwrap().to_owned()
 }
@@ -39,7 +39,7 @@ fn salt_of(header: &str) -> String {
 #[test]
 fn after_a_kill_at_any_moment_no_sent_header_passes_again() {
     let upstream = Upstream::start(service("account-1", "member-1"));
-    // Without a record, whose own kills are tested elsewhere: more of the time is the journal's.
+    // Without a record, whose kills are tested elsewhere: so more of the time is spent in the journal.
     let files = Files::new(upstream.address, &format!("{JOURNAL}[audit]\ndanger_no_record = true\n{KEEPS}"));
     let sent: Arc<Mutex<Vec<(String, Option<u16>)>>> = Arc::default();
     for kill in 0..KILLS {
@@ -51,19 +51,19 @@ fn after_a_kill_at_any_moment_no_sent_header_passes_again() {
                 let (sent, ending) = (sent.clone(), ending.clone());
                 std::thread::spawn(move || {
                     while !ending.load(Ordering::Relaxed) {
-                        // Now and then one of an earlier life: it must not pass a second time.
+                        // Sometimes a header of an earlier run, which must not pass a second time.
                         let old = getrandom::u32().unwrap().is_multiple_of(8);
                         let known = sent.lock().unwrap();
                         let again = known.get(getrandom::u32().unwrap() as usize % known.len().max(1)).cloned();
                         drop(known);
                         match again.filter(|_| old && n == 0) {
-                            // Not if its first answer never came: it may not have been spent.
+                            // Not if its first answer never arrived: it may not have been spent.
                             Some((header, Some(_))) => {
                                 let again = attempt(address, &header);
                                 assert!(!matches!(again, Some(200)), "it passed a second time");
                             }
                             _ => {
-                                // Nobody there: it is killed, and this header was never sent.
+                                // The gateway was killed, and this header was never sent.
                                 let Ok(stream) = TcpStream::connect(address) else { return };
                                 let header = signed("OWNER");
                                 let status = attempt_on(stream, &header);
@@ -88,7 +88,7 @@ fn after_a_kill_at_any_moment_no_sent_header_passes_again() {
     assert!(answered > KILLS, "{answered} of {} were answered", sent.len());
     for (header, status) in &sent {
         let again = [attempt(address, header), attempt(address, header)];
-        // One whose answer never came may not have been spent: then it passes now, once.
+        // A header whose answer never arrived may not have been spent: then it passes now, once.
         let passes = [*status, again[0], again[1]].iter().filter(|status| **status == Some(200)).count();
         assert!(passes <= 1, "it passed {passes} times: {status:?}, {again:?}");
         assert_eq!(again[1], Some(401));

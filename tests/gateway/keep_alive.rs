@@ -1,5 +1,5 @@
-//! When a connection of HTTP/1 goes on (contract §6): a proxy in front that loses step must not be able to make one caller's bytes the
-//! next one's request.
+//! When an HTTP/1 connection is kept (contract §6): if a proxy in front gets out of sync, one caller's bytes must
+//! not become another's request.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -12,7 +12,7 @@ fn deletion(authorization: &str) -> String {
     Request::delete(authorization).http1()
 }
 
-/// All that comes until the gateway closes, and how many answers that is.
+/// Everything that arrives until the gateway closes, and the number of answers in it.
 fn answers(stream: &mut TcpStream) -> (usize, String) {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).expect("an orderly end, and no reset");
@@ -41,15 +41,15 @@ fn bytes_pipelined_behind_a_deletion_are_never_read() {
         ("no such segment", missing.http1(), 404),
         ("a rehearsal", rehearsal.http1(), 200),
     ] {
-        // When both requests come in one write.
+        // Both requests arrive in one write.
         let (second, before) = (signed("OWNER"), upstream.deletes());
         let mut stream = connect(gate.address());
         stream.write_all((first + &deletion(&second)).as_bytes()).unwrap();
-        // Then the first is answered, and says that the connection closes.
+        // The first is answered, and its answer announces the close.
         let (count, text) = answers(&mut stream);
         assert!(count == 1 && text.starts_with(&format!("http/1.1 {status} ")), "{name}: {text}");
         assert!(text.contains("\r\nconnection: close\r\n"), "{name}: {text}");
-        // And the second has spent nothing.
+        // The second has spent nothing.
         assert_eq!(upstream.deletes() - before, usize::from(name.starts_with("accepted")), "{name}");
         assert_eq!(delete(gate.address(), &second).status, 200, "{name}");
     }
@@ -68,9 +68,9 @@ fn bytes_sent_during_a_deletion_are_never_read() {
     let mut stream = connect(gate.address());
     stream.write_all(deletion(&signed("OWNER")).as_bytes()).unwrap();
     until("the first is under way", || upstream.deletes() == 1);
-    // When the second comes before the first is answered.
+    // The second arrives before the first is answered.
     stream.write_all(deletion(&signed("OWNER")).as_bytes()).unwrap();
-    // One worker has served another since: it has seen what came before.
+    // One worker has served another request since, so it has seen the earlier bytes.
     assert_eq!(delete(gate.address(), "Bearer x").status, 401);
     release.send(()).unwrap();
     let (count, text) = answers(&mut stream);
@@ -102,7 +102,7 @@ fn a_client_that_resets_while_its_answer_is_awaited_is_noticed_at_once() {
 fn a_401_closes_and_any_other_answer_leaves_the_connection() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let gate = gate_with(&upstream, "", "");
-    // One after the other, whoever waits for his answer keeps his connection.
+    // A client that waits for each answer keeps its connection.
     let mut kept = Kept::to(gate.address());
     for _ in 0..3 {
         assert_eq!(kept.delete(&signed("OWNER")), 200);
@@ -110,7 +110,7 @@ fn a_401_closes_and_any_other_answer_leaves_the_connection() {
     }
     assert_eq!(kept.delete("Bearer x"), 401);
     assert!(!kept.is_open(), "a 401 closes");
-    // Whatever was asked for.
+    // Whatever was requested.
     let mut stream = connect(gate.address());
     stream.write_all(b"GET /anything HTTP/1.1\r\nHost: g\r\n\r\n").unwrap();
     let (count, text) = answers(&mut stream);
@@ -123,7 +123,8 @@ fn a_client_that_sent_too_much_still_gets_its_answer() {
     let gate = gate_with(&upstream, "", "");
     for authorization in ["Bearer x".to_owned(), signed("OWNER")] {
         let mut stream = connect(gate.address());
-        // More than is read with the first: a close with bytes unread would be a reset, which can overtake the answer.
+        // More than is read with the first request: a close with unread bytes would be a reset, which can overtake
+        // the answer.
         let behind = deletion("Bearer x").repeat(2000);
         let mut writing = stream.try_clone().unwrap();
         let bytes = deletion(&authorization) + &behind;

@@ -1,4 +1,4 @@
-//! Requests that announce a body and do not send it: what one header can hold.
+//! Requests that announce a body and do not send it: how much one header can hold.
 
 use std::net::SocketAddr;
 
@@ -9,7 +9,7 @@ use crate::http::{Answer, Request, get};
 use crate::redis::{ACCEPT, Redis};
 use crate::spoken::{BOTH, Caller, Spoken};
 
-/// A deletion whose head says that two bytes will come.
+/// A deletion whose head announces two bytes.
 pub struct Late(Caller);
 
 impl Late {
@@ -19,12 +19,12 @@ impl Late {
         Self(caller)
     }
 
-    /// The answer, if it comes before the body.
+    /// The answer, if it arrives before the body is sent.
     pub fn answer(mut self) -> Answer {
         self.0.answer().unwrap()
     }
 
-    /// The answer once the body has come.
+    /// The answer after the body is sent.
     pub fn end(mut self) -> Answer {
         self.0.end(b"{}");
         self.0.answer().unwrap()
@@ -35,11 +35,11 @@ pub fn in_flight(gate: &mut Gate) -> usize {
     gate.gateway().process().slots.taken()
 }
 
-/// So many at once that a key, or the process, would have no slot left.
+/// So many that a key, or the process, would have no slot left.
 const MANY: usize = 40;
 const LIMITS: &str = "[limits]\nmax_in_flight = 12\nmax_in_flight_per_key = 8\nbody_timeout = \"60s\"\n";
 
-/// With this header, which is spent, nothing is held and everybody else is served.
+/// Checks that this spent header holds nothing, and everybody else is served.
 fn holds_nothing(gate: &mut Gate, spent: &str) {
     let address = gate.address();
     for spoken in BOTH {
@@ -102,12 +102,12 @@ fn a_few_copies_wait(spoken: Spoken) {
         assert_eq!((answer.status, answer.field("Retry-After")), (429, Some("1")), "{}", answer.head);
     }
     assert_eq!(in_flight(&mut gate), 2);
-    // Another header of the same key is another matter.
+    // Another header of the same key is independent.
     assert_eq!(late(&signed("OWNER")).end().status, 200);
     let statuses = [waiting.remove(0).end().status, waiting.remove(0).end().status];
     assert_eq!(statuses, [200, 401]);
     assert_eq!(upstream.deletes(), 2);
-    // Nothing is left of it.
+    // Nothing remains of it.
     let next = signed("OWNER");
     assert_eq!(late(&next).end().status, 200);
     assert_eq!(late(&next).answer().status, 401);

@@ -1,4 +1,4 @@
-//! Where connections come from, and who is believed about whom.
+//! Listeners, and whose reports about clients are trusted.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -17,7 +17,7 @@ use crate::http::{Kept, Request, connect, delete, get, next_answer, read_until_c
 use crate::operations::Process;
 use crate::spoken::{BOTH, Caller, Spoken};
 
-/// A deletion, after whatever comes first.
+/// A deletion, after these bytes.
 fn request(before: &[u8], fields: &str) -> Vec<u8> {
     let head = Request::delete(&signed("OWNER")).fields(fields).closing().http1();
     [before, head.as_bytes()].concat()
@@ -29,7 +29,7 @@ fn send(address: SocketAddr, bytes: &[u8]) -> u16 {
     read_until_closed(&mut stream).status
 }
 
-/// What the upstream was told of where the last deletion came from.
+/// The client address that the upstream got with the last deletion.
 fn forwarded_for(upstream: &Upstream) -> Option<String> {
     let seen = upstream.last.lock().unwrap();
     let deletion = seen.iter().rfind(|seen| seen.method == "DELETE").unwrap();
@@ -140,7 +140,7 @@ fn a_required_proxy_header_sets_the_client() {
     }
     let refused = "saltgate_connections_refused_total{reason=\"proxy_header\"} 5";
     until("they are counted", || gate.metrics().contains(refused));
-    // Byte by byte it is the same header; and half of one is not waited for for ever.
+    // Byte by byte it is the same header, and an incomplete one is not awaited forever.
     let mut slow = TcpStream::connect(gate.address()).unwrap();
     slow.set_nodelay(true).unwrap();
     for byte in b"PROXY TCP4 192.0.2.9 10.0.0.1 1 2\r\n" {
@@ -207,7 +207,7 @@ fn no_client_has_more_connections_than_its_share() {
     assert_eq!(delete(plain, &signed("OWNER")).status, 0, "the third is closed");
     until("it is counted", || gate.metrics().contains("{reason=\"client_share\"} 1"));
     assert!(gate.metrics().contains("saltgate_connections 2"));
-    // Behind a proxy it is the clients that are counted, not the proxy.
+    // Behind a proxy, clients are counted and not the proxy.
     for client in ["192.0.2.1", "192.0.2.2", "192.0.2.3"] {
         let header = format!("PROXY TCP4 {client} 10.0.0.1 1 2\r\n");
         assert_eq!(send(proxied, &request(header.as_bytes(), "")), 200);
@@ -222,7 +222,7 @@ fn no_client_has_more_connections_than_its_share() {
     assert!(gate.metrics().contains("saltgate_connections 4"), "both are kept");
     let neighbour = b"PROXY TCP6 2001:db8::ffff:1 ::1 1 2\r\n";
     until("a neighbour in the same /64 is closed", || send(proxied, &request(neighbour, "")) == 0);
-    // Whoever speaks for many is not counted as one.
+    // A trusted proxy is not counted as one client.
     let mut many: Vec<Kept> = (0..5).map(|_| Kept::to(trusted)).collect();
     many.iter_mut().for_each(|held| assert_eq!(held.delete(&signed("OWNER")), 200));
     held.pop();
@@ -244,8 +244,8 @@ fn a_full_gateway_lets_the_next_connection_wait() {
     assert_eq!(waiting.join().unwrap(), 200);
 }
 
-/// Deletes on connections that are kept, until told to end or until nobody listens there any more:
-/// how often, each of them with 200.
+/// Deletes on kept connections until told to end, or until nobody listens any more. Returns how often; every status
+/// must be 200.
 fn load(spoken: Spoken, address: SocketAddr, ending: &Arc<AtomicBool>) -> std::thread::JoinHandle<usize> {
     let ending = ending.clone();
     std::thread::spawn(move || {
@@ -282,9 +282,9 @@ fn adding_and_removing_listeners_under_load_loses_no_request() {
 
     gate.files.listen(&format!("{}{}trusted_proxies = [\"127.0.0.1\"]\n", listener(comes), listener(stays)));
     assert_eq!(gate.reload().unwrap(), [""; 0], "no listener needs a restart");
-    // A program that another test starts has our sockets too, from its fork to its exec.
+    // A program that another test starts also holds the sockets, between its fork and its exec.
     until("what is gone accepts no more", || TcpStream::connect(goes).is_err());
-    // Its clients were told, and have left by themselves.
+    // The clients were told, and have left by themselves.
     let mut served: usize = at_goes.into_iter().map(|thread| thread.join().unwrap()).sum();
     let at_comes = load(Spoken::Http2, comes, &ending);
     assert_eq!(send(stays, &request(b"", "X-Forwarded-For: 192.0.2.1\r\n")), 200);
@@ -295,7 +295,7 @@ fn adding_and_removing_listeners_under_load_loses_no_request() {
         "it is by the new settings"
     );
 
-    // One that cannot be had keeps everything as it is, and nothing of the rest is done.
+    // An address that cannot be bound leaves everything unchanged, and nothing of the rest is applied.
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let never = free();
     gate.files.listen(&format!("{}{}", listener(never), listener(other.local_addr().unwrap())));
@@ -309,7 +309,7 @@ fn adding_and_removing_listeners_under_load_loses_no_request() {
     served += at_stays.into_iter().chain([at_comes]).map(|thread| thread.join().unwrap()).sum::<usize>();
     assert_eq!(upstream.deletes(), served);
 
-    // And what went may come back.
+    // A removed listener may return.
     gate.files.listen(&listener(goes));
     gate.reload().unwrap();
     assert_eq!(delete(goes, &signed("OWNER")).status, 200);
@@ -391,12 +391,12 @@ fn a_drain_announces_itself_while_it_still_accepts() {
     gate.signal("-TERM");
     until("/ready says so", || get(admin, "/ready").status == 503);
     until("answers say so", || delete(&mut Spoken::Http1.connect(address)));
-    // Who was there before is told as well: by HTTP/1 with the next answer, by HTTP/2 at once.
+    // Existing connections are told as well: HTTP/1 with the next answer, HTTP/2 at once.
     let [by_http_1, by_http_2] = &mut early;
     assert!(delete(by_http_1));
     by_http_1.ended();
     by_http_2.ended();
-    // HTTP/2 says it beside the first answer.
+    // HTTP/2 announces it together with the first answer.
     let mut late = Spoken::Http2.connect(address);
     delete(&mut late);
     late.ended();

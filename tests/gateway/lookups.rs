@@ -1,4 +1,4 @@
-//! What the answer to a look-up may teach, and what it may not.
+//! Which answers to a look-up are used, and which are refused.
 
 use std::io::Write;
 use std::net::Shutdown;
@@ -10,10 +10,10 @@ use crate::operations::Process;
 use crate::spoken::BOTH;
 use crate::upstreams::Authority;
 
-/// The pointers of a service that keeps account and creator in an object of their own.
+/// The pointers for a service that has account and creator in an inner object.
 const NESTED: &str = "[ownership.upstream]\naccount = \"/owner/accountId\"\ncreator = \"/owner/memberId\"\n";
 
-/// A service that answers look-ups with this head and body, and deletes what it is told to.
+/// A service that answers look-ups with this head and body, and accepts all deletions.
 fn answering(fields: &str, body: &str) -> Upstream {
     let (fields, body) = (fields.to_owned(), body.to_owned());
     let ordinary = service("account-1", "member-1");
@@ -23,7 +23,7 @@ fn answering(fields: &str, body: &str) -> Upstream {
     }))
 }
 
-/// What becomes of a deletion by an OWNER, whichever protocol it comes by: the status, and how often it was sent.
+/// Sends a deletion by an OWNER over each protocol. Returns the status, and how often it was sent.
 fn fares(gate: &Gate, upstream: &Upstream) -> (u16, usize) {
     let [by_http_1, by_http_2] = BOTH.map(|spoken| {
         let before = upstream.deletes();
@@ -33,14 +33,14 @@ fn fares(gate: &Gate, upstream: &Upstream) -> (u16, usize) {
     by_http_1
 }
 
-/// What becomes of a deletion by an OWNER, and how many were sent.
+/// Sends a deletion by an OWNER. Returns the status, and how many were sent.
 fn deleted_after(fields: &str, body: &str, more: &str) -> (u16, usize) {
     let upstream = answering(fields, body);
     let gate = Gate::patient(&upstream, more);
     fares(&gate, &upstream)
 }
 
-/// A segment of ours, with these members besides.
+/// A segment of the caller's account, with these additional members.
 fn ours(more: &str) -> String {
     format!(r#"{{"segmentId":"{SEGMENT}","accountId":"account-1","ownerId":"member-1"{more}}}"#)
 }
@@ -153,7 +153,7 @@ fn an_answer_from_a_cache_is_not_used_and_none_is_requested() {
     assert!(asked.head.to_lowercase().contains("\r\ncache-control: no-store\r\n"), "{}", asked.head);
 }
 
-/// What the log says of a deletion that is refused with 502, and what `check --live` says of the look-up.
+/// Checks that the log of a deletion refused with 502, and `check --live`, both name what is wrong.
 fn told(files: &Files, named: &str) {
     let gate = Process::serve(files);
     assert_eq!(delete(gate.address(), &signed("OWNER")).status, 502, "{named}");
@@ -218,7 +218,7 @@ fn the_log_names_what_is_wrong_with_the_answer_to_a_deletion() {
     }
 }
 
-/// What becomes of a deletion whose linked automations are told so.
+/// Sends a deletion when the service reports these linked automations.
 fn guarded(fields: &'static str, says: &str, more: &str) -> (u16, usize) {
     let (says, ordinary) = (says.to_owned(), service("account-1", "member-1"));
     let upstream = Upstream::start(Arc::new(move |seen, stream| match seen.target.ends_with("/automations") {

@@ -1,5 +1,5 @@
-//! Whoever owns the disk takes the file away that a running gateway writes its record to. What is deleted after
-//! that is on disk all the same, where a reader finds it; and nobody is left to believe that all is well.
+//! The owner of the disk removes or replaces the file to which a running gateway writes its record. Later deletions
+//! are still on disk where a reader finds them, and the problem is reported.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ fn directory(files: &Files) -> PathBuf {
     files.dir.path().join("record")
 }
 
-/// The one file that is there.
+/// The only file of the record.
 fn page(files: &Files) -> PathBuf {
     let all: Vec<PathBuf> = std::fs::read_dir(directory(files)).unwrap().map(|file| file.unwrap().path()).collect();
     let [one] = &all[..] else { panic!("{all:?}") };
@@ -46,7 +46,7 @@ fn of_kind<'l>(lines: &'l [Value], kind: &str) -> Vec<&'l Value> {
     lines.iter().filter(|line| line["kind"] == kind).collect()
 }
 
-/// What a reader finds: a file that says why it was begun, and these intents with their outcomes.
+/// Checks what a reader finds: a file that says why it was begun, and this many intents with their outcomes.
 fn assert_goes_on(gate: &Gate, why: &str, deletions: usize) {
     let lines = gate.files.record();
     let headers = of_kind(&lines, "header");
@@ -70,7 +70,7 @@ fn a_removed_file_is_noticed_and_later_deletions_are_on_disk() {
         assert!(text(&shown.stdout).contains("removed or renamed"), "{}", text(&shown.stdout));
         let (code, said) = verify(&at);
         assert!(code == Some(1) && said.contains("files before it are gone, and not by retention"), "{said}");
-        // With nothing synced, what was written in the last second is written again.
+        // Without syncs, the lines of the last second are written again.
         let again = of_kind(&gate.files.record(), "intent").len() - 1;
         assert!(again <= usize::from(sync == "os"), "{again}");
         assert_goes_on(&gate, "removed or renamed", 1 + again);
@@ -171,11 +171,11 @@ fn nothing_is_spent_until_a_new_file_can_be_created() {
         let gate = gate(&upstream, sync);
         let at = directory(&gate.files);
         std::fs::remove_dir_all(&at).unwrap();
-        // A file in its place: no directory can be made, whoever asks.
+        // A file in its place: nobody can create a directory there.
         let in_the_way = loop {
             match std::fs::write(&at, "") {
                 Ok(()) => break at.clone(),
-                // The gateway was quicker.
+                // The gateway was faster.
                 Err(_) => drop(std::fs::remove_dir_all(&at)),
             }
         };
@@ -206,7 +206,7 @@ fn a_restored_file_verifies_together_with_the_next() {
         assert!(gate.drain());
         let (code, said) = verify(&directory(&gate.files));
         assert!(code == Some(0) && said.contains("note: ") && said.contains("had to continue in this file"), "{said}");
-        // Three, and one again if it was not known whether it had been found.
+        // Three lines, and one more if it was unknown whether a reader had found it.
         let lines = gate.files.record();
         let mut ids: Vec<&str> =
             of_kind(&lines, "outcome").iter().map(|line| line["request_id"].as_str().unwrap()).collect();

@@ -1,4 +1,4 @@
-//! The gateway as its callers and its upstream see it: real sockets, real servers.
+//! Tests of the gateway from outside, with real sockets and real servers.
 
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]

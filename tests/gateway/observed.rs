@@ -1,4 +1,5 @@
-//! Observe mode names what enforcing refuses: one table of requests, run in both modes by both protocols.
+//! Observe mode names the reason for which enforce mode refuses: one table of requests, run in both modes over both
+//! protocols.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use crate::spoken::{BOTH, Spoken};
 const PASSES: &str =
     "[passthrough]\nmethods = [\"GET\", \"POST\", \"PUT\"]\nprefixes = [\"/p/\", \"/crm-core/v1/automations\"]\n";
 
-/// Before a service that knows one segment, of another member of the account.
+/// A gateway in front of a service with one segment, which belongs to another member of the account.
 fn gate(upstream: &Upstream) -> Gate {
     Gate::by(Files::new(upstream.address, PASSES))
 }
@@ -25,7 +26,7 @@ fn set_mode(gate: &mut Gate, mode: &str) {
     gate.reload().unwrap();
 }
 
-/// How many requests ended for each reason, whatever became of them.
+/// How many requests ended with each reason, whatever their outcome.
 fn reasons(gate: &Gate) -> BTreeMap<String, u64> {
     let mut reasons = BTreeMap::new();
     for line in gate.metrics().lines().filter(|line| line.starts_with("saltgate_requests_total{")) {
@@ -35,7 +36,7 @@ fn reasons(gate: &Gate) -> BTreeMap<String, u64> {
     reasons
 }
 
-/// The reason of the one request that this makes.
+/// The reason of the one request that this closure makes.
 fn reason_of(gate: &Gate, request: impl FnOnce()) -> String {
     let before = reasons(gate);
     request();
@@ -49,7 +50,7 @@ fn reason_of(gate: &Gate, request: impl FnOnce()) -> String {
     new.unwrap()
 }
 
-/// A name, the reason, and the request, which each time is signed anew.
+/// A name, the reason, and the request, which is signed anew each time.
 type Row = (&'static str, &'static str, Box<dyn Fn() -> Request>);
 
 fn row(name: &'static str, reason: &'static str, ask: impl Fn() -> Request + 'static) -> Row {
@@ -65,7 +66,7 @@ fn rows(via: String) -> Vec<Row> {
     let segments = "/crm-core/v1/segments";
     let (loops, looping) = (via.clone(), via);
     vec![
-        // What passes without a gate is judged by its form.
+        // Passing requests are checked for their form.
         row("passes", "ok", get("/p/x?a=b")),
         row("a method in the query", "malformed_request", get("/p/x?_method=DELETE")),
         row("the same in disguise", "malformed_request", get("/p/x?a=b&%255Fmethod=DELETE")),
@@ -76,7 +77,7 @@ fn rows(via: String) -> Vec<Row> {
         row("it passed before", "loop_detected", move || get("/p/x")().field("via", &loops)),
         row("a method in a field", "missing_credentials", move || get("/p/x")().field("x-original-method", "DELETE")),
         row("nothing lets it pass", "missing_credentials", get("/other")),
-        // What is gated.
+        // Gated requests.
         row("a good deletion", "ok", deletion(|| signed("OWNER"))),
         row("no header", "missing_credentials", || Request::new("DELETE", &format!("/crm-core/v1/segments/{SEGMENT}"))),
         row("two headers", "repeated_credentials", || {
@@ -123,7 +124,7 @@ fn rows(via: String) -> Vec<Row> {
 fn observe_mode_names_the_reason_that_enforce_mode_refuses_for() {
     let upstream = Upstream::start(service("account-1", "member-2"));
     let mut gate = gate(&upstream);
-    // How this process signs what it passes on.
+    // The name of this gateway in `Via`.
     assert_eq!(gate.delete(&signed("OWNER")).status, 200);
     let sent = upstream.last.lock().unwrap().last().unwrap().head.clone();
     let via = sent.lines().find_map(|line| line.split_once(": ").filter(|(name, _)| name.eq_ignore_ascii_case("via")));

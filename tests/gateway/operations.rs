@@ -1,4 +1,4 @@
-//! Starting, reloading, ending; the command line; what operators see.
+//! Start, reload and end; the command line; what operators see.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A gateway in a process of its own; killed with the test.
+/// A gateway in its own process, killed with the test.
 pub struct Process {
     pub child: Child,
     log: std::path::PathBuf,
@@ -52,7 +52,7 @@ impl Process {
         process
     }
 
-    /// One that serves, or what it said when it did not start.
+    /// A running gateway, or the output of one that did not start.
     pub fn attempt(files: &Files) -> Result<Self, String> {
         let log = files.dir.path().join("log");
         let mut command = saltgate(&["serve", "--config", files.path().to_str().unwrap()]);
@@ -63,7 +63,7 @@ impl Process {
         if ended() { Err(process.borrow().log()) } else { Ok(process.into_inner()) }
     }
 
-    /// Its files may not grow over so many bytes; the log is a pipe, which has no size.
+    /// Its files may not grow beyond this many bytes. The log is a pipe, which has no size.
     fn limited_to(files: &Files, bytes: u64) -> Self {
         let run = format!(
             "trap '' XFSZ; exec prlimit --fsize={bytes}:unlimited {} serve --config {} 2>&1 >/dev/null",
@@ -74,7 +74,7 @@ impl Process {
         Self::reading(child, files)
     }
 
-    /// A gateway whose log comes on its standard output.
+    /// A gateway whose log is on its standard output.
     pub fn reading(mut child: Child, files: &Files) -> Self {
         let log = files.dir.path().join("log");
         let (mut lines, mut kept) = (child.stdout.take().unwrap(), std::fs::File::create(&log).unwrap());
@@ -109,7 +109,7 @@ impl Process {
         line[field].as_str().unwrap().parse().unwrap()
     }
 
-    /// SIGKILL, and waits for its end.
+    /// Sends SIGKILL and waits for the end.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.wait();
@@ -119,7 +119,7 @@ impl Process {
         self.child.wait().unwrap();
     }
 
-    /// SIGSTOP; returns when every thread has stopped.
+    /// Sends SIGSTOP; returns when every thread has stopped.
     pub fn stop(&self) {
         self.signal("-STOP");
         let is_stopped = |task: std::fs::DirEntry| {
@@ -184,7 +184,7 @@ fn the_thread_that_reads_a_configuration_has_a_lower_priority_than_the_workers()
     let upstream = Upstream::start(service("account-1", "member-1"));
     let process = Process::serve(&Files::new(upstream.address, ""));
     let pid = process.child.id();
-    // Behind the command in parentheses, from the third field on.
+    // The command is in parentheses; the third field follows it.
     let nice = |task: &Path| -> i32 {
         let stat = std::fs::read_to_string(task.join("stat")).unwrap();
         stat.rsplit(')').next().unwrap().split_whitespace().nth(16).unwrap().parse().unwrap()
@@ -266,7 +266,7 @@ fn one_runtime_for_all_cores_serves_and_drains_as_one_per_core_does() {
 fn a_full_disk_is_503_before_anything_is_spent_and_recovers_by_itself() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let files = Files::new(upstream.address, "");
-    // A limit on the size of files stands for the disk: a write over it fails as on a full one.
+    // A limit on the size of files simulates a full disk: a write beyond it fails in the same way.
     let mut process = Process::limited_to(&files, 2048);
     let address = process.address();
     let mut answers = Vec::new();
@@ -356,7 +356,7 @@ fn explain_names_the_clause_and_never_a_secret_or_a_right_signature() {
     let comma = "HMAC-SHA256 apiKey=NCSOWNER, date=2026-11-24T07:38:08,56+09:00, salt=0123456789ab, signature=00";
     let comma = explain(comma);
     assert!(comma.contains("a comma stands before the fraction: write a dot"), "{comma}");
-    // The comma is the 20th byte, behind 15 columns of labels and a quote.
+    // The comma is byte 20, after 15 columns of labels and a quote.
     let mark = format!("\"2026-11-24T07:38:08,56+09:00\"\n{:>36} read up to byte 19\n", "^");
     assert!(comma.contains(&mark) && comma.contains("write 2026-11-24T07:38:08.56+09:00"), "{comma}");
     assert!(explain("Bearer x").contains("must be HMAC-SHA256"));
@@ -412,11 +412,11 @@ fn a_log_without_successes_has_everything_else_and_a_reload_restores_them() {
     let (done, refused) = (deleted(&header, 204), deleted(&header, 401));
     fails.store(true, Ordering::Relaxed);
     let failed = deleted(&signed("OWNER"), 404);
-    // Lines of one worker keep their order: with the last of them all others were written.
+    // Lines of one worker keep their order: once the last of them is written, all are.
     for told in [&refused, &failed] {
         until("all else is told", || process.log().contains(told));
     }
-    // The repeat names the first one; a line of its own that has not.
+    // The line of the repeat names the first request, which has no line of its own.
     assert!(!process.log().contains(&format!("\"request_id\":\"{done}\"")), "{}", process.log());
     assert!(files.record_text().contains(&done) && get(process.admin(), "/metrics").body.contains("reason=\"ok\"} 2"));
 

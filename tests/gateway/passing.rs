@@ -1,4 +1,4 @@
-//! What is not judged, and what is judged and passes all the same.
+//! Requests that pass without being judged, and observe mode.
 
 use std::io::Write;
 
@@ -25,7 +25,7 @@ fn observing(upstream: &Upstream, more: &str) -> Gate {
     Gate::from_files(files, Clock::system())
 }
 
-/// What the record says of requests.
+/// The lines of the record about requests.
 fn of_requests(gate: &Gate) -> Vec<serde_json::Value> {
     gate.files.record().into_iter().filter(|line| line["kind"] != "header").collect()
 }
@@ -83,7 +83,7 @@ fn a_body_streams_through_both_ways_beyond_the_limit_for_deletions() {
 
 #[test]
 fn an_incomplete_body_is_the_clients_fault_and_no_unknown_outcome() {
-    // It knows of no coding, and whatever it takes for a message has no answer yet.
+    // The service knows no transfer coding, and never answers.
     let upstream = Upstream::start(std::sync::Arc::new(|_, _| {}));
     let more = format!("{DEMANDS}[limits]\nbody_timeout = \"300ms\"\n");
     let gate = Gate::with(upstream.address, &more, Clock::system());
@@ -134,13 +134,13 @@ fn unlisted_requests_do_not_pass() {
     }
     assert_eq!((upstream.gets(), upstream.deletes()), (0, 0));
 
-    // A signed request for what does not pass is told that there is no such route.
+    // A signed request that does not pass is told that there is no such route.
     let sent = format!(
         "PUT /crm-core/x HTTP/1.1\r\nHost: a\r\nAuthorization: {}\r\nConnection: close\r\n\r\n",
         signed("OWNER")
     );
     assert_eq!(exchange(gate.address(), &sent).status, 404);
-    // The gates stand where they stood.
+    // The gates are unchanged.
     assert_eq!(gate.delete(&signed("OWNER")).status, 502, "the service says nothing of whose segment it is");
     assert_eq!(upstream.deletes(), 0);
 }
@@ -201,7 +201,7 @@ fn observe_mode_forwards_everything_as_received_and_logs_the_verdict() {
         assert!(gate.metrics().contains(&told), "{name}: {told} is not in {}", gate.metrics());
     }
     assert_eq!(upstream.deletes(), rows.len());
-    // Other traffic passes too; it is told what would become of it.
+    // Other traffic passes, too, and its verdict is reported.
     assert_eq!(get(gate.address(), "/anything").status, 201);
     assert!(gate.metrics().contains(r#"saltgate_requests_total{outcome="passed",reason="missing_credentials"} 2"#));
     assert_eq!(of_requests(&gate), Vec::<serde_json::Value>::new(), "what is only watched is not on record");
@@ -302,7 +302,7 @@ fn a_long_upload_may_take_its_time_and_a_trickle_may_not() {
     assert_eq!(send(8192, 8), 201, "more than twice body_timeout, and never a pause of as much");
     assert_eq!(last(&upstream).body.len(), 8 * 8192);
     let trickled = send(1, 8);
-    // Who goes on writing after the end may lose the answer to a reset.
+    // A client that writes after the end may lose the answer to a reset.
     assert!([0, 408].contains(&trickled), "{trickled}");
     assert_eq!(upstream.gets(), 1, "what trickled never was a whole message");
 }

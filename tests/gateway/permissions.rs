@@ -1,4 +1,4 @@
-//! What is on disk is its owner's alone, whatever the umask was.
+//! Everything on disk is private to its owner, whatever the umask was.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +11,7 @@ use crate::harness::{Files, Upstream, but_delete, service, signed, until};
 use crate::http::delete;
 use crate::operations::{Process, text, told};
 
-/// Every kind of state there is, and files that turn over.
+/// Every kind of state, and files that are rotated.
 const ALL: &str = "[replay.journal]\npath = \"state/replay\"\nwhen_new = \"accept\"\n\
                    [audit]\npath = \"state/record\"\nrotate_size = \"4KiB\"\n\
                    [control]\nsocket = \"state/c.sock\"\nstate = \"state/control\"\n";
@@ -26,7 +26,7 @@ fn serve(files: &Files, umask: &str) -> Process {
     Process::reading(Command::new("sh").args(["-c", &run]).stdout(Stdio::piped()).spawn().unwrap(), files)
 }
 
-/// Everything below a folder, and the folder.
+/// A folder and everything in it.
 fn all_in(folder: &Path) -> Vec<PathBuf> {
     let mut found = vec![folder.to_owned()];
     for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
@@ -35,7 +35,7 @@ fn all_in(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// What others than its owner may do anything with.
+/// Everything that users other than the owner have access to.
 fn open_to_others(folder: &Path) -> Vec<String> {
     let mode = |path: &Path| std::fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777;
     let open = all_in(folder).into_iter().filter(|path| mode(path) & 0o077 != 0);
@@ -59,7 +59,7 @@ fn state_is_private_even_without_a_umask() {
     assert_eq!(open_to_others(&folder), Vec::<String>::new());
     let seen = all_in(&folder).len();
     assert!(seen > 9, "there is enough to judge: {seen}");
-    // What a command writes beside it.
+    // A command that writes to the same folder.
     let reconciled = Command::new("sh")
         .args(["-c", &format!("umask 000; exec {} audit reconcile --config {config}", env!("CARGO_BIN_EXE_saltgate"))])
         .output()
@@ -97,7 +97,7 @@ fn a_folder_open_to_others_causes_a_warning() {
     let checked = told(&["check", "--config", files.path().to_str().unwrap()], "");
     let said = text(&checked.stderr);
     assert!(checked.status.success() && said.matches("is accessible to other users").count() == 3, "{said}");
-    // Its files are private all the same.
+    // The files in it are private all the same.
     let open: Vec<String> = open_to_others(&state).into_iter().filter(|open| !open.starts_with("0755")).collect();
     assert_eq!(open, Vec::<String>::new());
 }

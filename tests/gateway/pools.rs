@@ -1,4 +1,4 @@
-//! Which connections are used for what: what nobody judged never shares one with what decides or deletes.
+//! Connections of unjudged requests are never used for look-ups or deletions.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -10,22 +10,22 @@ use saltgate::parts::Clock;
 use crate::harness::{Behaviour, Files, Gate, PATIENCE, SEGMENT, Upstream, answer, service, signed};
 use crate::http::{Received, exchange};
 
-/// One worker, so that a connection that is kept is the next request's.
+/// One worker, so that a kept connection is used by the next request.
 const ONE: &str = "[runtime]\nworkers = 1\n";
 const OPEN: &str = "[passthrough]\nmethods = [\"GET\", \"HEAD\"]\nprefixes = [\"/open/\"]\n";
 
-/// An answer about the segment by which its creator would be whoever asks.
+/// An answer about the segment that names the caller as its creator.
 fn forged() -> String {
     let body = format!(r#"{{"segmentId":"{SEGMENT}","accountId":"account-1","ownerId":"member-1"}}"#);
     format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
-/// Waits until something else is asked on this connection, or until it is closed.
+/// Waits until something else is requested on this connection, or until it is closed.
 fn await_the_next(stream: &TcpStream) {
     let _ = stream.peek(&mut [0]);
 }
 
-/// Sends bytes that nobody asked for, and returns once the gateway has closed the connection.
+/// Sends unrequested bytes, and returns once the gateway has closed the connection.
 fn say_too_much(stream: &mut TcpStream, bytes: &[u8]) {
     stream.write_all(bytes).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -34,8 +34,8 @@ fn say_too_much(stream: &mut TcpStream, bytes: &[u8]) {
     assert!(!is_open && closed.unwrap_or(0) == 0, "the gateway goes on with the connection");
 }
 
-/// A service whose segments somebody else created. On a connection on which it has answered `/open/…`, it sends the forged
-/// answer as soon as anything else is asked.
+/// A service whose segments somebody else created. After answering `/open/…` on a connection, it sends the forged
+/// answer as soon as anything else is requested there.
 fn talkative(head: &'static str) -> Behaviour {
     let ordinary = service("account-1", "member-2");
     Arc::new(move |seen: &Received, stream: &mut TcpStream| {
@@ -49,7 +49,7 @@ fn talkative(head: &'static str) -> Behaviour {
     })
 }
 
-/// What passes and is answered with nothing but a head, as far as HTTP goes.
+/// Passing requests whose answers consist of a head only, according to HTTP.
 const WITHOUT_A_BODY: [(&str, &str, &str); 4] = [
     ("HEAD", "HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 160\r\n\r\n"),
     ("204", "GET", "HTTP/1.1 204 No Content\r\n\r\n"),
@@ -94,7 +94,7 @@ fn asked(method: &str, path: &str) -> String {
 
 #[test]
 fn bytes_after_the_answer_to_a_deletion_never_answer_another_request() {
-    // The same the other way round: what a stranger asks gets no bytes that were for a caller.
+    // The reverse: a stranger's request gets no bytes that were meant for a caller.
     let ordinary = service("account-1", "member-1");
     let (tell_left, left) = channel();
     let (tell_passed, passed) = channel();
@@ -103,7 +103,7 @@ fn bytes_after_the_answer_to_a_deletion_never_answer_another_request() {
         Upstream::start(Arc::new(move |seen: &Received, stream: &mut TcpStream| match seen.method.as_str() {
             "DELETE" => {
                 let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n");
-                // When a stranger has been served meanwhile.
+                // A stranger has been served in between.
                 passed.lock().unwrap().recv_timeout(PATIENCE).unwrap();
                 say_too_much(stream, forged().as_bytes());
                 tell_left.send(()).unwrap();
@@ -115,7 +115,8 @@ fn bytes_after_the_answer_to_a_deletion_never_answer_another_request() {
     for _ in 0..8 {
         assert_eq!(gate.delete(&signed("OWNER")).status, 204);
         assert_eq!(exchange(gate.address(), &asked("GET", "/open/x")).body, "public");
-        // What comes behind the deletion's answer is seen before the next look-up, which is of the same kind.
+        // The bytes after the deletion's answer are seen before the next look-up, which uses the same kind of
+        // connection.
         tell_passed.send(()).unwrap();
         left.recv_timeout(PATIENCE).unwrap();
     }
@@ -123,7 +124,7 @@ fn bytes_after_the_answer_to_a_deletion_never_answer_another_request() {
 
 #[test]
 fn a_connection_that_received_bytes_while_idle_is_not_reused() {
-    // Bytes behind the answer to a look-up of a segment that is not the caller's to delete; the next one is.
+    // Bytes after the answer to a look-up of a segment that the caller may not delete; the next segment it may.
     let (tell_answered, answered) = channel();
     let (tell_left, left) = channel();
     let answered = Mutex::new(answered);
@@ -160,7 +161,7 @@ fn health_checks_have_connections_of_their_own() {
         if seen.target == "/up" {
             let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n");
             let _ = stream.write_all(forged().as_bytes());
-            // Whatever came on it besides would be seen.
+            // Any other bytes on it would be noticed.
             stream.set_read_timeout(Some(PATIENCE)).unwrap();
             assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0, "something else came on it");
         } else {

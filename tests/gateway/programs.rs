@@ -1,4 +1,4 @@
-//! The three programs of the API page, unchanged but for host, key and secret, for real.
+//! The three programs of the API page, unchanged except for host, key and secret, run for real.
 
 use std::process::Command;
 

@@ -1,5 +1,5 @@
-//! The record, seen from outside: what a gateway that is killed leaves behind, what strangers can
-//! make it write, and what the commands say.
+//! The record from outside: what a killed gateway leaves behind, what strangers can make it write, and what the
+//! commands report.
 
 use std::collections::HashSet;
 use std::io::{Read, Write};
@@ -32,7 +32,7 @@ fn shown(files: &Files, more: &[&str]) -> Vec<Value> {
     said.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Every whole line of every file, torn tails left out.
+/// Every complete line of every file, without torn last lines.
 fn whole_lines(files: &Files) -> Vec<Value> {
     let mut lines = Vec::new();
     for path in files.record_files() {
@@ -44,7 +44,7 @@ fn whole_lines(files: &Files) -> Vec<Value> {
     lines
 }
 
-/// Sends deletions until it is told to end; nothing it meets surprises it.
+/// Sends deletions until told to end; tolerates all errors.
 fn load(address: SocketAddr, ending: &Arc<AtomicBool>) -> std::thread::JoinHandle<()> {
     let ending = ending.clone();
     std::thread::spawn(move || {
@@ -60,7 +60,7 @@ fn load(address: SocketAddr, ending: &Arc<AtomicBool>) -> std::thread::JoinHandl
     })
 }
 
-/// A gateway under load from three clients until `kill` has killed it.
+/// Runs a gateway under load from three clients until `kill` has killed it.
 fn killed(files: &Files, kill: impl FnOnce(&Process)) {
     let mut process = Process::serve(files);
     let (address, ending) = (process.address(), Arc::new(AtomicBool::new(false)));
@@ -79,7 +79,7 @@ fn pause(micros: u64) {
     std::thread::sleep(Duration::from_micros(micros));
 }
 
-/// The record verifies, and every DELETE that the upstream saw has its intent on it.
+/// Checks that the record verifies, and that it has an intent for every DELETE that the upstream got.
 fn assert_nothing_is_lost(files: &Files, upstream: &Upstream, kills: usize) {
     let (code, said) = audit("verify", files, &[]);
     assert_eq!(code, Some(0), "{said}");
@@ -113,7 +113,7 @@ fn after_a_kill_under_load_the_record_verifies_and_every_deletion_has_its_intent
     let files = Files::new(upstream.address, "[runtime]\nworkers = 2\n");
     let kills = 80;
     for n in 0..kills {
-        // From the first request to the middle of the load, at moments spread evenly.
+        // At moments spread evenly from the first request to the middle of the load.
         killed(&files, |process| {
             pause(300 + n * 450);
             kill_9(process.child.id());
@@ -124,7 +124,7 @@ fn after_a_kill_under_load_the_record_verifies_and_every_deletion_has_its_intent
 
 #[test]
 fn a_kill_right_after_an_intent_or_a_send_leaves_the_intent() {
-    // The upstream kills the gateway between sending and outcome, in every second life.
+    // In every second run, the upstream kills the gateway between sending and outcome.
     let victim = Arc::new(AtomicU32::new(0));
     let hand = victim.clone();
     let upstream = Upstream::start(but_delete(move |stream| match hand.swap(0, Ordering::SeqCst) {
@@ -140,7 +140,8 @@ fn a_kill_right_after_an_intent_or_a_send_leaves_the_intent() {
                 victim.store(process.child.id(), Ordering::SeqCst);
                 until("the upstream kills it", || victim.load(Ordering::SeqCst) == 0);
             } else {
-                // Between intent and sending: the moment a new intent shows. Only this process writes to any of the files.
+                // Between intent and sending: at the moment a new intent appears. Only this process writes to the
+                // files.
                 let (size, clock) = (|| size_of_lines(&directory), Clock::system());
                 let (start, since) = (size(), clock.elapsed());
                 while size() == start {
@@ -158,7 +159,7 @@ fn a_kill_right_after_an_intent_or_a_send_leaves_the_intent() {
     until("the start reports them", || process.log().contains("saltgate audit show --unknown"));
 }
 
-/// How many bytes of lines a record has, in all of its files.
+/// The size of all lines of a record, in all of its files.
 fn size_of_lines(directory: &Path) -> u64 {
     lines_in(directory).iter().map(|file| file.metadata().unwrap().len()).sum()
 }
@@ -169,7 +170,7 @@ fn a_kill_during_a_write_leaves_only_a_torn_last_line() {
     let files = Files::new(upstream.address, "[runtime]\nworkers = 2\n");
     let kills = 30;
     for n in 0..kills {
-        // The kernel writes as much as the limit allows, and kills at the byte after it.
+        // The kernel writes as much as the limit allows, and kills the process at the next byte.
         let run = format!(
             "ulimit -c 0; exec prlimit --fsize={} {} serve --config {} 2>&1 >/dev/null",
             900 + n * 151,
@@ -295,7 +296,7 @@ fn kept_heads_reveal_missing_and_forged_files() {
     std::fs::write(&list, &heads).unwrap();
     let verify = |more: &[&str]| audit("verify", files, &[&["--heads", list.to_str().unwrap()], more].concat());
     assert_eq!(verify(&[]).0, Some(0), "{}", verify(&[]).1);
-    // A whole chain in another process's name, dated a year back.
+    // A complete chain under another process's name, dated a year back.
     let real = files.record_files()[0].clone();
     let header = format!(
         r#"{{"n":1,"prev":"{}","kind":"header","format":1,"instance":"00112233aabbccdd","file":1,"time":"2025-01-01T00:00:00.000Z"}}"#,
@@ -317,7 +318,7 @@ fn kept_heads_reveal_missing_and_forged_files() {
 
 #[test]
 fn reconcile_asks_once_about_each_unknown_outcome() {
-    // It answers no DELETE; the first question after them finds the segment gone, or there, or fails.
+    // It answers no DELETE; the first look-up after them finds the segment gone, or there, or fails.
     let said = Arc::new(std::sync::Mutex::new("200 OK"));
     let says = said.clone();
     let ordinary = service("account-1", "member-1");
@@ -394,7 +395,7 @@ fn the_record_can_be_verified_while_it_is_written() {
     killed(&files, |process| {
         let (clock, mut files) = (Clock::system(), 0);
         let began = clock.elapsed();
-        // Until it was read often enough, and enough was written meanwhile, however busy the machine is.
+        // Until it was verified often enough and enough was written meanwhile, however busy the machine is.
         while kept.len() < 20 || files <= 5 {
             assert!(clock.elapsed() - began < PATIENCE, "{} heads, {files} files", kept.len());
             let report = verify(&directory, &kept, Retention::Forever).unwrap();

@@ -1,4 +1,4 @@
-//! A fleet that shares its spent salts in Redis: real servers, killed, emptied, stopped.
+//! A fleet that shares its spent salts in Redis: real servers that are killed, emptied and paused.
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
@@ -14,7 +14,7 @@ use saltgate::parts::Gateway;
 use crate::harness::{Files, Gate, Upstream, service, signed, until};
 use crate::http::{Kept, get};
 
-/// A server of Redis on a free port; killed with the test.
+/// A Redis server on a free port, killed with the test.
 pub struct Redis {
     child: Option<Child>,
     pub port: u16,
@@ -137,7 +137,7 @@ fn of_ten_thousand_headers_sent_to_two_gateways_at_once_each_passes_once() {
     const CLIENTS: usize = 8;
     let (redis, upstream) = (Redis::start(&[]), Upstream::start(service("account-1", "member-1")));
     let settings = redis.settings("when_new = \"accept\"\ntimeout = \"5s\"\n");
-    // Ten thousand connections that are closed would take all ports there are.
+    // Ten thousand closed connections would use up all ports.
     let gates = [(); 2].map(|()| {
         let files = Files::new(upstream.address, &settings);
         files.listen("[[listener]]\naddress = \"127.0.0.1:0\"\nkeep_alive = \"always\"\n");
@@ -159,7 +159,7 @@ fn of_ten_thousand_headers_sent_to_two_gateways_at_once_each_passes_once() {
     clients.collect::<Vec<_>>().into_iter().for_each(|client| client.join().unwrap());
     assert_eq!(upstream.deletes(), HEADERS);
 
-    // What is kept says nothing and goes by itself.
+    // The stored keys reveal nothing and expire by themselves.
     let keys = redis.cli(&["--scan", "--pattern", "*"]);
     let mut salts = 0;
     for key in keys.lines().filter(|key| *key != "saltgate:epoch") {
@@ -176,8 +176,7 @@ fn of_ten_thousand_headers_sent_to_two_gateways_at_once_each_passes_once() {
     until("they are counted", || gates[0].metrics().contains("saltgate_replay_salts 10000"));
 }
 
-/// The scripts by themselves, with no watcher to notice anything: what they refuse, they refuse in
-/// the step in which they would have spent.
+/// The scripts alone, without a watcher: what they refuse, they refuse in the step that would have spent the salt.
 #[test]
 fn a_claim_refuses_a_history_that_nobody_attested() {
     let mut redis = Redis::start(&[]);
@@ -191,7 +190,7 @@ fn a_claim_refuses_a_history_that_nobody_attested() {
             redis,
             &["--eval", &script, salt, "w", ",", &date, "60000", window, "1000", &now, "2000", "n1", "mark"],
         );
-        // Every answer names the key and the number of the question.
+        // Every reply names the key and the number of the request.
         told.replace(&format!(" {salt} n1"), "")
     };
     let claim = |redis: &Redis, salt: &str| claim_at(redis, salt, 100, "900000", 0);
@@ -224,14 +223,14 @@ fn a_claim_refuses_a_history_that_nobody_attested() {
     assert_eq!(vouch(&redis, 40, "1"), format!("RAISED {}", digits(50)), "a floor never falls");
     assert_eq!(claim(&redis, "later"), "SPENT", "its date is above the floor");
 
-    // A first replica names the history anew; nothing is lost, and nothing is fenced.
+    // A first replica gives the history a new name; nothing is lost, and nothing is fenced.
     let mut replica = Redis::start(&["--repl-diskless-sync-delay", "0"]);
     replica.cli(&["REPLICAOF", "127.0.0.1", &redis.port.to_string()]);
     until("it follows", || replica.cli(&["INFO", "replication"]).contains("master_link_status:up"));
     assert_eq!(claim(&redis, "d"), "FORGOT");
     assert_eq!(vouch(&redis, 60, "0"), format!("OK {}", digits(50)));
     assert_eq!(claim(&redis, "d"), "SPENT");
-    // Promoted, it may have lagged.
+    // After its promotion, the replica may have lagged.
     until("it has the witness", || replica.cli(&["GET", "w"]) == redis.cli(&["GET", "w"]));
     assert!(claim(&replica, "e").contains("READONLY"));
     redis.kill();
@@ -277,8 +276,7 @@ fn a_gateway_whose_clock_differs_is_out_of_use() {
     ticking.join().unwrap();
 }
 
-/// Clients that send fresh headers and, between, ones that were sent before; what passed how often
-/// is counted.
+/// Clients that send fresh headers and, in between, old ones. Counts how often each passed.
 struct Load {
     ending: Arc<AtomicBool>,
     passed: Arc<AtomicUsize>,
@@ -315,7 +313,7 @@ impl Load {
                 }
                 let fresh = signed("OWNER");
                 mine.push(fresh.clone());
-                // The one before most of all: it is spent, and nothing is in between.
+                // Most often the previous one: it is spent, and nothing came in between.
                 let older = mine[(n * 7919) % mine.len()].clone();
                 let last = mine[mine.len().saturating_sub(2)].clone();
                 for (turn, header) in [fresh, last, older].into_iter().enumerate() {
@@ -347,7 +345,7 @@ impl Load {
         until("headers are refused", || self.refused.load(Ordering::SeqCst) > refused);
     }
 
-    /// Replays everything that passed, everywhere; then nothing has passed twice.
+    /// Replays everything that passed, everywhere; nothing may have passed twice.
     fn end(self) -> usize {
         self.ending.store(true, Ordering::SeqCst);
         self.clients.into_iter().for_each(|client| client.join().unwrap());
@@ -379,7 +377,7 @@ fn salts_that_redis_loses_cannot_be_replayed() {
     load.is_refused();
     redis.run();
     load.passes(200);
-    // And with a file that is older than what was spent since.
+    // Also with a file that is older than the last spent salts.
     redis.cli(&["SAVE"]);
     load.passes(200);
     redis.kill();
@@ -474,7 +472,7 @@ fn a_redis_that_hangs_is_unknown_then_unavailable_and_recovers() {
     let spent = signed("OWNER");
     assert_eq!(gate.delete(&spent).status, 200);
     redis.signal("-STOP");
-    // The first to notice has sent its claim.
+    // The first to notice has already sent its claim.
     let lost: Vec<String> = (0..4).map(|_| signed("OWNER")).collect();
     let statuses: Vec<u16> = lost.iter().map(|header| gate.delete(header).status).collect();
     assert!(statuses.iter().all(|status| [500, 503].contains(status)), "{statuses:?}");
@@ -490,7 +488,7 @@ fn a_redis_that_hangs_is_unknown_then_unavailable_and_recovers() {
     assert_eq!(gate.delete(&early).status, 200, "503 spent nothing");
     for (header, status) in lost.iter().zip(statuses) {
         let again = gate.delete(header).status;
-        // The claim that was lost may have been carried out since, or never.
+        // The lost claim may or may not have been carried out since.
         assert!(if status == 503 { again == 200 } else { [200, 401].contains(&again) }, "{status} then {again}");
         assert_ne!(gate.delete(header).status, 200);
     }
@@ -501,7 +499,7 @@ fn a_redis_that_hangs_is_unknown_then_unavailable_and_recovers() {
 fn an_idle_redis_connection_that_was_closed_loses_no_claim() {
     let (redis, upstream) = (Redis::start(&["--timeout", "2"]), Upstream::start(service("account-1", "member-1")));
     let gate = gate(&upstream, &format!("[runtime]\nworkers = 1\n{}", redis.settings(ACCEPT)));
-    // The watcher's, which is never quiet, and the worker's.
+    // The watcher's connection, which is never idle, and the worker's.
     let connected = || redis.cli(&["CLIENT", "LIST"]).lines().filter(|line| !line.contains("cmd=client")).count();
     assert_eq!(gate.delete(&signed("OWNER")).status, 200);
     assert_eq!(connected(), 2);
@@ -613,7 +611,7 @@ fn tls_and_a_user_with_minimal_rights_suffice() {
     .concat();
     let mut redis = Redis::on(port, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
     redis.run();
-    // Handshakes may take a while on a machine that is busy.
+    // Handshakes may take a while on a busy machine.
     let ca = format!("when_new = \"accept\"\ntimeout = \"5s\"\nca = \"{}\"\n", file("ca.pem"));
     let url = |password: &str| format!("rediss://gate:{password}@127.0.0.1:{port}");
     let gate = gate(&upstream, &settings(&url("hunter2"), &ca));
@@ -627,7 +625,7 @@ fn tls_and_a_user_with_minimal_rights_suffice() {
 
     let told = refused_to_start(&upstream, &settings(&url("hunter3"), &ca));
     assert!(told.contains("refuses the user or the password") && !told.contains("hunter"), "{told}");
-    // Whoever is not signed by that authority is not spoken to.
+    // A server without a certificate of that authority is not used.
     let other = format!("when_new = \"accept\"\nca = \"{}\"\n", file("ca.pem"));
     std::fs::copy(file("ca.pem"), file("kept.pem")).unwrap();
     let again = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=ca";

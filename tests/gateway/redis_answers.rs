@@ -1,5 +1,5 @@
-//! Redis, or something before it, that answers once too often: a connection ties answers to questions by
-//! their order alone.
+//! Redis, or something in front of it, that sends one reply too many: a connection matches replies to requests only
+//! by their order.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,17 +10,17 @@ use crate::harness::{Gate, Upstream, service, signed, until};
 use crate::http::Kept;
 use crate::redis::{ACCEPT, Redis, gate, settings};
 
-/// What the proxy does with the next answer of a claim that says `SPENT`.
+/// What the proxy does with the next reply `SPENT` to a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Plan {
     Nothing,
-    /// Keeps a copy, and sends it as soon as the next question of that connection came, before its answer.
+    /// Keeps a copy, and sends it when the next request of that connection has arrived, before its reply.
     AnswerAgainLater,
-    /// Waits until two claims are asked, and sends the first answer twice.
+    /// Waits for two claims, and sends the first reply twice.
     AnswerTwoAtOnce,
 }
 
-/// A proxy before Redis.
+/// A proxy in front of Redis.
 struct Proxy {
     address: SocketAddr,
     plan: Arc<Mutex<Plan>>,
@@ -55,7 +55,7 @@ impl Proxy {
     }
 }
 
-/// One connection. What it keeps is its own.
+/// One connection, with its own kept reply.
 fn relay(client: TcpStream, server: TcpStream, plan: Arc<Mutex<Plan>>, done: Arc<Mutex<usize>>) {
     let stale: Arc<Mutex<Option<Vec<u8>>>> = Arc::default();
     let asked: Arc<Mutex<usize>> = Arc::default();
@@ -92,7 +92,7 @@ fn relay(client: TcpStream, server: TcpStream, plan: Arc<Mutex<Plan>>, done: Arc
                 Plan::AnswerTwoAtOnce if says_spent => {
                     *plan.lock().unwrap() = Plan::Nothing;
                     let before = *asked.lock().unwrap();
-                    // If the second question never comes, the test says so.
+                    // If the second request never comes, the test fails with a message.
                     for _ in 0..2000 {
                         if *asked.lock().unwrap() > before || count(answer, b"REUSED") > 0 {
                             break;
@@ -117,10 +117,10 @@ fn count(bytes: &[u8], what: &[u8]) -> usize {
     bytes.windows(what.len()).filter(|window| *window == what).count()
 }
 
-/// A gateway with one worker, and so one connection for its claims.
+/// A gateway with one worker, so that it has one connection for its claims.
 fn behind(proxy: &Proxy, upstream: &Upstream) -> Gate {
     let settings = settings(&format!("redis://{}", proxy.address), &format!("timeout = \"5s\"\n{ACCEPT}"));
-    // A busy machine may take longer than that from a look at the clock to Redis.
+    // On a busy machine more than that may pass between reading the clock and Redis.
     let settings = settings.replace("clock_margin = \"200ms\"", "clock_margin = \"10s\"");
     gate(upstream, &format!("[runtime]\nworkers = 1\n{settings}"))
 }
@@ -136,12 +136,12 @@ fn a_surplus_redis_reply_admits_no_spent_header() {
 
     proxy.plans(Plan::AnswerAgainLater);
     assert_eq!(client.delete(&signed("OWNER")), 200);
-    // The stale answer says SPENT; the header it is now matched with was spent long before.
+    // The stale reply says SPENT; the header that it is matched with was spent long before.
     let replayed = client.delete(&spent);
     proxy.has_done_so(1);
     assert_ne!(replayed, 200);
     assert_eq!(upstream.deletes(), 2);
-    // Its connection is closed, and the next one is in step.
+    // The connection is closed, and the next one is in sync.
     until("it is in use again", || gate.delete(&signed("OWNER")).status == 200);
     assert_eq!(client.delete(&spent), 401);
 }
@@ -172,7 +172,7 @@ fn a_surplus_reply_to_a_connection_check_loses_nothing() {
     let mut client = Kept::to(gate.address());
     proxy.plans(Plan::AnswerAgainLater);
     assert_eq!(client.delete(&signed("OWNER")), 200);
-    // Long enough for the connection to be asked first whether it is alive.
+    // Long enough that the connection is checked before it is used.
     std::thread::sleep(Duration::from_millis(700));
     assert_eq!(client.delete(&signed("OWNER")), 200, "it was closed before anything was claimed on it");
     proxy.has_done_so(1);

@@ -1,4 +1,4 @@
-//! What stands at `replay.redis.url` and is no store of spent salts: refused by its name.
+//! Servers at `replay.redis.url` that cannot be a store of spent salts are refused by name.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -15,7 +15,7 @@ use crate::http::get;
 use crate::operations::{text, told};
 use crate::redis::{ACCEPT, Redis, free_port, gate, refused_to_start, settings};
 
-/// Refused by a start, and by `check --live`, in these words.
+/// Checks that a start and `check --live` refuse it with these words.
 fn is_refused(upstream: &Upstream, port: u16, words: &[&str]) {
     let settings = settings(&format!("redis://127.0.0.1:{port}"), ACCEPT);
     let start = refused_to_start(upstream, &settings);
@@ -101,12 +101,12 @@ fn a_sentinel_and_a_replica_are_refused_by_name() {
     let _sentinel = Ended(sentinel.spawn().unwrap());
     until("the Sentinel answers", || TcpStream::connect(("127.0.0.1", port)).is_ok());
     is_refused(&upstream, port, &["is a Sentinel", "name the master"]);
-    // In whatever way it is named.
+    // Whichever way it is named.
     let told = refused_to_start(&upstream, &settings(&format!("redis://127.0.0.1:{port}"), "cluster = true\n"));
     assert!(told.contains("is a Sentinel"), "{told}");
 }
 
-/// A port that nobody answers until it is told to pass on.
+/// A port where nothing answers until it is told to forward.
 fn silent(port: u16) -> (u16, Arc<AtomicBool>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let here = listener.local_addr().unwrap().port();
@@ -130,7 +130,7 @@ fn silent(port: u16) -> (u16, Arc<AtomicBool>) {
 #[test]
 fn a_gateway_is_not_ready_until_a_redis_that_takes_salts_has_answered_once() {
     let upstream = Upstream::start(service("account-1", "member-1"));
-    // One that answers, and takes nothing: a master that must have a replica to be written.
+    // A server that answers but accepts no writes: a master that requires a replica.
     let redis = Redis::start(&["--min-replicas-to-write", "1"]);
     let (port, speaks) = silent(redis.port);
     let gate = gate(&upstream, &settings(&format!("redis://127.0.0.1:{port}"), ACCEPT));
@@ -143,7 +143,7 @@ fn a_gateway_is_not_ready_until_a_redis_that_takes_salts_has_answered_once() {
     redis.cli(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
     until("it is ready", || ready().status == 200);
     assert_eq!(gate.delete(&signed("OWNER")).status, 200);
-    // From here on others may have it no better: out of reach is degraded.
+    // From here on other gateways may have the same problem, so an unreachable store is degraded.
     redis.cli(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
     until("it is noticed before a claim meets it", || ready().body.contains("degraded"));
     assert_eq!((ready().status, gate.delete(&signed("OWNER")).status), (200, 503));

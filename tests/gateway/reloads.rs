@@ -1,4 +1,4 @@
-//! What a reload takes is in force on connections that are open, whichever HTTP they speak.
+//! Reloaded settings apply to open connections, over both protocols.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -15,13 +15,13 @@ fn gate(upstream: &Upstream, limits: &str) -> Gate {
     Gate::by(Files::new(upstream.address, &format!("[limits]\n{limits}[ownership.delegate]\n")))
 }
 
-/// Takes these limits, all of them: none needs a restart.
+/// Reloads with these limits, none of which needs a restart.
 fn reload(gate: &mut Gate, upstream: &Upstream, limits: &str) {
     gate.files.configure(upstream.address, &format!("[limits]\n{limits}[ownership.delegate]\n"));
     assert_eq!(gate.reload().unwrap(), [""; 0], "{limits}");
 }
 
-/// A connection of HTTP/1.1 that stays.
+/// An HTTP/1.1 connection that stays open.
 struct One(TcpStream);
 
 impl One {
@@ -67,7 +67,7 @@ fn larger(spoken: Spoken, setting: &str, large: fn(usize) -> Request, status: u1
     let told = |caller: &mut Caller, ask: Request| caller.ask(&ask).unwrap().status;
     let mut caller = spoken.connect(address);
     assert_eq!(told(&mut caller, Request::delete(&signed("OWNER"))), 200, "{spoken:?}: {setting}");
-    // HTTP/1 refuses such a head with its connection.
+    // HTTP/1 refuses such a head and closes its connection.
     let mut refused = spoken.connect(address);
     assert_eq!(told(&mut refused, large(10 << 10)), status, "{spoken:?}: {setting}");
     reload(&mut gate, &upstream, &format!("{setting} = \"12KiB\"\n"));
@@ -78,13 +78,14 @@ fn larger(spoken: Spoken, setting: &str, large: fn(usize) -> Request, status: u1
     }
     reload(&mut gate, &upstream, &format!("{setting} = \"60KiB\"\n"));
     match spoken {
-        // However much larger.
+        // However much larger it is.
         Spoken::Http1 => assert_eq!(told(&mut caller, large(50 << 10)), 200, "{setting}"),
-        // What a connection has no room for is for the next one: this one is told to end, and loses nothing.
+        // A connection of HTTP/2 cannot raise its own limit that far: it is told to end, loses nothing, and the
+        // next one has the new limit.
         Spoken::Http2 => caller.ended(),
     }
     assert_eq!(spoken.ask(address, &large(50 << 10)).status, 200, "{spoken:?}: {setting}");
-    // And smaller again: at once.
+    // A lower limit applies at once.
     let mut caller = spoken.connect(address);
     assert_eq!(told(&mut caller, large(50 << 10)), 200, "{spoken:?}: {setting}");
     reload(&mut gate, &upstream, &format!("{setting} = \"2KiB\"\n"));
@@ -102,7 +103,7 @@ fn a_body_has_the_timeout_in_force_when_it_begins() {
     let mut one = One::to(&gate);
     assert_eq!(one.delete(), 200);
     reload(&mut gate, &upstream, "header_timeout = \"300ms\"\nbody_timeout = \"20s\"\n");
-    // One frame, and one body, that take longer than they had at the start.
+    // One frame and one body that take longer than the limit at the start.
     one.send("Content-Length: 10\r\n");
     let (most, last) = whole.split_at(whole.len() - 5);
     two.send(most).unwrap();
@@ -125,13 +126,13 @@ fn connections_of_a_removed_listener_have_the_timeout_in_force() {
     for caller in &mut callers {
         assert_eq!(caller.ask(&Request::delete(&signed("OWNER"))).unwrap().status, 200);
     }
-    // When the listener goes, and then a reload says how long its connections are waited for.
+    // The listener is removed, and then a reload sets how long its connections are awaited.
     gate.files.listen("[[listener]]\naddress = \"unix:other.sock\"\n");
     assert_eq!(gate.reload().unwrap(), [""; 0]);
     let text = std::fs::read_to_string(gate.files.path()).unwrap();
     std::fs::write(gate.files.path(), text.replace("\"1h\"", "\"200ms\"")).unwrap();
     assert_eq!(gate.reload().unwrap(), [""; 0]);
-    // Then they end, though nothing came on them.
+    // Then they end, although nothing arrived on them.
     callers.iter_mut().for_each(Caller::ended);
 }
 
@@ -167,7 +168,7 @@ fn connections_that_are_waiting_have_the_timeouts_in_force() {
         assert_eq!(gate.reload().unwrap(), [""; 0], "{limits}");
     };
 
-    // For a head, and for a frame.
+    // For a head and for a frame.
     let mut gate = Gate::by(files(LONG));
     let (mut one, mut two) = open(&gate);
     reload(&mut gate, &short("header_timeout"));
@@ -176,7 +177,7 @@ fn connections_that_are_waiting_have_the_timeouts_in_force() {
     two.send(&frame(HEADERS, END_HEADERS, 3, b"half")[..11]).unwrap();
     while two.next().is_some() {}
 
-    // For another message.
+    // For the next message.
     let mut gate = Gate::by(files(LONG));
     let (mut one, mut two) = open(&gate);
     reload(&mut gate, &short("idle_timeout"));
@@ -184,7 +185,7 @@ fn connections_that_are_waiting_have_the_timeouts_in_force() {
     assert_eq!(read_until_closed(&mut one.0).status, 401);
     while two.next().is_some() {}
 
-    // For what is written to be taken.
+    // For reading what is written.
     let mut gate = Gate::by(files(LONG));
     let (mut one, _) = open(&gate);
     // No window for an answer.
@@ -239,14 +240,15 @@ fn a_proxy_that_is_no_longer_trusted_loses_trust_on_open_connections() {
         assert_eq!(caller.ask(&forwarded()).unwrap().status, 200, "{spoken:?}");
         assert_eq!(told(), "192.0.2.1", "{spoken:?}");
     }
-    // A reload that leaves the listener as it was ends nothing.
+    // A reload that does not change the listener closes no connection.
     gate.reload().unwrap();
     for (spoken, caller) in &mut callers {
         assert_eq!(caller.ask(&forwarded()).unwrap().field("connection"), None, "{spoken:?}");
     }
     gate.files.listen(LISTENER);
     gate.reload().unwrap();
-    // The next message on the same connection is its own; what a connection began with cannot be changed under it.
+    // The next message on the same connection is judged on its own; settings that the connection began with cannot
+    // change.
     for (spoken, caller) in &mut callers {
         let answer = caller.ask(&forwarded()).unwrap();
         assert_eq!((answer.status, told().as_str()), (200, "127.0.0.1"), "{spoken:?}");

@@ -1,4 +1,4 @@
-//! Requests that come again by themselves: told apart from replays, answered where that is asked for, never forwarded.
+//! Requests that clients resend by themselves: distinguished from replays, answered if configured, never forwarded.
 
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
@@ -39,7 +39,7 @@ fn id(answer: &Answer) -> &str {
     answer.field("X-Request-Id").unwrap()
 }
 
-/// A service that answers each DELETE only once it is told to, with the number of the deletion.
+/// A service that answers each DELETE only when told to, with the number of the deletion.
 fn when_told() -> (Behaviour, Sender<()>) {
     let (tell, told) = channel();
     let (told, count) = (Mutex::new(told), AtomicUsize::new(0));
@@ -118,7 +118,7 @@ fn refused_and_told_apart(spoken: Spoken) {
     assert_eq!((&told["request_id"], &told["first"]), (&id(&repeat).into(), &"deleted".into()), "{counted}");
 }
 
-/// The line of the record about what spent nothing.
+/// The line of the record that counts requests that spent nothing.
 fn counted(files: &Files) -> serde_json::Value {
     files.record().into_iter().rfind(|line| line["kind"] == "counted").unwrap()
 }
@@ -177,7 +177,7 @@ fn a_repeat_gets_the_first_answer_and_a_replay_never_does() {
         let first = send(spoken, "DELETE", segment, &header, "{}");
         assert_eq!((first.status, first.field(REPEAT_OF)), (status, None), "{spoken:?}: {segment}");
         let deletes = upstream.deletes();
-        // Whichever protocol the first came by, and whichever the repeat comes by.
+        // Over either protocol, for the first request and for the repeat.
         for again in [spoken, Spoken::Http1, Spoken::Http2] {
             let repeat = send(again, "DELETE", segment, &header, "{}");
             assert_eq!((repeat.status, &repeat.body), (status, &first.body), "{segment}");
@@ -196,7 +196,7 @@ fn a_repeat_gets_the_first_answer_and_a_replay_never_does() {
         }
         assert_eq!(upstream.deletes(), deletes, "nothing is sent twice");
     }
-    // Too large to be kept: the status, and no body that is made up.
+    // The body is too large to be kept: the repeat gets the status and no invented body.
     for spoken in BOTH {
         let header = signed("OWNER");
         assert_eq!(send(spoken, "DELETE", "large", &header, "").body.len(), 5 << 10);
@@ -241,7 +241,7 @@ fn waits_and_holds_no_slot(spoken: Spoken) {
         repeats.push(send(BOTH[waiting % 2], &header));
         until("it waits", || process.repeats.waiting() == waiting);
     }
-    // The key has its slot for another request.
+    // The key still has its slot for another request.
     let other = send(spoken, &signed("OWNER"));
     until("another is under way", || upstream.deletes() == 2);
     tell.send(()).unwrap();
@@ -369,7 +369,7 @@ fn waits_for_the_body_of_the_first(spoken: Spoken) {
     let mut gate = gate(&upstream, ANSWER);
     let (address, header) = (gate.address(), signed("OWNER"));
     assert_eq!(gate.delete(&header).status, 200);
-    // The first had no body.
+    // The first request had no body.
     assert_eq!(Late::delete(spoken, address, &header).answer().status, 401);
     let header = signed("OWNER");
     let first = Late::delete(spoken, address, &header).end();
@@ -396,10 +396,10 @@ fn observe_mode_forwards_a_repeat_and_reports_it() {
     assert!(gate.metrics().contains("reason=\"salt_reused\"} 1\n"));
 }
 
-/// The settings of a fleet of which each answers repeats of the others' requests.
+/// The settings of a fleet in which each gateway answers repeats of the others' requests.
 fn fleet(redis: &Redis, more: &str) -> String {
     let recorded = redis.settings(ACCEPT).replace("[audit]\ndanger_no_record = true\n", "");
-    // A busy machine may take longer than that from a look at the clock to Redis.
+    // On a busy machine more than that may pass between reading the clock and Redis.
     let recorded = recorded.replace("clock_margin = \"200ms\"", "timeout = \"5s\"\nclock_margin = \"10s\"");
     format!("[replay]\n{more}{recorded}")
 }
@@ -429,7 +429,7 @@ fn another_gateway_of_the_fleet_answers_a_repeat_as_the_first_would() {
     assert_eq!((repeat.status, &repeat.body, repeat.field(REPEAT_OF)), (200, &first.body, Some(id(&first))));
     assert_eq!(repeat.field("Content-Type"), first.field("Content-Type"));
 
-    // After a restart nothing is remembered in the process, and Redis has it still.
+    // After a restart the process remembers nothing, but Redis does.
     drop((one, other));
     let anew = gate(&upstream, &settings);
     until("it is ready", || crate::http::get(anew.admin(), "/ready").status == 200);

@@ -1,4 +1,4 @@
-//! A journal that is not what the gateway left: damaged, or put back from a copy.
+//! A journal that is not as the gateway left it: damaged, or restored from a copy.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -21,7 +21,7 @@ fn segment(files: &Files) -> PathBuf {
     journal(files).join("000000000001.salts")
 }
 
-/// Waits until the witness has seen so many records, as it does when they are on disk.
+/// Waits until the witness has seen this many records, which is once they are on disk.
 fn seen(files: &Files, records: u32) {
     let beside = [files.dir.path().join("record"), journal(files)];
     until("the witness has seen them", || {
@@ -32,7 +32,7 @@ fn seen(files: &Files, records: u32) {
     });
 }
 
-/// A gateway that spends these headers, and ends by a signal.
+/// A gateway that spends these headers, and is ended by a signal.
 fn spend(files: &Files, headers: &[&str], signal: &str) {
     let mut process = Process::serve(files);
     headers.iter().for_each(|header| assert_eq!(delete(process.address(), header).status, 200));
@@ -40,7 +40,7 @@ fn spend(files: &Files, headers: &[&str], signal: &str) {
     process.wait();
 }
 
-/// What a start says that refuses, or `None` if it is fenced; a spent header passes in neither.
+/// The message of a start that refuses, or `None` if the start is fenced. In either case no spent header passes.
 fn refused_or_fenced(name: &str, files: &Files, spent: &[&str]) -> Option<String> {
     match Process::attempt(files) {
         Err(log) => Some(log),
@@ -56,7 +56,7 @@ fn refused_or_fenced(name: &str, files: &Files, spent: &[&str]) -> Option<String
     }
 }
 
-/// Hurts the last of three records in one way.
+/// Damages the last of three records in one way.
 fn hurt(file: &Path, how: &str) {
     let bytes = fs::read(file).unwrap();
     let place = |n: usize| &bytes[RECORD * n..RECORD * (n + 1)];
@@ -102,7 +102,7 @@ fn after_a_kill_a_damaged_last_record_counts_as_a_spent_salt() {
     }
 }
 
-/// Copies a directory but for its lock, into files that are new or those that are there.
+/// Copies a directory without its lock, into new or existing files.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
@@ -113,11 +113,11 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Puts a copy of the journal back.
+/// Restores a copy of the journal.
 fn restore(files: &Files, how: &str) {
     let (copied, journal) = (files.dir.path().join("copy"), journal(files));
     match how {
-        // What is new gets the inodes that were freed, often enough.
+        // New files often get the inodes that were just freed.
         "into an empty directory" => {
             fs::remove_dir_all(&journal).unwrap();
             copy(&copied, &journal);
@@ -126,7 +126,7 @@ fn restore(files: &Files, how: &str) {
             fs::remove_dir_all(&journal).unwrap();
             assert!(Command::new("cp").arg("-a").args([&copied, &journal]).status().unwrap().success());
         }
-        // As rsync --inplace does, and what a snapshot of the volume leaves.
+        // As `rsync --inplace` or a snapshot of the volume does.
         "in place" => copy(&copied, &journal),
         "by moving it" => {
             fs::remove_dir_all(&journal).unwrap();

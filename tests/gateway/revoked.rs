@@ -1,4 +1,5 @@
-//! What is revoked while the body of a request is late: judged by what is in force when its salt is spent.
+//! Keys that are revoked while a body is late: a request is judged by the configuration in force when its salt is
+//! spent.
 
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ fn rewrite(gate: &Gate, name: &str, change: impl Fn(String) -> String) {
     std::fs::write(path, changed).unwrap();
 }
 
-/// The entry of a role, as another text.
+/// The entry of a role, changed.
 fn entry(text: String, role: &str, change: impl Fn(&str) -> String) -> String {
     let is_of = |entry: &str| entry.contains(&format!("api_key = \"{}\"", api_key(role)));
     let mut entries = text.split("[[key]]");
@@ -28,8 +29,8 @@ fn entry(text: String, role: &str, change: impl Fn(&str) -> String) -> String {
     })
 }
 
-/// A request of the OWNER waits for its body while this happens; its answer, and whether its salt is spent.
-/// It is the same by both protocols.
+/// A request of the OWNER waits for its body while `change` happens. Returns its answer, and whether its salt is
+/// spent; both protocols must agree.
 fn meanwhile(upstream: &Upstream, change: impl Fn(&mut Gate)) -> (u16, String) {
     let [by_http_1, by_http_2] = BOTH.map(|spoken| meanwhile_by(spoken, upstream, &change));
     assert_eq!(by_http_1, by_http_2);
@@ -101,7 +102,7 @@ fn routes_budgets_and_the_upstream_are_those_in_force_when_the_salt_is_spent() {
     let gone = config("[[route]]\nmethod = \"DELETE\"\npath = \"/elsewhere/{segmentId}\"\n");
     assert_eq!(meanwhile(&upstream, gone), (404, "route_not_found".into()));
     let owner = "[[route]]\nmethod = \"DELETE\"\npath = \"/crm-core/v1/segments/{segmentId}\"\nlinked_automations = \"refuse\"\n";
-    // Nobody says which automations there are: the question is what counts.
+    // The service lists no automations: it only matters that they were looked up.
     assert_eq!(meanwhile(&upstream, config(owner)), (502, "ownership_unavailable".into()));
     let spent = |gate: &mut Gate| {
         rewrite(gate, "saltgate.toml", |text| text + "[budget]\nper_key = \"1/hour\"\n");
@@ -152,7 +153,7 @@ fn expires_meanwhile(spoken: Spoken) {
     assert!(gate.metrics().contains(r#"reason="inactive_key"} 1"#));
     assert_eq!(upstream.deletes(), 0);
 
-    // Its salt was not spent: prolonged, the key may use its header.
+    // Its salt was not spent: with a longer expiry, the key may use its header.
     rewrite(&gate, "keys.toml", |text| text.replace(&format!("expires = {expires}\n"), ""));
     gate.reload().unwrap();
     assert_eq!(spoken.delete(gate.address(), &header).status, 200);

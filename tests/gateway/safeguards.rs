@@ -1,4 +1,4 @@
-//! The deletion budget, the automation guard, and the rehearsal.
+//! The deletion budget, the automation guard, and dry runs.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
@@ -58,10 +58,10 @@ fn bounds_every_span(spoken: Spoken) {
 #[test]
 fn of_200_concurrent_deletions_only_the_budget_reaches_the_upstream() {
     let upstream = Upstream::start(service("account-1", "member-1"));
-    // Without look-ups, of which each would need descriptors of this process.
+    // Without look-ups, which would need descriptors of this process.
     let more = "[budget]\nper_account = \"10/hour\"\n[runtime]\nworkers = 4\n[ownership.delegate]\n";
     let gate = Gate::with(upstream.address, more, Clock::system());
-    // By HTTP/1 on connections of their own, by HTTP/2 on four that have 25 each.
+    // Over HTTP/1 on connections of their own; over HTTP/2 on four connections with 25 requests each.
     let callers = [vec![(Spoken::Http1, 1); 100], vec![(Spoken::Http2, 25); 4]].concat();
     let (address, barrier) = (gate.address(), Barrier::new(callers.len()));
     let statuses: Vec<u16> = std::thread::scope(|threads| {
@@ -121,13 +121,17 @@ fn is_kept(spoken: Spoken) {
     assert_eq!(spoken.delete(gate.address(), &signed("OWNER")).status, 429);
     assert_eq!(upstream.deletes(), 4);
     drop(gate);
-    // A record that cannot be read stops the start: what was taken is not guessed.
+    // A record that cannot be read stops the start: the usage is not guessed.
     let record = files.record_files().remove(0);
     std::fs::remove_file(&record).unwrap();
     std::fs::create_dir(&record).unwrap();
     let refused = told(&["serve", "--config", files.path().to_str().unwrap()], "");
     assert_eq!(refused.status.code(), Some(1));
-    assert!(text(&refused.stderr).contains("budget: what was deleted"), "{}", text(&refused.stderr));
+    assert!(
+        text(&refused.stderr).contains("budget: the deletions within the last span cannot be counted"),
+        "{}",
+        text(&refused.stderr)
+    );
 }
 
 #[test]
@@ -154,7 +158,7 @@ fn counts_what_was_before(spoken: Spoken) {
     assert_eq!(upstream.deletes(), 6);
 }
 
-/// The ordinary service; what is linked is what the test says.
+/// The usual service; the test sets the linked automations.
 pub fn with_automations(linked: &Arc<Mutex<String>>) -> Behaviour {
     let (linked, ordinary) = (linked.clone(), service("account-1", "member-1"));
     Arc::new(move |seen, stream| {
@@ -180,7 +184,7 @@ fn linked(ids: &[&str]) -> String {
     json!({ "segmentId": SEGMENT, "total": ids.len(), "automations": automations }).to_string()
 }
 
-/// A request with more fields.
+/// A request with additional fields.
 fn ask(spoken: Spoken, gate: &Gate, method: &str, suffix: &str, authorization: &str, more: &str) -> Answer {
     let ask = Request::new(method, &format!("/crm-core/v1/segments/{SEGMENT}{suffix}"));
     spoken.ask(gate.address(), &ask.field("authorization", authorization).fields(more))
@@ -286,7 +290,7 @@ fn nothing_is_deleted_if_linked_automations_are_unknown() {
         assert_eq!((refused.status, refused.error_code().as_str()), (status, code), "{says}");
     }
     assert_eq!(upstream.deletes(), 0);
-    // Where nobody asked for the guard, nobody is asked.
+    // Without the guard, no automations are looked up.
     let ignoring = Gate::before(&upstream);
     assert_eq!(ignoring.delete(&signed("OWNER")).status, 200);
 }

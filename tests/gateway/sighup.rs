@@ -1,4 +1,4 @@
-//! What a reload says, what it refuses to take, and when it may come.
+//! Reloads: what they log, what they refuse, and when they may happen.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -61,7 +61,7 @@ fn a_sighup_during_the_start_is_handled_once_the_gateway_serves() {
     let keys = files.dir.path().join("keys.toml");
     let text = std::fs::read(&keys).unwrap();
     std::fs::remove_file(&keys).unwrap();
-    // Whoever reads a pipe waits until it is written to: this start lasts as long as the test likes.
+    // Reading a pipe blocks until something is written: so the test controls how long this start takes.
     assert!(Command::new("mkfifo").arg(&keys).status().unwrap().success());
     let config = files.path();
     let run = format!("exec {} serve --config {} 2>&1", env!("CARGO_BIN_EXE_saltgate"), config.display());

@@ -1,4 +1,4 @@
-//! What the process does when it is told to end, once and again, and what it does not end for.
+//! What the process does when it is told to end, once and twice, and what does not end it.
 
 use std::io::Write;
 use std::process::{Command, ExitStatus, Stdio};
@@ -13,7 +13,7 @@ const PASSES: &str = "[passthrough]\nmethods = [\"GET\"]\nprefixes = [\"/p/\"]\n
 /// So long that a test that waits for it fails.
 const NEVER: &str = "[limits]\nbody_timeout = \"10m\"\nidle_timeout = \"10m\"\ndrain_timeout = \"10m\"\n";
 
-/// A service that answers a DELETE once the latch is open, and whose answer to `/p/endless` does not end.
+/// A service that answers a DELETE once the latch is open, and whose answer to `/p/endless` never ends.
 fn held() -> (Upstream, Latch) {
     let release = Latch::default();
     let (ordinary, released) = (service("account-1", "member-1"), release.clone());
@@ -57,7 +57,7 @@ fn a_second_signal_closes_all_but_the_deletion_that_was_sent() {
         let mut deleting = spoken.connect(address);
         deleting.send(&Request::delete(&signed("OWNER")));
         until("the deletion was sent", || upstream.deletes() == 1);
-        // On a connection of HTTP/2 more than one thing is under way.
+        // On an HTTP/2 connection several requests are in progress.
         let mut waiting = spoken.connect(address);
         waiting.begin(&Request::delete(&signed("OWNER")), Some(2));
         let mut endless = spoken.connect(address);
@@ -165,11 +165,11 @@ fn a_signal_while_the_keys_are_read_ends_the_process() {
         let files = Files::new(upstream.address, "");
         let keys = files.dir.path().join("keys.toml");
         std::fs::remove_file(&keys).unwrap();
-        // Whoever reads a pipe waits until it is written to: nobody will.
+        // Reading a pipe blocks until something is written, which never happens here.
         assert!(Command::new("mkfifo").arg(&keys).status().unwrap().success());
         let mut command = crate::operations::saltgate(&["serve", "--config", files.path().to_str().unwrap()]);
         let mut child = command.stderr(Stdio::null()).spawn().unwrap();
-        // Opening it for writing waits until it is being read.
+        // Opening it for writing blocks until it is being read.
         let pipe = std::fs::OpenOptions::new().write(true).open(&keys).unwrap();
         assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
         let child = std::cell::RefCell::new(&mut child);

@@ -1,4 +1,5 @@
-//! Who is waited for, and for how long: a service that pauses, a client that does not take, a body that comes slowly.
+//! Which side of a connection is timed out: a service that pauses, a client that does not read, a body that arrives
+//! slowly.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,7 +14,8 @@ use crate::spoken::{BOTH, Spoken};
 
 const PASSES: &str = "[passthrough]\nmethods = [\"GET\", \"POST\"]\nprefixes = [\"/p/\"]\n";
 
-/// A service whose answer to `/p/pause` pauses, to `/p/large` is large, and whose deletions wait; each until its latch is open.
+/// A service whose answer to `/p/pause` pauses, whose answer to `/p/large` is large, and whose deletions wait; each
+/// until its latch is open.
 fn waiting() -> (Upstream, Latch, Latch) {
     let (go_on, delete) = (Latch::default(), Latch::default());
     let (paused, held) = (go_on.clone(), delete.clone());
@@ -78,7 +80,7 @@ fn answered(raw: &mut Raw, stream: u32) {
 fn a_stream_whose_client_does_not_read_is_reset_and_the_others_are_answered() {
     let (upstream, _, delete) = waiting();
     let gate = gate(&upstream, "write_timeout = \"300ms\"\n");
-    // Ten bytes of each answer fit, and nobody makes room for more.
+    // Ten bytes of each answer fit into the window, which is never enlarged.
     let mut raw = Raw::to(gate.address(), &[0, 4, 0, 0, 0, 10]);
     let large =
         crate::http2::block(&[(":method", "GET"), (":scheme", "http"), (":path", "/p/large"), (":authority", "gate")]);
@@ -111,7 +113,7 @@ fn an_unfinished_header_block_does_not_affect_other_streams() {
     answered(&mut raw, 1);
 }
 
-/// Sends a body in pieces, by HTTP/2 as one frame, and says what the answer to it says.
+/// Sends a body in pieces, over HTTP/2 as one frame, and returns the answer.
 fn slowly(spoken: Spoken, gate: SocketAddr, ask: (&str, &str, &str), pieces: &[&[u8]], pause: Duration) -> String {
     let (method, path, authorization) = ask;
     let length = pieces.iter().map(|piece| piece.len()).sum::<usize>();

@@ -1,4 +1,4 @@
-//! A log whose reader is slow, on a pipe that does not block (as a supervisor in Node or Go makes it).
+//! A log whose reader is slow, on a non-blocking pipe (as a supervisor in Node or Go creates it).
 
 use std::io::{BufRead, BufReader, pipe};
 use std::process::{Child, Command};
@@ -10,7 +10,7 @@ use crate::harness::{Files, PATIENCE, Upstream, service, until};
 use crate::http::{Request, exchange, get};
 use crate::operations::saltgate;
 
-/// Killed with the test.
+/// A process that is killed with the test.
 struct Ended(Child);
 
 impl Drop for Ended {
@@ -28,7 +28,7 @@ fn a_full_non_blocking_pipe_tears_no_line() {
     rustix::io::ioctl_fionbio(&writer, true).unwrap();
     let mut child =
         Ended(saltgate(&["serve", "--config", files.path().to_str().unwrap()]).stderr(writer).spawn().unwrap());
-    // It reads a line when it is asked for one, and no sooner.
+    // It reads a line only when it is asked for one.
     let (send, lines) = sync_channel(0);
     std::thread::spawn(move || {
         BufReader::with_capacity(512, reader).lines().map_while(Result::ok).try_for_each(|line| send.send(line))

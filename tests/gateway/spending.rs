@@ -1,4 +1,4 @@
-//! How fast one key spends salts.
+//! The rate at which one key may spend salts.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ fn waits(spoken: Spoken) {
         gate.metrics().lines().find(|line| line.starts_with("saltgate_replay_salts ")).unwrap().to_owned()
     };
 
-    // Refused after their salts were spent, and forwarded: each of them took one.
+    // Requests refused after their salts were spent and forwarded ones: each used one.
     let first = header("OWNER");
     assert_eq!(ask(&gate, "DELETE", &deletion, &first).status, 200);
     for path in ["/no/such/route", "/crm-core/v1/segments/", "/crm-core/v1/segments/other"] {
@@ -46,16 +46,16 @@ fn waits(spoken: Spoken) {
     assert!(gate.metrics().contains(r#"reason="throttled"} 2"#));
     assert_eq!(ask(&gate, "DELETE", &deletion, &header("MEMBER")).status, 200, "another key");
 
-    // A reload reads the keys anew, and forgets nothing of what they spent.
+    // A reload reads the keys again, and keeps what they have spent.
     gate.reload().unwrap();
     assert_eq!(ask(&gate, "DELETE", &deletion, &header("OWNER")).status, 429);
 
-    // Whoever waits as long as it was told may send the very same header.
+    // A client that waits as long as announced may send the very same header.
     time.advance(Duration::from_secs(12));
     assert_eq!(ask(&gate, "DELETE", &deletion, &early).status, 200);
     assert_eq!(ask(&gate, "DELETE", &deletion, &header("OWNER")).status, 429);
 
-    // Another limit holds at once.
+    // Another limit applies at once.
     let config = std::fs::read_to_string(gate.files.path()).unwrap().replace("5/minute", "1000/minute");
     std::fs::write(gate.files.path(), config).unwrap();
     assert_eq!(gate.reload().unwrap(), Vec::<String>::new(), "taken without a restart");
@@ -68,7 +68,7 @@ fn replays_do_not_use_up_the_rate_of_a_key() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let (clock, _time) = Clock::manual(Clock::system().now());
     let gate = Gate::with(upstream.address, "[limits]\nspent_per_key = \"5/minute\"\n", clock.clone());
-    // Each protocol by a key of its own.
+    // A key of its own for each protocol.
     for (spoken, role) in [(Spoken::Http1, "OWNER"), (Spoken::Http2, "MEMBER")] {
         let header = || signed_at(role, clock.now(), &salt());
         let delete = |header: &str| spoken.delete(gate.address(), header).status;

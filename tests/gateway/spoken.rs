@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::harness::PATIENCE;
 use crate::http::{Answer, Lost, Request, read_body, read_head};
 
-/// Which HTTP a caller speaks.
+/// The HTTP version that a caller speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spoken {
     Http1,
@@ -30,12 +30,12 @@ pub enum Caller {
     Two(Box<Two>),
 }
 
-/// A connection of HTTP/2.
+/// An HTTP/2 connection.
 pub struct Two {
     runtime: Runtime,
     connection: SendRequest<Bytes>,
     ended: JoinHandle<Result<(), h2::Error>>,
-    /// What is asked, and what a body would go by: dropped, it resets the stream.
+    /// The requests, each with the sender of its body; dropping that resets the stream.
     asked: VecDeque<(ResponseFuture, SendStream<Bytes>)>,
     answer: Option<RecvStream>,
 }
@@ -45,7 +45,7 @@ impl Spoken {
         self.on(TcpStream::connect(address).unwrap())
     }
 
-    /// Asks on a connection of its own.
+    /// Sends a request on a connection of its own.
     pub fn ask(self, address: SocketAddr, request: &Request) -> Answer {
         self.connect(address).ask(request).unwrap()
     }
@@ -54,7 +54,7 @@ impl Spoken {
         self.ask(address, &Request::delete(authorization))
     }
 
-    /// On a connection on which nothing was said yet.
+    /// On a connection on which nothing was sent yet.
     pub fn on(self, stream: TcpStream) -> Caller {
         stream.set_nodelay(true).unwrap();
         match self {
@@ -78,13 +78,13 @@ impl Spoken {
 }
 
 impl Caller {
-    /// Sends all of a request and waits for all of its answer.
+    /// Sends a complete request and waits for its complete answer.
     pub fn ask(&mut self, request: &Request) -> Result<Answer, Lost> {
         self.send(request);
         self.answer()
     }
 
-    /// Sends all of a request.
+    /// Sends a complete request.
     pub fn send(&mut self, request: &Request) {
         if request.content().is_empty() {
             return self.begin(request, None);
@@ -93,27 +93,27 @@ impl Caller {
         self.end(request.content());
     }
 
-    /// Sends the body of what was begun last, to its end.
+    /// Sends the body of the last request to its end.
     pub fn end(&mut self, body: &[u8]) {
         match self {
             // A gateway that has answered by now may have closed.
             Self::One(stream) => drop(stream.get_mut().write_all(body)),
             Self::Two(two) => {
-                // What the gateway does not want of it is never asked for.
+                // The gateway never grants a window for the part that it does not want.
                 let (_, sending) = two.asked.back_mut().unwrap();
                 drop(sending.send_data(Bytes::copy_from_slice(body), true));
             }
         }
     }
 
-    /// Sends the head of a request, which announces so many bytes of a body, or none.
+    /// Sends the head of a request, which announces a body of this length, or none.
     pub fn begin(&mut self, request: &Request, length: Option<usize>) {
         let request = match length {
             Some(length) => &request.clone().field("content-length", &length.to_string()),
             None => request,
         };
         match self {
-            // What was closed meanwhile shows when its answer is read.
+            // If it was closed meanwhile, reading the answer shows that.
             Self::One(stream) => drop(stream.get_mut().write_all(format!("{}\r\n", request.unfinished()).as_bytes())),
             Self::Two(two) => two.runtime.block_on(async {
                 let mut ready = two.connection.clone().ready().await.unwrap();
@@ -122,7 +122,7 @@ impl Caller {
         }
     }
 
-    /// The status of the answer to the first of what was asked, as soon as its head is there.
+    /// The status of the answer to the first request, as soon as its head has arrived.
     pub fn status(&mut self) -> Result<Answer, Lost> {
         match self {
             Self::One(stream) => read_head(stream).map(Answer::with_head),
@@ -141,14 +141,14 @@ impl Caller {
         }
     }
 
-    /// All of the answer to the first of what was asked.
+    /// The complete answer to the first request.
     pub fn answer(&mut self) -> Result<Answer, Lost> {
         let mut answer = self.status()?;
         answer.body = self.rest(&answer)?;
         Ok(answer)
     }
 
-    /// The body behind the head that was read last.
+    /// The body after the head that was read last.
     pub fn rest(&mut self, answer: &Answer) -> Result<String, Lost> {
         match self {
             Self::One(stream) => read_body(stream, answer),
@@ -159,7 +159,8 @@ impl Caller {
         }
     }
 
-    /// Some of the body behind the head that was read last, as it comes: chunks too, by HTTP/1. Nothing at its end.
+    /// A part of the body after the head that was read last, as it arrives; over HTTP/1 with its chunks. Empty at
+    /// the end.
     pub fn piece(&mut self) -> Result<String, Lost> {
         let piece = match self {
             Self::One(stream) => {
@@ -178,7 +179,7 @@ impl Caller {
         Ok(String::from_utf8_lossy(&piece).into_owned())
     }
 
-    /// Whether the other side takes another request on this connection, as far as it has said.
+    /// Whether the other side accepts another request on this connection, as far as it has said.
     pub fn is_open(&self) -> bool {
         match self {
             Self::One(stream) => {
@@ -191,12 +192,12 @@ impl Caller {
         }
     }
 
-    /// Resets what is under way: by HTTP/1 the connection, by HTTP/2 the streams, and the connection stays.
+    /// Resets the requests in progress: over HTTP/1 the connection, over HTTP/2 the streams only.
     pub fn give_up(&mut self) {
         match self {
             Self::One(stream) => {
                 socket2::SockRef::from(stream.get_ref()).set_linger(Some(Duration::ZERO)).unwrap();
-                // Nothing is read of one that leads nowhere.
+                // A connection that nobody serves takes its place.
                 let nowhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
                 *stream = BufReader::new(TcpStream::connect(nowhere.local_addr().unwrap()).unwrap());
             }
@@ -204,7 +205,7 @@ impl Caller {
         }
     }
 
-    /// Waits until the other side has ended the connection.
+    /// Waits until the other side has closed the connection.
     pub fn ended(&mut self) {
         match self {
             Self::One(stream) => {

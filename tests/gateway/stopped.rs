@@ -1,5 +1,5 @@
-//! A gateway that is stopped for a while, as by a debugger or a machine that sleeps: what has come meanwhile is read
-//! before anything is called late.
+//! A gateway that is stopped for a while, as by a debugger or a sleeping machine: bytes that arrived meanwhile are
+//! read before anything counts as late.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -60,7 +60,7 @@ fn answers_that_arrived_while_it_was_stopped_are_not_late() {
 
 const PASSES: &str = "[passthrough]\nmethods = [\"GET\", \"POST\"]\nprefixes = [\"/p/\"]\n";
 
-/// What is sent before the gateway is stopped, and what while it is: by HTTP/1, and by HTTP/2 as stream 1.
+/// What is sent before the gateway is stopped, and while it is: over HTTP/1, or over HTTP/2 as stream 1.
 fn halves(spoken: Spoken, path: &str, whole_head: bool) -> (Vec<u8>, Vec<u8>) {
     let (method, authorization) = (if path.starts_with("/p/") { "POST" } else { "DELETE" }, signed("OWNER"));
     match spoken {
@@ -122,7 +122,7 @@ fn requests_that_arrived_while_it_was_stopped_are_not_late() {
             clients.push((spoken, name, client, second));
         }
     }
-    // What was sent first has been read.
+    // The bytes that were sent first have been read by now.
     std::thread::sleep(Duration::from_millis(200));
     process.stop();
     for (_, _, client, second) in &mut clients {

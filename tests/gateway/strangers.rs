@@ -1,4 +1,4 @@
-//! Whoever has no valid signature holds a bounded part of the gateway, and keeps nobody waiting.
+//! Clients without a valid signature can use only a bounded part of the gateway, and delay nobody.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -14,28 +14,28 @@ use crate::http::{Request, delete, read_answer};
 use crate::http2::{Client, END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, frame, head};
 use crate::tls::{self, BOTH};
 
-/// How soon a deletion is answered, whoever presses.
+/// How soon a deletion must be answered under any pressure.
 const SOON: Duration = Duration::from_secs(2);
 /// Few, so that few sockets fill the gateway.
 const ROOM: usize = 48;
-/// What each of two strangers holds: together more than there is room for, and each no more than its share.
+/// How many connections each of two strangers holds: together more than the limit, and each no more than its share.
 const HELD: usize = 30;
-/// How long a stranger waits before it opens the next connection: one is held for a second and a half.
+/// How long a stranger waits before it opens the next connection. Each is held for a second and a half.
 const EVERY: Duration = Duration::from_millis(50);
 
-/// What strangers open.
+/// What strangers connect to.
 struct Presses {
     plain: SocketAddr,
     proxied: SocketAddr,
     tls: SocketAddr,
-    /// A header that was spent: all that a stranger can have of a caller's.
+    /// A spent header: all that a stranger can have of a caller's.
     spent: String,
 }
 
 impl Presses {
     const KINDS: usize = 9;
 
-    /// One more connection, and what is said on it now and then.
+    /// Opens one more connection; the bytes are sent on it from time to time.
     fn open(&self, stranger: Ipv4Addr, kind: usize) -> (TcpStream, &'static [u8]) {
         let path = format!("/crm-core/v1/segments/{SEGMENT}");
         let delete = Request::new("DELETE", &path).unfinished();
@@ -44,7 +44,7 @@ impl Presses {
         let (address, first, then): (_, Vec<u8>, &'static [u8]) = match kind % Self::KINDS {
             0 => (self.plain, Vec::new(), b""),
             1 => (self.plain, format!("{delete}X: ").into_bytes(), b"x"),
-            // A body that does not come, behind nothing, and behind a header that somebody saw go by.
+            // A body that does not arrive, once without a header and once with a header that somebody captured.
             2 => (self.plain, format!("{delete}Content-Length: 100\r\n\r\n").into_bytes(), b"x"),
             3 => {
                 let head = format!("{delete}Authorization: {}\r\nContent-Length: 100\r\n\r\n", self.spent);
@@ -61,12 +61,12 @@ impl Presses {
             _ => (self.proxied, b"PROXY TCP4 192.0.2.1".to_vec(), b""),
         };
         let mut stream = from(stranger, address);
-        // One that is closed already takes nothing.
+        // Writing fails if it is closed already.
         let _ = stream.write_all(&first);
         (stream, then)
     }
 
-    /// Goes on until told to end, and counts what it opened.
+    /// Continues until told to end, and counts what it opened.
     fn press(&self, stranger: Ipv4Addr, opened: &AtomicUsize, over: &AtomicBool) {
         let mut held = VecDeque::new();
         for kind in 0.. {
@@ -86,7 +86,7 @@ impl Presses {
     }
 }
 
-/// The status of a deletion on a new connection, once and never again.
+/// The status of a deletion on a new connection, without a second attempt.
 type Deletion = fn(&Front) -> u16;
 
 const DELETIONS: [(&str, Deletion); 4] = [
@@ -108,7 +108,7 @@ fn deletions_are_answered_promptly_while_strangers_flood_from_two_addresses() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let limits = format!("max_connections = {ROOM}\nheader_timeout = \"10s\"\nidle_timeout = \"1h\"\n");
     let pressed = front(&upstream, &limits);
-    // Nobody presses this one: it tells how busy the machine is.
+    // A gateway without pressure shows how busy the machine is.
     let quiet = front(&upstream, "");
     let spent = signed("MEMBER");
     assert_eq!(pressed.gate.delete(&spent).status, 200);
@@ -120,7 +120,7 @@ fn deletions_are_answered_promptly_while_strangers_flood_from_two_addresses() {
         for stranger in STRANGERS {
             scope.spawn(move || presses.press(stranger, opened, over));
         }
-        // Also where an assertion fails.
+        // Also if an assertion fails.
         let _over = Over(over);
         until("it is full", || pressed.gate.metrics().contains("evicted_total{limit=\"max_connections\"}"));
         for round in 0..ROUNDS {
@@ -164,7 +164,7 @@ fn http_2_announces_a_limit_of_a_hundred_streams() {
     assert_eq!(head[3], SETTINGS, "they come first");
     let mut settings = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
     stream.read_exact(&mut settings).unwrap();
-    // SETTINGS_MAX_CONCURRENT_STREAMS, which h2 holds its clients to.
+    // SETTINGS_MAX_CONCURRENT_STREAMS, which h2 enforces.
     let streams = settings.chunks(6).find(|setting| setting[..2] == [0, 3]);
     assert_eq!(streams, Some(&[0, 3, 0, 0, 0, 100][..]));
 }

@@ -1,4 +1,4 @@
-//! What one caller may take from the others.
+//! Limits on what one caller can take from others.
 
 use saltgate::parts::Clock;
 
@@ -6,7 +6,7 @@ use crate::harness::{Gate, Upstream, answer, api_key, but_delete, service, signe
 use crate::http::Request;
 use crate::spoken::{BOTH, Spoken};
 
-/// Not this key's secret.
+/// A header that was not signed with this key's secret.
 fn wrongly_signed() -> String {
     let good = signed("OWNER");
     let (head, signature) = good.split_at(good.len() - 64);
@@ -30,10 +30,10 @@ fn an_address_fails(spoken: Spoken) {
     let wait: u64 = throttled.field("Retry-After").unwrap().parse().unwrap();
     assert!((1..=1200).contains(&wait), "one of three an hour is free after 20 minutes: {wait}");
 
-    // What is known of the key makes no difference to a stranger.
+    // Whether the key exists makes no difference for a stranger.
     let unknown = wrongly_signed().replace(&api_key("OWNER"), "NCSNOBODY");
     assert_eq!(spoken.delete(gate.address(), &unknown).body, throttled.body);
-    // What failed for another reason than its signature was never asked about.
+    // A request that failed for another reason than its signature is not counted.
     assert_eq!(spoken.delete(gate.address(), "Bearer x").status, 401);
 
     assert_eq!(spoken.delete(gate.address(), &signed("OWNER")).status, 200, "a valid signature from the same address");
@@ -62,7 +62,7 @@ fn one_key_in_flight(spoken: Spoken) {
     let refused = spoken.delete(gate.address(), &signed("OWNER"));
     assert_eq!((refused.status, refused.field("Retry-After")), (429, Some("1")));
 
-    // A reload reads the keys anew, and forgets nothing of what they have in flight.
+    // A reload reads the keys again, and keeps the count of their requests in flight.
     let config = saltgate::parts::Config::load(&gate.files.path());
     gate.gateway().reload(config).unwrap();
     assert_eq!(spoken.delete(gate.address(), &signed("OWNER")).status, 429);

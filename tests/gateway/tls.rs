@@ -1,4 +1,4 @@
-//! TLS: which certificate, which client, and what happens when the files change.
+//! TLS: server certificates, client certificates, and replaced files.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
@@ -15,7 +15,7 @@ use crate::harness::{Files, Gate, PATIENCE, Upstream, service, signed, until};
 use crate::http::{Answer, Lost, Request, read_answer};
 use crate::operations::{saltgate, text};
 
-/// Who signs certificates in these tests.
+/// An authority that signs certificates in these tests.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
@@ -49,7 +49,7 @@ impl Authority {
         std::fs::write(dir.join(format!("{name}.key")), key).unwrap();
     }
 
-    /// A client that trusts this authority, and shows a certificate if it has one.
+    /// A client that trusts this authority, and presents a certificate if it has one.
     pub fn client(
         &self,
         shows: Option<&(String, String)>,
@@ -80,7 +80,7 @@ fn connect(address: SocketAddr, client: ClientConfig, name: &'static str) -> std
     over(tcp, client, name)
 }
 
-/// Shakes hands on a connection that there is.
+/// Does the handshake on an existing connection.
 pub fn over(tcp: TcpStream, client: ClientConfig, name: &'static str) -> std::io::Result<Tls> {
     let connection = ClientConnection::new(Arc::new(client), ServerName::try_from(name).unwrap()).unwrap();
     let mut tls = StreamOwned::new(connection, tcp);
@@ -90,7 +90,7 @@ pub fn over(tcp: TcpStream, client: ClientConfig, name: &'static str) -> std::io
     Ok(tls)
 }
 
-/// The certificate that is shown for this name.
+/// The certificate that is presented for this name.
 fn shown(address: SocketAddr, authority: &Authority, name: &'static str) -> CertificateDer<'static> {
     let tls = connect(address, authority.client(None, BOTH), name).unwrap();
     tls.conn.peer_certificates().unwrap()[0].clone().into_owned()
@@ -130,7 +130,7 @@ fn the_requested_name_chooses_the_certificate() {
     for (name, certificate) in [("a.example", &a), ("b.example", &b), ("X.B.Example", &b)] {
         assert_eq!(shown(gate.address(), &authority, name), *certificate, "{name}");
     }
-    // Whoever asks for a name that none is for gets the first, and refuses it by itself.
+    // A client that requests an unknown name gets the first certificate, and refuses it itself.
     let mut stranger = authority.client(None, BOTH);
     stranger.enable_sni = false;
     let tls = connect(gate.address(), stranger, "a.example").unwrap();
@@ -148,7 +148,7 @@ fn the_requested_name_chooses_the_certificate() {
             "saltgate_certificate_expires_timestamp_seconds{name=\"a.example\",part=\"listener\"} 4070908800"
         )
     );
-    // Bytes that are no handshake, and a handshake that does not come.
+    // Bytes that are not a handshake, and a handshake that does not arrive.
     let mut plain = TcpStream::connect(gate.address()).unwrap();
     plain.write_all(b"GET / HTTP/1.1\r\nHost: gate\r\n\r\n").unwrap();
     until("they are counted", || gate.metrics().contains("{reason=\"tls_handshake\"}"));
@@ -168,7 +168,7 @@ fn tls_1_2_can_be_switched_off() {
     assert!(delete(&mut with(&rustls::version::TLS13).unwrap()).unwrap().status == 200);
 }
 
-/// Has `..data` lead to another directory, as Kubernetes does.
+/// Points `..data` to another directory, as Kubernetes does.
 fn swap(dir: &Path, to: &str) {
     let aside = dir.join("..data_tmp");
     std::os::unix::fs::symlink(to, &aside).unwrap();
@@ -185,7 +185,7 @@ fn changed_certificates_are_loaded_without_affecting_connections() {
             std::fs::create_dir(dir.join(version)).unwrap();
             authority.write(&dir.join(version), "tls", &["a.example"]);
         }
-        // Nobody's key.
+        // A key that belongs to no certificate.
         std::fs::copy(dir.join("v1/tls.key"), dir.join("v3/tls.key")).unwrap();
         swap(dir, "v1");
         for name in ["tls.pem", "tls.key"] {
@@ -323,7 +323,7 @@ fn a_reload_that_changes_everything_at_once_loses_nothing() {
             std::thread::spawn(move || {
                 let mut served = 0;
                 while !ending.load(Ordering::Relaxed) {
-                    // Some stay on a connection, some come anew each time.
+                    // Some clients stay on a connection, some open a new one each time.
                     let mut tls = connect(stays, client.clone(), "a.example").unwrap();
                     for _ in 0..if n % 2 == 0 { 20 } else { 1 } {
                         let answer = delete(&mut tls).unwrap();
@@ -339,7 +339,7 @@ fn a_reload_that_changes_everything_at_once_loses_nothing() {
     let known = std::fs::read_to_string(&keys).unwrap();
     for round in 1..=6 {
         let is_odd = round % 2 == 1;
-        // Listeners, certificates, upstreams, routes and keys, all in one.
+        // Listeners, certificates, upstreams, routes and keys, all at once.
         authority.write(&dir, "tls", &["a.example"]);
         files.listen(if is_odd { &and_another } else { &secure });
         let [from, to] = if is_odd { [0, 1] } else { [1, 0] }.map(|n: usize| upstreams[n].address.to_string());

@@ -1,4 +1,4 @@
-//! Answers of the service that end before their end: none of them looks whole to a client.
+//! Answers of the service that break off: none of them looks complete to a client.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -14,7 +14,7 @@ use crate::spoken::{BOTH, Spoken};
 
 const MORE: &str = "[runtime]\nworkers = 1\n[ownership.delegate]\n[passthrough]\nmethods = [\"GET\", \"POST\"]\nprefixes = [\"/open/\"]\n";
 
-/// A service that answers each DELETE so, in these pieces, and then closes.
+/// A service that answers each DELETE with these pieces, and then closes.
 fn breaking_off(pieces: Vec<Vec<u8>>) -> Upstream {
     Upstream::start(but_delete(move |stream| {
         for piece in &pieces {
@@ -25,7 +25,7 @@ fn breaking_off(pieces: Vec<Vec<u8>>) -> Upstream {
     }))
 }
 
-/// What a client read, and how its connection ended.
+/// Everything that a client read, and how its connection ended.
 fn read_to_the_end(gate: &Gate, request: &str) -> (String, Result<(), ErrorKind>) {
     let mut client = connect(gate.address());
     client.write_all(request.as_bytes()).unwrap();
@@ -38,7 +38,7 @@ fn deletion_by_http_1() -> String {
     Request::delete(&signed("OWNER")).http1()
 }
 
-/// The last outcome on record, and the status beside it.
+/// The last recorded outcome, and its status.
 fn outcome(gate: &Gate) -> (String, Option<u64>) {
     let lines = gate.files.record();
     let last = lines.iter().rev().find(|line| line["kind"] == "outcome").unwrap();
@@ -94,7 +94,7 @@ fn a_whole_answer_is_relayed_in_one_piece_with_its_head() {
         let mut client = TcpStream::connect(gate.address()).unwrap();
         client.set_read_timeout(Some(PATIENCE)).unwrap();
         client.write_all(deletion_by_http_1().as_bytes()).unwrap();
-        // Loopback hands over what was written at once in one piece.
+        // The loopback interface delivers bytes written at once in one piece.
         let mut piece = vec![0; 64 << 10];
         let read = client.read(&mut piece).unwrap();
         let answer = String::from_utf8_lossy(&piece[..read]).into_owned();
@@ -140,7 +140,7 @@ fn a_passed_through_answer_that_breaks_off_does_not_end_cleanly() {
             let _ = stream.shutdown(Shutdown::Both);
         }))
     };
-    // To HTTP/1.0 there are no chunks: the end of the connection is the end of the answer.
+    // HTTP/1.0 has no chunks: the end of the connection is the end of the answer.
     let upstream = answers(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nwhole\r\n9\r\nhalf");
     let gate = Gate::with(upstream.address, MORE, Clock::system());
     for (n, version) in ["HTTP/1.0", "HTTP/1.1"].into_iter().enumerate() {
@@ -152,7 +152,7 @@ fn a_passed_through_answer_that_breaks_off_does_not_end_cleanly() {
     let lost = Spoken::Http2.connect(gate.address()).ask(&Request::new("GET", "/open/x")).unwrap_err();
     assert!(lost.is_reset(), "{lost:?}");
     until("it is counted", || gate.metrics().contains("saltgate_truncated_total{outcome=\"passed\"} 3\n"));
-    // A small one is waited for: it has not had its effect twice.
+    // A small answer is awaited completely, so the client gets 502 and no part of it.
     let upstream = answers(b"HTTP/1.1 201 Created\r\nContent-Length: 100\r\n\r\nhalf");
     let gate = Gate::with(upstream.address, MORE, Clock::system());
     for (n, spoken) in BOTH.into_iter().enumerate() {
@@ -204,7 +204,7 @@ fn a_client_that_reads_slowly_and_never_pauses_gets_its_whole_answer() {
     }));
     let gate = Gate::with(upstream.address, &format!("{MORE}[limits]\nwrite_timeout = \"1s\"\n"), Clock::system());
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    // What the client's kernel took would not be waited for.
+    // Bytes in the client's kernel buffer would not be waited for.
     socket.set_recv_buffer_size(64 << 10).unwrap();
     socket.connect(&gate.address().into()).unwrap();
     let mut client = TcpStream::from(socket);
@@ -257,7 +257,7 @@ fn a_passed_through_answer_without_a_length_is_relayed_as_it_arrives() {
         caller.send(&Request::new("GET", "/open/x"));
         assert_eq!(caller.status().unwrap().status, 200, "{spoken:?}");
         let mut read = String::new();
-        // The first part comes though the second has not.
+        // The first part arrives although the second has not.
         while !read.contains("first") {
             read += &caller.piece().unwrap();
         }
@@ -270,7 +270,7 @@ fn a_passed_through_answer_without_a_length_is_relayed_as_it_arrives() {
     }
 }
 
-/// A gate before this service whose whole answers have so long.
+/// A gateway in front of this service with this limit for complete answers.
 fn hurried(upstream: &Upstream, answer_timeout: &str) -> Gate {
     let files = Files::new(upstream.address, MORE);
     let text = std::fs::read_to_string(files.path()).unwrap();
@@ -282,7 +282,7 @@ fn hurried(upstream: &Upstream, answer_timeout: &str) -> Gate {
     Gate::from_files(files, Clock::system())
 }
 
-/// Answers each DELETE with a head, so many bytes at once, and then a byte now and then, for ever.
+/// Answers each DELETE with a head, this many bytes at once, and then a byte from time to time, forever.
 fn trickling(at_once: usize) -> Upstream {
     Upstream::start(but_delete(move |stream| {
         let _ = stream.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 1000000\r\n\r\n");
@@ -303,7 +303,7 @@ fn answer_timeout_bounds_the_whole_answer_however_slowly_it_arrives() {
         assert_eq!((answer.status, answer.error_code().as_str()), (504, "OutcomeUnknown"), "{spoken:?}: {answer:?}");
         assert_eq!(outcome(&gate), ("unknown".into(), Some(202)));
     }
-    // Some of it was: it is cut off, and looks so.
+    // Some of it was relayed: it is cut off visibly.
     let upstream = trickling(20_000);
     let gate = hurried(&upstream, "500ms");
     for spoken in BOTH {

@@ -1,4 +1,4 @@
-//! Commands whose output nobody takes: a reader that went away, a disk that is full, a pipe that does not block.
+//! Commands whose output cannot be written: a closed pipe, a full disk, a non-blocking pipe.
 
 use std::fs::File;
 use std::io::{PipeWriter, Read, Write, pipe};
@@ -8,7 +8,7 @@ use crate::harness::{Files, Upstream, secret, service, signed, until};
 use crate::http::delete;
 use crate::operations::{Process, saltgate, text};
 
-/// A pipe that nobody reads any more.
+/// A pipe without a reader.
 fn closed() -> PipeWriter {
     pipe().unwrap().1
 }
@@ -19,7 +19,7 @@ fn full() -> File {
 
 fn run(arguments: &[&str], out: Stdio, err: Stdio) -> Output {
     let mut child = saltgate(arguments).stdout(out).stderr(err).env("SECRET", secret("OWNER")).spawn().unwrap();
-    // Some read nothing, and are gone.
+    // Some commands read nothing and have ended.
     let _ = child.stdin.take().unwrap().write_all(signed("OWNER").as_bytes());
     child.wait_with_output().unwrap()
 }
@@ -56,7 +56,7 @@ fn no_command_panics_if_its_output_is_closed() {
         #[cfg(feature = "demo")]
         &["demo", "--once"],
     ];
-    // None is missing.
+    // No command is missing.
     let help = text(&run(&["--help"], Stdio::piped(), Stdio::piped()).stdout);
     let commands = help.split_once("Commands:\n").unwrap().1.lines().take_while(|line| !line.is_empty());
     for command in commands.filter_map(|line| line.split_whitespace().next()) {

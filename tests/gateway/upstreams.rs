@@ -1,5 +1,5 @@
-//! Several servers behind the gate, by every kind of connection: whichever fails, nothing is lost
-//! and nothing is deleted twice.
+//! Several servers behind the gateway, over every kind of connection: whichever fails, nothing is lost and nothing
+//! is deleted twice.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -24,7 +24,7 @@ use crate::spoken::BOTH;
 
 const DELEGATE: &str = "[ownership.delegate]\n";
 
-/// An address where nobody listens.
+/// An address where nothing listens.
 fn nobody() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
@@ -58,7 +58,7 @@ fn ordinary() -> Upstream {
     Upstream::start(service("account-1", "member-1"))
 }
 
-/// The ordinary service, and `/up`, which says whether it is well.
+/// The usual service, with `/up`, which reports whether it is healthy.
 fn with_health(well: &Arc<AtomicBool>) -> Upstream {
     let (ordinary, well) = (service("account-1", "member-1"), well.clone());
     let play: Behaviour = Arc::new(move |seen, stream| match (seen.target.as_str(), well.load(Ordering::SeqCst)) {
@@ -109,7 +109,7 @@ fn a_recovered_server_is_used_again() {
     });
 }
 
-/// Answers as the ordinary service does, and counts deletions.
+/// Answers as the usual service does, and counts deletions.
 fn serve(mut stream: TcpStream, deletes: &AtomicUsize) {
     while let Some(received) = Received::read(&mut stream) {
         deletes.fetch_add(usize::from(received.method == "DELETE"), Ordering::SeqCst);
@@ -172,7 +172,7 @@ fn without_a_healthy_server_the_answer_is_502_and_nothing_is_sent() {
     assert!(gate.metrics().contains(r#"reason="upstream_unreachable"} 1"#));
     let ready = crate::http::get(gate.admin(), "/ready");
     assert!(ready.status == 200 && ready.body.contains("degraded: no server"), "{ready:?}");
-    // A reload that leaves the server as it was forgets nothing.
+    // A reload that does not change the server keeps its state.
     let config = Config::load(&gate.files.path());
     gate.gateway().reload(config).unwrap();
     assert_eq!(gate.delete(&signed("OWNER")).status, 502);
@@ -207,7 +207,7 @@ fn a_busy_server_gets_fewer_requests() {
     assert!((1..=3).contains(&at_once), "{at_once} of four clients waited for the slow one");
 }
 
-/// Passes bytes on to a server.
+/// Forwards bytes to a server.
 fn pipe(near: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static, far: SocketAddr) {
     tokio::spawn(async move {
         let (mut near, mut far) = (near, tokio::net::TcpStream::connect(far).await.unwrap());
@@ -215,7 +215,7 @@ fn pipe(near: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send +
     });
 }
 
-/// Runs on a thread of its own until the test ends.
+/// Runs on its own thread until the test ends.
 fn in_background(work: impl Future<Output = ()> + Send + 'static) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     std::thread::spawn(move || runtime.block_on(work));
@@ -245,7 +245,7 @@ fn a_unix_socket_is_an_upstream() {
     std::fs::remove_file(&path).unwrap();
 }
 
-/// An authority of our own, and whom it certifies.
+/// A certificate authority of the test.
 pub struct Authority {
     pub pem: String,
     issuer: Issuer<'static, KeyPair>,
@@ -272,12 +272,12 @@ impl Authority {
         roots
     }
 
-    /// A TLS server of this name before `far`; `clients` signs who may come.
+    /// A TLS server with this name in front of `far`; clients need a certificate of `clients`.
     fn server(&self, name: &str, far: SocketAddr, clients: Option<&Self>) -> SocketAddr {
         self.server_that(name, clients, move |stream| pipe(stream, far))
     }
 
-    /// The same, but that it ends a connection without saying so: no close_notify.
+    /// Like that, but closes connections without close_notify.
     pub fn abrupt_server(&self, name: &str, far: SocketAddr) -> SocketAddr {
         self.server_that(name, None, move |stream| {
             tokio::spawn(async move {
@@ -291,7 +291,7 @@ impl Authority {
         })
     }
 
-    /// A TLS server of this name that does so with each connection.
+    /// A TLS server with this name that handles each connection so.
     fn server_that(
         &self,
         name: &str,
@@ -326,7 +326,7 @@ impl Authority {
     }
 }
 
-/// A gate before this address, by TLS; `files` are written beside its configuration.
+/// A gateway in front of this TLS address; `files` are written next to its configuration.
 fn tls_gate(address: SocketAddr, lines: &str, files: &[(&str, &str)], more: &str) -> Gate {
     let directory = Files::new(nobody(), more);
     for (name, text) in files {
@@ -433,7 +433,7 @@ fn a_name_is_resolved_again_and_its_addresses_are_used_in_turn() {
     };
     for _ in 0..4 {
         ask();
-        // Kept connections grow too old to be used again, and names do not.
+        // Kept connections become too old to be reused, but names do not expire yet.
         time.advance(Duration::from_secs(5));
     }
     assert_eq!((count(&ones), count(&twos), count(&asked)), (2, 2, 1), "in turns, and asked for once");
@@ -444,7 +444,7 @@ fn a_name_is_resolved_again_and_its_addresses_are_used_in_turn() {
     (0..3).for_each(|_| ask());
     assert_eq!((count(&ones), count(&asked)), (kept, 2), "asked for again, and the old address is left");
 
-    // A connection that is never idle is not kept beyond its address either.
+    // A connection that is never idle is closed, too, once its address is gone.
     *told.lock().unwrap() = vec![first];
     let before = count(&ones);
     time.advance(Duration::from_secs(3));
@@ -461,7 +461,7 @@ fn a_name_is_resolved_again_and_its_addresses_are_used_in_turn() {
     assert_eq!((count(&ones), count(&asked)), (before + 1, 3));
 }
 
-/// An address of this machine that swallows what is sent to it: its queue is full, and nobody accepts.
+/// An address that does not respond: its queue is full, and nobody accepts.
 fn swallowing(address: SocketAddr) -> Option<(socket2::Socket, Vec<socket2::Socket>)> {
     let socket = || socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     let listening = socket();
@@ -490,7 +490,7 @@ fn an_unresponsive_address_costs_its_timeout_once() {
         ServerAddress::Network { at: saltgate::parts::Authority::new("crm.internal", port).unwrap(), tls: false };
     let mut settings = UpstreamSettings::new(vec![address]);
     settings.resolver = Arc::new(Told(Arc::new(Mutex::new(vec![first, second])), Arc::default()));
-    // Half of it is the share of the first of two.
+    // The first of two addresses gets half of it.
     settings.connect_timeout = Duration::from_secs(2);
     let servers = Arc::new(Servers::new(settings, Clock::system(), None).unwrap());
     let upstream: Service = Service::new(&servers);
@@ -506,7 +506,7 @@ fn an_unresponsive_address_costs_its_timeout_once() {
     assert!(took < Duration::from_secs(9), "{took:?}: it is not waited for again and again, a second each time");
 }
 
-/// A server that answers once on each connection; and how many it got.
+/// A server that answers one request per connection, and how many connections it got.
 fn closing_after_each(address: SocketAddr) -> Option<Arc<AtomicUsize>> {
     let listener = TcpListener::bind(address).ok()?;
     let connections = Arc::new(AtomicUsize::new(0));
@@ -596,7 +596,7 @@ fn an_upload_that_takes_longer_than_an_answer_may_is_not_cut_off() {
     let answered = read_until_closed(&mut client);
     assert_eq!((answered.status, answered.body.as_str()), (200, "123456789"), "{answered:?}");
 
-    // One that stops is not waited for.
+    // If the upload stops, it is not awaited.
     let stopped = "POST /up/x HTTP/1.1\r\nHost: g\r\nConnection: close\r\nContent-Length: 9\r\n\r\n1234";
     assert_eq!(exchange(gate.address(), stopped).status, 504);
 }

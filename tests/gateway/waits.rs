@@ -1,4 +1,4 @@
-//! `Retry-After` makes clients send the same header again: it stands only where that header will be good.
+//! `Retry-After` makes clients resend the same header, so it is sent only if that header will be valid then.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ fn outlasting_wait(spoken: Spoken) {
     for _ in 0..5 {
         assert_eq!(delete(&signed(Duration::ZERO)).status, 200);
     }
-    // One of five a minute is free after twelve seconds.
+    // At five a minute, one is free after twelve seconds.
     let (good, late) = (signed(17 * SECOND), signed(18 * SECOND));
     let refused = delete(&good);
     assert_eq!((refused.status, refused.field("Retry-After")), (429, Some("12")), "{}", refused.body);
@@ -89,7 +89,8 @@ fn full_memory_and_fence(spoken: Spoken) {
     time.advance(SECOND);
     assert_eq!(delete(&signed("OWNER", Duration::ZERO)).status, 200, "a new one passes");
 
-    // The memory is full now: a second is nothing to a header, but to one that is about to be too old.
+    // The store is full now. Waiting a second is no problem for most headers, but it is for one that is about to
+    // expire.
     let full = delete(&signed("MEMBER", Duration::ZERO));
     assert_eq!((full.status, full.field("Retry-After")), (503, Some("1")), "{}", full.body);
 }

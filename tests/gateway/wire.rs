@@ -1,4 +1,4 @@
-//! The time of a connection, and what is told where it is up.
+//! The timeouts of a connection, and the answers when they expire.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ fn deletion() -> String {
     Request::delete(&signed("OWNER")).http1()
 }
 
-/// A gate whose one limit of this name is short, and no other.
+/// A gateway with only this limit short.
 fn impatient(upstream: &Upstream, limit: &str) -> Gate {
     let times = ["header_timeout", "body_timeout", "write_timeout", "idle_timeout"];
     let limits: String =
@@ -37,7 +37,7 @@ fn a_late_head_is_answered_408_even_if_it_trickles() {
     silent.write_all(b"DELETE /x HTTP/1.1\r\nHo").unwrap();
     is_timeout(&read_until_closed(&mut silent));
 
-    // One that is never quiet: the time runs from the first byte and not from the last.
+    // A client that is never silent: the time runs from the first byte, not from the last.
     let mut busy = connect(gate.address());
     let mut trickle = busy.try_clone().unwrap();
     let trickling = std::thread::spawn(move || {
@@ -55,7 +55,7 @@ fn a_late_head_is_answered_408_even_if_it_trickles() {
     drop(busy);
     trickling.join().unwrap();
 
-    // The one before it has its answer first.
+    // The request before it gets its answer first.
     let mut second = connect(gate.address());
     second.write_all(deletion().as_bytes()).unwrap();
     assert_eq!(next_answer(&mut second).status, 200);
@@ -120,7 +120,7 @@ fn a_client_that_reads_nothing_is_disconnected() {
     let gate = impatient(&upstream, "write_timeout");
     let mut deaf = connect(gate.address());
     deaf.write_all(deletion().as_bytes()).unwrap();
-    // No buffer on the way holds all of it: the upstream can only end because the gate did.
+    // No buffer in between holds all of it: the upstream can only end because the gateway did.
     until("the gate has given up", || given_up.load(Ordering::SeqCst));
     let mut taken = 0;
     let mut piece = vec![0; 1 << 20];

@@ -1,14 +1,14 @@
-//! What holds between files: no circle among those that use each other, and no public name that stands for two things.
+//! Rules between files: those that use each other form no circle, and no public name stands for two things.
 //!
-//! A file may use what the `mod.rs` above it defines, so an arrow from a file to a folder around it does not count. A
-//! name that a `mod.rs` passes on (`pub use`) counts as a use of the file that defines it.
+//! A file may use what the `mod.rs` above it defines, so an arrow from a file to a folder around it does not count.
+//! A name that a `mod.rs` re-exports (`pub use`) counts as a use of the file that defines it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::{code, sources};
 
-/// A module's path below the crate, such as `["replay", "journal", "state"]`.
+/// A module's path in the crate, such as `["replay", "journal", "state"]`.
 type Module = Vec<String>;
 
 struct Files(BTreeMap<Module, String>);
@@ -29,7 +29,7 @@ impl Files {
         Self(files.collect())
     }
 
-    /// The file that defines what `path` names, as `module` writes it; `None` for other crates and local names.
+    /// The file that defines what `path` names when written in `module`; `None` for other crates and local names.
     fn resolve(&self, module: &[String], path: &[String]) -> Option<Module> {
         let mut path = path;
         let mut at = module.to_vec();
@@ -68,7 +68,7 @@ impl Files {
         passed_on.or(Some(at))
     }
 
-    /// The files that each file uses, apart from the folders around it.
+    /// The files that each file uses, except the folders around it.
     fn arrows(&self) -> BTreeMap<&Module, BTreeSet<Module>> {
         let used = |(module, code): (&'_ Module, &String)| {
             let paths = imports(code, "").into_iter().chain(inline_paths(code));
@@ -107,7 +107,7 @@ fn imports(code: &str, mark: &str) -> Vec<Vec<String>> {
     paths
 }
 
-/// `a::{b, c::d}` as `a::b` and `a::c::d`.
+/// Expands `a::{b, c::d}` to `a::b` and `a::c::d`.
 fn expand(tree: &str, above: &[String], into: &mut Vec<Vec<String>>) {
     let steps = |text: &str| -> Vec<String> {
         text.split("::").map(str::trim).filter(|step| !step.is_empty()).map(str::to_owned).collect()
@@ -135,7 +135,7 @@ fn expand(tree: &str, above: &[String], into: &mut Vec<Vec<String>>) {
     }
 }
 
-/// `crate::a::B` and `super::a::b` where they stand in the code.
+/// Paths such as `crate::a::B` and `super::a::b` within the code.
 fn inline_paths(code: &str) -> Vec<Vec<String>> {
     let mut paths = Vec::new();
     for mark in ["crate::", "super::"] {
@@ -152,7 +152,7 @@ fn inline_paths(code: &str) -> Vec<Vec<String>> {
     paths
 }
 
-/// A way from `from` back to itself.
+/// A path from `from` back to itself.
 fn circle<'a>(arrows: &'a BTreeMap<&Module, BTreeSet<Module>>, from: &'a Module) -> Option<Vec<&'a Module>> {
     let mut came_from: BTreeMap<&Module, &Module> = BTreeMap::new();
     let mut next = vec![from];
@@ -196,7 +196,7 @@ fn a_use_tree_is_read_as_its_paths() {
     assert_eq!(joined(inline_paths(code)), ["crate::j::k::L::new", "super::h", "super::m"]);
 }
 
-/// The types and traits that a file makes known outside its folder.
+/// The types and traits that a file exposes outside its folder.
 fn public_types(code: &str) -> impl Iterator<Item = &str> {
     code.lines().filter_map(|line| {
         let line = line.trim_start();

@@ -1,5 +1,5 @@
-//! Framing that two readers could read differently: the upstream sees what was signed, once, and
-//! not a byte of somebody's choosing as a request.
+//! Framing that two readers could read differently: the upstream gets each signed message once, and no body byte
+//! becomes a request.
 
 mod corpus;
 
@@ -11,7 +11,7 @@ use crate::harness::{Files, Gate, KEEPS, SEGMENT, signed, until};
 use crate::http::{connect, read_head, values};
 use corpus::{Message, corpus};
 
-/// An upstream that keeps every byte, and answers whatever looks like a request.
+/// An upstream that keeps every byte, and answers everything that looks like a request.
 struct Recorder {
     address: SocketAddr,
     connections: Arc<Mutex<Vec<Arc<Mutex<Vec<u8>>>>>>,
@@ -32,7 +32,7 @@ impl Recorder {
         recorder
     }
 
-    /// Head and body of every request, and what is left over.
+    /// Head and body of every request, and the remaining bytes.
     fn requests(&self) -> (Vec<(String, String)>, Vec<u8>) {
         let (mut requests, mut over) = (Vec::new(), Vec::new());
         for seen in self.connections.lock().unwrap().iter() {
@@ -67,7 +67,7 @@ fn record(mut stream: TcpStream, seen: &Mutex<Vec<u8>>) {
     }
 }
 
-/// The first message of these bytes, its body, and what comes behind it.
+/// The first message of these bytes, its body, and the bytes after it.
 fn first(mut bytes: &[u8]) -> Option<(String, String, &[u8])> {
     let head = read_head(&mut bytes).ok()?;
     let length = values(&head, "content-length").find_map(|length| length.parse().ok()).unwrap_or(0);
@@ -75,11 +75,11 @@ fn first(mut bytes: &[u8]) -> Option<(String, String, &[u8])> {
     Some((head, String::from_utf8_lossy(body).into_owned(), behind))
 }
 
-/// Sends these bytes, so many at once, then ends; reads to the end.
+/// Sends these bytes in pieces, then closes its side; reads to the end.
 fn sent(gate: SocketAddr, bytes: &[u8], at_once: usize) -> Vec<u8> {
     let mut stream = connect(gate);
     for piece in bytes.chunks(at_once) {
-        // A gate that has heard enough may have closed.
+        // A gateway that has already refused may have closed.
         if stream.write_all(piece).is_err() {
             break;
         }
@@ -90,7 +90,7 @@ fn sent(gate: SocketAddr, bytes: &[u8], at_once: usize) -> Vec<u8> {
     answers
 }
 
-/// Status by status; what is ours must look like it.
+/// The statuses of the answers; the gateway's own must have the right form.
 fn statuses(answers: &[u8], name: &str) -> Vec<u16> {
     let (mut statuses, mut rest) = (Vec::new(), answers);
     while let Some((head, body, behind)) = first(rest) {
@@ -135,7 +135,7 @@ fn with_headers(bytes: &[u8]) -> Vec<u8> {
 fn no_message_is_split_and_no_body_byte_becomes_a_request() {
     let upstream = Recorder::start();
     let files = Files::new(upstream.address, &format!("[ownership.delegate]\n[runtime]\nworkers = 2\n{KEEPS}"));
-    // What stands behind a message is to be read, too.
+    // Bytes after a message must be read, too.
     files.listen("[[listener]]\naddress = \"127.0.0.1:0\"\nkeep_alive = \"always\"\n");
     let gate = Gate::by(files);
     let corpus = corpus();
@@ -148,7 +148,7 @@ fn no_message_is_split_and_no_body_byte_becomes_a_request() {
     let mut wrong = Vec::new();
     let (mut expected, mut refusals) = (Vec::new(), 0);
     for Message { name, bytes, answers, passed } in &corpus {
-        // Whole; cut in two; and one by one, where that is no matter of minutes.
+        // In one piece, in two, and byte by byte if that does not take minutes.
         for at_once in [bytes.len(), bytes.len().div_ceil(2), 1] {
             if at_once == 1 && bytes.len() > 1024 {
                 continue;
@@ -171,14 +171,14 @@ fn no_message_is_split_and_no_body_byte_becomes_a_request() {
         assert!(!head.replace("\r\n", "").contains(['\r', '\n', '\0']), "{head:?}");
     }
     let mut bodies: Vec<&str> = seen.iter().map(|(_, body)| &**body).collect();
-    // Connections are the pool's to choose: order is kept on each, not over all.
+    // The pool chooses connections: the order is kept on each of them, not overall.
     bodies.sort_unstable();
     expected.sort_unstable();
     assert_eq!(bodies, expected, "each signed request once, with its own body");
     let refused = r#"saltgate_requests_total{outcome="refused",reason="malformed_request"} "#;
     let truncated =
         corpus.iter().filter(|message| message.name.ends_with("end early") || message.name.ends_with("ends early"));
-    // A body that ends early is counted as a client that left: whole, in two, byte by byte.
+    // A body that ends early is counted as a client that left: in one piece, in two, and byte by byte.
     let left: usize = truncated.map(|message| if message.bytes.len() > 1024 { 2 } else { 3 }).sum();
     let counted = format!("{refused}{}\n", refusals - left);
     until("every refusal is counted", || gate.metrics().contains(&counted));
