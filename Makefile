@@ -31,7 +31,7 @@ field:
 check:
 	.ci/run
 
-# The optimized program: built twice, the second time with a profile of the first under load. bench/README.md.
+# The optimized program, built twice: the second time with a profile of the first one under load. bench/README.md.
 release:
 	bench/release
 
@@ -43,7 +43,7 @@ bench:
 bench-parts:
 	$(CARGO) bench --locked --bench credential --bench gates --bench replay
 
-# Does the time of a refusal reveal its reason? Welch's t over a million requests of each kind.
+# Measures whether the time of a refusal reveals its reason, by Welch's t over a million requests of each kind.
 timing:
 	$(CARGO) bench --locked --bench timing
 
@@ -55,17 +55,17 @@ guard:
 flame:
 	bench/flame $(ARGS)
 
-# Fuzzes everything that reads what others wrote: fuzz/README.md. make fuzz RUNS=1000000 TARGETS="proxy keys"
+# Fuzzes all parsers of input from others: fuzz/README.md. make fuzz RUNS=1000000 TARGETS="proxy keys"
 RUNS ?= 10000000
 TARGETS ?=
 fuzz:
 	RUNS="$(RUNS)" TARGETS="$(TARGETS)" fuzz/run
 
-# Damages the replay journal, the record and the freeze state, puts older copies back and sets wrong clocks: as `make test`,
-# but many more times. A failed run prints its SALTGATE_ADVERSARY_SEED, which repeats it.
+# Damages the replay journal, the record and the freeze state, restores older copies and sets wrong clocks, like
+# `make test` but many more times. A failed run prints its SALTGATE_ADVERSARY_SEED, which repeats it.
 adversary:
 	SALTGATE_ADVERSARY_ROUNDS=$${ROUNDS:-50000} $(CARGO) test --locked --lib -- --nocapture adversary::
 
-# Does a test notice every small change of the code that decides? tests/mutants. A part: make mutants ARGS="-F src/policy/"
+# Checks that a test fails for every small change of the code that decides: tests/mutants. A part: make mutants ARGS="-F src/policy/"
 mutants:
 	tests/mutants $(ARGS)

@@ -1,4 +1,4 @@
-//! What authenticating costs before anything is looked up.
+//! The cost of authentication before anything is looked up.
 
 use std::hint::black_box;
 

@@ -1,13 +1,13 @@
-//! What each gate costs, and the whole stack on a service that answers at once.
+//! The cost of each gate, and of the whole stack with a service that answers at once.
 //!
-//! `up_to/…` is the way of an authorized deletion as far as that gate, from the door on: a gate's own
-//! cost is the difference to the line before. `up_to/nothing` is what measuring costs, `up_to/observe` the
-//! door, the observation and its metrics besides. `whole/…` is the whole stack: `accepted` by way of a connection to a service on
-//! loopback, in the same process and thread, one after the other: it has the waits of both ends. The
-//! others end where their reason says.
+//! `up_to/…` is the path of an authorized deletion up to and including that gate, from its arrival on: the cost of
+//! a gate is the difference to the line before. `up_to/nothing` is the cost of measuring, and `up_to/observe` adds
+//! the arrival, the observation and its metrics. `whole/…` is the whole stack. `whole/accepted` uses a connection
+//! to a service on loopback in the same process and thread, one request after the other, so it includes the waits
+//! of both ends. The others end with the refusal that they are named after.
 //!
-//! Nothing here has a log, or HTTP in front; `bench/compare` has both. A request is made and signed
-//! outside of what is measured.
+//! There is no log here, and no HTTP in front; `bench/compare` has both. Making and signing a request is not
+//! measured.
 
 #![allow(missing_docs, reason = "criterion's macros write undocumented functions")]
 
@@ -43,12 +43,12 @@ use tower::{Layer, Service};
 
 const KEY: &str = "NCSTESTKEY000001";
 const SECRET: &[u8] = b"THROWAWAYSECRET0123456789ABCDEFG";
-/// As many as the longest run of criterion spends.
+/// More than the longest run of criterion spends.
 const SALTS: u64 = 20_000_000;
 
 type Body = Full<Bytes>;
 
-/// Signs requests that nobody has sent before.
+/// Signs new requests.
 struct Signer {
     key: SigningKey,
     salts: u64,
@@ -81,7 +81,7 @@ fn arrival(authorization: &str) -> Arrival<Body> {
     Arrival { request, client: Client::new(Some([127, 0, 0, 1].into()), false) }
 }
 
-/// From a Unix socket: failed signatures are counted by address, and this many are throttled.
+/// From a Unix socket, because failed signatures are counted by address, and so many would be throttled.
 fn from_nowhere(authorization: &str) -> Arrival<Body> {
     Arrival { client: Client::new(None, false), ..arrival(authorization) }
 }
@@ -112,7 +112,7 @@ fn gateway(directory: &Path, upstream: std::net::SocketAddr) -> Gateway {
     Gateway::start(config, Clock::system()).expect("started")
 }
 
-/// The end of a part of the way.
+/// The end of a part of the path.
 #[derive(Clone, Copy)]
 struct End;
 
@@ -130,7 +130,7 @@ impl<T> Service<Observed<T>> for End {
     }
 }
 
-/// No way at all: what measuring costs by itself.
+/// No gates at all: the cost of measuring.
 struct Nothing;
 
 impl Service<Arrival<Body>> for Nothing {
@@ -147,7 +147,7 @@ impl Service<Arrival<Body>> for Nothing {
     }
 }
 
-/// What goes as far as the end must not be refused before.
+/// Checks that a request that should reach the end is not refused before.
 #[derive(Clone)]
 struct Passes<S>(S);
 
@@ -173,7 +173,7 @@ where
     }
 }
 
-/// Deletions alone.
+/// Deletions only.
 struct Deletions;
 
 impl Gate<Directed> for Deletions {
@@ -202,7 +202,7 @@ fn measure<S>(
         b.iter_batched(
             &mut next,
             |arrival| {
-                // To its end: a connection whose answer was not read is none for the next request.
+                // Read to its end: the next request cannot use a connection with an unread answer.
                 let (status_came, body) = runtime.block_on(async {
                     let Ok(answer) = way.call(arrival).await;
                     (answer.status(), answer.into_body().collect().await)

@@ -1,7 +1,7 @@
-//! What a spent salt costs: nanoseconds for a claim (reservation included), bytes for keeping it.
+//! The cost of a spent salt: nanoseconds for a claim (including its reservation), bytes for keeping it.
 //!
-//! Budgets, at a million salts in all generations: in memory below 500 ns and 40 bytes; in a
-//! journal 1500 ns, 40 bytes of memory and 32 of disk, and a second to start with four million.
+//! Budgets, at a million salts in all generations: in memory below 500 ns and 40 bytes; in a journal 1500 ns, 40
+//! bytes of memory and 32 of disk, and a second to start with four million.
 
 #![allow(missing_docs, reason = "criterion's macros write undocumented functions")]
 #![allow(clippy::print_stdout, reason = "a benchmark prints what it measured")]
@@ -18,15 +18,15 @@ use saltgate::parts::{
 };
 
 const HELD: u64 = 1_000_000;
-/// So few that the memory is still about as full at the end.
+/// So few that the store is still about as full at the end.
 const ROUND: u64 = 100_000;
 
-/// A salt's fingerprint: any 16 bytes that never come twice.
+/// The id of a salt: any 16 bytes that never repeat.
 fn salt(n: u64) -> SaltId {
     SaltId::from_stored((u128::from(n) + 2).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835).to_ne_bytes())
 }
 
-/// Dates all over the window, less a margin for the time the benchmark takes.
+/// Dates all over the window, with a margin for the duration of the benchmark.
 fn date(now: SystemTime, n: u64) -> SystemTime {
     now - Duration::from_secs(14 * 60) + Duration::from_millis(n % 1000 * 1740)
 }
@@ -53,8 +53,7 @@ fn filled(now: SystemTime) -> Memory {
     memory
 }
 
-/// A memory that holds a million salts, and how many were claimed since: filled anew once it has
-/// grown by a tenth.
+/// A store with a million salts, and how many were claimed since. It is filled again once it has grown by a tenth.
 struct Bench<S> {
     fill: fn(SystemTime) -> S,
     store: Option<S>,
@@ -68,13 +67,13 @@ impl<S: SpentSalts> Bench<S> {
         Self { fill, store: Some(fill(now)), now, claimed: 0 }
     }
 
-    /// Times so many claims; filling is not timed.
+    /// Times this many claims; filling the store is not timed.
     #[allow(clippy::disallowed_methods, reason = "a stopwatch")]
     fn timed(&mut self, iterations: u64, mut one: impl FnMut(&dyn SpentSalts, u64, SystemTime)) -> Duration {
         let (mut done, mut took) = (0, Duration::ZERO);
         while done < iterations {
             if self.claimed == ROUND {
-                // One at a time: a journal is one process's.
+                // Dropped first, because a journal belongs to one process.
                 self.store = None;
                 *self = Self::new(self.fill);
             }
@@ -134,14 +133,14 @@ fn open(max: u64) -> Journal {
     Journal::open(Clock::system(), settings).expect("a journal in the temporary directory")
 }
 
-/// A claim that waits where the next segment is not ready yet: what the waiting costs is counted.
+/// A claim that waits until the next segment is ready; the waiting is timed.
 fn until_there_is_room(store: &dyn SpentSalts, n: u64, now: SystemTime) {
     while black_box(claim(store, n, now)) != Ok(()) {
         std::thread::yield_now();
     }
 }
 
-/// A journal on disk that holds so many.
+/// A journal on disk that holds this many salts.
 fn journal_of(held: u64, now: SystemTime) -> Journal {
     drop(std::fs::remove_dir_all(directory()));
     let journal = open(held + ROUND);
@@ -155,7 +154,7 @@ fn journal(now: SystemTime) -> Journal {
     journal_of(HELD, now)
 }
 
-/// Bytes that a journal's files take.
+/// The size of a journal's files in bytes.
 fn on_disk() -> u64 {
     use std::os::unix::fs::MetadataExt;
     let files = std::fs::read_dir(directory()).into_iter().flatten().flatten();
@@ -183,7 +182,7 @@ fn report_journal() {
     drop(std::fs::remove_dir_all(directory()));
 }
 
-/// What this process occupies, in bytes; 0 where the system does not say.
+/// The resident memory of this process in bytes; 0 if the system does not report it.
 fn resident() -> usize {
     let pages = std::fs::read_to_string("/proc/self/statm").ok();
     let pages = pages.and_then(|statm| statm.split_whitespace().nth(1)?.parse::<usize>().ok());
@@ -193,7 +192,7 @@ fn resident() -> usize {
 criterion_group!(benches, claims);
 
 fn main() {
-    // First, while nothing else has been allocated and freed.
+    // First, before anything else was allocated and freed.
     let before = resident();
     let memory = filled(Clock::system().now());
     let (grown, allocated, held) = (resident().saturating_sub(before), memory.heap_bytes(), memory.held());

@@ -1,18 +1,20 @@
-//! Does the time of a refusal tell why it was refused? `make timing` asks by dudect's method.
+//! Measures whether the time of a refusal reveals its reason (`make timing`), by dudect's method.
 //!
-//! Requests of all classes are answered by the whole stack, in process, in random order, each prepared before its
-//! time is taken. Welch's t compares every two classes, over all samples and over those below several percentiles of
-//! all times (a slow sample says more of the machine than of the request). The verdict is the largest |t|.
+//! Requests of all classes are answered by the whole stack, in process and in random order, each prepared before
+//! its time is taken. Welch's t compares every two classes, over all samples and over those below several
+//! percentiles of all times (slow samples depend on the machine more than on the request). The verdict is the
+//! largest |t|.
 //!
-//! 1. Unknown key, wrong signature and inactive key must not differ: |t| < 4.5 for each pair. Anybody can send them,
-//!    and a difference would tell strangers which keys exist.
-//! 2. A right signature with a spent salt goes further, so it takes longer, and its t is printed without a limit. Only
-//!    a holder of the secret, or of a header that was spent, can send one; it says that the header is a valid one that
-//!    was used, which whoever saw the header pass knows.
+//! 1. Unknown key, wrong signature and inactive key must not differ: |t| < 4.5 for each pair. Anybody can send
+//!    them, and a difference would reveal to strangers which keys exist.
+//! 2. A valid signature with a spent salt passes more checks, so it takes longer, and its t is printed without a
+//!    limit. Only a holder of the secret, or of a spent header, can send one. The time reveals that the header is
+//!    valid and was used, which anybody who saw the header pass knows already.
 //!
-//! Where the memory of a process lies makes one class faster or slower by up to a nanosecond, and another class in another
-//! process. A million samples show that as a difference, though it says nothing about the reason. So the samples come from
-//! several processes and gateways: what differs in the same direction in all of them is left.
+//! The addresses of a process's memory make one class faster or slower by up to a nanosecond, and another class in another
+//! process. A million samples show this as a difference, although it reveals nothing about the reason. So the samples come
+//! from several processes and gateways and from many keys, and only differences with the same direction in all of them
+//! remain.
 //!
 //! `SAMPLES=100000 make timing` takes fewer samples.
 #![allow(clippy::print_stdout, reason = "a benchmark prints what it measured")]
@@ -34,7 +36,7 @@ use tower::Service;
 const KEYS: usize = 64;
 /// What dudect and the TVLA test take for a difference.
 const LIMIT: f64 = 4.5;
-/// Samples above these percentiles of all times are left out, one test each. 100: none is.
+/// Samples above these percentiles of all times are left out, one test for each. 100 leaves out none.
 const PERCENTILES: [f64; 6] = [100.0, 99.0, 95.0, 90.0, 75.0, 50.0];
 /// Processes that the samples are taken from, one after the other, and the gateways of each.
 const PROCESSES: usize = 20;
@@ -206,7 +208,7 @@ where
     })
 }
 
-/// Welch's t between two classes, over what lies at or below `limit`.
+/// Welch's t between two classes, over the samples at or below `limit`.
 fn welch(a: &[f64], b: &[f64], limit: f64) -> f64 {
     let moments = |times: &[f64]| {
         let (mut n, mut mean, mut squares) = (0.0, 0.0, 0.0);
@@ -222,7 +224,7 @@ fn welch(a: &[f64], b: &[f64], limit: f64) -> f64 {
     (mean_a - mean_b) / (variance_a / n_a + variance_b / n_b).sqrt()
 }
 
-/// xorshift64: it only puts classes in an order.
+/// xorshift64, used only to shuffle the classes.
 struct Random(u64);
 
 impl Random {
@@ -252,7 +254,7 @@ fn measure_in_processes(samples: usize) -> std::io::Result<[Vec<f64>; 4]> {
 }
 
 fn main() -> ExitCode {
-    // `cargo test --all-targets` runs every bench with this: it is no place for a million samples.
+    // `cargo test --all-targets` runs every bench with this argument; a million samples would take too long then.
     if std::env::args().any(|argument| argument == "--test") {
         return ExitCode::SUCCESS;
     }

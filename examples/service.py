@@ -24,7 +24,7 @@ class Service(BaseHTTPRequestHandler):
         self.answer({"segmentId": segment, "accountId": "account-1", "ownerId": "member-1"})
 
     def do_DELETE(self):
-        # Who the caller is, Saltgate says. Nobody else may reach this service.
+        # Saltgate says who the caller is. Nothing else may reach this service.
         self.answer({"deleted": True, "by": self.headers.get("X-Saltgate-Member")})
 
     def log_message(self, *_):

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# aiohttp 3.14.5 sends a DELETE a second time by itself when the server reads it and closes without an answer, on the very
-# first request of a new connection too. Its name for this is "retry persistent connection": one would expect it only
+# aiohttp 3.14.5 resends a DELETE by itself if the server reads it and closes without an answer, even if it was the
+# first request of a new connection. aiohttp calls this "retry persistent connection", so one would expect it only
 # for connections that were used before. There is no public switch (not TCPConnector(force_close=True) either); a client
 # middleware is called for each sending and can refuse the second one. Output:
 #

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Apache httpd 2.4.71 (Debian 12) with `ProxyPass / http://server/ nocanon` and `MergeSlashes Off`: "//a" arrives at the
-# server as "/a", though both are said to leave the path as it came. ProxyPass takes a run of slashes for the one it was
-# given. Slashes within the path stay. With a balancer it is the same. Output:
+# server as "/a", although the documentation of both says that the path is unchanged. ProxyPass matches a run of slashes
+# as the single one in its argument. Slashes within the path stay. A balancer does the same. Output:
 #
 #     Apache/2.4.71
 #     balancer: //a arrives as /a
@@ -57,7 +57,7 @@ def arrive(what, *paths):
         child.wait()
 
 def ask(port, path):
-    """By a socket: clients of higher levels tidy paths themselves."""
+    """Uses a socket, because higher-level clients normalize paths themselves."""
     for _ in range(300):
         try:
             with socket.create_connection(("127.0.0.1", port), 30) as stream:

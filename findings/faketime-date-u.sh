@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# libfaketime 0.9.10 with an absolute time takes UTC away from `date -u`.
+# With libfaketime 0.9.10 and an absolute time, `date -u` does not print UTC.
 #
 # Debian 12: libfaketime 0.9.10-2.1, coreutils 9.1-1, busybox 1:1.35.0. In TZ=Asia/Seoul, `date -u` with FAKETIME='2026-11-24 07:38:08' (or
 # `faketime -f` with the same) prints Korean time, and `date -u +%FT%TZ` labels it as UTC: nine hours off. With a relative
 # time (FAKETIME=+1y, or `faketime` without -f, which makes it one) `-u` works.
-# Why: to read an absolute time the library calls mktime() before main(), which settles the zone. `date -u` then sets TZ=UTC0 and
-# calls localtime_r(), which by POSIX need not look at TZ again, and in glibc does not. Without the library it is the first
+# Why: to read an absolute time the library calls mktime() before main(), which fixes the zone. `date -u` then sets TZ=UTC0 and
+# calls localtime_r(), which by POSIX need not read TZ again, and in glibc does not. Without the library it is the first
 # such call. So a test under libfaketime of a program that sets TZ and calls localtime_r() tests another zone.
-# A way round: TZ=UTC in the environment before the program begins.
+# Workaround: TZ=UTC in the environment before the program begins.
 #
 # Seen:
 #   plain, -u                UTC

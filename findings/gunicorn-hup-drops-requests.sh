@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# gunicorn 23.0.0 (gthread) that gets a HUP, or reaches --max-requests, drops requests: its old worker closes connections it has
-# accepted without reading what came on them, so the client gets no answer (a reset) although the reload is called
+# gunicorn 23.0.0 (gthread) that gets a HUP, or reaches --max-requests, drops requests: its old worker closes connections that it
+# accepted without reading the requests on them, so the client gets no answer (a reset) although the reload is called
 # graceful. A new connection for each request does not help. 27.0.1 loses none. Output (the numbers vary):
 #
 #     gunicorn 23.0.0: 7 of 29026 requests on new connections had no answer, 10 HUPs

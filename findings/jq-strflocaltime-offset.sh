@@ -2,10 +2,10 @@
 # jq 1.6: strflocaltime("%z") writes local time with the offset of UTC.
 #
 # Debian 12: jq 1.6-2.1+deb12u3. The manual says that strflocaltime formats a time "in the local time zone"; in TZ=Asia/Seoul the
-# hours are Korea's, and "%z" beside them is +0000, so the date that comes out is nine hours ahead of the one that went in. "%Z" is
-# right (KST). Every way to the local broken-down time loses its offset: `localtime | strftime("%z")` too. The value that goes
-# between the two has no field for it.
-# A way round: `todate`, which writes UTC with Z. jq 1.7 writes +0900.
+# hours are Korea's, but "%z" is +0000, so the resulting date is nine hours ahead of the input. "%Z" is
+# right (KST). All conversions to local broken-down time lose the offset, also `localtime | strftime("%z")`, because the
+# value in between has no field for it.
+# Workaround: `todate`, which writes UTC with Z. jq 1.7 writes +0900.
 #
 # Seen, for 1795473488 (2026-11-23T22:38:08Z):
 #   strflocaltime("%FT%T%z")          2026-11-24T07:38:08+0000

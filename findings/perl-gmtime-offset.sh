@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Perl's POSIX::strftime("%z", gmtime) writes UTC with the offset of local time.
 #
-# Debian 12: perl 5.36.0-7+deb12u4. gmtime() gives the fields of UTC, and strftime() gets no more than these: it takes them for local
-# time and writes the offset of TZ, so that in Asia/Seoul the date is nine hours behind what it was made from. "%Z" says KST and "%s"
-# is nine hours less. C's strftime("%z") of gmtime()'s answer writes +0000, as do the ports of it in Python, gawk, Lua, Tcl and
+# Debian 12: perl 5.36.0-7+deb12u4. gmtime() returns the fields of UTC, and strftime() gets only these: it interprets them as local
+# time and writes the offset of TZ, so that in Asia/Seoul the date is nine hours behind the input. "%Z" says KST and "%s"
+# is nine hours less. C's strftime("%z") of gmtime()'s result writes +0000, as do the ports of it in Python, gawk, Lua, Tcl and
 # Guile, because a struct tm holds the offset; so does Perl's own Time::Piece, in the same program.
-# A way round: a literal Z, strftime("%Y-%m-%dT%H:%M:%SZ", gmtime).
+# Workaround: a literal Z, strftime("%Y-%m-%dT%H:%M:%SZ", gmtime).
 #
 # Seen, for 1795473488 (2026-11-23T22:38:08Z):
 #   POSIX::strftime, gmtime      2026-11-23T22:38:08+0900

@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# What the tests need beyond Rust: the three programs of the API page run for real, and
-# so does Redis.
-# Installs what is missing where it can (Debian, root); otherwise says what to install, and fails.
+# Installs what the tests need beyond Rust, if it can (Debian, root); otherwise says what to install, and fails. The three
+# programs of the API page and Redis are run for real.
 set -euo pipefail
 
 missing=()

@@ -1,4 +1,4 @@
-"""The machine: what it needs, what is built on it, what it is, what else runs on it."""
+"""The machine: required packages, builds, a description of it, and the load of other processes."""
 import datetime
 import json
 import os
@@ -16,7 +16,7 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 
 class Fault(Exception):
-    """Why nothing can be measured, or what was measured counts for nothing."""
+    """Why measuring is impossible, or a measurement is not valid."""
 
 
 def say(*words):
@@ -24,7 +24,7 @@ def say(*words):
 
 
 def require(programs=PACKAGES, files=LUA):
-    """Installs what is missing, where that is possible; else names the command."""
+    """Installs missing packages if possible; otherwise names the command."""
     os.environ["PATH"] += ":/usr/sbin:/sbin"
     missing = [package for program, package in programs.items() if not shutil.which(program)]
     missing += [package for file, package in files.items() if not os.path.exists(file)]
@@ -34,7 +34,7 @@ def require(programs=PACKAGES, files=LUA):
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         raise Fault(f"missing: {' '.join(missing)}; install them, on Debian with: sudo {' '.join(command)}")
     say("installing", *missing)
-    # A policy that denies: installing must not start a haproxy or nginx of the system's.
+    # A policy that denies, so that installing does not start the system's haproxy or nginx.
     policy = pathlib.Path("/usr/sbin/policy-rc.d")
     ours = not policy.exists()
     if ours:
@@ -52,7 +52,7 @@ def require(programs=PACKAGES, files=LUA):
 
 
 def cargo(directory, *arguments, **environment):
-    """Builds a release; where its programs are."""
+    """Builds a release and returns the folder of its programs."""
     say("building in", directory)
     command = ["cargo", "build", "--release", "--locked", *arguments]
     environment = {**os.environ, **environment}
@@ -75,7 +75,7 @@ def tools():
 
 
 def told(*command):
-    """What a command says, or that it is not known."""
+    """The output of a command, or that it is not known."""
     try:
         run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
@@ -84,7 +84,7 @@ def told(*command):
 
 
 def describe(saltgate, given):
-    """What README has to say beside a figure."""
+    """The description of the machine that a README needs with a figure."""
     model = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")),
                  os.uname().machine)
     version = told(saltgate, "--version").removeprefix("saltgate ")
@@ -107,13 +107,13 @@ def describe(saltgate, given):
 
 
 def stat(pid):
-    """The fields of /proc/PID/stat behind the name."""
+    """The fields of /proc/PID/stat after the name."""
     with open(f"/proc/{pid}/stat") as file:
         return file.read().rsplit(")", 1)[1].split()
 
 
 def family(pid):
-    """A process and all that came of it."""
+    """A process and all its descendants."""
     children = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
@@ -138,15 +138,15 @@ def resident(pid):
 
 
 def forget_pages(file):
-    """Has the kernel read a file from the disk when it is next asked for: what was only just written lies in memory in
-    larger pieces, of which a process that touches one byte counts all as resident."""
+    """Makes the kernel read a file from the disk at its next use. A file that was just written is in memory in larger
+    pieces, and a process that touches one byte of a piece counts all of it as resident."""
     with open(file, "rb") as opened:
         os.fsync(opened.fileno())
         os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 class Others:
-    """How many CPUs others take, from when this is made: not `pids`, not our children, not what is stolen."""
+    """How many CPUs other processes use, from its creation on; without `pids`, this script's children, and stolen time."""
 
     def __init__(self, pids):
         self.pids = pids

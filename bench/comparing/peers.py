@@ -1,4 +1,4 @@
-"""Who is compared: their configurations, starting, checking and stopping them."""
+"""The compared programs: their configurations, starting, checking and stopping them."""
 import base64
 import contextlib
 import ctypes
@@ -42,11 +42,11 @@ class Series:
     workers: int = 1
     keys: int = 1000
     reload: bool = False         # a SIGHUP every second
-    quiet: bool = False          # no line of the log for what went well
+    quiet: bool = False          # no log line for successful requests
 
 
 class Peer:
-    """A process that runs, and all that came of it."""
+    """A running process and all its descendants."""
 
     def __init__(self, series, directory, process, port, admin, keys):
         self.series, self.directory, self.process = series, directory, process
@@ -63,7 +63,7 @@ class Peer:
         return ""
 
     def admin_get(self, path):
-        """Status and body from the admin listener; status 0 where nobody listens yet."""
+        """Status and body from the admin listener; status 0 if nothing listens yet."""
         connection = http.client.HTTPConnection(HOST, self.admin, timeout=5)
         try:
             connection.request("GET", path)
@@ -80,7 +80,7 @@ class Peer:
 
 
 def free_port():
-    """One below those the kernel gives to connections, so that none takes it before the peer does."""
+    """A free port below those that the kernel uses for connections, so that none takes it before the peer does."""
     for _ in range(100):
         port = random.randrange(20_000, 32_000)
         with contextlib.suppress(OSError), socket.socket() as probe:
@@ -97,8 +97,8 @@ def listens(port):
 
 
 def spawn(command, cpus, **options):
-    """A process on `cpus` alone, in a session of its own (Ctrl-C is this script's to handle), that ends when this
-    script does, however that may end."""
+    """Starts a process on `cpus` only, in its own session (this script handles Ctrl-C). It ends when this script ends,
+    however that happens."""
     def bind():
         os.sched_setaffinity(0, cpus)
         PRCTL(1, signal.SIGTERM)    # PR_SET_PDEATHSIG
@@ -113,7 +113,7 @@ def spawn_logged(command, cpus, log):
 
 
 def end(process):
-    """TERM; after five seconds KILL, it and what came of it (its session is its own)."""
+    """Sends TERM; after five seconds KILL to the process and its descendants (they share a session)."""
     if process.poll() is None:
         process.terminate()
         try:
@@ -124,7 +124,7 @@ def end(process):
 
 
 class Field:
-    """Everything that must be there before a peer starts: keys, a certificate, an upstream; and a place to run."""
+    """What must exist before a peer starts: keys, a certificate, an upstream, and a folder."""
 
     def __init__(self, place, saltgate, load, upstream, load_cpus):
         self.saltgate, self.load = saltgate, load
@@ -164,7 +164,7 @@ class Field:
         return list(keys.items())[0]
 
     def _certificate(self):
-        """One certificate for all: P-256, its own authority."""
+        """One self-signed certificate for all: P-256."""
         settings = self.directory / "openssl.cnf"
         settings.write_text("[req]\nprompt = no\ndistinguished_name = name\nx509_extensions = end\n[name]\nCN = localhost\n"
                             "[end]\nbasicConstraints = critical, CA:FALSE\nsubjectAltName = DNS:localhost, IP:127.0.0.1\n")
@@ -177,7 +177,7 @@ class Field:
         (self.directory / "both.pem").write_text(self.certificate.read_text() + self.key.read_text())
 
     def _configure(self, series, directory, port, admin):
-        """Writes the configuration; the command that runs it."""
+        """Writes the configuration and returns the command that runs it."""
         keys = self.directory / str(series.keys)
         if series.product == "saltgate":
             file = directory / "saltgate.toml"
@@ -235,7 +235,7 @@ spent_per_key = "100000/second"
 
     @contextlib.contextmanager
     def peer(self, series, cpus, ready=True):
-        """The peer of a series, started and, unless `ready` is False, ready; stopped whatever happens."""
+        """The peer of a series, started and (unless `ready` is False) ready; always stopped at the end."""
         directory = pathlib.Path(tempfile.mkdtemp(prefix=f"{series.name}-", dir=self.directory))
         directory.chmod(0o755)
         port = admin = free_port()
@@ -253,10 +253,10 @@ spent_per_key = "100000/second"
             shutil.rmtree(directory, ignore_errors=True)
 
     def drive(self, peer, cpus, *arguments):
-        """The load on a peer, and what it measured."""
+        """Puts load on a peer and returns the measurement."""
         command = [self.load, "--target", f"{HOST}:{peer.port}", "--keys", peer.keys, "--connections", 32,
                    "--pids", ",".join(map(str, peer.pids()))]
-        # A later option takes the place of an earlier one.
+        # A later option replaces an earlier one.
         process = spawn([*command, *arguments], cpus, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
             told, fault = process.communicate(timeout=900)
@@ -269,7 +269,7 @@ spent_per_key = "100000/second"
         return json.loads(told)
 
     def verify(self, series, cpus):
-        """A peer that checks passes what is right and refuses what is not; one that does not passes everything."""
+        """Checks that a checking peer passes valid requests and refuses others, and that a plain one passes everything."""
         with self.peer(series, cpus) as peer:
             sign = lambda *words, **wrong: self._header(self.keys[series.keys], *words, **wrong)
             good = sign()
@@ -312,7 +312,7 @@ spent_per_key = "100000/second"
 
 
 def wait(condition, process, name, log=lambda: "", pause=0.01):
-    """Until it holds: at most thirty seconds, and no longer than the process lives."""
+    """Waits until a condition holds, at most thirty seconds and while the process lives."""
     until = time.monotonic() + 30
     while not condition():
         if process.poll() is not None:

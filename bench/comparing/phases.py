@@ -1,4 +1,4 @@
-"""What is measured. Each phase gives {series: [a measurement for each round]}."""
+"""The phases. Each returns {series: [a measurement for each round]}."""
 import signal
 import statistics
 import threading
@@ -7,7 +7,7 @@ import time
 from .machine import Fault, Others, forget_pages, resident, say
 from .peers import Series, wait
 
-NOISE = 0.15       # more CPUs than that taken by others, and a measurement is made again
+NOISE = 0.15       # if other processes use more CPUs than this, a measurement is repeated
 ATTEMPTS = 3
 PLAIN = ("haproxy", "nginx")
 
@@ -43,12 +43,12 @@ PHASES = ("delete", "refused", "latency", "tls", "h2", "workers", "memory")
 
 
 class Bench:
-    """One run: what was asked for, where it runs, what it found."""
+    """One run: its options, where it runs, and its results."""
 
     def __init__(self, field, options, cpus):
         self.field, self.options = field, options
         self.gate_cpus, self.load_cpus = {cpus[0]}, {cpus[1]}
-        # The workers phase takes the first two CPUs for the gateway; its load has the last.
+        # The workers phase uses the first two CPUs for the gateway, and the last for its load.
         self.cpus = cpus
         self.noisy = self.runs = 0
         self.patience = options.patience
@@ -118,7 +118,7 @@ class Bench:
         return found
 
     def memory(self):
-        """Resident memory before and after a million salts; how long a start takes; how large the program is."""
+        """Resident memory before and after a million salts, the time of a start, and the size of the program."""
         if not self.chosen([SALTGATE]):
             return None
         forget_pages(self.field.saltgate)
@@ -147,7 +147,7 @@ class Bench:
                 "built_here": not self.options.saltgate}
 
     def rounds(self, series, *arguments, seconds=None):
-        """Every series once a round, in the other order every other round."""
+        """Every series once a round, in reverse order every other round."""
         found = {}
         for number in range(self.options.rounds):
             for one in self.order(self.chosen(series), number):
@@ -159,7 +159,7 @@ class Bench:
         return these if number % 2 == 0 else these[::-1]
 
     def measure(self, series, *arguments, seconds=None, gate=None, load=None, note=""):
-        """A peer of its own, and the load on it; again, at most twice, while others take the CPUs: the quietest counts."""
+        """Starts a peer and puts load on it. Repeats this at most twice if others use the CPUs; the quietest attempt counts."""
         quietest = None
         for _ in range(ATTEMPTS):
             with self.field.peer(series, gate or self.gate_cpus) as peer:
@@ -182,7 +182,7 @@ class Bench:
         return quietest
 
     def await_quiet(self):
-        """Waits for others to leave the CPUs; of --patience no more than is left."""
+        """Waits until others leave the CPUs, for at most the rest of --patience."""
         while self.patience > 0:
             others, begin = Others([self.field.upstream.pid]), time.monotonic()
             time.sleep(0.5)
@@ -192,7 +192,7 @@ class Bench:
 
 
 class Reloads:
-    """A SIGHUP every second, each of which must be taken."""
+    """Sends a SIGHUP every second, each of which must be applied."""
 
     def __init__(self, peer, wanted):
         self.peer, self.sent, self.over = peer, 0, threading.Event()

@@ -1,4 +1,4 @@
-"""What was measured, as Markdown for README."""
+"""The measurements as Markdown for a README."""
 from statistics import median
 
 from . import phases
@@ -58,7 +58,7 @@ def plain_heading(found):
 
 
 def ratio_to_plain(found, runs, key):
-    """How many times what the better of the plain proxies takes, by round."""
+    """The cost as a multiple of that of the better plain proxy, by round."""
     plain = [of(found[name], key) for name in plain_in(found)]
     if not plain:
         return "–"
@@ -131,7 +131,7 @@ def memory(found):
 
 
 def runs_in(found):
-    """Every measurement, wherever it stands."""
+    """Every measurement of every phase."""
     if isinstance(found, dict):
         if "cpu_us" in found:
             yield found

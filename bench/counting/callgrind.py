@@ -1,4 +1,4 @@
-"""What callgrind wrote: instructions by function, and by who called whom; and names fit to be shown."""
+"""Parses the output of callgrind: instructions by function and by call; and shortens names for display."""
 import collections
 import re
 
@@ -8,15 +8,15 @@ LONGEST = 96
 
 
 def shortened(name):
-    """A function's name without hashes, without what its generics are made of, and without any path of a machine."""
-    name = re.sub(r"'\d+$", "", name)            # a recursion's level
+    """A function's name without hashes, without the arguments of generics, and without paths of the machine."""
+    name = re.sub(r"'\d+$", "", name)            # the level of a recursion
     name = HASH.sub("", CRATE.sub("", name))
     if "/" in name or name.startswith("0x") or name.startswith("???"):
         return "unknown"
     name = name.replace("$LT$", "<").replace("$GT$", ">").replace("{{closure}}", "{closure}").replace("{closure_env#0}", "{closure}")
     name = re.sub(r"\{closure#\d+\}", "{closure}", name)
     name = re.sub(r"drop_in_place(?:::)?<(?:&mut )?([\w:]+)(.*)>", lambda of: f"drop_in_place({of.group(1)})", name)
-    # From within: <a as b> is a, and the arguments of generics tell nothing that the function does not.
+    # From the inside out: <a as b> becomes a, and arguments of generics are dropped.
     arrows = name.replace("->", "\0")
     for _ in range(40):
         inner = re.sub(r"::<[^<>]*>", "", arrows)
@@ -34,10 +34,10 @@ ESCAPES = {"$LT$": "<", "$GT$": ">", "$LP$": "(", "$RP$": ")", "$C$": ",", "$BP$
 
 
 def demangled(name):
-    """A symbol as rustc mangles it, hash and all: what is generic has one for each of its makings."""
+    """A symbol as rustc mangles it, with its hash: a generic function has one for each instance."""
     name = name.split(".llvm.")[0]
     if name.startswith("_R"):
-        # The standard library's, by the newer scheme: the words of its path are enough here.
+        # The standard library uses the newer scheme: the words of its path are enough here.
         name, words, at = re.sub(r"Cs[0-9A-Za-z]+_|B[0-9A-Za-z]*_|s[0-9]*_", "", name[2:]), [], 0
         while length := re.compile(r"\D*?(\d+)_?").match(name, at):
             at = length.end() + int(length.group(1))
@@ -71,13 +71,13 @@ class Counts:
         return sum(self.own.values())
 
     def per_request(self, before, requests):
-        """What each of the `requests` cost that this run had and the run `before` had not."""
+        """The cost of each of the `requests` that this run had in addition to the run `before`."""
         less = lambda now, then: {key: (now.get(key, 0) - then.get(key, 0)) / requests for key in now.keys() | then.keys()}
         return Counts(less(self.own, before.own), less(self.calls, before.calls))
 
 
 def read(file, name_of=shortened):
-    """A file as callgrind writes it with --dump-instr=no: cost lines behind fn=, one more behind each calls=."""
+    """Parses a file that callgrind wrote with --dump-instr=no: cost lines after fn=, and one more after each calls=."""
     own, calls = collections.Counter(), collections.Counter()
     names, short = {}, {}
     function = called = None

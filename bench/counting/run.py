@@ -1,4 +1,4 @@
-"""A run that is counted: Saltgate under callgrind with one worker, so many requests on one connection, one after the other."""
+"""A counted run: Saltgate under callgrind with one worker, and requests one after the other on one connection."""
 import contextlib
 import datetime
 import hashlib
@@ -28,7 +28,7 @@ REFUSED = '{"errorCode":"Unauthorized","errorMessage":"권한이 없습니다."}
 
 
 class Fault(Exception):
-    """Why nothing can be counted, or what was counted counts for nothing."""
+    """Why counting is impossible, or a count is not valid."""
 
 
 def say(*words):
@@ -48,7 +48,7 @@ def require():
 
 
 def settings():
-    """What a figure depends on besides the code: one that was taken with others cannot be compared."""
+    """What a figure depends on besides the code: figures that differ in it cannot be compared."""
     profiles = tomllib.loads((REPOSITORY / "Cargo.toml").read_text())["profile"]
     profile = profiles.get("release", {}) | profiles[PROFILE]
     return {
@@ -62,7 +62,7 @@ def settings():
 
 def build():
     say(f"building saltgate with the profile {PROFILE}")
-    # Nobody's own flags: they are not in what a figure says it was taken with.
+    # Without the user's own flags, because the description of a figure does not contain them.
     unwanted = ("RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS")
     environment = {name: value for name, value in os.environ.items()
                    if name not in unwanted and not name.startswith("CARGO_PROFILE_")}
@@ -74,7 +74,7 @@ def build():
 
 
 class Upstream:
-    """Answers a DELETE with the id it named: one segment sent for one received, so that every exchange wakes alike."""
+    """Answers a DELETE with the id in its path: one TCP segment sent for each received, so that all exchanges cost the same."""
 
     def __init__(self):
         self.listener = socket.create_server((HOST, 0))
@@ -112,7 +112,7 @@ class Upstream:
 
 
 def configuration(place, upstream):
-    """As bench/compare has it: salts in memory, the role checked, ownership left to the service, metrics, a JSON log."""
+    """The configuration of bench/compare: salts in memory, the role checked, ownership left to the service, metrics, a JSON log."""
     (place / "keys.toml").write_text("".join(
         f'[[key]]\napi_key = "{key}"\nsecret = "{secret}"\naccount = "account-1"\nmember = "member-{number}"\nrole = "OWNER"\n'
         for number, (key, secret) in enumerate(KEYS)))
@@ -140,7 +140,7 @@ spent_per_key = "100000/second"
 
 
 def request(kind, number):
-    """The same bytes for the same number in every run, but for the date and what is signed of it."""
+    """Returns the same bytes for the same number in every run, except for the date and the signature."""
     key, secret = KEYS[number % len(KEYS)]
     now = datetime.datetime.now(datetime.timezone.utc)
     date = now.strftime("%Y-%m-%dT%H:%M:%S.") + f"{now.microsecond // 1000:03d}Z"
@@ -172,7 +172,7 @@ def exchange(connection, kind, number):
 
 
 def listening(process, log):
-    """The port, as the log tells it: asking for readiness would itself be counted."""
+    """The port from the log: a readiness request would be counted, too."""
     until = time.monotonic() + 120
     while time.monotonic() < until:
         for line in log.read_text(errors="replace").splitlines():
@@ -186,7 +186,7 @@ def listening(process, log):
 
 
 def counted(saltgate, kind, requests, *options):
-    """What callgrind wrote of a run of so many requests."""
+    """The output of callgrind for a run of this many requests."""
     place = pathlib.Path(tempfile.mkdtemp(prefix="counting-"))
     upstream = Upstream()
     process = None
@@ -203,7 +203,7 @@ def counted(saltgate, kind, requests, *options):
                 exchange(connection, kind, number)
         if upstream.received != (requests if KINDS[kind] == 200 else 0):
             raise Fault(f"{kind}: the upstream received {upstream.received} requests of {requests}")
-        # Saltgate does not end by SIGINT.
+        # SIGTERM, because Saltgate does not end after SIGINT here.
         process.send_signal(signal.SIGTERM)
         if process.wait(120) != 0:
             raise Fault(f"saltgate ended with status {process.returncode}: {log.read_text(errors='replace')[-2000:]}")

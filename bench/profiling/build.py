@@ -1,4 +1,4 @@
-"""Saltgate built twice: once to count what its code does under load, then by those counts."""
+"""Builds Saltgate twice: first to count what its code does under load, then optimized by these counts."""
 import os
 import pathlib
 import shutil
@@ -14,14 +14,14 @@ from . import profraw
 PROGRAMS = {"llvm-profdata": "llvm", "openssl": "openssl"}
 HOST = "x86_64-unknown-linux-gnu"
 FEATURES = "--no-default-features"
-# What never ran under load is placed apart from what did, so that the caches hold less of it.
+# Code that never ran under load is placed apart from code that did, so that less of it is in the caches.
 APART = "-Clink-arg=-Wl,-z,keep-text-section-prefix"
-# Most of all the plain DELETE: what is told to be hot should fit the caches, and what a sidecar keeps resident.
+# Mostly the plain DELETE: code that is marked as hot should fit into the caches and into a sidecar's memory.
 ACCEPTED, OTHERS, REFUSED = 400_000, 20_000, 20_000
 
 
 def loads(field):
-    """What it is built for: a series, and the load on it. No load: it starts."""
+    """A use case to optimize for: a series and its load. Without load, only its start."""
     saltgate, *stores = [one for one in phases.DELETE if one.product == "saltgate"]
     tls = next(one for one in phases.TLS if one.product == "saltgate")
     yield from ((one, ()) for one in phases.START)
@@ -36,7 +36,7 @@ def loads(field):
 
 
 def release():
-    """Where the program is."""
+    """The path of the program."""
     host = next((line.split()[1] for line in machine.told("rustc", "-vV").splitlines() if line.startswith("host:")), "unknown")
     if host != HOST:
         raise Fault(f"this was written for {HOST} and its linker, and rustc is for {host}; there it is: cargo build --release {FEATURES}")
@@ -45,8 +45,8 @@ def release():
     place = machine.target(machine.REPOSITORY) / "profiled"
 
     def build(*flags):
-        # With --target, Cargo's own helpers are built without these flags. What changes neither source nor profile keeps the
-        # names of functions the same, by which the counts are found.
+        # With --target, build scripts are compiled without these flags. Source and Cargo profile stay the same, so that the names
+        # of functions, by which the counts are found, stay the same, too.
         flags = "\x1f".join([*os.environ.get("RUSTFLAGS", "").split(), *flags])
         machine.cargo(machine.REPOSITORY, FEATURES, "--bin", "saltgate", "--target", HOST,
                       CARGO_ENCODED_RUSTFLAGS=flags, CARGO_TARGET_DIR=str(place))
@@ -62,12 +62,12 @@ def release():
 
 
 def counts(saltgate, load, upstream, place, profile):
-    """Puts a program that counts under each load, and writes what it counted."""
+    """Runs the counting program under each load, and writes the counts."""
     cpus = sorted(os.sched_getaffinity(0))
     field = peers.Field(place, saltgate, load, upstream, {cpus[-1]})
     raw = pathlib.Path(tempfile.mkdtemp(prefix="counts-", dir=place))
     try:
-        # Processes of one program add to one file (%m).
+        # All processes of the program add to one file (%m).
         os.environ["LLVM_PROFILE_FILE"] = f"{raw}/%m.profraw"
         for series, arguments in loads(field):
             say(f"  {series.label}: {' '.join(map(str, arguments)) or 'start'}")

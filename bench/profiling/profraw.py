@@ -1,8 +1,8 @@
-"""What a program built with `-Cprofile-generate` wrote, as the text that every llvm-profdata reads.
+"""Translates the profile of a program built with `-Cprofile-generate` into the text that every llvm-profdata reads.
 
-A raw profile is the memory of the program that wrote it, so only the llvm-profdata of the LLVM in rustc reads it, which a
-plain toolchain does not bring; the text has not changed for ten years. The layout is that of `InstrProfData.inc` in
-compiler-rt, version 10: a header; a record for each function; the counters; the names; what values were seen.
+A raw profile is the memory of the program that wrote it, so only the llvm-profdata of rustc's own LLVM reads it, which a
+plain toolchain does not include; the text format has not changed for ten years. The layout is that of `InstrProfData.inc` in
+compiler-rt, version 10: a header; a record for each function; the counters; the names; the observed values.
 """
 import hashlib
 import struct
@@ -10,14 +10,14 @@ import zlib
 
 MAGIC = 0xFF6C_7072_6F66_7281
 VERSION = 10
-IR = 1 << 56              # counted in LLVM's own code, not in a front end's
+IR = 1 << 56              # counted by LLVM itself, not by a front end
 HEADER = struct.Struct("<16Q")
 # name, hash of the shape, counters, bitmaps, address, values; how many counters, how many places of each kind of value, bitmaps
 RECORD = struct.Struct("<6Q I 3H 2x I")
 KINDS = ("IPVK_IndirectCallTarget", "IPVK_MemOPSize", "IPVK_VTableTarget")
 CALLS = 0
 VTABLE_RECORD = 40
-# A target outside what was counted, as llvm-profdata names it.
+# A call target outside the counted code, as llvm-profdata names it.
 ELSEWHERE = b"** External Symbol **"
 
 
@@ -26,7 +26,7 @@ class Fault(Exception):
 
 
 def even(offset):
-    """The next offset that eight bytes may begin at."""
+    """The next offset that is a multiple of eight."""
     return (offset + 7) & ~7
 
 
@@ -61,11 +61,11 @@ def parts_of(raw):
         values = b""
         if any(places):
             values, values_at = values_in(raw, values_at, addresses)
-        # Each crate that uses an inline function may have it.
+        # Each crate that uses an inline function may contain it.
         if (name, shape) in seen:
             continue
         seen.add((name, shape))
-        # Relative to the record, which the header has for the first.
+        # Relative to the record; the header has it for the first one.
         at = counters_at + (where - distance + number * RECORD.size) % 2**64
         counts = struct.unpack_from(f"<{count}Q", raw, at)
         yield b"%s\n%d\n%d\n%s\n%s\n" % (names[name], shape, count, b"\n".join(b"%d" % one for one in counts), values)
@@ -103,7 +103,7 @@ def number_at(packed, at):
 
 
 def values_in(raw, begin, addresses):
-    """The values that one function saw, as text, and where the next function's begin."""
+    """The observed values of one function as text, and where those of the next function begin."""
     size, kinds = struct.unpack_from("<2I", raw, begin)
     at = begin + 8
     parts = [b"%d\n" % kinds]

@@ -1,4 +1,4 @@
-"""What a program counted of itself is understood: in `bench`, `python3 -B -m unittest profiling.test_profraw`."""
+"""Checks that the profile of a real program is parsed: in `bench`, `python3 -B -m unittest profiling.test_profraw`."""
 import os
 import pathlib
 import re
@@ -54,7 +54,7 @@ class Counts(unittest.TestCase):
         cls.text = profraw.text(cls.raw).decode()
 
     def function(self, name):
-        """Shape, how many counters, and what stands behind."""
+        """The shape, the number of counters, and the rest."""
         found = re.search(rf"^\S*{name}\S*\n(\d+)\n(\d+)\n(.*?)\n\n", self.text, re.M | re.S)
         self.assertTrue(found, f"{name} is not in the text")
         return found[3].split("\n")
@@ -73,7 +73,7 @@ class Counts(unittest.TestCase):
         for raw, why in ((b"", "no profile"), (bytes(200), "no profile"), (bytes(other), "version"), (self.raw + bytes(8), "understood")):
             with self.assertRaisesRegex(profraw.Fault, why):
                 profraw.text(raw)
-        # A program that was killed while it wrote.
+        # A program that was killed while it wrote its profile.
         for size in range(0, len(self.raw), 7):
             with self.assertRaises(profraw.Fault, msg=f"cut off behind {size} bytes"):
                 profraw.text(self.raw[:size])

@@ -1,4 +1,4 @@
-//! What the load generator and the upstream of `bench/compare` share.
+//! Shared code of the load generator and the upstream of `bench/compare`.
 
 pub mod message;
 pub mod poll;

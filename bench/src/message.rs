@@ -1,19 +1,19 @@
-//! HTTP/1.1 messages as both ends of the bench see them: a head, and a body by `Content-Length` or in chunks.
+//! HTTP/1.1 messages for both ends of the bench: a head, and a body with `Content-Length` or in chunks.
 
-/// Where a whole message lies in what was received.
+/// A complete message within the received bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Message<'b> {
     /// The first line, without its end.
     pub start: &'b [u8],
-    /// The body as it stood on the wire, less the chunk sizes.
+    /// The body, without chunk sizes.
     pub body: Vec<u8>,
-    /// Whether the sender closes the connection behind it.
+    /// Whether the sender closes the connection after it.
     pub close: bool,
-    /// How many bytes it took.
+    /// Its length in bytes.
     pub length: usize,
 }
 
-/// The first message in `received`; `None` while it is not whole.
+/// The first message in `received`; `None` while it is incomplete.
 pub fn first(received: &[u8]) -> Option<Message<'_>> {
     let mut at = 0;
     let mut start: &[u8] = &[];

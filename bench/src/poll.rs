@@ -1,4 +1,4 @@
-//! What is ready, by epoll: one thread, level-triggered.
+//! Polls sockets with epoll: one thread, level-triggered.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 
-/// An epoll set; what is in it is known by a number.
+/// An epoll set, whose members are identified by numbers.
 pub struct Poll {
     epoll: OwnedFd,
     events: Vec<Event>,
@@ -17,12 +17,12 @@ impl Poll {
     /// An empty set.
     ///
     /// # Errors
-    /// If the kernel has none to give.
+    /// If the kernel cannot create one.
     pub fn new() -> io::Result<Self> {
         Ok(Self { epoll: epoll::create(CreateFlags::CLOEXEC)?, events: Vec::with_capacity(256) })
     }
 
-    /// Adds what is to be read; closing it takes it out.
+    /// Adds a socket to read from; closing the socket removes it.
     ///
     /// # Errors
     /// If it cannot be polled.
@@ -31,7 +31,8 @@ impl Poll {
         Ok(())
     }
 
-    /// The numbers of what can be read, into `numbers`; waits to the microsecond, for ever if `wait` is `None`.
+    /// Writes the numbers of readable sockets into `numbers`. Waits to the microsecond, or forever if `wait` is
+    /// `None`.
     ///
     /// # Errors
     /// If waiting fails.

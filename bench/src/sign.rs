@@ -1,4 +1,4 @@
-//! Signed requests: each with a salt of its own, signed when it is sent.
+//! Signed requests, each with its own salt, signed when it is sent.
 
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -6,23 +6,23 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use ring::hmac::{Context, HMAC_SHA256, Key, sign};
 use ring::rand::{SecureRandom, SystemRandom};
 
-/// What is right or wrong with a request.
+/// The kinds of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Nothing is wrong with it.
+    /// A valid request.
     Good,
-    /// One digit of the signature is another.
+    /// One digit of the signature is wrong.
     BadSignature,
-    /// Nobody has the key.
+    /// The key does not exist.
     UnknownKey,
-    /// The date is of twenty minutes ago.
+    /// The date is twenty minutes old.
     StaleDate,
-    /// It was answered before.
+    /// The header was used before.
     Replayed,
 }
 
 impl Kind {
-    /// By the name it has on the command line.
+    /// The kind with this name on the command line.
     pub fn named(name: &str) -> Option<Self> {
         Some(match name {
             "good" => Self::Good,
@@ -39,15 +39,15 @@ impl Kind {
 pub struct Signer {
     keys: Vec<(String, Key)>,
     dice: Dice,
-    /// The last date written, and the millisecond it stands for.
+    /// The last date that was formatted, and its millisecond.
     date: (u128, String),
 }
 
 impl Signer {
-    /// From lines of `apiKey,secret,…`.
+    /// Parses lines of `apiKey,secret,…`.
     ///
     /// # Errors
-    /// If a line is another, or there is none.
+    /// If a line is different, or there is none.
     pub fn new(csv: &str) -> Result<Self, String> {
         let keys = csv
             .lines()
@@ -68,12 +68,12 @@ impl Signer {
         self.dice.next()
     }
 
-    /// A random number from 0 up to 1.
+    /// A random number from 0 to 1, without 1.
     pub fn fraction(&mut self) -> f64 {
         (self.dice.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// Writes the value of `Authorization` behind `out`.
+    /// Appends the value of `Authorization` to `out`.
     pub fn header(&mut self, kind: Kind, out: &mut String) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
         let millisecond = if kind == Kind::StaleDate { now - 1_200_000 } else { now };
@@ -112,11 +112,11 @@ fn hex(bytes: &[u8]) -> String {
     text
 }
 
-/// `2026-11-23T22:20:00.123Z`, of milliseconds since 1970.
+/// Formats milliseconds since 1970 as `2026-11-23T22:20:00.123Z`.
 fn date(milliseconds: u128) -> String {
     let (seconds, milliseconds) = (milliseconds / 1000, milliseconds % 1000);
     let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // Days to a civil date, by eras of 400 years that begin on the first of March.
+    // Converts days to a civil date, by eras of 400 years that begin on the first of March.
     let z = days + 719_468;
     let (era, day) = (z / 146_097, z % 146_097);
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
@@ -129,7 +129,7 @@ fn date(milliseconds: u128) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milliseconds:03}Z")
 }
 
-/// Xorshift: cheap, and not the same twice.
+/// Xorshift: cheap, and seeded differently each time.
 struct Dice(u64, u64);
 
 impl Dice {
@@ -147,7 +147,7 @@ impl Dice {
     }
 }
 
-/// The HMAC of one text, for tests of others.
+/// The HMAC of one text, for other tests.
 pub fn mac(secret: &[u8], text: &[u8]) -> String {
     hex(sign(&Key::new(HMAC_SHA256, secret), text).as_ref())
 }

@@ -28,21 +28,21 @@ sub vcl_init {
 
 sub vcl_recv {
     set req.backend_hint = gates.backend();
-    # Nothing is cached, and nobody waits for another one's answer. Varnish adds the client's address to X-Forwarded-For
-    # and leaves Host and the path as they came.
+    # Nothing is cached, and no request waits for the answer to another one. Varnish adds the client's address to
+    # X-Forwarded-For and leaves Host and the path unchanged.
     return (pass);
 }
 
 sub vcl_backend_fetch {
-    # A new connection for each request: on one that was used before, Varnish sends a request once more if the answer
-    # is lost, a DELETE too. No setting turns that off. For all methods, as they share their connections.
+    # A new connection for each request: on one that was used before, Varnish resends a request once if the answer is
+    # lost, even a DELETE. No setting turns that off. This is for all methods, because they share their connections.
     set bereq.http.Connection = "close";
     return (fetch);
 }
 
 sub vcl_backend_error {
-    # The built-in answer is 503 with Retry-After, after which many clients send the same request again. Nobody knows
-    # whether the request was carried out: 502.
+    # The built-in answer is 503 with Retry-After, after which many clients resend the request. It is unknown
+    # whether it was carried out, so the status must be 502.
     set beresp.status = 502;
     set beresp.reason = "Bad Gateway";
     unset beresp.http.Retry-After;

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def apt(needed):
-    """`needed`: program or path → Debian packages. Installs what is missing as root; otherwise says what to install, and fails."""
+    """`needed`: program or path → Debian packages. Installs missing ones as root; otherwise says what to install, and fails."""
     there = lambda name: Path(name).exists() if name.startswith("/") else shutil.which(name)  # noqa: E731
     missing = [package for name, packages in needed.items() if not there(name) for package in packages]
     if not missing:
@@ -20,7 +20,7 @@ def apt(needed):
 
 
 def pip(directory, *wheels):
-    """A Python of its own in `directory` with these wheels: the folder of its programs."""
+    """Makes a virtual environment in `directory` with these wheels, and returns the folder of its programs."""
     if not (directory / "bin" / "python").exists():
         subprocess.run([sys.executable, "-m", "venv", directory], check=True)
     subprocess.run([directory / "bin" / "pip", "install", "-q", "--disable-pip-version-check", *wheels], check=True)
@@ -28,7 +28,7 @@ def pip(directory, *wheels):
 
 
 def npm(directory, *packages):
-    """The packages in `directory`, or None where there is no npm."""
+    """Installs the packages in `directory`; None without npm."""
     if not shutil.which("npm"):
         return None
     directory.mkdir(parents=True, exist_ok=True)

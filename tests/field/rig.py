@@ -1,4 +1,4 @@
-"""What the field scripts share: a service that counts, a real gateway, and a client that sends exact bytes."""
+"""Shared code of the field scripts: a service that counts, a real gateway, and a client that sends exact bytes."""
 import hashlib
 import hmac
 import http.client
@@ -16,7 +16,7 @@ from pathlib import Path
 
 KEY, SECRET = "NCSEXAMPLE000001", "0123456789abcdef0123456789abcdef"
 ROUTE = "/crm-core/v1/segments/"
-CLIENT = "127.0.0.2"  # The proxy connects from 127.0.0.1, so the two can be told apart.
+CLIENT = "127.0.0.2"  # The proxy connects from 127.0.0.1, so the two can be distinguished.
 PATIENCE = 30
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = os.environ.get("SALTGATE") or ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "debug" / "saltgate"
@@ -33,7 +33,7 @@ def wait(what, condition, seconds=PATIENCE):
 
 
 def free_ports(count):
-    """Below those that the system gives to outgoing connections: what is free now stays so."""
+    """Free ports below those that the system uses for outgoing connections, so that they stay free."""
     held = []
     while len(held) < count:
         try:
@@ -62,7 +62,7 @@ def segment():
 
 
 class Process:
-    """A program that is stopped by its pid, with whatever it started."""
+    """A program that is stopped by its pid, with all processes that it started."""
 
     def __init__(self, argv, log, **more):
         self.log = Path(log)
@@ -94,7 +94,7 @@ class Request:
 
     @staticmethod
     def read(lines):
-        """The next request of a connection, or None where there is none."""
+        """The next request of a connection, or None if there is none."""
         try:
             head, _, _ = read_message(lines).decode("latin-1").partition("\r\n\r\n")
         except OSError:
@@ -110,7 +110,7 @@ class Request:
 
 
 def read_message(lines):
-    """One whole message of HTTP/1 with the body that Content-Length announces, or nothing where there is none."""
+    """One complete HTTP/1 message with the body that Content-Length announces, or nothing if there is none."""
     head = first = lines.readline()
     length = 0
     while first and (line := lines.readline()):
@@ -124,7 +124,7 @@ def read_message(lines):
 
 
 class Listener:
-    """Accepts connections until it is stopped, and serves each in a thread of its own by `serve`, which a subclass has."""
+    """Accepts connections until it is stopped, and serves each in its own thread with `serve`, which a subclass defines."""
 
     def __init__(self, port=0):
         self.listener = socket.create_server(("127.0.0.1", port), backlog=256)
@@ -166,7 +166,7 @@ class Service(Listener):
                     time.sleep(self.pause)
                 identity = {"segmentId": request.target[len(ROUTE) :], "accountId": "account-1", "ownerId": "member-1"}
                 body = json.dumps({"deleted": True} if request.method == "DELETE" else identity).encode()
-                # What a cache would like to keep.
+                # Fields that invite a cache to store the answer.
                 head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nCache-Control: public, max-age=600\r\nContent-Length: {len(body)}\r\n\r\n"
                 try:
                     stream.sendall(head.encode() + body)
@@ -178,7 +178,7 @@ class Service(Listener):
 
 
 class Gate:
-    """A gateway whose configuration is `config` besides its listener, its keys and its record."""
+    """A gateway with the configuration `config` in addition to its listener, its keys and its record."""
 
     def __init__(self, directory, name, port, config):
         self.directory, self.name, self.port = Path(directory), name, port
@@ -277,7 +277,7 @@ def once(port, method, target, *fields):
 
 
 def open_towards(ports):
-    """How many connections there are whose far end is one of these ports."""
+    """How many connections to these ports there are."""
     lines = [line for file in ("tcp", "tcp6") for line in Path("/proc/net", file).read_text().splitlines()[1:]]
     far = [(line.split()[2], line.split()[3]) for line in lines]
     return sum(1 for address, state in far if state == "01" and int(address.split(":")[1], 16) in ports)

@@ -1,5 +1,5 @@
-//! `compare-upstream PORT`: the cheapest keep-alive HTTP/1.1 server that is still honest. One thread. A DELETE is
-//! answered with the id it named, a GET with whose segment it is: `account-1`'s, made by `somebody`.
+//! `compare-upstream PORT`: a minimal, correct keep-alive HTTP/1.1 server with one thread. It answers a DELETE with
+//! the id in its path, and a GET with the owner of the segment: `account-1`, created by `somebody`.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};

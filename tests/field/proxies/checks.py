@@ -1,4 +1,4 @@
-"""What must hold of a proxy in front of the gate. Each check raises AssertionError, or returns what was seen."""
+"""Checks of a proxy in front of the gateway. Each raises AssertionError, or returns its observations."""
 import contextlib
 import subprocess
 import threading
@@ -13,7 +13,7 @@ def authorization(value=None):
 
 
 def seen_by_gates(rig, of):
-    """The decisions about a segment, once everything that was sent before has been decided."""
+    """The decisions about a segment, after all earlier requests were decided."""
     for gate in rig.gates:
         mark = segment()
         once(gate.port, "GET", ROUTE + mark)
@@ -39,7 +39,7 @@ def a_refused_one_is_the_gates_401(rig):
             answer = client.send("DELETE", ROUTE + segment(), authorization("HMAC-SHA256 nothing"))
             assert answer.status == 401 and answer.body == REFUSED, answer
             assert answer.headers["www-authenticate"] == "HMAC-SHA256" and "x-request-id" in answer.headers, answer.headers
-    # The gate closes its connection after a 401: the next request must not be lost with it.
+    # The gateway closes its connection after a 401: the next request must not be lost with it.
     for _ in range(5):
         once(rig.front, "DELETE", ROUTE + segment())
         assert (answer := once(rig.front, "DELETE", ROUTE + segment(), authorization())).status == 200, answer
@@ -59,18 +59,18 @@ def a_lost_answer_is_not_asked_for_again(rig):
         rig.service.play = "answer"
 
 
-# What some proxies take for leave to send again.
+# Fields that some proxies take as permission to resend.
 LEAVE = ["Idempotency-Key: 1", "X-Idempotency-Key: 1", "x-envoy-retry-on: 5xx,reset,retriable-status-codes", "x-envoy-max-retries: 3"]
 
 
 def what_was_read_and_not_answered_is_not_sent_again(rig):
-    """In place of the gates: what reads a DELETE and closes. As a gate that is killed, but it is there again at once."""
+    """Replaces the gateways: reads a DELETE and closes, like a killed gateway that is back at once."""
     with stand_ins(rig) as instead:
         return "the client is told " + ", ".join(sorted({lose(rig, instead, warm) for warm in (True, False) * 2}))
 
 
 def nor_by_http2(rig):
-    """curl sends again by itself where it is told that nothing was done (REFUSED_STREAM)."""
+    """curl resends by itself if it is told that nothing was done (REFUSED_STREAM)."""
     with stand_ins(rig) as instead:
         wait("the proxy takes the gates", lambda: once(rig.front, "GET", ROUTE + segment()).status == 200)
         target = ROUTE + segment()
@@ -111,7 +111,7 @@ def lose(rig, instead, warm):
 
 
 def told(answer):
-    # Many clients send again when the connection closes without an answer, and for 503.
+    # Many clients resend if the connection closes without an answer, and after a 503.
     assert answer.status in (500, 502, 504), f"the client is told {answer if answer.status else 'nothing'}"
     return str(answer.status)
 
@@ -130,7 +130,7 @@ def kill_in_flight(rig, warm):
     target, header, answers = ROUTE + segment(), authorization(), []
     client = Client(rig.front)
     if warm:
-        # On connections that were used before, the client's and those to the gates.
+        # On connections that were used before: the client's, and those to the gateways.
         ask_every_gate(rig, client)
     rig.service.play = "hold"
     rig.service.released.clear()
@@ -167,7 +167,7 @@ def two_authorization_lines_never_delete(rig):
 
 
 def targets(id):
-    """Other spellings of the path of a deletion, and paths that lead there in a roundabout way."""
+    """Other spellings of the path of a deletion, and paths that resolve to it."""
     yield f"/crm-core/v1/segments/%{ord(id[0]):02X}{id[1:]}"
     yield f"/crm-core/v1/segments%2F{id}"
     yield f"/crm-core/v1/segments/x%2F..%2F{id}"
@@ -212,7 +212,7 @@ def nothing_is_cached(rig):
 
 
 def what_cannot_be_sent_deletes_nothing(rig):
-    """One gate of two is away. Nothing of a request has left for it, so another gate may be tried, and need not be."""
+    """One of two gateways is down. Nothing of a request was sent to it, so the other one may be tried, but need not be."""
     if len(rig.gates) < 2:
         return "one gate"
     with Client(rig.front) as client:
@@ -236,7 +236,7 @@ def idle_connections_end_before_the_gate_ends_them(rig):
     wait("the proxy takes the gates", lambda: once(rig.front, "GET", ROUTE + segment()).status == 200)
     ports = {gate.port for gate in rig.gates}
     kept = open_towards(ports)
-    # The gate's idle_timeout is 75 s.
+    # The gateway's idle_timeout is 75 s.
     wait("the proxy closes its idle connections", lambda: open_towards(ports) == 0, 50)
     return f"{kept} kept for a while"
 

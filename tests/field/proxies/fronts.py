@@ -14,8 +14,8 @@ os.environ["PATH"] += ":/usr/sbin:/sbin"
 class Front:
     """`start` gets the directory and the paths of the files with this test's ports, and returns the command.
 
-    `needed` tells which check fails when the lines with one of these texts (or a text that begins with a space by itself)
-    are left out; `unmet` which check fails all the same, and how.
+    `needed` maps texts to the check that fails if the lines with one of these texts (or a text that begins with a space by
+    itself) are left out; `unmet` lists checks that fail in any case, and how.
     """
 
     def __init__(self, name, files, version, start, apt=(), pip=None, gates=2, environment=None, needed=(), unmet=None):
@@ -24,7 +24,7 @@ class Front:
         self.needed, self.unmet = needed, unmet or {}
 
     def write(self, directory, ports, without=()):
-        """The files as they are shipped, but for their ports and the lines that are left out."""
+        """The files as shipped, except for their ports and the lines that are left out."""
         paths = []
         for name in self.files:
             text = (CONFS / name).read_text()
@@ -128,7 +128,7 @@ FRONTS = [
 
 
 def install(fronts):
-    """Installs what is missing where it can (Debian, root); otherwise says what to install, and fails."""
+    """Installs missing programs if it can (Debian, root); otherwise says what to install, and fails."""
     missing = [package for one in fronts if one.apt and not shutil.which(one.version.split()[0]) for package in one.apt]
     if missing:
         command = ["apt-get", "-o", "DPkg::Lock::Timeout=300", "install", "-y", "-qq", "--no-install-recommends", *missing]

@@ -1,4 +1,4 @@
-// got as it comes: retry.limit 2, a second before the first. Reads "target<TAB>header" lines, prints "status request-id-of-the-first".
+// got with its defaults: retry.limit 2, a second before the first. Reads "target<TAB>header" lines, prints "status request-id-of-the-first".
 import {createRequire} from 'node:module';
 import {readFileSync} from 'node:fs';
 import {Agent} from 'node:http';

@@ -1,4 +1,4 @@
-# Net::HTTP as it comes: max_retries 1. Reads "target<TAB>header" lines, prints "status request-id-of-the-first".
+# Net::HTTP with its defaults: max_retries 1. Reads "target<TAB>header" lines, prints "status request-id-of-the-first".
 require "net/http"
 base = URI(ARGV[0])
 http = Net::HTTP.start(base.host, base.port)

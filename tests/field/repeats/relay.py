@@ -1,11 +1,11 @@
-"""A relay of TCP between a client and the gateway. It cuts the connection of each salt's first deletion, and of no other."""
+"""A TCP relay between a client and the gateway. It cuts the connection of each salt's first deletion, and of no other."""
 import socket
 import threading
 import time
 
 from rig import PATIENCE, Listener, read_message, salt_of
 
-# When it cuts. What the gateway has of the request then is up to the moment: nothing yet, a deletion under way, its answer.
+# When it cuts. By then the gateway has nothing of the request yet, a deletion in progress, or its answer.
 HOWS = ["at once", "under way", "answered"]
 
 

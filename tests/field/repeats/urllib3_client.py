@@ -1,4 +1,4 @@
-"""urllib3 as it comes: Retry.DEFAULT. Reads "target<TAB>header" lines, prints "status request-id-of-the-first"."""
+"""urllib3 with its defaults: Retry.DEFAULT. Reads "target<TAB>header" lines, prints "status request-id-of-the-first"."""
 import sys
 
 import urllib3

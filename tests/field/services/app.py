@@ -1,4 +1,4 @@
-"""The service for gunicorn (`wsgi`) and uvicorn (`asgi`). Each deletion takes 10 ms, and is a line of the file DONE if there is one."""
+"""The service for gunicorn (`wsgi`) and uvicorn (`asgi`). Each deletion takes 10 ms, and adds a line to the file DONE if that is set."""
 import asyncio
 import os
 import time

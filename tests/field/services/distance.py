@@ -1,4 +1,4 @@
-"""A relay of TCP that is as far away as a network: what either end says or closes, the other one learns 5 ms later."""
+"""A TCP relay that adds the delay of a network: bytes and closes arrive at the other end 5 ms later."""
 import asyncio
 import threading
 
@@ -6,7 +6,7 @@ ONE_WAY = 0.005
 
 
 class Relay:
-    """Each has a thread of its own, until the script ends."""
+    """Each has its own thread, until the script ends."""
 
     def __init__(self, port, to):
         self.to, self.tasks, up = to, set(), threading.Event()
@@ -24,7 +24,7 @@ class Relay:
         await asyncio.gather(self.pass_on(reader, away[1]), self.pass_on(away[0], writer))
 
     async def pass_on(self, reader, writer):
-        """In order, since each part waits as long as the one before it."""
+        """In order, because every part waits equally long."""
         loop = asyncio.get_running_loop()
         try:
             while part := await reader.read(65536):

@@ -27,7 +27,7 @@ def puma(directory, port):
 
 
 def apache(directory, port):
-    # mod_cgid's daemon and the workers run as www-data: the script lies where they may read it.
+    # mod_cgid's daemon and the workers run as www-data, so the script must be where they can read it.
     (cgi := directory / "delete.cgi").write_bytes((HERE / "delete.cgi").read_bytes())
     cgi.chmod(0o755)
     modules = ["mpm_event", "authz_core", "alias", "cgid"]

@@ -1,4 +1,5 @@
-//! HTTP/1.1 over keep-alive connections, with TLS or without: one thread, one request under way on each.
+//! HTTP/1.1 over keep-alive connections, with or without TLS: one thread, one request in progress on each
+//! connection.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -14,9 +15,9 @@ use saltgate_compare::sign::{Kind, Signer};
 use super::tally::Tally;
 use super::{Expected, Options, name};
 
-/// How many headers are spent beforehand, to be sent again.
+/// How many headers are spent in advance, to be replayed.
 const SPENT: usize = 1024;
-/// What is under way when the window closes has so long.
+/// How long requests in progress have after the window closes.
 const GRACE: Duration = Duration::from_secs(10);
 
 type Failure = Box<dyn std::error::Error>;
@@ -118,7 +119,7 @@ pub fn drive(options: &Options, mut signer: Signer, mut tally: Tally) -> Result<
     }
 }
 
-/// Sends good requests, one after another, and keeps their headers.
+/// Sends valid requests, one after another, and keeps their headers.
 fn spend(options: &Options, signer: &mut Signer, spent: &mut Vec<String>) -> Result<(), Failure> {
     let good = Options { kind: Kind::Good, expect: 200, tls: options.tls.clone(), ..*options };
     let mut connection = Connection::open(&good)?;
@@ -211,7 +212,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Takes what came; `false` if the peer closed.
+    /// Reads what arrived; `false` if the peer closed.
     fn receive(&mut self) -> Result<bool, Failure> {
         let mut part = [0; 8 << 10];
         let Some(tls) = &mut self.tls else {

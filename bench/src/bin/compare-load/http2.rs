@@ -1,4 +1,4 @@
-//! HTTP/2 over TLS: a few connections, on each a number of streams under way at once.
+//! HTTP/2 over TLS: a few connections with a number of concurrent streams each.
 
 use std::cell::RefCell;
 use std::rc::Rc;

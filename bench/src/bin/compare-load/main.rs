@@ -1,5 +1,5 @@
-//! `compare-load`: sends signed DELETEs over 127.0.0.1, checks every answer, measures. Prints one line of JSON; the first
-//! answer that is not what was expected ends it with status 1.
+//! `compare-load`: sends signed DELETEs over 127.0.0.1, checks every answer, and measures. Prints one line of JSON.
+//! The first unexpected answer ends it with status 1.
 
 mod http1;
 mod http2;
@@ -31,7 +31,7 @@ compare-load --target HOST:PORT --keys FILE [option…]     of an option given t
   --pids P,…         whose CPU time is measured
 ";
 
-/// What is to be done.
+/// The options of a run.
 pub struct Options {
     target: SocketAddr,
     kind: Kind,
@@ -60,7 +60,7 @@ fn run() -> Result<String, Box<dyn std::error::Error>> {
     if given.0.is_empty() {
         return Err(USAGE.into());
     }
-    // A wait ends when it is due, not up to 50 µs later.
+    // Waits end when they are due, not up to 50 µs later.
     rustix::thread::set_current_timer_slack(std::num::NonZero::new(1))?;
     let transport = given.text("--transport").unwrap_or("http");
     let tls = match transport {
@@ -95,7 +95,7 @@ fn run() -> Result<String, Box<dyn std::error::Error>> {
     Ok(tally.line()?)
 }
 
-/// TLS 1.3 by one suite and one group, so that every peer does the same work.
+/// TLS 1.3 with one suite and one group, so that every peer does the same work.
 fn trust(given: &Given, protocol: &[u8]) -> Result<Arc<ClientConfig>, Box<dyn std::error::Error>> {
     let ca = PathBuf::from(given.text("--ca").ok_or("--ca is missing")?);
     let mut roots = RootCertStore::empty();
@@ -125,13 +125,13 @@ impl Given {
     }
 }
 
-/// What comes back for a request.
+/// The expected answer to a request.
 pub struct Expected {
     status: u16,
 }
 
 impl Expected {
-    /// Judges an answer to the deletion of `segment`.
+    /// Checks an answer to the deletion of `segment`.
     pub fn judge(&self, segment: u64, status: u16, body: &[u8]) -> Result<(), String> {
         let told = match status {
             200 => body == format!(r#"{{"segmentId":"{}"}}"#, name(segment)).as_bytes(),
@@ -145,7 +145,7 @@ impl Expected {
     }
 }
 
-/// The id of a segment; no two alike, for all that is likely.
+/// The id of a segment; collisions are very unlikely.
 pub fn name(segment: u64) -> String {
     format!("sg-{:012x}", segment >> 16)
 }

@@ -1,4 +1,4 @@
-//! What is measured, and when: a warm-up, then the window.
+//! When to measure: a warm-up, then the window; and the measurements.
 
 use std::time::{Duration, Instant};
 
@@ -7,14 +7,14 @@ pub struct Tally {
     begin: Instant,
     warmup: Duration,
     length: Duration,
-    /// Instead of a length: how many answers.
+    /// The length of the window as a number of answers, in place of a time.
     requests: Option<u64>,
     pids: Vec<u32>,
     opened: Option<Opened>,
     closed: Option<Closed>,
     /// Nanoseconds.
     latencies: Vec<u64>,
-    /// Connections the peer closed between two requests, and that were opened again.
+    /// Connections that the peer closed between two requests, and that were opened again.
     pub reopened: u64,
 }
 
@@ -28,7 +28,7 @@ struct Closed {
     seconds: f64,
     peer: f64,
     own: f64,
-    /// How many had been answered by then.
+    /// How many answers had arrived by then.
     answers: usize,
 }
 
@@ -47,12 +47,12 @@ impl Tally {
         }
     }
 
-    /// The warm-up begins now.
+    /// Starts the warm-up.
     pub fn begin(&mut self) {
         self.begin = Instant::now();
     }
 
-    /// Opens or closes the window if it is time to; whether it is closed.
+    /// Opens or closes the window if it is time; returns whether it is closed.
     pub fn turn(&mut self, now: Instant) -> Result<bool, String> {
         match &self.opened {
             None if now >= self.begin + self.warmup => {
@@ -71,24 +71,24 @@ impl Tally {
         Ok(self.closed.is_some())
     }
 
-    /// When the window opens, or closes.
+    /// When the window opens or closes.
     pub fn next_turn(&self) -> Instant {
         self.opened.as_ref().map_or(self.begin + self.warmup, |opened| opened.at + self.length)
     }
 
-    /// Whether what is due at `due` is measured.
+    /// Whether a request that is due at `due` is measured.
     pub fn takes(&self, due: Instant) -> bool {
         self.opened.as_ref().is_some_and(|opened| opened.at <= due && due < opened.at + self.length)
     }
 
-    /// A right answer came to what was due then.
+    /// Counts a correct answer to the request that was due then.
     pub fn answered(&mut self, due: Instant, now: Instant) {
         if self.opened.is_some() {
             self.latencies.push(u64::try_from((now - due).as_nanos()).unwrap_or(u64::MAX));
         }
     }
 
-    /// Whether there are as many answers as were asked for.
+    /// Whether the wanted number of answers has arrived.
     pub fn is_enough(&self) -> bool {
         self.requests.is_some_and(|requests| self.latencies.len() as u64 >= requests)
     }
@@ -124,11 +124,11 @@ impl Tally {
     }
 }
 
-/// Seconds of user and system time a process has had, all of its threads together.
+/// Seconds of user and system time that a process has used, in all of its threads.
 fn cpu(pid: u32) -> Result<f64, String> {
     let gone = |error| format!("process {pid} cannot be measured: {error}");
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).map_err(gone)?;
-    // Behind the name, which may hold anything: fields 14 and 15 of the whole line.
+    // Skips the name, which may contain anything: fields 14 and 15 of the whole line.
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
     let ticks: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
     Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
