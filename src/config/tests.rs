@@ -73,7 +73,7 @@ fn deletions_without_log_and_record_cause_a_warning() {
         Config::load_with(&path, &environment).unwrap().warnings.iter().map(ToString::to_string).collect::<String>()
     };
     let quiet = format!("{SOUND}[log]\nsuccesses = false\n");
-    assert!(warned(quiet.clone()).contains("log.successes: is false beside audit.danger_no_record"));
+    assert!(warned(quiet.clone()).contains("log.successes: is false together with audit.danger_no_record"));
     assert_eq!(warned(quiet.replace("danger_no_record = true", "path = \"record\"")), "");
 }
 

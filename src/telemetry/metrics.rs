@@ -163,7 +163,7 @@ impl Metrics {
         registry.register(Box::new(repeats.clone()))?;
         let certificates_success = gauge(
             "saltgate_certificates_last_reload_success",
-            "1 if all certificates in force are those in their files.",
+            "Whether every certificate in force is the one in its file.",
         )?;
         certificates_success.set(1);
         let build = labelled("saltgate_build_info", "The version of this build.", &["version"])?;
@@ -180,10 +180,10 @@ impl Metrics {
             fence_seconds,
             upstream_healthy: labelled(
                 "saltgate_upstream_healthy",
-                "1 while the server is used and the last connection to it succeeded.",
+                "Whether the server is used and the last connection to it succeeded.",
                 &["server"],
             )?,
-            reload_success: gauge("saltgate_config_last_reload_success", "1 if the last reload was applied.")?,
+            reload_success: gauge("saltgate_config_last_reload_success", "Whether the last reload was applied.")?,
             config_info: labelled("saltgate_config_info", "The configuration in force.", &["hash"])?,
             truncated,
             repeats,
