@@ -144,7 +144,7 @@ fn measure(samples: usize) -> [Vec<f64>; 4] {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let mut times: [Vec<f64>; 4] = std::array::from_fn(|_| Vec::with_capacity(samples));
     let mut random = Random(0x5a17_9a7e);
-    // They are kept: the memory of one that is gone would be the memory of the next.
+    // All of them are kept, because the next one would otherwise get the memory of one that was dropped.
     let mut gateways = Vec::new();
     for n in 1..=GATEWAYS {
         let directory = tempfile::tempdir().expect("a directory");
@@ -158,7 +158,7 @@ fn measure(samples: usize) -> [Vec<f64>; 4] {
     times
 }
 
-/// Takes samples from one gateway, until there are so many in all.
+/// Takes samples from one gateway, until there are this many in all.
 fn measure_one(
     runtime: &tokio::runtime::Runtime,
     gateway: &Gateway,

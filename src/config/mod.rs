@@ -114,7 +114,7 @@ pub struct Config {
     pub passthrough: Passthrough,
     /// Whether the log has successful deletions, too.
     pub log_successes: bool,
-    /// The least severe lines that are logged.
+    /// The least severe level that is logged.
     pub log_level: LogLevel,
     /// Every setting, as read.
     pub settings: Vec<Setting>,

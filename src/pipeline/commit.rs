@@ -56,7 +56,7 @@ where
 
     fn call(&mut self, request: Observed<Whole>) -> Self::Future {
         let task = self.tasks.enter();
-        // The span of the request, which a task of its own would not have.
+        // A task of its own would not have the span of the request.
         let span = if tracing::enabled!(tracing::Level::DEBUG) { Span::current() } else { Span::none() };
         Committed(Some(Running { work: self.inner.call(request), span, _until_the_end: task }))
     }

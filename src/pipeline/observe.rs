@@ -53,7 +53,7 @@ where
 pub struct WithRequestId<F> {
     answer: F,
     id: Option<HeaderValue>,
-    /// What is logged of the request has its id; disabled unless the log has debug lines.
+    /// Adds the request id to log lines about the request; disabled unless the log has debug lines.
     span: Span,
 }
 

@@ -50,7 +50,7 @@ where
         let meta = event.metadata();
         self.write(*meta.level(), meta.target(), |text| {
             for span in context.event_scope(event).into_iter().flat_map(|scope| scope.from_root()) {
-                // No member may be there twice.
+                // No member may occur twice.
                 let is_in_event = span.fields().iter().any(|field| meta.fields().field(field.name()).is_some());
                 if let (false, Some(SpanMembers(members))) = (is_in_event, span.extensions().get()) {
                     text.extend_from_slice(members);

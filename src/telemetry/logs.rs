@@ -12,17 +12,17 @@ use super::decision;
 use super::json::Json;
 use super::lines::Writing;
 
-/// The least severe lines that are logged.
+/// The least severe level that is logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogLevel {
-    /// What no longer works.
+    /// Something no longer works.
     Error,
-    /// What an operator should look at.
+    /// Something that an operator should look at.
     Warn,
-    /// Every decision, too.
+    /// Also every decision.
     #[default]
     Info,
-    /// Connections that end early and the gates that a request passes, too; each line has its client and its request id.
+    /// Also connections that end early, and the gates that a request passes; each line has its client and its request id.
     Debug,
 }
 

@@ -429,7 +429,7 @@ fn a_log_without_successes_has_everything_else_and_a_reload_restores_them() {
 }
 
 #[test]
-fn with_debug_lines_the_log_follows_each_request_by_its_id_and_holds_no_secret() {
+fn debug_lines_have_the_request_id_and_no_secret() {
     BOTH.into_iter().for_each(is_followed_by_its_id);
 }
 
