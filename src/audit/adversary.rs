@@ -246,7 +246,7 @@ impl World {
         drop(record);
         let id = format!("\"{}\"", self.deletions);
         let found = self.contents().values().filter(|text| String::from_utf8_lossy(text).contains(&id)).count();
-        assert!(found > 0, "{}: what was sent is on record", self.story);
+        assert!(found > 0, "{}: the sent deletion is recorded", self.story);
         let report = verify(&self.path(), &[], Retention::Unknown).unwrap();
         // A copy under the same name changes nothing; any other loss is reported, even without a head.
         assert!(theft == Theft::Replace || !report.faults.is_empty(), "{}: {report:?}", self.story);

@@ -195,7 +195,7 @@ async fn after_a_failed_sync_nothing_is_sent_and_kept_lines_are_written_later() 
     intent.close(Outcome::Deleted(200), "ok").await;
     assert!(record.open(entry("2")).await.is_err());
     assert!(!record.is_ready());
-    assert_eq!(verify(dir.path(), &[], Retention::Forever).unwrap().lines, 2, "what failed is cut back");
+    assert_eq!(verify(dir.path(), &[], Retention::Forever).unwrap().lines, 2, "a failed write is truncated");
     broken.store(false, Ordering::SeqCst);
     while !record.is_ready() {
         tokio::time::sleep(Duration::from_millis(10)).await;

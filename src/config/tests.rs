@@ -377,7 +377,7 @@ fn each_fault_names_its_line_its_key_and_what_was_expected() {
         ("fresh as a number", but("servers", "fresh = 1\nservers"), KEY, &["upstream.fresh", "\"250ms\""]),
         ("nothing may pass", with("[limits]\nmax_passing = 0\n"), KEY, &["limits.max_passing", "from 1 to 10000000"]),
         ("a health check of a fragment", with("[upstream.health]\npath = \"/up#x\"\n"), KEY, &["upstream.health.path", "/up#x"]),
-        ("a Host that is none", but("servers", "host = \"a b\"\nservers"), KEY, &["upstream.host", "a b"]),
+        ("an invalid Host", but("servers", "host = \"a b\"\nservers"), KEY, &["upstream.host", "a b"]),
         ("no audit", but("danger_no_record = true", ""), KEY, &["audit.path: is missing", "danger_no_record"]),
         ("retention of a year", but("danger_no_record = true", "path = \"r\"\nretain = \"365d\""), KEY, &[]),
         (
@@ -433,7 +433,7 @@ fn each_fault_names_its_line_its_key_and_what_was_expected() {
         ("a socket and its state", with("[control]\nsocket = \"c.sock\"\nstate = \"s\"\n"), KEY, &[]),
         ("no socket", with("[control]\nstate = \"s\"\n"), KEY, &["control.socket: is missing"]),
         (
-            "a budget that is none",
+            "an invalid budget",
             but("danger_no_record = true", "path = \"r\"\n[budget]\nper_key = \"many\""),
             KEY,
             &["budget.per_key", "\"many\"", "100/hour"],
@@ -458,7 +458,7 @@ fn each_fault_names_its_line_its_key_and_what_was_expected() {
             &["route.budget", "per_key"],
         ),
         (
-            "a guard that is none",
+            "an invalid guard",
             with("[[route]]\npath = \"/x/{id}\"\nlinked_automations = \"maybe\"\n"),
             KEY,
             &["route.linked_automations", "\"refuse\""],

@@ -62,7 +62,7 @@ pub(crate) fn answer(bytes: &[u8]) {
             assert_eq!(lines, expected);
             let before: usize = bytes.split_inclusive(|byte| *byte == b'\n').take(at).map(<[u8]>::len).sum();
             let (cut, all) = read(&bytes[..before]);
-            assert!(matches!(cut, Err(AnswerError::Broken(_))), "what has no end is whole: {cut:?}");
+            assert!(matches!(cut, Err(AnswerError::Broken(_))), "an incomplete answer counts as complete: {cut:?}");
             return assert_eq!(all, expected);
         }
         expected.push(value);

@@ -35,7 +35,7 @@ pub(crate) fn header(bytes: &[u8]) {
     let again = header_value(parsed.api_key(), parsed.date().text(), parsed.salt(), signature);
     let without_spaces = |text: &str| text.bytes().filter(|byte| *byte != b' ').count();
     assert_eq!(without_spaces(&again), without_spaces(text));
-    let reparsed = Credentials::parse(again.as_bytes(), PhpDates::Accept).expect("what was accepted is accepted");
+    let reparsed = Credentials::parse(again.as_bytes(), PhpDates::Accept).expect("accepted bytes stay accepted");
     assert_eq!(reparsed.api_key(), parsed.api_key());
     assert_eq!(reparsed.date().text(), parsed.date().text());
     assert_eq!(reparsed.date().instant(), parsed.date().instant());

@@ -199,7 +199,7 @@ mod tests {
             ("a total of less", r#"{"total":0,"data":{"automations":[{"automationId":"A"}]}}"#, None),
             ("no id", r#"{"total":1,"data":{"automations":[{"name":"x"}]}}"#, None),
             ("an empty id", r#"{"total":1,"data":{"automations":[{"automationId":""}]}}"#, None),
-            ("an id that is none", r#"{"total":1,"data":{"automations":[{"automationId":null}]}}"#, None),
+            ("an invalid id", r#"{"total":1,"data":{"automations":[{"automationId":null}]}}"#, None),
             ("not objects", r#"{"total":1,"data":{"automations":["A"]}}"#, None),
             (
                 "the same twice",

@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(last.len(), 10_000);
         assert!(last.iter().zip(15_000..).all(|(refused, n)| *refused.request_id == *n.to_string()));
         let held: usize = held(&refusals);
-        assert!(held <= 10_200, "{held}: what is old is let go of");
+        assert!(held <= 10_200, "{held}: old refusals are dropped");
     }
 
     #[test]

@@ -365,7 +365,7 @@ mod tests {
         let servers = Servers::new(UpstreamSettings::new(vec![only]), clock, None).unwrap();
         (0..9).for_each(|_| servers.failed(&servers.list[0], false, &AskError::Unreachable("refused".into())));
         assert_eq!(servers.standing(&servers.list[0]), Standing::Usable);
-        assert!(servers.healthy().all(|(_, healthy)| !healthy), "and yet it is told");
+        assert!(servers.healthy().all(|(_, healthy)| !healthy), "it is reported all the same");
     }
 
     #[test]

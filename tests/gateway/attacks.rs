@@ -188,7 +188,7 @@ fn slow_heads_are_timed_out() {
     }
     let timed_out = slow.into_iter().map(closed).filter(|said| said.starts_with("HTTP/1.1 408")).count();
     // A client that writes after the end may lose the answer to a reset.
-    assert!(timed_out > 0, "a head that takes too long is told so");
+    assert!(timed_out > 0, "a slow head gets 408");
     attack.end();
 }
 
@@ -221,7 +221,7 @@ fn slow_readers_are_disconnected() {
     until("all of them are asked for", || attack.upstream.gets() == slow.len());
     attack.still_serves();
     let process = attack.process.child.id();
-    until("whoever does not read is not waited for", || {
+    until("clients that do not read are disconnected", || {
         Taken::by(process, "VmRSS").descriptors <= attack.before.descriptors + 4
     });
     for stream in slow {

@@ -88,13 +88,13 @@ fn only_the_checked_tag_is_forwarded_and_any_other_condition_is_412() {
     let on_record = |kind: &str| -> Vec<_> {
         gate.files.record().into_iter().filter(|line| line["kind"] == kind).map(|line| line["reason"].clone()).collect()
     };
-    until("the record tells each", || on_record("refused") == vec!["precondition_failed"; refusals]);
+    until("the record has each of them", || on_record("refused") == vec!["precondition_failed"; refusals]);
     assert_eq!(on_record("intent").len(), sent, "and has no intent of it");
     let counted = format!("outcome=\"refused\",reason=\"precondition_failed\"}} {refusals}");
     until("each is counted", || gate.metrics().contains(&counted));
     for spoken in BOTH {
         let rehearsed = send(spoken, &gate, "POST", "/deletion-check", "OWNER", "If-Match: \"v2\"\r\n");
-        assert_eq!(rehearsed.status, 412, "{spoken:?}: a rehearsal says the same");
+        assert_eq!(rehearsed.status, 412, "{spoken:?}: a dry run gives the same answer");
     }
 }
 

@@ -64,7 +64,7 @@ fn a_freeze_survives_kill_and_restart_until_it_is_lifted() {
     assert_eq!(delete(gate.address(), &signed("OWNER")).status, 423, "after kill -9");
     let list = done(&files, &["freeze", "--list"]);
     assert!(list.contains("key NCSOWNER") && list.contains("a leaked key") && list.contains("uid"), "{list}");
-    assert!(!list.contains('\u{1b}'), "whoever froze does not write to a terminal: {list:?}");
+    assert!(!list.contains('\u{1b}'), "the reason is escaped: {list:?}");
     done(&files, &["freeze", "account", "account-1"]);
     assert_eq!(delete(gate.address(), &signed("DEVELOPER")).status, 423, "the account");
     done(&files, &["freeze", "all"]);
@@ -83,7 +83,7 @@ fn a_freeze_survives_kill_and_restart_until_it_is_lifted() {
     gate.wait();
     assert!(!socket(&files).exists(), "the socket is gone with the gateway");
     let frozen = files.record().iter().filter(|line| line["kind"] == "refused" && line["reason"] == "frozen").count();
-    assert_eq!(frozen, 5, "what spent its salt is on record");
+    assert_eq!(frozen, 5, "a request that spent its salt is recorded");
 }
 
 /// Ends the load, however the test ends.
@@ -270,7 +270,7 @@ fn slow_clients_of_the_control_socket_delay_neither_a_freeze_nor_the_end() {
     for stream in &mut idle {
         let mut said = Vec::new();
         let _ = stream.read_to_end(&mut said);
-        assert_eq!(text(&said), "", "its patience ended before the gateway did");
+        assert_eq!(text(&said), "", "the freeze answered before the gateway ended");
     }
 }
 
@@ -395,7 +395,7 @@ fn refusals_have_reason_and_key_but_no_salt_or_signature() {
     let late = signed_at("DEVELOPER", Clock::system().now() - Duration::from_secs(3600), &salt());
     let skewed = delete(address, &late);
     let unknown = delete(address, &signed("OWNER").replace("NCSOWNER", "NCSNOBODY"));
-    assert_eq!(delete(address, &signed("OWNER")).status, 200, "and this is none");
+    assert_eq!(delete(address, &signed("OWNER")).status, 200, "and this is no refusal");
     let refusals = |more: &[&str]| -> Vec<serde_json::Value> {
         let told = done(&files, &[&["refusals", "--json"], more].concat());
         told.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -403,7 +403,7 @@ fn refusals_have_reason_and_key_but_no_salt_or_signature() {
     let reasons = |more: &[&str]| -> Vec<String> {
         refusals(more).iter().map(|it| it["reason"].as_str().unwrap().to_owned()).collect()
     };
-    until("the last is told", || refusals(&[]).len() == 4);
+    until("the last refusal is listed", || refusals(&[]).len() == 4);
     assert_eq!(reasons(&[]), ["not_creator", "salt_reused", "date_skewed", "unknown_key"]);
     for (answer, reason, key) in [
         (&not_creator, "not_creator", "NCSMEMBER"),

@@ -181,7 +181,7 @@ fn a_full_gateway_warns_once_a_minute() {
     let warned = |of: &str| process.log().lines().filter(|line| line.contains("WARN") && line.contains(of)).count();
     until("it is warned of", || warned("every connection that limits.max_connections allows") == 1);
     until("of the client too", || warned("a client has as many connections") == 1);
-    assert!(process.log().contains("\"client\":\"127.0.0.2\""), "and whose they are: {}", process.log());
+    assert!(process.log().contains("\"client\":\"127.0.0.2\""), "and it names the client: {}", process.log());
     drop(held);
     assert_eq!(delete(process.address(), &signed("OWNER")).status, 200);
 }

@@ -93,7 +93,7 @@ fn passing_requests_leave_descriptors_for_admin_and_gates() {
     let service = Silent::start();
     let files = files(&service, "");
     let process = limited(&files, 400, 400);
-    assert!(process.log().contains("\"needed\":20496"), "what is needed is named: {}", process.log());
+    assert!(process.log().contains("\"needed\":20496"), "the log names the required number: {}", process.log());
     let (_clients, told) = six_hundred(process.address());
     until("each passes or is refused", || service.waiting() + told.lock().unwrap().len() == 600);
     assert!(service.waiting() >= 16, "{} pass", service.waiting());

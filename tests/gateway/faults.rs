@@ -376,7 +376,7 @@ fn an_ambiguous_or_unfinished_http_1_request_is_refused_in_json_and_spends_nothi
     for (name, request, status, code) in rows {
         let answer = exchange(gate.address(), &request);
         assert_eq!((answer.status, answer.error_code().as_str()), (status, code), "{name}: {answer:?}");
-        assert_eq!(answer.field("connection"), Some("close"), "{name}: what follows is in doubt");
+        assert_eq!(answer.field("connection"), Some("close"), "{name}: the next bytes are ambiguous");
     }
     let flood = exchange(gate.address(), &format!("{head}X: {}\r\n\r\n", "x".repeat(1 << 20)));
     assert_eq!((flood.status, flood.error_code().as_str()), (431, "HeadersTooLarge"), "{flood:?}");

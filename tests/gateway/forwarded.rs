@@ -48,7 +48,7 @@ fn leaves_without(spoken: Spoken) {
     assert!(head.contains("content-type: application/json") && head.contains("content-length: 3"), "{head}");
     // The examples of the API page announce JSON and send nothing; a service that parses JSON would then fail.
     assert_eq!(delete(spoken, &gate, "", fields, "").status, 200);
-    assert!(!last(&upstream).head.to_lowercase().contains("content-"), "without a body nothing says what it is");
+    assert!(!last(&upstream).head.to_lowercase().contains("content-"), "without a body no field describes one");
 }
 
 #[test]

@@ -23,7 +23,7 @@ fn a_full_store_is_degraded_and_logged_once() {
         assert_eq!(full.status, 200, "other gateways would have the same problem: {}", full.body);
         assert!(full.body.contains("degraded: full: there is room for max_salts = 3"), "{store}: {}", full.body);
         // The log is written in the background.
-        until("it is told", || told("the replay memory is full") > 0);
+        until("it is reported", || told("the replay memory is full") > 0);
         assert_eq!(told("the replay memory is full"), 1, "{}", process.log());
         let metrics = get(process.admin(), "/metrics").body;
         for line in ["saltgate_replay_salts 3", "saltgate_replay_max_salts 3", r#"reason="replay_full"} 3"#] {
@@ -31,7 +31,7 @@ fn a_full_store_is_degraded_and_logged_once() {
         }
 
         until("it has room again", || ready().body.contains("\"replay\":\"ok\""));
-        until("it is told", || told("the replay memory has room again") > 0);
+        until("it is reported", || told("the replay memory has room again") > 0);
         assert_eq!(told("the replay memory has room again"), 1, "{}", process.log());
         assert_eq!(spend(Http2), 200, "{store}");
         assert_eq!(told("the replay memory is full"), 1, "{}", process.log());

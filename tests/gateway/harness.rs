@@ -347,7 +347,7 @@ pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let clock = Clock::system();
     let started = clock.elapsed();
     while !is_so() {
-        assert!(clock.elapsed() - started < PATIENCE, "waited in vain: {what}");
+        assert!(clock.elapsed() - started < PATIENCE, "timed out: {what}");
         std::thread::yield_now();
         std::thread::sleep(Duration::from_millis(2));
     }

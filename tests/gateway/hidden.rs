@@ -61,7 +61,7 @@ fn text_from_strangers_is_escaped_wherever_it_is_written() {
     let json = command(&["refusals", "--json"], "");
     plain("refusals --json", &json, "\\u202e");
     let mut told = json.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-    assert!(told.any(|line| line["path"] == path), "whoever reads the JSON gets the very text: {json}");
+    assert!(told.any(|line| line["path"] == path), "a JSON parser gets the original text: {json}");
     plain("freeze", &command(&["freeze", "key", "NCSOWNER", "--reason", &format!("why {ODD}")], ""), "is frozen");
     plain("freeze --list", &command(&["freeze", "--list"], ""), "why \\u{9b}2J\\u{202e}");
     let header = signed("OWNER").replacen("date=2", &format!("date={ODD}2"), 1);

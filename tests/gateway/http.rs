@@ -309,6 +309,6 @@ impl BufRead for Exactly<'_> {
     }
 
     fn consume(&mut self, length: usize) {
-        self.stream.read_exact(&mut self.peeked[..length]).expect("what was peeked at is there");
+        self.stream.read_exact(&mut self.peeked[..length]).expect("the peeked bytes are still there");
     }
 }

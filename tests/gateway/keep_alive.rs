@@ -39,7 +39,7 @@ fn bytes_pipelined_behind_a_deletion_are_never_read() {
         ("accepted, with a body", with_body.http1(), 200),
         ("refused", deletion("Bearer x"), 401),
         ("no such segment", missing.http1(), 404),
-        ("a rehearsal", rehearsal.http1(), 200),
+        ("a dry run", rehearsal.http1(), 200),
     ] {
         // Both requests arrive in one write.
         let (second, before) = (signed("OWNER"), upstream.deletes());

@@ -301,7 +301,7 @@ fn adding_and_removing_listeners_under_load_loses_no_request() {
     gate.files.listen(&format!("{}{}", listener(never), listener(other.local_addr().unwrap())));
     let told = gate.reload().unwrap_err();
     assert!(told.contains("listener.address") && told.contains("is in use"), "{told}");
-    until("what was taken is given back", || TcpStream::connect(never).is_err());
+    until("the new address is released", || TcpStream::connect(never).is_err());
     assert_eq!(gate.gateway().addresses().len(), 2);
     let so_far = upstream.deletes();
     until("the load goes on", || upstream.deletes() > so_far + 50);

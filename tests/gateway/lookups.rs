@@ -111,7 +111,7 @@ fn the_segments_id_is_checked_on_the_whole_path_to_account_and_creator() {
     }
     let ids = "[ownership.upstream]\naccount = \"/account/id\"\ncreator = \"/owner/id\"\n";
     let body = format!(r#"{{"id":"{SEGMENT}","account":{{"id":"account-1"}},"owner":{{"id":"member-1"}}}}"#);
-    assert_eq!(deleted_after("", &body, ids), (200, 1), "what a pointer names is no segment's id");
+    assert_eq!(deleted_after("", &body, ids), (200, 1), "the value at a pointer is not a segment's id");
     let named = "[ownership.upstream]\naccount = \"/accountId\"\ncreator = \"/ownerId\"\nsegment = \"/segmentId\"\n";
     assert_eq!(deleted_after("", &ours(r#","id":"a row's name""#), named), (200, 1), "the setting says where it is");
 }
@@ -125,7 +125,7 @@ fn a_segment_of_another_account_is_404_whatever_the_answer_lacks() {
         assert_eq!(deleted_after("", &body, ""), (502, 0), "ours, created by {creator}");
     }
     let another = r#"{"segmentId":"another","accountId":"account-2","ownerId":"member-1"}"#;
-    assert_eq!(deleted_after("", another, ""), (502, 0), "whose another segment is says nothing");
+    assert_eq!(deleted_after("", another, ""), (502, 0), "the owner of another segment is not used");
 }
 
 #[test]

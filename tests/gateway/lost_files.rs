@@ -228,7 +228,7 @@ fn a_read_only_file_is_still_written_and_a_removed_one_is_logged() {
     assert_eq!(of_kind(&files.record(), "outcome").len(), 1);
     assert!(!process.log().contains("continues in a new file"), "{}", process.log());
     std::fs::remove_file(&path).unwrap();
-    until("the log tells", || process.log().contains("continues in a new file"));
+    until("it is logged", || process.log().contains("continues in a new file"));
     let name = path.file_name().unwrap().to_str().unwrap().to_owned();
     assert!(process.log().contains(&format!("{name} was removed or renamed")), "{}", process.log());
 }

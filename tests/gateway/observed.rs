@@ -100,7 +100,7 @@ fn rows(via: String) -> Vec<Row> {
         row("no such segment", "segment_not_found", on("DELETE", format!("{segments}/CRMSG1nothere"))),
         row("no route", "route_not_found", on("DELETE", "/elsewhere".into())),
         row("another method", "method_not_allowed", on("PATCH", format!("{segments}/{SEGMENT}"))),
-        row("a version that is none", "precondition_failed", || {
+        row("an unknown version", "precondition_failed", || {
             Request::delete(&signed("OWNER")).field("if-match", "\"v0\"")
         }),
         row("the version there is", "ok", || Request::delete(&signed("OWNER")).field("if-match", "\"v1\"")),
@@ -116,7 +116,7 @@ fn rows(via: String) -> Vec<Row> {
             Request::delete(&signed("OWNER")).field("via", &looping)
         }),
         row("a large body", "too_large", || Request::delete(&signed("OWNER")).body(70_000)),
-        row("a rehearsal", "ok", on("POST", format!("{segments}/{SEGMENT}/deletion-check"))),
+        row("a dry run", "ok", on("POST", format!("{segments}/{SEGMENT}/deletion-check"))),
     ]
 }
 

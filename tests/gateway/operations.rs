@@ -169,10 +169,10 @@ fn a_reload_under_load_loses_no_request_and_a_bad_one_changes_nothing() {
     }
     std::fs::write(files.path(), "nonsense = [").unwrap();
     process.signal("-HUP");
-    until("the fault is told", || process.log().contains("not reloaded"));
+    until("the fault is logged", || process.log().contains("not reloaded"));
     files.configure(upstream.address, "[limits]\nmax_in_flight = 7\n");
     process.signal("-HUP");
-    until("what needs a restart is named", || process.log().contains("limits.max_in_flight"));
+    until("settings that need a restart are named", || process.log().contains("limits.max_in_flight"));
     ending.store(true, Ordering::Relaxed);
     let served: usize = load.into_iter().map(|thread| thread.join().unwrap()).sum();
     assert!(served > 0);
@@ -383,7 +383,7 @@ fn every_refusal_is_in_the_log_under_its_id_and_no_secret_salt_or_signature_anyw
         until(reason, || process.log().lines().any(|line| line.contains(id) && line.contains(reason)));
     }
     let record = || files.record_text();
-    until("what spent its salt is on record", || record().contains("not_creator"));
+    until("a request that spent its salt is recorded", || record().contains("not_creator"));
     let record = record();
     let everything = process.log() + &record;
     for hidden in [salt, signature, &secret("MEMBER"), &secret("OWNER")] {
@@ -414,7 +414,7 @@ fn a_log_without_successes_has_everything_else_and_a_reload_restores_them() {
     let failed = deleted(&signed("OWNER"), 404);
     // Lines of one worker keep their order: once the last of them is written, all are.
     for told in [&refused, &failed] {
-        until("all else is told", || process.log().contains(told));
+        until("everything else is logged", || process.log().contains(told));
     }
     // The line of the repeat names the first request, which has no line of its own.
     assert!(!process.log().contains(&format!("\"request_id\":\"{done}\"")), "{}", process.log());
@@ -425,7 +425,7 @@ fn a_log_without_successes_has_everything_else_and_a_reload_restores_them() {
     until("it is reloaded", || process.log().contains("\"reloaded\""));
     fails.store(false, Ordering::Relaxed);
     let told = deleted(&signed("OWNER"), 204);
-    until("it is told again", || process.log().contains(&told));
+    until("it is reported again", || process.log().contains(&told));
 }
 
 #[test]
@@ -469,7 +469,7 @@ fn setting_the_clock_is_reported_and_changes_nothing_else() {
     assert_eq!(gate.delete(&header).status, 200);
     hands.set_wall(start + std::time::Duration::from_secs(7200));
     let ready = || get(gate.admin(), "/ready");
-    until("it is told", || ready().body.contains("degraded: the wall clock is 7200 s"));
+    until("it is reported", || ready().body.contains("degraded: the wall clock is 7200 s"));
     assert_eq!(ready().status, 200);
     hands.set_wall(start);
     until("it is right again", || ready().body.contains(r#""clock":"ok""#));

@@ -141,7 +141,7 @@ fn unlisted_requests_do_not_pass() {
     );
     assert_eq!(exchange(gate.address(), &sent).status, 404);
     // The gates are unchanged.
-    assert_eq!(gate.delete(&signed("OWNER")).status, 502, "the service says nothing of whose segment it is");
+    assert_eq!(gate.delete(&signed("OWNER")).status, 502, "the service does not say who owns the segment");
     assert_eq!(upstream.deletes(), 0);
 }
 
@@ -204,7 +204,7 @@ fn observe_mode_forwards_everything_as_received_and_logs_the_verdict() {
     // Other traffic passes, too, and its verdict is reported.
     assert_eq!(get(gate.address(), "/anything").status, 201);
     assert!(gate.metrics().contains(r#"saltgate_requests_total{outcome="passed",reason="missing_credentials"} 2"#));
-    assert_eq!(of_requests(&gate), Vec::<serde_json::Value>::new(), "what is only watched is not on record");
+    assert_eq!(of_requests(&gate), Vec::<serde_json::Value>::new(), "observe mode records nothing");
 }
 
 #[test]
@@ -274,7 +274,7 @@ fn turns_into_enforcing(spoken: Spoken) {
     gate.files.configure(upstream.address, "");
     let config = saltgate::parts::Config::load(&gate.files.path());
     assert_eq!(gate.gateway().reload(config).unwrap(), Vec::<String>::new());
-    assert_eq!(spoken.delete(gate.address(), &header).status, 401, "what passed while it was watched is spent");
+    assert_eq!(spoken.delete(gate.address(), &header).status, 401, "a header that passed in observe mode is spent");
     assert_eq!(spoken.delete(gate.address(), &signed("OWNER")).status, 200);
     assert_eq!(upstream.deletes(), 2);
 }

@@ -347,7 +347,7 @@ fn reconcile_asks_once_about_each_unknown_outcome() {
     assert!(told.contains("deleted: the upstream no longer has the segment"), "{told}");
     let seen = upstream.last.lock().unwrap().last().unwrap().head.to_lowercase();
     assert!(seen.contains("x-saltgate-member: member-1") && seen.contains("x-request-id: "), "{seen}");
-    assert_eq!(asked("200 OK").2, 0, "what is closed is not asked again");
+    assert_eq!(asked("200 OK").2, 0, "a reconciled outcome is not looked up again");
     assert_eq!(gate.delete(&signed("OWNER")).status, 502);
     let (code, told, _) = asked("200 OK");
     assert!(code == Some(1) && told.contains("may be in progress"), "{told}");
@@ -404,7 +404,7 @@ fn the_record_can_be_verified_while_it_is_written() {
             assert_eq!(
                 unknown(&directory, &mut Unread::default()).unwrap(),
                 Vec::<Value>::new(),
-                "what is on its way is not unknown"
+                "a deletion in progress is not unknown"
             );
             kept.extend(heads(&directory, &mut Unread::default()).unwrap());
             pause(5_000);

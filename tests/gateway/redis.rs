@@ -520,7 +520,7 @@ fn a_start_waits_for_a_missing_redis() {
         (gateway, files)
     });
     let ready = |gateway: &Gateway| get(gateway.admin_address().unwrap(), "/ready").status;
-    assert_eq!((ready(&easy.0), ready(&strict.0)), (503, 503), "nobody knows yet what is there");
+    assert_eq!((ready(&easy.0), ready(&strict.0)), (503, 503), "the state of the store is not known yet");
     let header = signed("OWNER");
     assert_eq!(crate::http::delete(easy.0.address().unwrap(), &header).status, 503);
     redis.run();

@@ -77,7 +77,7 @@ fn refused_and_told_apart(spoken: Spoken) {
     assert_eq!(upstream.deletes(), 1);
 
     let of = id(&first).to_owned();
-    until("the log tells", || gate.log().contains(id(&replays[2])));
+    until("it is logged", || gate.log().contains(id(&replays[2])));
     let log = gate.log();
     let line = |answer: &Answer| -> serde_json::Value {
         let line = log.lines().find(|line| line.contains(&format!("\"request_id\":\"{}\"", id(answer)))).unwrap();

@@ -388,7 +388,11 @@ fn takes_nothing_but_its_salt(spoken: Spoken) {
     let confirmed = ask(spoken, &gate, "POST", "/deletion-check", &signed("OWNER"), &confirm);
     assert_eq!(body(&confirmed)["wouldDelete"], true);
     assert_eq!(upstream.deletes(), 0);
-    assert_eq!(ask(spoken, &gate, "DELETE", "", &signed("OWNER"), &confirm).status, 200, "what was rehearsed");
+    assert_eq!(
+        ask(spoken, &gate, "DELETE", "", &signed("OWNER"), &confirm).status,
+        200,
+        "the confirmation of the dry run"
+    );
 
     let told = body(&rehearse(&signed("OWNER")));
     assert_eq!(

@@ -74,7 +74,7 @@ fn a_second_signal_closes_all_but_the_deletion_that_was_sent() {
             caller.ended();
         }
         release.open();
-        assert_eq!(deleting.answer().unwrap().status, 200, "{spoken:?}: what was sent is awaited");
+        assert_eq!(deleting.answer().unwrap().status, 200, "{spoken:?}: the sent deletion is awaited");
         deleting.ended();
         let (status, log) = exit_of(process);
         assert_eq!(status.code(), Some(0), "{spoken:?}: nothing was lost: {log}");

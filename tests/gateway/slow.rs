@@ -108,7 +108,7 @@ fn an_unfinished_header_block_does_not_affect_other_streams() {
     raw.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &deletion)).unwrap();
     until("the deletion was sent", || upstream.deletes() == 1);
     raw.send(&frame(HEADERS, 0, 3, &deletion)).unwrap();
-    assert!(raw.until(|kind, _| kind == GOAWAY).is_some(), "it is told to end, and not just closed");
+    assert!(raw.until(|kind, _| kind == GOAWAY).is_some(), "it is told to end before it is closed");
     delete.open();
     answered(&mut raw, 1);
 }

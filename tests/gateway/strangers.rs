@@ -141,7 +141,7 @@ fn deletions_are_answered_promptly_while_strangers_flood_from_two_addresses() {
     });
     assert!(opened.load(Ordering::Relaxed) > 2 * HELD);
     assert_eq!(upstream.deletes(), done, "nothing but what was signed");
-    until("what strangers held is given back", || pressed.gate.metrics().contains("saltgate_connections 0\n"));
+    until("what strangers held is released", || pressed.gate.metrics().contains("saltgate_connections 0\n"));
 }
 
 /// Ends the pressure, however the test ends.

@@ -215,7 +215,7 @@ fn changed_certificates_are_loaded_without_affecting_connections() {
     until("new connections get the new one", || shown(address, &authority, "a.example") == second);
     assert!(gate.metrics().contains("saltgate_certificates_last_reload_success 1"));
     swap(&dir, "v3");
-    until("a bad one is told of", || gate.metrics().contains("saltgate_certificates_last_reload_success 0"));
+    until("a bad one is reported", || gate.metrics().contains("saltgate_certificates_last_reload_success 0"));
     assert_eq!(shown(address, &authority, "a.example"), second, "and the old one stays");
     let told = gate.reload().unwrap_err();
     assert!(told.contains("listener.tls.certificates.key") && told.contains("is not the key of"), "{told}");
@@ -224,7 +224,7 @@ fn changed_certificates_are_loaded_without_affecting_connections() {
     assert_eq!(shown(address, &authority, "a.example"), first);
     swap(&dir, "v2");
     gate.reload().unwrap();
-    assert_eq!(shown(address, &authority, "a.example"), second, "a reload takes them at once");
+    assert_eq!(shown(address, &authority, "a.example"), second, "a reload loads them at once");
     ending.store(true, Ordering::Relaxed);
     let served: usize = load.into_iter().map(|thread| thread.join().unwrap()).sum();
     assert!(served > 0);

@@ -231,7 +231,7 @@ fn the_log_tells(spoken: Spoken) {
     let mut caller = spoken.connect(process.address());
     caller.send(&Request::delete(&signed("OWNER")));
     let line = |of: &str| -> serde_json::Value {
-        until("it is told", || process.log().contains(of));
+        until("it is reported", || process.log().contains(of));
         let log = process.log();
         serde_json::from_str(log.lines().find(|line| line.contains(of)).unwrap()).unwrap()
     };

@@ -85,7 +85,7 @@ fn with_a_dead_server_every_deletion_arrives_exactly_once() {
         assert_eq!(BOTH[n % 2].delete(gate.address(), &signed("OWNER")).status, 200);
         assert_eq!(upstream.deletes(), n);
     }
-    until("it is told which one is dead", || healthy(&gate, &dead, 0) && healthy(&gate, &http(&upstream), 1));
+    until("the metrics show the dead server", || healthy(&gate, &dead, 0) && healthy(&gate, &http(&upstream), 1));
 }
 
 #[test]
@@ -553,7 +553,7 @@ fn changing_servers_under_load_loses_nothing() {
     let all = [ordinary(), ordinary(), ordinary()];
     let mut gate = gate(&[http(&all[0])], "", "");
     let address = gate.address();
-    until("the first is told of", || gate.metrics().contains(&http(&all[0])));
+    until("the first is reported", || gate.metrics().contains(&http(&all[0])));
     let stop = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (0..3)
         .map(|_| {
@@ -579,7 +579,7 @@ fn changing_servers_under_load_loses_nothing() {
     let answers: Vec<Answer> = clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
     assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
     assert_eq!(deletes(), answers.len());
-    until("those that are gone are told of no more", || !gate.metrics().contains(&http(&all[0])));
+    until("removed servers have no metric any more", || !gate.metrics().contains(&http(&all[0])));
 }
 
 #[test]

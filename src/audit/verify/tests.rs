@@ -208,7 +208,7 @@ fn a_file_with_a_kept_head_may_be_missing_only_by_retention() {
     }
     assert_eq!(faults(dir.path(), &all, covered()), Vec::<String>::new());
     let undated = [ChainHead { time: None, ..all[0].clone() }];
-    assert_eq!(faults(dir.path(), &undated, covered()).len(), 1, "nothing tells how old it was");
+    assert_eq!(faults(dir.path(), &undated, covered()).len(), 1, "its age is not known");
 }
 
 #[test]

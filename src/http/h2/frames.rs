@@ -200,7 +200,7 @@ mod tests {
         open.see(&mut frame(CONTINUATION, END_HEADERS, 0));
         assert_eq!((open.under_way(), open.ended), (None, true));
         open.see(&mut [0]);
-        assert_eq!((open.under_way(), open.ended), (Some(HEADERS), false), "nor has a head of which a byte is there");
+        assert_eq!((open.under_way(), open.ended), (Some(HEADERS), false), "nor has a head with only one byte");
     }
 
     /// Examines the wire this many bytes at a time: the cost, and the bytes that are passed on.

@@ -44,7 +44,7 @@ pub(crate) fn segment(bytes: &[u8]) {
                 let mut again = FILE.empty();
                 let encoded = FILE.encode(&records, 0);
                 again[RECORD..RECORD * (records.len() + 1)].copy_from_slice(encoded.as_flattened());
-                assert!(again == file, "what is read is not all that stands there");
+                assert!(again == file, "not all of the text was parsed");
             }
             assert!(!never_held_any(&file) || records.is_empty());
         }

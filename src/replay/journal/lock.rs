@@ -108,6 +108,6 @@ mod tests {
         other.write_all_at(&77_u64.to_le_bytes(), 0).unwrap();
         assert!(mine.hears_another().unwrap());
         drop(mine);
-        assert!(Lock::take(dir.path()).unwrap().is_some(), "it goes with whoever had it");
+        assert!(Lock::take(dir.path()).unwrap().is_some(), "it is released with its owner");
     }
 }

@@ -236,7 +236,7 @@ fn without_room_for_the_next_segment_nothing_is_spent_and_it_recovers_by_itself(
         let clock = Clock::system();
         let started = clock.elapsed();
         while !is_so() {
-            assert!(clock.elapsed() - started < Duration::from_secs(20), "waited in vain");
+            assert!(clock.elapsed() - started < Duration::from_secs(20), "timed out");
             std::thread::yield_now();
         }
     };

@@ -9,8 +9,8 @@ pub(crate) fn fuzz(bytes: &[u8]) {
     let Some(there) = frozen_file::frozen(bytes) else { return };
     let Some(state) = FreezeState::parse(&there) else { return };
     assert_eq!(state.json(), there, "nothing is left out");
-    assert!(lookup::fuzz::is_unambiguous(bytes), "nothing is left out that is there twice");
-    let again = FreezeState::parse(&state.json()).expect("what is written is read");
+    assert!(lookup::fuzz::is_unambiguous(bytes), "a value that occurs twice is not left out");
+    let again = FreezeState::parse(&state.json()).expect("written text is parsed again");
     assert_eq!(again.json(), there);
 
     let names = |what: &str| there[what].as_object().expect("an object").keys().cloned().collect::<Vec<_>>();

@@ -82,7 +82,7 @@ async fn bytes_before_the_answer_to_a_message_that_must_stand_alone_are_never_pa
         peer.write_all(one).await.unwrap();
         if looked {
             poll_fn(|cx| Poll::Ready(wire.look(cx))).await.unwrap();
-            assert_eq!(told.0.lock().unwrap().1.len(), 1, "it is told before there is an answer");
+            assert_eq!(told.0.lock().unwrap().1.len(), 1, "it is logged before there is an answer");
         }
         wire.write_all(b"answer").await.unwrap();
         assert_eq!(wire.read(&mut piece).await.unwrap(), 0);
