@@ -11,6 +11,7 @@ mod freeze;
 mod live;
 mod refusals;
 mod replay;
+mod schema;
 mod serve;
 mod sign;
 mod socket;
@@ -56,6 +57,9 @@ enum Command {
     /// Verify, read and reconcile the audit record
     #[command(subcommand)]
     Audit(audit::Command),
+    /// What the configuration may hold
+    #[command(subcommand)]
+    Config(schema::Command),
 }
 
 #[derive(Args)]
@@ -101,6 +105,7 @@ fn dispatch(command: Command) -> ExitCode {
         Command::Unfreeze(arguments) => freeze::unfreeze(&arguments),
         Command::Refusals(arguments) => refusals::run(&arguments),
         Command::Audit(command) => audit::run(&command),
+        Command::Config(command) => schema::run(&command),
     }
 }
 

@@ -15,7 +15,7 @@ pub(super) struct KeysFile {
 pub(super) fn directory(root: &mut Section<'_>) -> Option<KeysFile> {
     let source = root.source;
     let faults = source.fault_count();
-    let mut section = root.one_of("directory", &["postgres"], "[directory.file]");
+    let mut section = root.one_of("directory", &["file"], &["postgres"], "[directory.file]");
     if !section.has("file") {
         if source.fault_count() == faults {
             source.fault_at(

@@ -11,6 +11,7 @@ use toml::de::DeValue;
 
 use super::Config;
 use super::fault::Fault;
+use super::outline::{Outline, Shape};
 use super::secrets::secrets;
 use super::section::{Section, kind};
 use super::source::{Findings, Source};
@@ -79,9 +80,16 @@ fn as_one_document(source: Source<'_>, allow_empty: bool) -> (Vec<KeyEntry>, Vec
     (keys, faults, warnings)
 }
 
-/// The keys of a file without faults and warnings, each parsed on its own, because 100 000 keys as one document
-/// take half a second and 200 MiB. `None` if there is a fault or a warning, because its line is known only from the
-/// whole document.
+/// Notes what a file of keys may hold.
+pub(super) fn outline(outline: &Outline) {
+    let source = Source::new(Path::new(""), "", &|_| None).noting(Some(outline));
+    if let Some(mut root) = Section::document(&source) {
+        root.sections("key").into_iter().for_each(|section| drop(key(section)));
+    }
+}
+
+/// The keys of a file without faults and warnings, each parsed on its own, because 100 000 keys as one document take half a
+/// second and 200 MiB. `None` if there is a fault or a warning, because its line is known only from the whole document.
 fn one_by_one(source: Source<'_>) -> Option<Vec<KeyEntry>> {
     let mut keys = Vec::new();
     for (number, part) in tables::parts(source.text).enumerate() {
@@ -116,6 +124,7 @@ fn key(mut section: Section<'_>) -> Option<KeyEntry> {
     let member = named(&mut section, "member", Identifier::FORM, Identifier::is_one);
     let role_at = section.at("role");
     section.known("role");
+    section.note("role", || Shape::word(Role::ALL.map(Role::as_str)), None);
     let roles = "\"MEMBER\", \"DEVELOPER\" or \"OWNER\"";
     let role = section.has("role").then(|| text(&mut section, "role", roles)).flatten();
     let role = match role {
@@ -134,6 +143,9 @@ fn key(mut section: Section<'_>) -> Option<KeyEntry> {
         }
         None => None,
     };
+    section.note("active", || Shape::Flag, Some(if KeyEntry::ACTIVE { "true" } else { "false" }));
+    section.note("expires", || Shape::Date, None);
+    section.note_optional("expires");
     let active = section.take("active").map_or(KeyEntry::ACTIVE, |value| active(&value, source));
     let expires = section.take("expires").and_then(|value| expires(value, source));
     let secrets = secrets(&mut section);
@@ -162,6 +174,7 @@ fn named(section: &mut Section<'_>, name: &'static str, expected: &str, fits: im
 /// Text that is not recorded as a setting, because settings of keys are not shown.
 fn text(section: &mut Section<'_>, name: &'static str, expected: &str) -> Option<String> {
     let source = section.source;
+    section.note(name, || Shape::Text, None);
     let key = || format!("key.{name}");
     let Some(value) = section.take(name) else {
         let at = (section.at > 0).then_some(section.at);

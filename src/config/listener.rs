@@ -35,11 +35,10 @@ pub(super) struct NamedFile {
 /// The listeners, and the files that they name.
 pub(super) fn listeners(root: &mut Section<'_>) -> Option<(Vec<ListenerSettings>, Vec<NamedFile>)> {
     let source = root.source;
-    let there = root.has("listener");
     let mut listeners: Vec<ListenerSettings> = Vec::new();
     let mut files = Vec::new();
     let sections = root.sections("listener");
-    if !there || sections.is_empty() {
+    if sections.is_empty() {
         if !source.has_fault_of("listener") {
             source.fault_at(None, "listener", "is missing; expected [[listener]] with address = \"127.0.0.1:8080\"");
         }
@@ -153,7 +152,7 @@ fn tls_of(mut section: Section<'_>, listener: usize, files: &mut Vec<NamedFile>)
     let source = section.source;
     let line = source.line(section.at);
     let at = Some(section.at);
-    let there = section.has("certificates");
+    let there = section.at("certificates").is_some();
     let sections = section.sections("certificates");
     let mut certificates = Vec::new();
     let wanted = sections.len();

@@ -7,6 +7,7 @@
 //!    reload names it.
 
 mod audit;
+mod descriptions;
 mod directory;
 mod expired;
 mod fault;
@@ -15,6 +16,7 @@ mod limits;
 mod listener;
 mod loops;
 mod numbers;
+mod outline;
 mod ownership;
 mod places;
 mod process;
@@ -23,6 +25,7 @@ mod redis;
 mod replay;
 mod routes;
 mod safeguard;
+pub(crate) mod schema;
 mod secrets;
 mod section;
 mod socket;

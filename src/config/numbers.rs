@@ -5,6 +5,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::fault::Setting;
+use super::outline::Shape;
 use super::section::Section;
 use super::source::Source;
 use super::texts::quoted;
@@ -24,7 +25,8 @@ impl<'s> Section<'s> {
             DeValue::Boolean(flag) => Some(Ok((flag, flag.to_string()))),
             _ => Some(Err(String::new())),
         };
-        self.setting(name, Some((default, default.to_string())), "true or false", read).unwrap_or(default)
+        self.setting(name, || Shape::Flag, Some((default, default.to_string())), "true or false", read)
+            .unwrap_or(default)
     }
 
     /// A whole number of at least 1, and at most ten million: more connections or requests than a process can have.
@@ -43,7 +45,8 @@ impl<'s> Section<'s> {
             _ => Some(Err(String::new())),
         };
         let expected = format!("a whole number from 1 to {most}");
-        self.setting(name, Some((default, default.to_string())), &expected, read).unwrap_or(default)
+        self.setting(name, || Shape::Number(1, most), Some((default, default.to_string())), &expected, read)
+            .unwrap_or(default)
     }
 
     /// A budget, such as "100/hour".
@@ -56,7 +59,7 @@ impl<'s> Section<'s> {
             })
         };
         let written = Some((default, quoted(&default.to_string())));
-        self.setting(name, written, BUDGET, read).unwrap_or(default)
+        self.setting(name, || Shape::Budget, written, BUDGET, read).unwrap_or(default)
     }
 
     /// A duration of at least `least`, at most a day.
@@ -71,8 +74,14 @@ impl<'s> Section<'s> {
                 Err(error) => Err(not_a_duration(&text, error)),
             })
         };
-        self.setting(name, Some((default, show(default))), "a duration such as \"15m\" or \"250ms\"", read)
-            .unwrap_or(default)
+        self.setting(
+            name,
+            || Shape::Duration,
+            Some((default, show(default))),
+            "a duration such as \"15m\" or \"250ms\"",
+            read,
+        )
+        .unwrap_or(default)
     }
 
     /// A duration of at least `least`, at most a day, or one of some words.
@@ -83,6 +92,8 @@ impl<'s> Section<'s> {
         least: Duration,
         words: &[(&str, T)],
     ) -> Result<Duration, T> {
+        let shape = || Shape::Either(vec![Shape::Duration, Shape::word(words.iter().map(|(word, _)| *word))]);
+        self.note(name, shape, Some(&quoted(&humantime::format_duration(default).to_string())));
         let word = self.table.get(name).and_then(|value| value.get_ref().as_str());
         if let Some((word, value)) = words.iter().find(|(known, _)| Some(*known) == word) {
             let shown = humantime::format_duration(default).to_string();
@@ -119,7 +130,7 @@ impl<'s> Section<'s> {
                 Err(error) => Err(not_a_duration(&text, error)),
             })
         };
-        self.setting(name, None, "a duration such as \"365d\"", read)
+        self.setting(name, || Shape::Duration, None, "a duration such as \"365d\"", read)
     }
 
     /// A size of at most 1 GiB, in bytes.
@@ -141,7 +152,8 @@ impl<'s> Section<'s> {
                 (None, _) => Err(String::new()),
             })
         };
-        self.setting(name, Some((default, show_size(default))), "a size such as \"64KiB\"", read).unwrap_or(default)
+        self.setting(name, || Shape::Size, Some((default, show_size(default))), "a size such as \"64KiB\"", read)
+            .unwrap_or(default)
     }
 }
 

@@ -9,7 +9,7 @@ pub(super) fn ownership(root: &mut Section<'_>) -> Option<Ownership> {
     let source = root.source;
     let faults = source.fault_count();
     let choices = "[ownership.upstream] or [ownership.delegate]";
-    let mut section = root.one_of("ownership", &["postgres"], choices);
+    let mut section = root.one_of("ownership", &["upstream", "delegate"], &["postgres"], choices);
     let ownership = match (section.has("upstream"), section.has("delegate")) {
         (true, false) => {
             let mut upstream = section.section("upstream");

@@ -9,6 +9,7 @@ use super::Workers;
 use super::fault::Setting;
 use super::listener::collides_with;
 use super::numbers::{MILLISECOND, integer};
+use super::outline::Shape;
 use super::section::Section;
 use crate::credential::PhpDates;
 use crate::listen::{ListenAddress, ListenerSettings};
@@ -47,6 +48,8 @@ pub(super) fn workers(root: &mut Section<'_>) -> Workers {
     let mut runtime = root.section("runtime");
     let default =
         Setting { key: "runtime.workers".into(), value: "\"per-core\"".into(), default: Some("\"per-core\"".into()) };
+    let shape = || Shape::Either(vec![Shape::word(["per-core", "shared"]), Shape::Number(1, MAX_WORKERS)]);
+    runtime.note("workers", shape, Some("\"per-core\""));
     let workers = match runtime.take("workers") {
         None => {
             source.record(default);

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::fault::Fault;
 use super::listener::collides_with;
+use super::outline::Outline;
 use super::section::Section;
 use super::source::{Findings, Source};
 use super::{
@@ -17,7 +18,17 @@ use crate::telemetry::LogLevel;
 /// The configuration of a file, or every fault that was found.
 pub(super) fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Config, Vec<Fault>> {
     let text = super::file(path, "a configuration, in TOML").map_err(|fault| vec![fault])?;
-    let source = Source::new(path, &text, environment);
+    read(path, &text, environment, None)
+}
+
+/// The configuration of this text, which a file has; notes what it may hold.
+pub(super) fn read(
+    path: &Path,
+    text: &str,
+    environment: &dyn Fn(&str) -> Option<String>,
+    outline: Option<&Outline>,
+) -> Result<Config, Vec<Fault>> {
+    let source = Source::new(path, text, environment).noting(outline);
     let Some(mut root) = Section::document(&source) else { return Err(source.findings().faults) };
 
     let modes = [("enforce", Mode::Enforce), ("observe", Mode::Observe)];

@@ -1,5 +1,6 @@
 //! Reads `[[route]]` and `[passthrough]`.
 
+use super::outline::Shape;
 use super::section::Section;
 use super::texts::quoted;
 use crate::policy::{Keep, Passthrough, PassthroughError, Role, Route, Routes};
@@ -54,6 +55,7 @@ pub(super) fn routes(root: &mut Section<'_>) -> Routes {
     let mut routes: Vec<Route> = Vec::new();
     for mut section in root.sections("route") {
         let at = Some(section.at);
+        section.note("method", || Shape::word([Route::METHOD]), None);
         let method = section.optional_text("method", "\"DELETE\"");
         if method.is_some_and(|method| method != Route::METHOD) {
             source.fault_at(at, "route.method", "only deletions are routes; expected \"DELETE\"");

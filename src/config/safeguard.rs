@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::fault::Fault;
+use super::outline::Shape;
 use super::section::Section;
 use super::socket::{MAX_SOCKET_PATH, socket_path};
 use super::source::Source;
@@ -119,6 +120,7 @@ fn beside(record: &Path) -> PathBuf {
 fn budget(section: &mut Section<'_>, name: &'static str, audit: Option<&Audit>) -> Option<Budget> {
     let source = section.source;
     let at = section.at(name);
+    section.note(name, || Shape::Budget, None);
     let key = format!("budget.{name}");
     let expected = "a number and a span such as \"100/hour\" (second, minute, hour, day or week), at most 100000";
     let text = section.optional_text(name, expected)?;

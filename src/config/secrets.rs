@@ -3,6 +3,7 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::outline::Shape;
 use super::section::Section;
 use super::source::Source;
 use crate::credential::{Secret, SecretError};
@@ -11,6 +12,9 @@ use crate::credential::{Secret, SecretError};
 pub(super) fn secrets(section: &mut Section<'_>) -> Vec<Secret> {
     let source = section.source;
     let at = section.at;
+    section.note_choice(&["secret", "secrets"]);
+    section.note("secret", || Shape::Secret, None);
+    section.note("secrets", || Shape::List(Box::new(Shape::Secret), 1, 2), None);
     let values = match (section.take("secret"), section.take("secrets")) {
         (Some(one), None) => return secret(&one, source).into_iter().collect(),
         (None, Some(list)) => list,

@@ -4,6 +4,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::fault::Setting;
+use super::outline::{Part, Shape};
 use super::source::Source;
 
 /// A table while it is read. Every key is taken out of it; [`Section::finish`] reports those that remain as unknown.
@@ -51,7 +52,35 @@ impl<'s> Section<'s> {
 
     /// Whether a key is there at all.
     pub(super) fn has(&self, name: &str) -> bool {
-        self.table.contains_key(name)
+        match self.source.outline {
+            None => self.table.contains_key(name),
+            Some(outline) => outline.has(&self.path, name, self.key(name)),
+        }
+    }
+
+    /// Notes a setting that is read by [`take`](Self::take), with its default as TOML.
+    pub(super) fn note(&self, name: &str, shape: impl FnOnce() -> Shape, default: Option<&str>) {
+        self.note_part(name, || Part::Setting(shape(), default.map(str::to_owned)));
+    }
+
+    /// Notes that a setting without a default may be left out.
+    pub(super) fn note_optional(&self, name: &str) {
+        if let Some(outline) = self.source.outline {
+            outline.optional(self.key(name));
+        }
+    }
+
+    /// Notes that exactly one of these is there.
+    pub(super) fn note_choice(&self, parts: &[&str]) {
+        if let Some(outline) = self.source.outline {
+            outline.choice(&self.path, parts);
+        }
+    }
+
+    fn note_part(&self, name: &str, part: impl FnOnce() -> Part) {
+        if let Some(outline) = self.source.outline {
+            outline.note(self.key(name), part());
+        }
     }
 
     /// Registers a key as known, for suggestions.
@@ -66,6 +95,7 @@ impl<'s> Section<'s> {
 
     /// An inner table; empty if it is not there.
     pub(super) fn section(&mut self, name: &'static str) -> Section<'s> {
+        self.note_part(name, || Part::Table);
         let path = self.key(name);
         let at = self.at;
         let empty = Section::new(self.source, path.clone(), DeTable::new(), at);
@@ -91,6 +121,10 @@ impl<'s> Section<'s> {
     /// The tables of an array of tables.
     pub(super) fn sections(&mut self, name: &'static str) -> Vec<Section<'s>> {
         let path = self.key(name);
+        if self.source.outline.is_some() {
+            self.note_part(name, || Part::Tables);
+            return vec![Section::new(self.source, path, DeTable::new(), 0)];
+        }
         let Some(value) = self.take(name) else { return Vec::new() };
         let at = value.span().start;
         let DeValue::Array(array) = value.into_inner() else {
@@ -108,17 +142,19 @@ impl<'s> Section<'s> {
         sections
     }
 
-    /// Reads a setting by `read`, and records it and its default as TOML. `read` returns the value and how it is shown, or
+    /// Reads a setting of this shape by `read`, and records it and its default as TOML. `read` returns the value and how it is shown, or
     /// what is wrong with it (nothing, if its kind is wrong), or `None` if it reported a fault itself.
     pub(super) fn setting<T>(
         &mut self,
         name: &'static str,
+        shape: impl FnOnce() -> Shape,
         default: Option<(T, String)>,
         expected: &str,
         read: impl FnOnce(&Source<'s>, usize, &str, DeValue<'s>) -> Option<Result<(T, String), String>>,
     ) -> Option<T> {
         let key = self.key(name);
         let written = default.as_ref().map(|(_, text)| text.clone());
+        self.note(name, shape, written.as_deref());
         let Some(value) = self.take(name) else {
             return match default {
                 Some((value, text)) => {
@@ -150,8 +186,15 @@ impl<'s> Section<'s> {
     }
 
     /// An inner table with exactly one of several parts. Reports those of `not_yet`.
-    pub(super) fn one_of(&mut self, name: &'static str, not_yet: &[&'static str], choices: &str) -> Section<'s> {
+    pub(super) fn one_of(
+        &mut self,
+        name: &'static str,
+        parts: &[&'static str],
+        not_yet: &[&'static str],
+        choices: &str,
+    ) -> Section<'s> {
         let mut section = self.section(name);
+        section.note_choice(parts);
         for &part in not_yet {
             section.not_yet(part, &format!("use {choices}"));
         }

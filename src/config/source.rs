@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::fault::{Fault, Setting};
+use super::outline::Outline;
 
 /// One file that is being read: its text, for line numbers, and what was found in it. Every `Section` of the file
 /// refers to it.
@@ -19,6 +20,8 @@ pub(super) struct Source<'s> {
     faults: RefCell<Vec<Fault>>,
     warnings: RefCell<Vec<Fault>>,
     settings: RefCell<Vec<Setting>>,
+    /// Where everything that may be in the file is noted, if the file is read for that.
+    pub(super) outline: Option<&'s Outline>,
 }
 
 /// What was found in a file.
@@ -40,7 +43,13 @@ impl<'s> Source<'s> {
             faults: RefCell::default(),
             warnings: RefCell::default(),
             settings: RefCell::default(),
+            outline: None,
         }
+    }
+
+    /// The same, read for its outline, if there is one.
+    pub(super) fn noting(self, outline: Option<&'s Outline>) -> Self {
+        Self { outline, ..self }
     }
 
     /// The part of the text that is being read.

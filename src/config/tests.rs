@@ -64,6 +64,26 @@ fn the_edge_example_has_every_setting_with_its_default() {
 }
 
 #[test]
+fn the_schema_has_every_setting_with_its_default() {
+    let schema: serde_json::Value = serde_json::from_str(&schema::of_configuration()).unwrap();
+    let other = ["mode = \"0660\"", "client_ca", "automations_path", "danger_no_record"];
+    let journal = edge_uncommented(&[&other[..], &["[replay.redis]"]].concat());
+    let redis = edge_uncommented(&[&other[..], &["[replay.journal]"]].concat());
+    for setting in journal.settings.iter().chain(&redis.settings) {
+        let mut at = &schema;
+        for name in setting.key.split('.') {
+            at = if at["type"] == "array" { &at["items"] } else { at };
+            at = &at["properties"][name];
+        }
+        let default =
+            setting.default.as_ref().map(|default| format!("value = {default}").parse::<toml::Table>().unwrap());
+        let default = default.map(|mut table| serde_json::to_value(table.remove("value").unwrap()).unwrap());
+        assert!(at.is_object(), "{} is not in the schema", setting.key);
+        assert_eq!(at.get("default"), default.as_ref(), "{}", setting.key);
+    }
+}
+
+#[test]
 fn deletions_without_log_and_record_cause_a_warning() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("keys.toml"), KEY).unwrap();

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use toml::de::DeValue;
 
 use super::fault::Setting;
+use super::outline::Shape;
 use super::section::Section;
 use super::source::Source;
 use crate::net::parse_socket_address;
@@ -39,14 +40,20 @@ impl<'s> Section<'s> {
         expected: &str,
         show: impl FnOnce(&str) -> String,
     ) -> Option<String> {
-        self.setting(name, default, expected, |source, at, key, value| match value {
-            DeValue::String(text) => {
-                let expanded = source.expand(at, key, &text)?;
-                let shown = quoted(&show(&expanded));
-                Some(Ok((expanded, shown)))
-            }
-            _ => Some(Err(String::new())),
-        })
+        self.setting(
+            name,
+            || Shape::Text,
+            default,
+            expected,
+            |source, at, key, value| match value {
+                DeValue::String(text) => {
+                    let expanded = source.expand(at, key, &text)?;
+                    let shown = quoted(&show(&expanded));
+                    Some(Ok((expanded, shown)))
+                }
+                _ => Some(Err(String::new())),
+            },
+        )
     }
 
     /// Any number of texts, each one of `words`; none if the setting is left out.
@@ -67,11 +74,13 @@ impl<'s> Section<'s> {
             })
         };
         let expected = format!("a list of {}", expected.join(", "));
-        self.setting(name, Some((Vec::new(), "[]".into())), &expected, read).unwrap_or_default()
+        let shape = || Shape::list(Shape::word(words.iter().copied()));
+        self.setting(name, shape, Some((Vec::new(), "[]".into())), &expected, read).unwrap_or_default()
     }
 
     /// Any number of texts; none if the setting is left out.
     pub(super) fn texts(&mut self, name: &'static str, expected: &str) -> Vec<String> {
+        self.note(name, || Shape::list(Shape::Text), Some("[]"));
         let key = self.key(name);
         let mut setting = Setting { key, value: "[]".into(), default: Some("[]".into()) };
         let mut found = Vec::new();
@@ -100,21 +109,27 @@ impl<'s> Section<'s> {
 
     /// At least one text.
     pub(super) fn some_texts(&mut self, name: &'static str, expected: &str) -> Option<Vec<String>> {
-        self.setting(name, None, expected, |source, _, key, value| {
-            let DeValue::Array(array) = value else { return Some(Err(String::new())) };
-            let mut texts = Vec::with_capacity(array.len());
-            for text in &array {
-                let Some(written) = text.get_ref().as_str() else {
-                    return Some(Err("holds something that is not text".into()));
-                };
-                texts.push(source.expand(text.span().start, key, written)?);
-            }
-            if texts.is_empty() {
-                return Some(Err("is empty".into()));
-            }
-            let shown: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
-            Some(Ok((texts, format!("[{}]", shown.join(", ")))))
-        })
+        self.setting(
+            name,
+            || Shape::some(Shape::Text),
+            None,
+            expected,
+            |source, _, key, value| {
+                let DeValue::Array(array) = value else { return Some(Err(String::new())) };
+                let mut texts = Vec::with_capacity(array.len());
+                for text in &array {
+                    let Some(written) = text.get_ref().as_str() else {
+                        return Some(Err("holds something that is not text".into()));
+                    };
+                    texts.push(source.expand(text.span().start, key, written)?);
+                }
+                if texts.is_empty() {
+                    return Some(Err("is empty".into()));
+                }
+                let shown: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
+                Some(Ok((texts, format!("[{}]", shown.join(", ")))))
+            },
+        )
     }
 
     /// A text that may be left out.
@@ -149,7 +164,8 @@ impl<'s> Section<'s> {
         };
         let word = words.iter().find(|(_, value)| *value == default).map_or("", |(word, _)| word);
         let written = (default, quoted(word));
-        self.setting(name, Some(written), &expected.join(" or "), read).unwrap_or(default)
+        let shape = || Shape::word(words.iter().map(|(word, _)| *word));
+        self.setting(name, shape, Some(written), &expected.join(" or "), read).unwrap_or(default)
     }
 }
 
