@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Installs what the tests need beyond Rust, if it can (Debian, root); otherwise says what to install, and fails. The three
-# programs of the API page and Redis are run for real.
+# programs of the API page, Redis, the shells whose command lines are completed and the reader of manual pages are run for real.
 set -euo pipefail
 
 missing=()
-for program in curl openssl node python3 redis-server redis-cli; do
+for program in curl openssl node python3 redis-server redis-cli mandoc zsh fish; do
     command -v "$program" >/dev/null || missing+=("$program")
 done
 packages=()

@@ -4,11 +4,13 @@
 
 mod audit;
 mod check;
+mod completions;
 #[cfg(feature = "demo")]
 mod demo;
 mod explain;
 mod freeze;
 mod live;
+mod man;
 mod refusals;
 mod replay;
 mod schema;
@@ -19,7 +21,7 @@ mod socket;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::config::{Config, Fault};
 use crate::console::{self, complain};
@@ -60,6 +62,10 @@ enum Command {
     /// What the configuration may hold
     #[command(subcommand)]
     Config(schema::Command),
+    /// Print a script that completes saltgate's command line in a shell
+    Completions(completions::Arguments),
+    /// Write a manual page for each command
+    Man(man::Arguments),
 }
 
 #[derive(Args)]
@@ -106,6 +112,8 @@ fn dispatch(command: Command) -> ExitCode {
         Command::Refusals(arguments) => refusals::run(&arguments),
         Command::Audit(command) => audit::run(&command),
         Command::Config(command) => schema::run(&command),
+        Command::Completions(arguments) => completions::run(&arguments, Arguments::command()),
+        Command::Man(arguments) => man::run(&arguments, Arguments::command()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Files and folders of state. Only their owner can read or change them, whatever the umask is.
 //!
 //! 1. Everything that Saltgate keeps on disk is created here: folders with mode 0700, files with mode 0600. A test
-//!    (`tests/gateway/architecture.rs`) fails if other code creates a file.
+//!    (`tests/gateway/architecture.rs`) fails if other code creates a file. Only [`public_file`] is for everybody.
 //! 2. A small file is replaced atomically ([`replace`]): a reader sees the old content or the new one.
 //! 3. An existing folder keeps its mode; if other users have access, a warning is logged.
 //! 4. No file of state is opened, created or changed through a symbolic link: whoever can create the link could
@@ -13,7 +13,7 @@
 mod counts;
 mod private;
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -76,10 +76,18 @@ pub(crate) fn replace(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()>
     File::open(folder)?.sync_all()
 }
 
+/// Writes a file that holds nothing of anybody's and that everybody may read, such as a manual page.
+///
+/// # Errors
+/// If it cannot be written.
+pub(crate) fn public_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = file().write(true).create(true).truncate(true).open(path)?;
+    file.write_all(bytes)?;
+    file.set_permissions(Permissions::from_mode(0o644))
+}
+
 #[cfg(test)]
 mod tests {
-    use std::fs::Permissions;
-
     use super::*;
 
     fn mode(path: &Path) -> u32 {

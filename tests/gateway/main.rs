@@ -8,6 +8,7 @@ mod answers;
 mod architecture;
 mod attacks;
 mod certificates;
+mod command_line;
 mod conditions;
 mod control;
 mod crowded;
