@@ -8,7 +8,9 @@ mod completions;
 #[cfg(feature = "demo")]
 mod demo;
 mod explain;
+mod first_look;
 mod freeze;
+mod init;
 mod live;
 mod man;
 mod refusals;
@@ -40,6 +42,8 @@ enum Command {
     /// Try it out: run a gateway in front of an embedded CRM with sample data
     #[cfg(feature = "demo")]
     Demo(demo::Arguments),
+    /// Write a configuration and a file of keys to start from
+    Init(init::Arguments),
     /// Run the gateway
     Serve(serve::Arguments),
     /// Maintain the replay journal while no gateway uses it
@@ -102,6 +106,7 @@ fn dispatch(command: Command) -> ExitCode {
     match command {
         #[cfg(feature = "demo")]
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Init(arguments) => init::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),

@@ -1,12 +1,12 @@
 //! `saltgate serve`: runs the gateway, reloads it on SIGHUP, and drains it on SIGTERM, SIGINT or SIGQUIT.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
+use super::first_look::Source;
 use super::{fail, load, report};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -15,9 +15,8 @@ use crate::telemetry;
 
 #[derive(Args)]
 pub(super) struct Arguments {
-    /// The configuration, in TOML
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    #[command(flatten)]
+    source: Source,
     /// DANGEROUS: set a damaged replay journal aside and forget which salts were spent; nothing signed
     /// before this start plus window_future is admitted
     #[arg(long)]
@@ -28,6 +27,10 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    let file = match arguments.source.file() {
+        Ok(file) => file,
+        Err(code) => return code,
+    };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(error),
@@ -40,7 +43,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     };
     let Signals { reload, mut end, _ignored } = signals;
     let loaded = {
-        let (file, (done, loaded)) = (arguments.config.clone(), oneshot::channel());
+        let (file, (done, loaded)) = (file, oneshot::channel());
         // A thread of its own, so that a signal can end the process before loading is done.
         std::thread::spawn(move || done.send(load(&file)).map_err(drop));
         runtime.block_on(async {

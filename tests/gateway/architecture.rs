@@ -294,8 +294,21 @@ fn arrows_point_down_only() {
 }
 
 /// Commands that serve nothing.
-const SERVE_NOTHING: &[&str] =
-    &["check.rs", "live.rs", "explain.rs", "sign.rs", "replay.rs", "freeze.rs", "refusals.rs", "socket.rs", "audit"];
+const SERVE_NOTHING: &[&str] = &[
+    "check.rs",
+    "completions.rs",
+    "init.rs",
+    "live.rs",
+    "man.rs",
+    "schema.rs",
+    "explain.rs",
+    "sign.rs",
+    "replay.rs",
+    "freeze.rs",
+    "refusals.rs",
+    "socket.rs",
+    "audit",
+];
 
 #[test]
 fn commands_that_serve_nothing_do_not_use_the_running_gateway() {

@@ -19,6 +19,7 @@ mod documents;
 mod examples;
 mod explained;
 mod faults;
+mod first_look;
 mod forwarded;
 mod full_memory;
 mod harness;

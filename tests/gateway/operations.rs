@@ -43,9 +43,16 @@ impl Process {
     }
 
     pub fn serve_with(files: &Files, options: &[&str]) -> Self {
-        let log = files.dir.path().join("log");
-        let mut command = saltgate(&["serve", "--config", files.path().to_str().unwrap()]);
-        command.args(options);
+        let mut arguments = vec!["serve", "--config"];
+        let path = files.path();
+        arguments.push(path.to_str().unwrap());
+        arguments.extend(options);
+        Self::serve_by(&arguments, files.dir.path().join("log"))
+    }
+
+    /// The same by these arguments, with its log in this file.
+    pub fn serve_by(arguments: &[&str], log: std::path::PathBuf) -> Self {
+        let mut command = saltgate(arguments);
         let child = command.stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
         let process = Self { child, log };
         until("it serves", || process.log().contains("\"serving\""));
