@@ -13,6 +13,7 @@ mod freeze;
 mod init;
 mod live;
 mod man;
+mod probe;
 mod refusals;
 mod replay;
 mod schema;
@@ -60,6 +61,8 @@ enum Command {
     Unfreeze(freeze::Unfreeze),
     /// List the requests that the running gateway refused most recently, and why
     Refusals(refusals::Arguments),
+    /// Ask the running gateway whether it lives, or is ready; for health checks where there is no shell
+    Probe(probe::Arguments),
     /// Verify, read and reconcile the audit record
     #[command(subcommand)]
     Audit(audit::Command),
@@ -115,6 +118,7 @@ fn dispatch(command: Command) -> ExitCode {
         Command::Freeze(arguments) => freeze::freeze(&arguments),
         Command::Unfreeze(arguments) => freeze::unfreeze(&arguments),
         Command::Refusals(arguments) => refusals::run(&arguments),
+        Command::Probe(arguments) => probe::run(&arguments),
         Command::Audit(command) => audit::run(&command),
         Command::Config(command) => schema::run(&command),
         Command::Completions(arguments) => completions::run(&arguments, Arguments::command()),

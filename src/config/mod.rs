@@ -6,6 +6,7 @@
 //! 3. A reload applies every setting that is not listed in [`NEEDS_RESTART`]. If one of those has changed, the
 //!    reload names it.
 
+mod admin;
 mod audit;
 mod descriptions;
 mod directory;
@@ -50,6 +51,7 @@ use crate::repeats;
 use crate::replay::Window;
 use crate::telemetry::LogLevel;
 
+pub(crate) use self::admin::admin_address;
 pub(crate) use self::limits::Capacity;
 pub(crate) use self::safeguard::control_socket;
 pub(crate) use fault::{Fault, Setting};

@@ -1,47 +1,19 @@
-//! Reads `[admin]`, `[runtime]` and `[authentication]`.
+//! Reads `[runtime]` and `[authentication]`.
 
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 
 use toml::de::DeValue;
 
 use super::Workers;
 use super::fault::Setting;
-use super::listener::collides_with;
 use super::numbers::{MILLISECOND, integer};
 use super::outline::Shape;
 use super::section::Section;
 use crate::credential::PhpDates;
-use crate::listen::{ListenAddress, ListenerSettings};
 use crate::replay::Window;
 
 /// The most workers.
 const MAX_WORKERS: usize = 1024;
-
-/// The address of the admin listener, and the shared parts without which `/ready` fails.
-pub(super) fn admin(
-    root: &mut Section<'_>,
-    listeners: Option<&Vec<ListenerSettings>>,
-) -> (Option<SocketAddr>, Vec<String>) {
-    if !root.has("admin") {
-        root.known("admin");
-        return (None, Vec::new());
-    }
-    let mut admin = root.section("admin");
-    let at = admin.at("address");
-    let address = admin.address("address");
-    if let Some(address) = address.map(ListenAddress::Tcp)
-        && let Some(listener) = collides_with(listeners, &address)
-    {
-        let message = format!(
-            "{address} collides with the listener on {listener}; expected a port of its own, which clients cannot reach"
-        );
-        admin.source.fault_at(at, "admin.address", message);
-    }
-    let ready_needs = admin.words("ready_needs", &["replay"]);
-    admin.finish();
-    (address, ready_needs)
-}
 
 pub(super) fn workers(root: &mut Section<'_>) -> Workers {
     let source = root.source;

@@ -8,7 +8,8 @@ use super::outline::Outline;
 use super::section::Section;
 use super::source::{Findings, Source};
 use super::{
-    Config, audit, directory, keys, limits, listener, loops, ownership, process, replay, routes, safeguard, upstream,
+    Config, admin, audit, directory, keys, limits, listener, loops, ownership, process, replay, routes, safeguard,
+    upstream,
 };
 use crate::audit::Audit;
 use crate::listen::ListenAddress;
@@ -34,7 +35,7 @@ pub(super) fn read(
     let modes = [("enforce", Mode::Enforce), ("observe", Mode::Observe)];
     let mode = root.word("mode", &modes, Mode::Enforce);
     let (listeners, tls_files) = listener::listeners(&mut root).unzip();
-    let (admin, ready_needs) = process::admin(&mut root, listeners.as_ref());
+    let (admin, ready_needs) = admin::admin(&mut root, listeners.as_ref());
     let workers = process::workers(&mut root);
     let (window, php_dates) = process::authentication(&mut root);
     let replay = replay::replay(&mut root, window);

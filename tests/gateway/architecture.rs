@@ -305,6 +305,7 @@ const SERVE_NOTHING: &[&str] = &[
     "sign.rs",
     "replay.rs",
     "freeze.rs",
+    "probe.rs",
     "refusals.rs",
     "socket.rs",
     "audit",

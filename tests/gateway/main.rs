@@ -39,6 +39,7 @@ mod operations;
 mod passing;
 mod permissions;
 mod pools;
+mod probe;
 mod programs;
 mod record;
 mod redis;
