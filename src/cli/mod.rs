@@ -15,9 +15,11 @@ mod live;
 mod man;
 mod probe;
 mod refusals;
+mod reload;
 mod replay;
 mod schema;
 mod serve;
+mod serving;
 mod sign;
 mod socket;
 
@@ -61,6 +63,8 @@ enum Command {
     Unfreeze(freeze::Unfreeze),
     /// List the requests that the running gateway refused most recently, and why
     Refusals(refusals::Arguments),
+    /// Have the running gateway take its configuration, and print what it took or every fault
+    Reload(reload::Arguments),
     /// Ask the running gateway whether it lives, or is ready; for health checks where there is no shell
     Probe(probe::Arguments),
     /// Verify, read and reconcile the audit record
@@ -118,6 +122,7 @@ fn dispatch(command: Command) -> ExitCode {
         Command::Freeze(arguments) => freeze::freeze(&arguments),
         Command::Unfreeze(arguments) => freeze::unfreeze(&arguments),
         Command::Refusals(arguments) => refusals::run(&arguments),
+        Command::Reload(arguments) => reload::run(&arguments),
         Command::Probe(arguments) => probe::run(&arguments),
         Command::Audit(command) => audit::run(&command),
         Command::Config(command) => schema::run(&command),

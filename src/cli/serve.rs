@@ -1,16 +1,15 @@
-//! `saltgate serve`: runs the gateway, reloads it on SIGHUP, and drains it on SIGTERM, SIGINT or SIGQUIT.
+//! `saltgate serve`: runs the gateway.
 
 use std::process::ExitCode;
 
 use clap::Args;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::first_look::Source;
+use super::serving::{Signals, until_told_to_end};
 use super::{fail, load, report};
 use crate::clock::Clock;
-use crate::config::Config;
-use crate::serve::{Drained, Gateway, StartError};
+use crate::serve::{Gateway, StartError};
 use crate::telemetry;
 
 #[derive(Args)]
@@ -37,11 +36,10 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     };
     // Handlers come first: without one a signal kills the process, and reading many keys takes a while. Signals that
     // arrive during the start are handled once the gateway serves.
-    let signals = match runtime.block_on(async { Signals::new() }) {
+    let mut signals = match runtime.block_on(async { Signals::new() }) {
         Ok(signals) => signals,
         Err(error) => return fail(format!("signals cannot be received: {error}")),
     };
-    let Signals { reload, mut end, _ignored } = signals;
     let loaded = {
         let (file, (done, loaded)) = (file, oneshot::channel());
         // A thread of its own, so that a signal can end the process before loading is done.
@@ -50,7 +48,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             tokio::select! {
                 biased;
                 loaded = loaded => Some(loaded),
-                () = end.received() => None,
+                () = signals.end.received() => None,
             }
         })
     };
@@ -87,7 +85,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     // The warnings of the configuration are already in the log.
     gateway.warnings().iter().skip(known).for_each(|warning| tracing::warn!("{warning}"));
     lower_priority();
-    runtime.block_on(until_signalled(gateway, reload, end, &logs))
+    runtime.block_on(until_told_to_end(gateway, signals, &logs))
 }
 
 /// Lowers the priority of this thread, which reloads files and keys: on a processor that it shares with workers,
@@ -96,46 +94,6 @@ fn lower_priority() {
     const NICER: i32 = 10;
     if let Err(error) = rustix::process::nice(NICER) {
         tracing::debug!(%error, "the priority of reloads cannot be lowered");
-    }
-}
-
-/// The signals that the process handles.
-struct Signals {
-    reload: Signal,
-    end: End,
-    /// Signals without a meaning here; without a handler they would kill the process.
-    _ignored: [Signal; 2],
-}
-
-/// The signals that end the process.
-struct End {
-    terminate: Signal,
-    interrupt: Signal,
-    quit: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            reload: signal(SignalKind::hangup())?,
-            end: End {
-                terminate: signal(SignalKind::terminate())?,
-                interrupt: signal(SignalKind::interrupt())?,
-                quit: signal(SignalKind::quit())?,
-            },
-            _ignored: [signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?],
-        })
-    }
-}
-
-impl End {
-    /// Waits for one of them.
-    async fn received(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-            _ = self.quit.recv() => {}
-        }
     }
 }
 
@@ -159,71 +117,5 @@ fn announce(gateway: &Gateway) {
             until = crate::clock::rfc3339(until),
             "fenced: salts that were spent earlier may be forgotten, so nothing signed before then is admitted"
         );
-    }
-}
-
-/// Reloads on SIGHUP. Drains on SIGTERM, SIGINT or SIGQUIT, and closes connections at once on the second of those.
-async fn until_signalled(mut gateway: Gateway, mut reload: Signal, mut end: End, logs: &telemetry::Logs) -> ExitCode {
-    let mut ticks = tokio::time::interval(std::time::Duration::from_secs(1));
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => gateway.process().metrics.log_dropped(logs.dropped()),
-            _ = reload.recv() => self::reload(&mut gateway),
-            () = end.received() => break,
-        }
-    }
-    tracing::info!("draining");
-    let haste = gateway.haste();
-    let mut drained = tokio::task::spawn_blocking(move || gateway.drain());
-    let mut hastened = false;
-    loop {
-        tokio::select! {
-            drained = &mut drained => return ended(drained.ok()),
-            () = end.received(), if !hastened => {
-                hastened = true;
-                tracing::warn!("second signal: connections are closed, except those of requests whose salts are spent");
-                haste.hurry();
-            }
-            _ = reload.recv() => tracing::warn!("not reloaded: the process is draining"),
-        }
-    }
-}
-
-/// Logs how a drain ended, and returns the exit status; `None` means that it panicked.
-fn ended(drained: Option<Drained>) -> ExitCode {
-    match drained {
-        Some(Drained::Whole) => tracing::info!("drained"),
-        Some(Drained::Late { lost: 0 }) => {
-            tracing::warn!("drain_timeout is over: requests in flight were cut off; none of them had spent its salt");
-        }
-        Some(Drained::Late { lost }) => {
-            tracing::error!(
-                lost,
-                "drain_timeout is over: requests whose salts were spent are cut off; the record says which outcomes are \
-                 unknown"
-            );
-            return ExitCode::FAILURE;
-        }
-        None => return ExitCode::FAILURE,
-    }
-    ExitCode::SUCCESS
-}
-
-fn reload(gateway: &mut Gateway) {
-    let config = Config::load(gateway.file());
-    match gateway.reload(config) {
-        Ok(needs_restart) => {
-            tracing::info!("reloaded");
-            gateway.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
-            for setting in needs_restart {
-                tracing::warn!(setting, "changed, and takes effect at the next start");
-            }
-        }
-        Err(faults) => {
-            for fault in faults {
-                tracing::error!("{fault}");
-            }
-            tracing::error!("not reloaded: the configuration is at fault; the old one stays in force");
-        }
     }
 }

@@ -196,6 +196,16 @@ impl Config {
         names.dedup();
         names
     }
+
+    /// The settings of `new` that differ from ours and that a reload takes, as lines: all but `fixed`.
+    pub(crate) fn changed(&self, new: &Self, fixed: &[String]) -> Vec<String> {
+        let taken = |setting: &&Setting| !fixed.contains(&setting.key);
+        let differs = new.settings.iter().filter(taken).filter(|setting| !self.settings.contains(setting));
+        let mut lines: Vec<String> = differs.map(|setting| format!("{} = {}", setting.key, setting.value)).collect();
+        let gone = |setting: &&Setting| new.settings.iter().all(|new| new.key != setting.key);
+        lines.extend(self.settings.iter().filter(taken).filter(gone).map(|setting| format!("{} is gone", setting.key)));
+        lines
+    }
 }
 
 /// Reads a file, or says in one sentence why it cannot be read.

@@ -28,7 +28,7 @@ pub(crate) fn question(bytes: &[u8]) {
             fits(target);
         }
         Question::Unfreeze(target) => fits(target),
-        Question::Frozen | Question::Refusals { .. } | Question::Explain { .. } => {}
+        Question::Frozen | Question::Refusals { .. } | Question::Explain { .. } | Question::Reload => {}
     }
 }
 

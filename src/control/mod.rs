@@ -54,6 +54,8 @@ pub enum Question {
         /// The value of the `Authorization` field.
         header: String,
     },
+    /// Takes the configuration as it is now; answers what was taken, or every fault.
+    Reload,
 }
 
 /// What is wrong with a question.
@@ -98,6 +100,7 @@ impl Question {
                 json!({ "command": "refusals", "id": id, "key": key, "since": since })
             }
             Self::Explain { header } => json!({ "command": "explain", "header": header }),
+            Self::Reload => json!({ "command": "reload" }),
         }
         .to_string()
     }
@@ -119,6 +122,7 @@ impl Question {
             Some("frozen") => Ok(Self::Frozen),
             Some("refusals") => Ok(Self::Refusals { id: text("id"), key: text("key"), since: text("since") }),
             Some("explain") => Ok(Self::Explain { header: text("header").ok_or(QuestionError::NoHeader)? }),
+            Some("reload") => Ok(Self::Reload),
             _ => Err(QuestionError::Command),
         }
     }
@@ -161,6 +165,7 @@ mod tests {
             Question::Frozen,
             Question::Refusals { id: some("x"), key: None, since: some("2026-11-24T00:00:00.000Z") },
             Question::Explain { header: "HMAC-SHA256 \"\n".into() },
+            Question::Reload,
         ] {
             let line = question.line();
             assert!(!line.contains('\n'));

@@ -4,6 +4,7 @@ mod accepting;
 mod admin;
 mod assemble;
 mod certificates;
+mod commands;
 mod connection;
 mod control;
 mod crowd;
@@ -11,6 +12,7 @@ mod descriptors;
 mod earlier;
 mod entries;
 mod housekeeping;
+mod reload;
 mod start_error;
 mod workers;
 
@@ -19,12 +21,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 
+pub(crate) use self::commands::{Command, Commands, NotReloaded};
+pub(crate) use self::reload::Reloaded;
 pub(crate) use self::start_error::StartError;
 
 use self::certificates::Certificates;
 use self::entries::{Entries, Phase};
 use crate::clock::Clock;
-use crate::config::{Config, Fault};
+use crate::config::Config;
 use crate::gate::Current;
 use crate::listen::{BoundTcp, ListenAddress};
 use crate::pipeline::Tasks;
@@ -43,6 +47,7 @@ pub struct Gateway {
     admin: Option<SocketAddr>,
     admin_worker: Option<admin::Admin>,
     control: Option<control::Control>,
+    commands: Option<Commands>,
     haste: (mpsc::Sender<()>, mpsc::Receiver<()>),
 }
 
@@ -111,10 +116,23 @@ impl Gateway {
             }
         };
         let keys_file = config.keys_file.clone();
-        let control = control.map(|socket| control::start(socket, &process, &current, keys_file)).transpose();
+        let (to_owner, commands) = commands::channel();
+        let control = control.map(|socket| control::start(socket, &process, &current, keys_file, to_owner)).transpose();
         let control = control.map_err(StartError::Workers)?;
         let haste = mpsc::channel();
-        Ok(Self { process, current, config, workers, entries, certificates, admin, admin_worker, control, haste })
+        Ok(Self {
+            process,
+            current,
+            config,
+            workers,
+            entries,
+            certificates,
+            admin,
+            admin_worker,
+            control,
+            commands: Some(commands),
+            haste,
+        })
     }
 
     /// The addresses on which requests are accepted, in the order of the configuration at the start.
@@ -145,44 +163,9 @@ impl Gateway {
         &self.current
     }
 
-    /// Applies a new configuration, or reports why not and keeps the old one entirely. Requests in progress keep
-    /// the configuration that they began with. Returns the settings that changed but need a restart.
-    ///
-    /// # Errors
-    /// Every fault of the new configuration.
-    pub fn reload(&mut self, config: Result<Config, Vec<Fault>>) -> Result<Vec<String>, Vec<Fault>> {
-        let taken = config.and_then(|mut config| {
-            if self.config.keeps_window() {
-                config.window = self.config.window;
-            }
-            // Only a restart changes these, and the start may have lowered them.
-            config.capacity = self.config.capacity;
-            let old = self.current.load_full();
-            let (workers, clock) = (self.workers.len(), &self.process.clock);
-            let mut generation = assemble::generation(&mut config, workers, clock, Some(&old.servers))?;
-            generation.directory = generation.directory.after(&old.directory);
-            let names: Vec<String> = generation.servers.healthy().map(|(name, _)| name.to_owned()).collect();
-            assemble::recount(&self.config, &config, generation.budgets, &self.process)?;
-            // This is the last step that can fail: after it everything is applied.
-            let listeners = self.entries.plan(&config).map_err(|error| match error {
-                StartError::Config(faults) => faults,
-                StartError::Listen(key, error) => vec![Fault::new(&config.file, None, key, error.to_string())],
-                error => vec![Fault::new(&config.file, None, "listener", error.to_string())],
-            })?;
-            let needs_restart = self.config.needs_restart(&config);
-            self.process.metrics.reloaded(Some(&config.hash()));
-            self.current.store(generation);
-            self.entries.carry_out(listeners, |worker, order| self.workers.order(worker, order));
-            self.certificates.tell_expiries(&self.entries, &self.current.load().servers, &self.process.metrics);
-            let gone = old.servers.healthy().filter(|(name, _)| !names.iter().any(|new| new == name));
-            gone.for_each(|(name, _)| self.process.metrics.upstream_gone(name));
-            self.config = config;
-            Ok(needs_restart)
-        });
-        if taken.is_err() {
-            self.process.metrics.reloaded(None);
-        }
-        taken
+    /// What is asked of the whole gateway over the control socket, for its owner to do. The second call gets nothing.
+    pub(crate) fn commands(&mut self) -> Option<Commands> {
+        self.commands.take()
     }
 
     /// The warnings of `check` about the configuration in force; none of them prevents its use.

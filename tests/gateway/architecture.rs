@@ -307,6 +307,7 @@ const SERVE_NOTHING: &[&str] = &[
     "freeze.rs",
     "probe.rs",
     "refusals.rs",
+    "reload.rs",
     "socket.rs",
     "audit",
 ];

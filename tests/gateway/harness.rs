@@ -289,11 +289,13 @@ impl Gate {
         get(self.admin(), "/metrics").body
     }
 
-    /// Loads the configuration as it is now.
+    /// Loads the configuration as it is now; returns the settings that need a restart.
     pub fn reload(&mut self) -> Result<Vec<String>, String> {
         let config = Config::load(&self.files.path());
         let taken = self.gateway().reload(config);
-        taken.map_err(|faults| faults.iter().map(|fault| format!("{fault}\n")).collect())
+        taken
+            .map(|taken| taken.needs_restart)
+            .map_err(|faults| faults.iter().map(|fault| format!("{fault}\n")).collect())
     }
 
     /// Returns whether all requests in progress ended by themselves.

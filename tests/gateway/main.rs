@@ -45,6 +45,7 @@ mod record;
 mod redis;
 mod redis_answers;
 mod redis_fitness;
+mod reload_command;
 mod reloads;
 mod repeats;
 mod restores;

@@ -273,7 +273,7 @@ fn turns_into_enforcing(spoken: Spoken) {
     assert_eq!(spoken.delete(gate.address(), &header).status, 200);
     gate.files.configure(upstream.address, "");
     let config = saltgate::parts::Config::load(&gate.files.path());
-    assert_eq!(gate.gateway().reload(config).unwrap(), Vec::<String>::new());
+    assert_eq!(gate.gateway().reload(config).unwrap().needs_restart, Vec::<String>::new());
     assert_eq!(spoken.delete(gate.address(), &header).status, 401, "a header that passed in observe mode is spent");
     assert_eq!(spoken.delete(gate.address(), &signed("OWNER")).status, 200);
     assert_eq!(upstream.deletes(), 2);

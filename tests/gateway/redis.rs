@@ -559,7 +559,7 @@ fn a_reload_keeps_the_window_that_the_fleet_has() {
     let other = redis.settings(ACCEPT).replace("window_future = \"1s\"", "window_future = \"2s\"");
     gate.files.configure(upstream.address, &other);
     let config = Config::load(&gate.files.path());
-    assert_eq!(gate.gateway().reload(config).unwrap(), ["authentication.window_future"]);
+    assert_eq!(gate.gateway().reload(config).unwrap().needs_restart, ["authentication.window_future"]);
     assert_eq!(gate.delete(&signed("OWNER")).status, 200);
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Peer, Subject};
+use super::{Peer, Subject, owner};
 use crate::clock;
 use crate::control::Question;
 use crate::explain::{Explainer, Explanation, Language, Live, Salt, words};
@@ -16,10 +16,10 @@ use crate::safeguard::{BudgetExceeded, Note, Target};
 use crate::telemetry::RefusedRequest;
 
 /// The lines of an answer, with a last line that marks it as complete.
-struct Lines(String);
+pub(super) struct Lines(String);
 
 impl Lines {
-    fn of(lines: impl IntoIterator<Item = Value>) -> String {
+    pub(super) fn of(lines: impl IntoIterator<Item = Value>) -> String {
         let mut all = Self(String::new());
         lines.into_iter().for_each(|line| all.push(&line));
         all.push(&json!({ "done": true }));
@@ -33,9 +33,15 @@ impl Lines {
 }
 
 pub(super) fn error(what: &str) -> String {
-    let mut line = Lines(String::new());
-    line.push(&json!({ "error": what }));
-    line.0
+    failed([], what)
+}
+
+/// Lines, and the one that says that it did not succeed.
+pub(super) fn failed(lines: impl IntoIterator<Item = Value>, what: &str) -> String {
+    let mut all = Lines(String::new());
+    lines.into_iter().for_each(|line| all.push(&line));
+    all.push(&json!({ "error": what }));
+    all.0
 }
 
 pub(super) async fn to(question: Question, peer: Peer, subject: &Subject) -> String {
@@ -59,6 +65,7 @@ pub(super) async fn to(question: Question, peer: Peer, subject: &Subject) -> Str
             Lines::of(subject.process.refusals.last().iter().filter(|it| wanted(it)).map(refusal))
         }
         Question::Explain { header } => explain(&header, subject).await,
+        Question::Reload => owner::reload(peer, subject).await,
     }
 }
 

@@ -1,9 +1,10 @@
-//! The control socket: freeze, unfreeze, refusals, explain (contract §8).
+//! The control socket: freeze, unfreeze, refusals, explain, reload (contract §8).
 //!
 //! It has a thread of its own, so that it answers even if the workers are busy. File permissions let only the owner
 //! connect; the credentials of the peer are checked all the same.
 
 mod answer;
+mod owner;
 mod socket;
 
 use std::io;
@@ -18,6 +19,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
 use super::accepting::Failures;
+use super::commands::ToOwner;
 use crate::control::{MAX_QUESTION, Question, QuestionError};
 use crate::gate::Current;
 use crate::process::Process;
@@ -26,7 +28,7 @@ pub(super) use socket::{ControlError, ControlSocket};
 
 /// Concurrent connections. Most of them only wait, and a freeze must always get through.
 const MAX_CONNECTIONS: usize = 256;
-/// Questions answered at once, not counting freezes: an answer may have megabytes.
+/// Questions with long answers that are answered at once: an answer may have megabytes.
 const MAX_ANSWERS: usize = 8;
 /// How long to wait for a question, and for an answer to be read.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -52,6 +54,7 @@ struct Subject {
     process: Arc<Process>,
     current: Arc<Current>,
     keys_file: Arc<PathBuf>,
+    to_owner: ToOwner,
     answers: Arc<Semaphore>,
 }
 
@@ -67,12 +70,14 @@ pub(super) fn start(
     process: &Arc<Process>,
     current: &Arc<Current>,
     keys_file: PathBuf,
+    to_owner: ToOwner,
 ) -> io::Result<Control> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let subject = Subject {
         process: process.clone(),
         current: current.clone(),
         keys_file: Arc::new(keys_file),
+        to_owner,
         answers: Arc::new(Semaphore::new(MAX_ANSWERS)),
     };
     let (stop, mut stopped) = oneshot::channel::<()>();
@@ -122,7 +127,7 @@ async fn serve(mut stream: UnixStream, subject: &Subject) -> io::Result<()> {
             Err(_) => answer::error("the question did not come in time"),
             Ok(line) => match line.and_then(|line| Question::parse(&line)) {
                 Ok(question) => {
-                    if !matches!(question, Question::Freeze { .. } | Question::Unfreeze(_)) {
+                    if is_large(&question) {
                         _place = subject.answers.acquire().await.ok();
                     }
                     answer::to(question, peer, subject).await
@@ -133,6 +138,14 @@ async fn serve(mut stream: UnixStream, subject: &Subject) -> io::Result<()> {
     };
     timeout(PATIENCE, stream.write_all(answer.as_bytes())).await??;
     stream.shutdown().await
+}
+
+/// Whether its answer may be large.
+fn is_large(question: &Question) -> bool {
+    match question {
+        Question::Freeze { .. } | Question::Unfreeze(_) | Question::Reload => false,
+        Question::Frozen | Question::Refusals { .. } | Question::Explain { .. } => true,
+    }
 }
 
 async fn question(stream: &mut UnixStream) -> Result<Vec<u8>, QuestionError> {

@@ -1,0 +1,127 @@
+//! What `saltgate serve` does while the gateway runs: it reloads it on SIGHUP and by command, and drains it on SIGTERM, SIGINT
+//! or SIGQUIT.
+
+use std::process::ExitCode;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::config::{Config, Fault};
+use crate::serve::{Command, Drained, Gateway, NotReloaded, Reloaded};
+use crate::telemetry;
+
+/// The signals that the process handles.
+pub(super) struct Signals {
+    reload: Signal,
+    pub(super) end: End,
+    /// Signals without a meaning here; without a handler they would kill the process.
+    _ignored: [Signal; 2],
+}
+
+/// The signals that end the process.
+pub(super) struct End {
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
+}
+
+impl Signals {
+    pub(super) fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            reload: signal(SignalKind::hangup())?,
+            end: End {
+                terminate: signal(SignalKind::terminate())?,
+                interrupt: signal(SignalKind::interrupt())?,
+                quit: signal(SignalKind::quit())?,
+            },
+            _ignored: [signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?],
+        })
+    }
+}
+
+impl End {
+    /// Waits for one of them.
+    pub(super) async fn received(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = self.quit.recv() => {}
+        }
+    }
+}
+
+/// Reloads on SIGHUP and by command. Drains on SIGTERM, SIGINT or SIGQUIT, and closes connections at once on the second of those.
+pub(super) async fn until_told_to_end(mut gateway: Gateway, signals: Signals, logs: &telemetry::Logs) -> ExitCode {
+    let Signals { reload: mut hang_up, mut end, _ignored } = signals;
+    let Some(mut commands) = gateway.commands() else { return ExitCode::FAILURE };
+    let mut ticks = tokio::time::interval(std::time::Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => gateway.process().metrics.log_dropped(logs.dropped()),
+            _ = hang_up.recv() => drop(reload(&mut gateway)),
+            command = commands.next() => match command {
+                // Whoever asked may have left.
+                Command::Reload(answer) => drop(answer.send(reload(&mut gateway).map_err(NotReloaded::Faults))),
+            },
+            () = end.received() => break,
+        }
+    }
+    tracing::info!("draining");
+    let haste = gateway.haste();
+    let mut drained = tokio::task::spawn_blocking(move || gateway.drain());
+    let mut hastened = false;
+    loop {
+        tokio::select! {
+            drained = &mut drained => return ended(drained.ok()),
+            () = end.received(), if !hastened => {
+                hastened = true;
+                tracing::warn!("second signal: connections are closed, except those of requests whose salts are spent");
+                haste.hurry();
+            }
+            _ = hang_up.recv() => tracing::warn!("not reloaded: the process is draining"),
+            command = commands.next() => match command {
+                Command::Reload(answer) => drop(answer.send(Err(NotReloaded::Draining))),
+            },
+        }
+    }
+}
+
+/// Logs how a drain ended, and returns the exit status; `None` means that it panicked.
+fn ended(drained: Option<Drained>) -> ExitCode {
+    match drained {
+        Some(Drained::Whole) => tracing::info!("drained"),
+        Some(Drained::Late { lost: 0 }) => {
+            tracing::warn!("drain_timeout is over: requests in flight were cut off; none of them had spent its salt");
+        }
+        Some(Drained::Late { lost }) => {
+            tracing::error!(
+                lost,
+                "drain_timeout is over: requests whose salts were spent are cut off; the record says which outcomes are \
+                 unknown"
+            );
+            return ExitCode::FAILURE;
+        }
+        None => return ExitCode::FAILURE,
+    }
+    ExitCode::SUCCESS
+}
+
+/// Takes the configuration as it is now, and logs what came of it.
+fn reload(gateway: &mut Gateway) -> Result<Reloaded, Vec<Fault>> {
+    let reloaded = gateway.reload(Config::load(gateway.file()));
+    match &reloaded {
+        Ok(Reloaded { warnings, needs_restart, .. }) => {
+            tracing::info!("reloaded");
+            warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+            for setting in needs_restart {
+                tracing::warn!(setting, "changed, and takes effect at the next start");
+            }
+        }
+        Err(faults) => {
+            for fault in faults {
+                tracing::error!("{fault}");
+            }
+            tracing::error!("not reloaded: the configuration is at fault; the old one stays in force");
+        }
+    }
+    reloaded
+}

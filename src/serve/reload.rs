@@ -1,0 +1,82 @@
+//! How a running gateway takes a new configuration.
+
+use super::{Gateway, StartError, assemble};
+use crate::config::{Config, Fault};
+use crate::directory::Directory;
+
+/// What a reload has taken.
+#[derive(Debug)]
+pub struct Reloaded {
+    /// The settings that have changed and are in force, as `check` prints them; one that is gone has no value.
+    pub changed: Vec<String>,
+    /// The settings that have changed and need a restart.
+    pub needs_restart: Vec<String>,
+    /// What `check` warns of in it.
+    pub warnings: Vec<String>,
+    /// The keys.
+    pub keys: KeyCounts,
+}
+
+/// How many keys there are, and how many came and went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyCounts {
+    /// Now.
+    pub all: usize,
+    /// Those whose apiKey was not there before.
+    pub added: usize,
+    /// Those whose apiKey is not there any more.
+    pub removed: usize,
+}
+
+impl KeyCounts {
+    fn new(before: &Directory, now: &Directory) -> Self {
+        let missing = |from: &Directory, of: &Directory| {
+            of.callers().filter(|caller| from.caller(&caller.api_key).is_none()).count()
+        };
+        Self { all: now.len(), added: missing(before, now), removed: missing(now, before) }
+    }
+}
+
+impl Gateway {
+    /// Applies a new configuration, or reports why not and keeps the old one entirely. Requests in progress keep
+    /// the configuration that they began with.
+    ///
+    /// # Errors
+    /// Every fault of the new configuration.
+    pub fn reload(&mut self, config: Result<Config, Vec<Fault>>) -> Result<Reloaded, Vec<Fault>> {
+        let taken = config.and_then(|mut config| {
+            if self.config.keeps_window() {
+                config.window = self.config.window;
+            }
+            // Only a restart changes these, and the start may have lowered them.
+            config.capacity = self.config.capacity;
+            let old = self.current.load_full();
+            let (workers, clock) = (self.workers.len(), &self.process.clock);
+            let mut generation = assemble::generation(&mut config, workers, clock, Some(&old.servers))?;
+            generation.directory = generation.directory.after(&old.directory);
+            let keys = KeyCounts::new(&old.directory, &generation.directory);
+            let names: Vec<String> = generation.servers.healthy().map(|(name, _)| name.to_owned()).collect();
+            assemble::recount(&self.config, &config, generation.budgets, &self.process)?;
+            // This is the last step that can fail: after it everything is applied.
+            let listeners = self.entries.plan(&config).map_err(|error| match error {
+                StartError::Config(faults) => faults,
+                StartError::Listen(key, error) => vec![Fault::new(&config.file, None, key, error.to_string())],
+                error => vec![Fault::new(&config.file, None, "listener", error.to_string())],
+            })?;
+            let needs_restart = self.config.needs_restart(&config);
+            let changed = self.config.changed(&config, &needs_restart);
+            self.process.metrics.reloaded(Some(&config.hash()));
+            self.current.store(generation);
+            self.entries.carry_out(listeners, |worker, order| self.workers.order(worker, order));
+            self.certificates.tell_expiries(&self.entries, &self.current.load().servers, &self.process.metrics);
+            let gone = old.servers.healthy().filter(|(name, _)| !names.iter().any(|new| new == name));
+            gone.for_each(|(name, _)| self.process.metrics.upstream_gone(name));
+            self.config = config;
+            Ok(Reloaded { changed, needs_restart, warnings: self.warnings(), keys })
+        });
+        if taken.is_err() {
+            self.process.metrics.reloaded(None);
+        }
+        taken
+    }
+}
