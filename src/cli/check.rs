@@ -9,6 +9,7 @@ use super::{fail, live, load, report};
 use crate::clock::Clock;
 use crate::config::{Config, Fault};
 use crate::console::{self, complain, say};
+use crate::control::missing_folder;
 use crate::state;
 use crate::upstream::Servers;
 
@@ -76,12 +77,12 @@ fn expired(config: &Config) -> Result<Vec<String>, Vec<Fault>> {
 
 /// The start does not create the folder of the control socket, so it must exist already.
 fn missing_socket_folder(config: &Config) -> Option<Fault> {
-    let folder = config.safeguards.socket.as_deref()?.parent().filter(|folder| !folder.as_os_str().is_empty())?;
+    let folder = missing_folder(config.safeguards.socket.as_deref()?)?;
     let message = format!(
         "the folder {} does not exist; create it for the gateway's user (mkdir -p -m 700), or choose another path",
         folder.display()
     );
-    (!folder.is_dir()).then(|| config.fault("control.socket", message))
+    Some(config.fault("control.socket", message))
 }
 
 fn folders_of_state(config: &Config) -> impl Iterator<Item = &Path> {

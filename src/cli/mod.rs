@@ -7,6 +7,7 @@ mod check;
 mod completions;
 #[cfg(feature = "demo")]
 mod demo;
+mod drain;
 mod explain;
 mod first_look;
 mod freeze;
@@ -65,6 +66,8 @@ enum Command {
     Refusals(refusals::Arguments),
     /// Have the running gateway take its configuration, and print what it took or every fault
     Reload(reload::Arguments),
+    /// Have the running gateway send its clients elsewhere, and wait until nothing is under way; it stays until SIGTERM
+    Drain(drain::Arguments),
     /// Ask the running gateway whether it lives, or is ready; for health checks where there is no shell
     Probe(probe::Arguments),
     /// Verify, read and reconcile the audit record
@@ -123,6 +126,7 @@ fn dispatch(command: Command) -> ExitCode {
         Command::Unfreeze(arguments) => freeze::unfreeze(&arguments),
         Command::Refusals(arguments) => refusals::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),
+        Command::Drain(arguments) => drain::run(&arguments),
         Command::Probe(arguments) => probe::run(&arguments),
         Command::Audit(command) => audit::run(&command),
         Command::Config(command) => schema::run(&command),

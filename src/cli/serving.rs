@@ -1,5 +1,5 @@
-//! What `saltgate serve` does while the gateway runs: it reloads it on SIGHUP and by command, and drains it on SIGTERM, SIGINT
-//! or SIGQUIT.
+//! What `saltgate serve` does while the gateway runs: it reloads it on SIGHUP and by command, drains it by command, and ends
+//! it on SIGTERM, SIGINT or SIGQUIT.
 
 use std::process::ExitCode;
 
@@ -49,37 +49,47 @@ impl End {
     }
 }
 
-/// Reloads on SIGHUP and by command. Drains on SIGTERM, SIGINT or SIGQUIT, and closes connections at once on the second of those.
+/// Reloads on SIGHUP and by command. Drains by command, and then stays until it is told to end. Drains and ends on SIGTERM,
+/// SIGINT or SIGQUIT, and closes connections at once on the second of those.
 pub(super) async fn until_told_to_end(mut gateway: Gateway, signals: Signals, logs: &telemetry::Logs) -> ExitCode {
     let Signals { reload: mut hang_up, mut end, _ignored } = signals;
     let Some(mut commands) = gateway.commands() else { return ExitCode::FAILURE };
     let mut ticks = tokio::time::interval(std::time::Duration::from_secs(1));
-    loop {
+    let mut told_to_end = loop {
         tokio::select! {
             _ = ticks.tick() => gateway.process().metrics.log_dropped(logs.dropped()),
             _ = hang_up.recv() => drop(reload(&mut gateway)),
             command = commands.next() => match command {
                 // Whoever asked may have left.
                 Command::Reload(answer) => drop(answer.send(reload(&mut gateway).map_err(NotReloaded::Faults))),
+                Command::Drain => break 0,
             },
-            () = end.received() => break,
+            () = end.received() => break 1,
         }
-    }
+    };
     tracing::info!("draining");
-    let haste = gateway.haste();
-    let mut drained = tokio::task::spawn_blocking(move || gateway.drain());
-    let mut hastened = false;
+    let (haste, process) = (gateway.haste(), gateway.process().clone());
+    let stays = told_to_end == 0;
+    let mut drained =
+        tokio::task::spawn_blocking(move || if stays { gateway.drain_and_stay() } else { gateway.drain() });
     loop {
         tokio::select! {
             drained = &mut drained => return ended(drained.ok()),
-            () = end.received(), if !hastened => {
-                hastened = true;
-                tracing::warn!("second signal: connections are closed, except those of requests whose salts are spent");
-                haste.hurry();
+            _ = ticks.tick() => process.metrics.log_dropped(logs.dropped()),
+            () = end.received(), if told_to_end < 2 => {
+                told_to_end += 1;
+                if told_to_end == 1 {
+                    tracing::info!("told to end: the process ends once nothing is under way");
+                    haste.end();
+                } else {
+                    tracing::warn!("second signal: connections are closed, except those of requests whose salts are spent");
+                    haste.hurry();
+                }
             }
             _ = hang_up.recv() => tracing::warn!("not reloaded: the process is draining"),
             command = commands.next() => match command {
                 Command::Reload(answer) => drop(answer.send(Err(NotReloaded::Draining))),
+                Command::Drain => {}
             },
         }
     }

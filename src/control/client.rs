@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::Question;
+use super::{Question, missing_folder};
 
 /// The most bytes of one line of an answer.
 const MAX_LINE: u64 = 1 << 20;
@@ -37,13 +37,21 @@ pub fn ask(
     each: impl FnMut(Value),
 ) -> Result<(), ControlClientError> {
     let stream = UnixStream::connect(socket).map_err(|error| {
-        let why = match error.kind() {
-            io::ErrorKind::NotFound => "does not exist: no gateway with this control.socket is running".to_owned(),
-            io::ErrorKind::ConnectionRefused => "was left behind by a gateway that is no longer running".to_owned(),
-            io::ErrorKind::PermissionDenied => {
+        let why = match (error.kind(), missing_folder(socket)) {
+            (io::ErrorKind::NotFound, Some(folder)) => format!(
+                "is not there, and neither is its folder {}: no gateway with this control.socket is running",
+                folder.display()
+            ),
+            (io::ErrorKind::NotFound, None) => {
+                "does not exist: no gateway with this control.socket is running".to_owned()
+            }
+            (io::ErrorKind::ConnectionRefused, _) => {
+                "was left behind by a gateway that is no longer running".to_owned()
+            }
+            (io::ErrorKind::PermissionDenied, _) => {
                 "belongs to another user: run the command as the gateway's user or as root".to_owned()
             }
-            _ => format!("cannot be reached: {error}"),
+            (_, _) => format!("cannot be reached: {error}"),
         };
         ControlClientError::NotRunning(format!("{} {why}", socket.display()))
     })?;

@@ -27,6 +27,7 @@ pub(crate) fn question(bytes: &[u8]) {
             assert!(*wait <= Duration::from_secs(600));
             fits(target);
         }
+        Question::Drain { wait } => assert!(*wait <= Duration::from_secs(600)),
         Question::Unfreeze(target) => fits(target),
         Question::Frozen | Question::Refusals { .. } | Question::Explain { .. } | Question::Reload => {}
     }

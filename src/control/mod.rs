@@ -13,6 +13,7 @@ mod client;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -23,6 +24,14 @@ pub use client::ask;
 
 /// The most bytes of a question; far more than any header to explain.
 pub(crate) const MAX_QUESTION: usize = 64 << 10;
+
+/// The longest time that an answer waits for something to end.
+pub(crate) const MAX_WAIT: Duration = Duration::from_secs(600);
+
+/// The folder of a control socket, if it does not exist: nothing creates it.
+pub(crate) fn missing_folder(socket: &Path) -> Option<&Path> {
+    socket.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir())
+}
 
 /// A question to the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +65,11 @@ pub enum Question {
     },
     /// Takes the configuration as it is now; answers what was taken, or every fault.
     Reload,
+    /// Drains; answers once nothing is under way.
+    Drain {
+        /// How long to wait for that.
+        wait: Duration,
+    },
 }
 
 /// What is wrong with a question.
@@ -101,6 +115,7 @@ impl Question {
             }
             Self::Explain { header } => json!({ "command": "explain", "header": header }),
             Self::Reload => json!({ "command": "reload" }),
+            Self::Drain { wait } => json!({ "command": "drain", "wait_ms": wait.as_millis() as u64 }),
         }
         .to_string()
     }
@@ -116,13 +131,17 @@ impl Question {
             Some("freeze") => Ok(Self::Freeze {
                 target: target(&value)?,
                 reason: text("reason"),
-                wait: Duration::from_secs(value["wait_seconds"].as_u64().unwrap_or(30).min(600)),
+                wait: Duration::from_secs(value["wait_seconds"].as_u64().unwrap_or(30)).min(MAX_WAIT),
             }),
             Some("unfreeze") => Ok(Self::Unfreeze(target(&value)?)),
             Some("frozen") => Ok(Self::Frozen),
             Some("refusals") => Ok(Self::Refusals { id: text("id"), key: text("key"), since: text("since") }),
             Some("explain") => Ok(Self::Explain { header: text("header").ok_or(QuestionError::NoHeader)? }),
             Some("reload") => Ok(Self::Reload),
+            Some("drain") => {
+                let wait = Duration::from_millis(value["wait_ms"].as_u64().unwrap_or(30_000));
+                Ok(Self::Drain { wait: wait.min(MAX_WAIT) })
+            }
             _ => Err(QuestionError::Command),
         }
     }
@@ -166,6 +185,7 @@ mod tests {
             Question::Refusals { id: some("x"), key: None, since: some("2026-11-24T00:00:00.000Z") },
             Question::Explain { header: "HMAC-SHA256 \"\n".into() },
             Question::Reload,
+            Question::Drain { wait: Duration::from_millis(1500) },
         ] {
             let line = question.line();
             assert!(!line.contains('\n'));

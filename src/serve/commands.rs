@@ -10,6 +10,8 @@ use crate::config::Fault;
 pub(crate) enum Command {
     /// Take the configuration as it is now, and answer what came of it.
     Reload(oneshot::Sender<Result<Reloaded, NotReloaded>>),
+    /// Drain, and stay until told to end. Whoever asks watches the progress.
+    Drain,
 }
 
 /// Why nothing was taken.

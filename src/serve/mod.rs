@@ -9,6 +9,7 @@ mod connection;
 mod control;
 mod crowd;
 mod descriptors;
+mod drain;
 mod earlier;
 mod entries;
 mod housekeeping;
@@ -17,21 +18,20 @@ mod start_error;
 mod workers;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 pub(crate) use self::commands::{Command, Commands, NotReloaded};
+pub use self::drain::Drained;
 pub(crate) use self::reload::Reloaded;
 pub(crate) use self::start_error::StartError;
 
 use self::certificates::Certificates;
-use self::entries::{Entries, Phase};
+use self::drain::{Event, Progress, Stage};
+use self::entries::Entries;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::gate::Current;
 use crate::listen::{BoundTcp, ListenAddress};
-use crate::pipeline::Tasks;
 use crate::process::Process;
 use crate::replay;
 use crate::telemetry::Metrics;
@@ -48,36 +48,8 @@ pub struct Gateway {
     admin_worker: Option<admin::Admin>,
     control: Option<control::Control>,
     commands: Option<Commands>,
-    haste: (mpsc::Sender<()>, mpsc::Receiver<()>),
-}
-
-/// The result of a drain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Drained {
-    /// Every request ended by itself, or was cut off by [`Haste`] when it could be cut off without loss.
-    Whole,
-    /// `drain_timeout` was over.
-    Late {
-        /// How many requests with spent salts were cut off: the record has their outcome as unknown.
-        lost: usize,
-    },
-}
-
-/// Ends a drain sooner.
-pub struct Haste {
-    entries: Arc<Entries>,
-    told: mpsc::Sender<()>,
-}
-
-impl Haste {
-    /// Stops announcing, and closes connections at once. A connection with a request whose salt is spent is closed
-    /// when that request is answered.
-    pub fn hurry(&self) {
-        // The drain may be over already.
-        let _ = self.told.send(());
-        self.entries.close();
-        self.entries.advance(Phase::Cutting);
-    }
+    events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
+    progress: Progress,
 }
 
 impl Gateway {
@@ -105,7 +77,9 @@ impl Gateway {
         let shared = connection::Shared::new(&config.capacity, &process, &current);
         let certificates = Arc::new(Certificates::new(&config));
         let parts = (&process, &current, &entries, &certificates);
-        let workers = workers::start(config.workers, workers, parts, &shared).map_err(StartError::Workers)?;
+        let events = mpsc::channel();
+        let workers =
+            workers::start(config.workers, workers, parts, &shared, &events.0).map_err(StartError::Workers)?;
         entries.carry_out(listeners, |worker, order| workers.order(worker, order));
         certificates.tell_expiries(&entries, &current.load().servers, &metrics);
         let (admin, admin_worker) = match admin {
@@ -117,9 +91,10 @@ impl Gateway {
         };
         let keys_file = config.keys_file.clone();
         let (to_owner, commands) = commands::channel();
-        let control = control.map(|socket| control::start(socket, &process, &current, keys_file, to_owner)).transpose();
+        let progress = Progress::new(Stage::Serving);
+        let owner = (to_owner, progress.subscribe());
+        let control = control.map(|socket| control::start(socket, &process, &current, keys_file, owner)).transpose();
         let control = control.map_err(StartError::Workers)?;
-        let haste = mpsc::channel();
         Ok(Self {
             process,
             current,
@@ -131,7 +106,8 @@ impl Gateway {
             admin_worker,
             control,
             commands: Some(commands),
-            haste,
+            events,
+            progress,
         })
     }
 
@@ -183,34 +159,5 @@ impl Gateway {
     /// The configuration file of this gateway.
     pub fn file(&self) -> &std::path::Path {
         &self.config.file
-    }
-
-    /// Ends the gateway. `/ready` fails first. For `drain_delay`, connections are still accepted, and every answer
-    /// tells its client to go elsewhere. Then nothing more is accepted, and requests in progress have
-    /// `drain_timeout` to finish.
-    pub fn drain(self) -> Drained {
-        let Self { process, mut workers, entries, config, admin_worker, control, haste: (_, told), .. } = self;
-        process.draining.store(true, Ordering::Relaxed);
-        if !config.limits.drain_delay.is_zero() {
-            entries.advance(Phase::Announcing);
-            // A timeout is an error, too, and the usual case.
-            let _ = told.recv_timeout(config.limits.drain_delay);
-        }
-        entries.close();
-        entries.advance(Phase::Closing);
-        let drained = if workers.finish(config.limits.drain_timeout) {
-            Drained::Whole
-        } else {
-            Drained::Late { lost: process.tasks.iter().map(Tasks::running).sum() }
-        };
-        workers.end();
-        drop(admin_worker);
-        drop(control);
-        drained
-    }
-
-    /// The handle that ends [`Self::drain`] sooner.
-    pub fn haste(&self) -> Haste {
-        Haste { entries: self.entries.clone(), told: self.haste.0.clone() }
     }
 }

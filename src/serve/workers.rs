@@ -3,7 +3,6 @@
 use std::io;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc as orders, watch};
@@ -11,6 +10,7 @@ use tokio::task::JoinSet;
 
 use super::certificates::Certificates;
 use super::connection::{self, Shared};
+use super::drain::Event;
 use super::entries::{Entries, Order};
 use crate::config;
 use crate::gate::Current;
@@ -27,8 +27,6 @@ pub(super) struct Workers {
     threads: Vec<JoinHandle<()>>,
     /// Sends each worker the listeners to accept from; dropping a sender means that no more will come.
     orders: Vec<orders::UnboundedSender<Order>>,
-    /// Each worker holds the other end until it is done.
-    done: mpsc::Receiver<()>,
     give_up: watch::Sender<bool>,
 }
 
@@ -54,17 +52,17 @@ pub(super) fn start(
     count: usize,
     (process, current, entries, certificates): (&Arc<Process>, &Arc<Current>, &Arc<Entries>, &Arc<Certificates>),
     shared: &Shared,
+    events: &mpsc::Sender<Event>,
 ) -> io::Result<Workers> {
-    let (done, all_done) = mpsc::channel();
     let (give_up, given_up) = watch::channel(false);
     let (orders, to_come): (Vec<_>, Vec<_>) = (0..count).map(|_| orders::unbounded_channel()).unzip();
     let threads = to_come.into_iter().enumerate().map(|(worker, mut to_come)| {
         let runtime = runtime(kind)?;
         let (process, current, shared, entries) = (process.clone(), current.clone(), shared.clone(), entries.clone());
         let certificates = certificates.clone();
-        let (mut given_up, done) = (given_up.clone(), done.clone());
+        let (mut given_up, ended) = (given_up.clone(), Ended(events.clone()));
         std::thread::Builder::new().name(format!("worker-{worker}")).spawn(move || {
-            let _done = done;
+            let _ended = ended;
             let work = async move {
                 if worker == 0 {
                     tokio::spawn(super::housekeeping::run(process.clone(), current.clone(), entries, certificates));
@@ -90,7 +88,17 @@ pub(super) fn start(
         })
     });
     let threads = threads.collect::<io::Result<_>>()?;
-    Ok(Workers { threads, orders, done: all_done, give_up })
+    Ok(Workers { threads, orders, give_up })
+}
+
+/// Dropped at the end of a worker, however it ends.
+struct Ended(mpsc::Sender<Event>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // The gateway may be gone.
+        let _ = self.0.send(Event::WorkerEnded);
+    }
 }
 
 impl Workers {
@@ -106,11 +114,9 @@ impl Workers {
         }
     }
 
-    /// Waits for all workers up to this limit. Returns whether all ended by themselves.
-    pub(super) fn finish(&mut self, limit: Duration) -> bool {
+    /// Nothing more is to come: each worker ends once nothing is under way on it.
+    pub(super) fn leave(&mut self) {
         self.orders.clear();
-        // Nothing is ever sent: the channel closes when the last worker has ended.
-        self.done.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Disconnected)
     }
 
     /// Ends the workers, whatever they are doing.

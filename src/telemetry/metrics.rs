@@ -282,6 +282,11 @@ impl Metrics {
         OpenConnection(self.connections.clone())
     }
 
+    /// How many connections are open.
+    pub fn open_connections(&self) -> usize {
+        usize::try_from(self.connections.get()).unwrap_or_default()
+    }
+
     /// Counts a connection that was closed because of what arrived, or did not arrive, on it.
     pub fn connection_refused(&self, reason: &'static str) {
         self.connections_refused.with_label_values(&[reason]).inc();

@@ -101,6 +101,11 @@ impl PassingSlots {
     pub fn take(&self) -> Option<PassingSlot> {
         self.taken.take(self.max).map(|taken| PassingSlot { _taken: taken })
     }
+
+    /// How many are taken.
+    pub fn taken(&self) -> usize {
+        self.taken.0.load(Ordering::Relaxed)
+    }
 }
 
 impl InFlight {

@@ -297,6 +297,7 @@ fn arrows_point_down_only() {
 const SERVE_NOTHING: &[&str] = &[
     "check.rs",
     "completions.rs",
+    "drain.rs",
     "init.rs",
     "live.rs",
     "man.rs",

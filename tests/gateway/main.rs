@@ -16,6 +16,7 @@ mod decisions;
 mod dependencies;
 mod descriptors;
 mod documents;
+mod drain_command;
 mod examples;
 mod explained;
 mod faults;

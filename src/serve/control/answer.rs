@@ -4,45 +4,16 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::lines::{self, Lines};
 use super::{Peer, Subject, owner};
 use crate::clock;
 use crate::control::Question;
 use crate::explain::{Explainer, Explanation, Language, Live, Salt, words};
 use crate::gate::Generation;
-use crate::plain;
 use crate::policy::Mode;
 use crate::replay::Floor;
 use crate::safeguard::{BudgetExceeded, Note, Target};
 use crate::telemetry::RefusedRequest;
-
-/// The lines of an answer, with a last line that marks it as complete.
-pub(super) struct Lines(String);
-
-impl Lines {
-    pub(super) fn of(lines: impl IntoIterator<Item = Value>) -> String {
-        let mut all = Self(String::new());
-        lines.into_iter().for_each(|line| all.push(&line));
-        all.push(&json!({ "done": true }));
-        all.0
-    }
-
-    fn push(&mut self, line: &Value) {
-        self.0.push_str(&plain::json_line(line));
-        self.0.push('\n');
-    }
-}
-
-pub(super) fn error(what: &str) -> String {
-    failed([], what)
-}
-
-/// Lines, and the one that says that it did not succeed.
-pub(super) fn failed(lines: impl IntoIterator<Item = Value>, what: &str) -> String {
-    let mut all = Lines(String::new());
-    lines.into_iter().for_each(|line| all.push(&line));
-    all.push(&json!({ "error": what }));
-    all.0
-}
 
 pub(super) async fn to(question: Question, peer: Peer, subject: &Subject) -> String {
     match question {
@@ -55,7 +26,7 @@ pub(super) async fn to(question: Question, peer: Peer, subject: &Subject) -> Str
             let since = match since.map(|since| clock::parse(&since, subject.process.clock.now()).ok_or(since)) {
                 None => None,
                 Some(Ok(since)) => Some(since),
-                Some(Err(since)) => return error(&format!("{since:?} is no time")),
+                Some(Err(since)) => return lines::error(&format!("{since:?} is no time")),
             };
             let wanted = |refused: &RefusedRequest| {
                 id.as_ref().is_none_or(|id| *refused.request_id == **id)
@@ -66,6 +37,7 @@ pub(super) async fn to(question: Question, peer: Peer, subject: &Subject) -> Str
         }
         Question::Explain { header } => explain(&header, subject).await,
         Question::Reload => owner::reload(peer, subject).await,
+        Question::Drain { wait } => owner::drain(wait, peer, subject).await,
     }
 }
 
@@ -80,7 +52,7 @@ async fn freeze(target: &Target, reason: Option<String>, wait: Duration, peer: P
     match frozen {
         Err(error) => {
             tracing::error!(%error, %target, "what is frozen could not be written down");
-            self::error(&format!("{target} is frozen now, but NOT through a restart: {error}"))
+            lines::error(&format!("{target} is frozen now, but NOT through a restart: {error}"))
         }
         Ok(is_new) => Lines::of([json!({
             "frozen": target.to_string(),
@@ -103,7 +75,7 @@ fn is_known(target: &Target, current: &Generation) -> bool {
 
 fn unfreeze(target: &Target, peer: Peer, subject: &Subject) -> String {
     match subject.process.freeze.unfreeze(target) {
-        Err(error) => self::error(&format!("{target} stays frozen: {error}")),
+        Err(error) => lines::error(&format!("{target} stays frozen: {error}")),
         Ok(was) => {
             if was {
                 tracing::warn!(what = %target, uid = peer.uid, pid = peer.pid, "freeze lifted by command");

@@ -1,9 +1,10 @@
-//! The control socket: freeze, unfreeze, refusals, explain, reload (contract §8).
+//! The control socket: freeze, unfreeze, refusals, explain, reload, drain (contract §8).
 //!
 //! It has a thread of its own, so that it answers even if the workers are busy. File permissions let only the owner
 //! connect; the credentials of the peer are checked all the same.
 
 mod answer;
+mod lines;
 mod owner;
 mod socket;
 
@@ -15,11 +16,13 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::accepting::Failures;
 use super::commands::ToOwner;
+use super::drain::Stage;
 use crate::control::{MAX_QUESTION, Question, QuestionError};
 use crate::gate::Current;
 use crate::process::Process;
@@ -32,6 +35,8 @@ const MAX_CONNECTIONS: usize = 256;
 const MAX_ANSWERS: usize = 8;
 /// How long to wait for a question, and for an answer to be read.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the end of the gateway waits for answers: whoever waits for a drain is told how it ended.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
 /// The thread that answers; dropping it ends it and removes the socket.
 pub(super) struct Control {
@@ -55,6 +60,7 @@ struct Subject {
     current: Arc<Current>,
     keys_file: Arc<PathBuf>,
     to_owner: ToOwner,
+    progress: watch::Receiver<Stage>,
     answers: Arc<Semaphore>,
 }
 
@@ -70,7 +76,7 @@ pub(super) fn start(
     process: &Arc<Process>,
     current: &Arc<Current>,
     keys_file: PathBuf,
-    to_owner: ToOwner,
+    (to_owner, progress): (ToOwner, watch::Receiver<Stage>),
 ) -> io::Result<Control> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let subject = Subject {
@@ -78,6 +84,7 @@ pub(super) fn start(
         current: current.clone(),
         keys_file: Arc::new(keys_file),
         to_owner,
+        progress,
         answers: Arc::new(Semaphore::new(MAX_ANSWERS)),
     };
     let (stop, mut stopped) = oneshot::channel::<()>();
@@ -89,26 +96,30 @@ pub(super) fn start(
             };
             let mut failures = Failures::of("a connection to the control socket");
             let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+            let mut connections = JoinSet::new();
             loop {
                 let place = tokio::select! {
-                    _ = &mut stopped => return,
+                    _ = &mut stopped => break,
                     place = room.clone().acquire_owned() => place,
                 };
-                let Ok(place) = place else { return };
+                let Ok(place) = place else { break };
                 tokio::select! {
-                    _ = &mut stopped => return,
+                    _ = &mut stopped => break,
                     accepted = listener.accept() => match accepted {
                         Ok((stream, _)) => {
                             let subject = subject.clone();
-                            tokio::spawn(async move {
+                            connections.spawn(async move {
                                 let _place = place;
                                 drop(serve(stream, &subject).await);
                             });
+                            while connections.try_join_next().is_some() {}
                         }
                         Err(error) => failures.pause(&error).await,
                     }
                 }
             }
+            let all = async { while connections.join_next().await.is_some() {} };
+            drop(timeout(LAST_ANSWERS, all).await);
         });
     })?;
     Ok(Control { stop: Some(stop), thread: Some(thread) })
@@ -121,10 +132,10 @@ async fn serve(mut stream: UnixStream, subject: &Subject) -> io::Result<()> {
     let mut _place = None;
     let answer = if peer.uid != ours && peer.uid != 0 {
         tracing::warn!(uid = peer.uid, pid = peer.pid, "control: another user was refused");
-        answer::error("this socket is for the gateway's own user and root")
+        lines::error("this socket is for the gateway's own user and root")
     } else {
         match timeout(PATIENCE, question(&mut stream)).await {
-            Err(_) => answer::error("the question did not come in time"),
+            Err(_) => lines::error("the question did not come in time"),
             Ok(line) => match line.and_then(|line| Question::parse(&line)) {
                 Ok(question) => {
                     if is_large(&question) {
@@ -132,7 +143,7 @@ async fn serve(mut stream: UnixStream, subject: &Subject) -> io::Result<()> {
                     }
                     answer::to(question, peer, subject).await
                 }
-                Err(wrong) => answer::error(&wrong.to_string()),
+                Err(wrong) => lines::error(&wrong.to_string()),
             },
         }
     };
@@ -143,7 +154,7 @@ async fn serve(mut stream: UnixStream, subject: &Subject) -> io::Result<()> {
 /// Whether its answer may be large.
 fn is_large(question: &Question) -> bool {
     match question {
-        Question::Freeze { .. } | Question::Unfreeze(_) | Question::Reload => false,
+        Question::Freeze { .. } | Question::Unfreeze(_) | Question::Reload | Question::Drain { .. } => false,
         Question::Frozen | Question::Refusals { .. } | Question::Explain { .. } => true,
     }
 }

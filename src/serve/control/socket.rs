@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use crate::control::missing_folder;
 use crate::listen::bind_private;
 
 /// The socket of this gateway alone. It has mode 0600 before anybody can reach it, and it is removed when the
@@ -34,6 +35,12 @@ pub enum ControlError {
     /// Another program listens at the path.
     #[error("{}: another program answers there; stop it or choose another path", .0.display())]
     OfAnotherProgram(PathBuf),
+    /// Its folder does not exist.
+    #[error(
+        "{}: the folder {} does not exist; create it for the gateway's user (mkdir -p -m 700), or choose another path",
+        .0.display(), .1.display()
+    )]
+    NoFolder(PathBuf, PathBuf),
     /// The socket cannot be made.
     #[error("{}: cannot be made in its directory: {error}", .0.display(), error = .1)]
     Bind(PathBuf, #[source] io::Error),
@@ -53,7 +60,10 @@ impl ControlSocket {
             Ok(_) | Err(_) => {}
         }
         let made = bind_private(path, 0o600);
-        let (listener, identity) = made.map_err(|error| ControlError::Bind(path.into(), error))?;
+        let (listener, identity) = made.map_err(|error| match missing_folder(path) {
+            Some(folder) => ControlError::NoFolder(path.into(), folder.into()),
+            None => ControlError::Bind(path.into(), error),
+        })?;
         Ok(Self { path: path.into(), identity, listener, _lock: lock })
     }
 
