@@ -51,14 +51,21 @@ impl Clock {
     /// Time since boot, including suspend. It never goes back, even if the wall clock is set.
     pub fn elapsed(&self) -> Duration {
         match &self.0 {
-            Source::System => {
-                let t = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-                // Boot time is never negative; the kernel keeps nanoseconds below a second.
-                Duration::new(u64::try_from(t.tv_sec).unwrap_or(0), u32::try_from(t.tv_nsec).unwrap_or(0))
-            }
+            Source::System => since_boot(rustix::time::ClockId::Boottime),
             Source::Manual(time) => time.reading().elapsed,
         }
     }
+}
+
+/// `CLOCK_MONOTONIC`, by which systemd tells one reload from another. Nothing else here is measured by it.
+pub(crate) fn monotonic() -> Duration {
+    since_boot(rustix::time::ClockId::Monotonic)
+}
+
+fn since_boot(clock: rustix::time::ClockId) -> Duration {
+    let t = rustix::time::clock_gettime(clock);
+    // It is never negative; the kernel keeps nanoseconds below a second.
+    Duration::new(u64::try_from(t.tv_sec).unwrap_or(0), u32::try_from(t.tv_nsec).unwrap_or(0))
 }
 
 /// Detects that the wall clock was set, by comparing it with elapsed time.

@@ -23,6 +23,8 @@ mod serve;
 mod serving;
 mod sign;
 mod socket;
+mod told;
+mod watchdog;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::first_look::Source;
 use super::serving::{Signals, until_told_to_end};
+use super::told::Told;
 use super::{fail, load, report};
 use crate::clock::Clock;
 use crate::serve::{Gateway, StartError};
@@ -73,7 +74,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         tracing::warn!("{warning}");
     }
     let known = config.warnings.len();
-    let gateway = match Gateway::start(config, Clock::system()) {
+    let mut gateway = match Gateway::start(config, Clock::system()) {
         Ok(gateway) => gateway,
         Err(StartError::Config(faults)) => return report(&faults),
         Err(error) => {
@@ -82,10 +83,11 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         }
     };
     announce(&gateway);
+    let told = Told::of(&mut gateway);
     // The warnings of the configuration are already in the log.
     gateway.warnings().iter().skip(known).for_each(|warning| tracing::warn!("{warning}"));
     lower_priority();
-    runtime.block_on(until_told_to_end(gateway, signals, &logs))
+    runtime.block_on(until_told_to_end(gateway, signals, &logs, told))
 }
 
 /// Lowers the priority of this thread, which reloads files and keys: on a processor that it shares with workers,

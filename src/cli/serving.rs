@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::told::Told;
 use crate::config::{Config, Fault};
 use crate::serve::{Command, Drained, Gateway, NotReloaded, Reloaded};
 use crate::telemetry;
@@ -51,17 +52,25 @@ impl End {
 
 /// Reloads on SIGHUP and by command. Drains by command, and then stays until it is told to end. Drains and ends on SIGTERM,
 /// SIGINT or SIGQUIT, and closes connections at once on the second of those.
-pub(super) async fn until_told_to_end(mut gateway: Gateway, signals: Signals, logs: &telemetry::Logs) -> ExitCode {
+pub(super) async fn until_told_to_end(
+    mut gateway: Gateway,
+    signals: Signals,
+    logs: &telemetry::Logs,
+    mut told: Told,
+) -> ExitCode {
     let Signals { reload: mut hang_up, mut end, _ignored } = signals;
     let Some(mut commands) = gateway.commands() else { return ExitCode::FAILURE };
     let mut ticks = tokio::time::interval(std::time::Duration::from_secs(1));
     let mut told_to_end = loop {
         tokio::select! {
-            _ = ticks.tick() => gateway.process().metrics.log_dropped(logs.dropped()),
-            _ = hang_up.recv() => drop(reload(&mut gateway)),
+            _ = ticks.tick() => {
+                gateway.process().metrics.log_dropped(logs.dropped());
+                told.look(gateway.process());
+            }
+            _ = hang_up.recv() => drop(reload(&mut gateway, &mut told)),
             command = commands.next() => match command {
                 // Whoever asked may have left.
-                Command::Reload(answer) => drop(answer.send(reload(&mut gateway).map_err(NotReloaded::Faults))),
+                Command::Reload(answer) => drop(answer.send(reload(&mut gateway, &mut told).map_err(NotReloaded::Faults))),
                 Command::Drain => break 0,
             },
             () = end.received() => break 1,
@@ -70,16 +79,24 @@ pub(super) async fn until_told_to_end(mut gateway: Gateway, signals: Signals, lo
     tracing::info!("draining");
     let (haste, process) = (gateway.haste(), gateway.process().clone());
     let stays = told_to_end == 0;
+    // A process that stays is not stopping: systemd would wait for its end, and then kill it.
+    if !stays {
+        told.stopping();
+    }
     let mut drained =
         tokio::task::spawn_blocking(move || if stays { gateway.drain_and_stay() } else { gateway.drain() });
     loop {
         tokio::select! {
             drained = &mut drained => return ended(drained.ok()),
-            _ = ticks.tick() => process.metrics.log_dropped(logs.dropped()),
+            _ = ticks.tick() => {
+                process.metrics.log_dropped(logs.dropped());
+                told.look(&process);
+            }
             () = end.received(), if told_to_end < 2 => {
                 told_to_end += 1;
                 if told_to_end == 1 {
                     tracing::info!("told to end: the process ends once nothing is under way");
+                    told.stopping();
                     haste.end();
                 } else {
                     tracing::warn!("second signal: connections are closed, except those of requests whose salts are spent");
@@ -116,7 +133,8 @@ fn ended(drained: Option<Drained>) -> ExitCode {
 }
 
 /// Takes the configuration as it is now, and logs what came of it.
-fn reload(gateway: &mut Gateway) -> Result<Reloaded, Vec<Fault>> {
+fn reload(gateway: &mut Gateway, told: &mut Told) -> Result<Reloaded, Vec<Fault>> {
+    told.reloading();
     let reloaded = gateway.reload(Config::load(gateway.file()));
     match &reloaded {
         Ok(Reloaded { warnings, needs_restart, .. }) => {
@@ -133,5 +151,6 @@ fn reload(gateway: &mut Gateway) -> Result<Reloaded, Vec<Fault>> {
             tracing::error!("not reloaded: the configuration is at fault; the old one stays in force");
         }
     }
+    told.reloaded(gateway, reloaded.as_ref().err().map(Vec::as_slice));
     reloaded
 }

@@ -12,6 +12,7 @@ mod descriptors;
 mod drain;
 mod earlier;
 mod entries;
+mod heartbeat;
 mod housekeeping;
 mod reload;
 mod start_error;
@@ -22,6 +23,7 @@ use std::sync::{Arc, mpsc};
 
 pub(crate) use self::commands::{Command, Commands, NotReloaded};
 pub use self::drain::Drained;
+pub(crate) use self::heartbeat::Heartbeat;
 pub(crate) use self::reload::Reloaded;
 pub(crate) use self::start_error::StartError;
 
@@ -48,6 +50,7 @@ pub struct Gateway {
     admin_worker: Option<admin::Admin>,
     control: Option<control::Control>,
     commands: Option<Commands>,
+    heartbeat: Option<Heartbeat>,
     events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
     progress: Progress,
 }
@@ -77,9 +80,9 @@ impl Gateway {
         let shared = connection::Shared::new(&config.capacity, &process, &current);
         let certificates = Arc::new(Certificates::new(&config));
         let parts = (&process, &current, &entries, &certificates);
-        let events = mpsc::channel();
-        let workers =
-            workers::start(config.workers, workers, parts, &shared, &events.0).map_err(StartError::Workers)?;
+        let (events, heartbeat) = (mpsc::channel(), Heartbeat::new(workers));
+        let workers = workers::start(config.workers, workers, parts, &shared, (&events.0, &heartbeat));
+        let workers = workers.map_err(StartError::Workers)?;
         entries.carry_out(listeners, |worker, order| workers.order(worker, order));
         certificates.tell_expiries(&entries, &current.load().servers, &metrics);
         let (admin, admin_worker) = match admin {
@@ -106,6 +109,7 @@ impl Gateway {
             admin_worker,
             control,
             commands: Some(commands),
+            heartbeat: Some(heartbeat),
             events,
             progress,
         })
@@ -142,6 +146,11 @@ impl Gateway {
     /// What is asked of the whole gateway over the control socket, for its owner to do. The second call gets nothing.
     pub(crate) fn commands(&mut self) -> Option<Commands> {
         self.commands.take()
+    }
+
+    /// Whether the workers still answer, for a watchdog. The second call gets nothing.
+    pub(crate) fn heartbeat(&mut self) -> Option<Heartbeat> {
+        self.heartbeat.take()
     }
 
     /// The warnings of `check` about the configuration in force; none of them prevents its use.

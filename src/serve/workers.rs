@@ -12,6 +12,7 @@ use super::certificates::Certificates;
 use super::connection::{self, Shared};
 use super::drain::Event;
 use super::entries::{Entries, Order};
+use super::heartbeat::Heartbeat;
 use crate::config;
 use crate::gate::Current;
 use crate::process::Process;
@@ -52,14 +53,14 @@ pub(super) fn start(
     count: usize,
     (process, current, entries, certificates): (&Arc<Process>, &Arc<Current>, &Arc<Entries>, &Arc<Certificates>),
     shared: &Shared,
-    events: &mpsc::Sender<Event>,
+    (events, heartbeat): (&mpsc::Sender<Event>, &Heartbeat),
 ) -> io::Result<Workers> {
     let (give_up, given_up) = watch::channel(false);
     let (orders, to_come): (Vec<_>, Vec<_>) = (0..count).map(|_| orders::unbounded_channel()).unzip();
     let threads = to_come.into_iter().enumerate().map(|(worker, mut to_come)| {
         let runtime = runtime(kind)?;
         let (process, current, shared, entries) = (process.clone(), current.clone(), shared.clone(), entries.clone());
-        let certificates = certificates.clone();
+        let (certificates, beating) = (certificates.clone(), heartbeat.of(worker));
         let (mut given_up, ended) = (given_up.clone(), Ended(events.clone()));
         std::thread::Builder::new().name(format!("worker-{worker}")).spawn(move || {
             let _ended = ended;
@@ -67,6 +68,7 @@ pub(super) fn start(
                 if worker == 0 {
                     tokio::spawn(super::housekeeping::run(process.clone(), current.clone(), entries, certificates));
                 }
+                tokio::spawn(beating.answer());
                 let stack = stack(&process, &current, worker);
                 let work = async {
                     let mut accepting = JoinSet::new();

@@ -61,6 +61,7 @@ mod spending;
 mod spoken;
 mod stopped;
 mod strangers;
+mod systemd;
 mod throttles;
 mod tls;
 mod truncated;
