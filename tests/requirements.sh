@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Installs what the tests need beyond Rust, if it can (Debian, root); otherwise says what to install, and fails. The three
-# programs of the API page, Redis, the shells whose command lines are completed and the reader of manual pages are run for real.
+# programs of the API page, Redis, systemd-socket-activate, the shells whose command lines are completed and the reader of
+# manual pages are run for real.
 set -euo pipefail
 
 missing=()
-for program in curl openssl node python3 redis-server redis-cli mandoc zsh fish; do
+for program in curl openssl node python3 redis-server redis-cli systemd-socket-activate mandoc zsh fish; do
     command -v "$program" >/dev/null || missing+=("$program")
 done
 packages=()
@@ -14,6 +15,7 @@ for program in "${missing[@]:-}"; do
         node) packages+=(nodejs) ;;
         redis-server) packages+=(redis-server) ;;
         redis-cli) packages+=(redis-tools) ;;
+        systemd-socket-activate) packages+=(systemd) ;;
         *) packages+=("$program") ;;
     esac
 done

@@ -10,6 +10,7 @@ use super::serving::{Signals, until_told_to_end};
 use super::told::Told;
 use super::{fail, load, report};
 use crate::clock::Clock;
+use crate::listen;
 use crate::serve::{Gateway, StartError};
 use crate::telemetry;
 
@@ -27,6 +28,8 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    // Before anything else is opened.
+    listen::take_passed_sockets();
     let file = match arguments.source.file() {
         Ok(file) => file,
         Err(code) => return code,

@@ -17,7 +17,8 @@ use crate::listen::{
 use crate::net::{Network, parse_socket_address};
 use crate::policy::KeepAlive;
 
-const ADDRESS: &str = "an address such as \"127.0.0.1:8080\" or \"unix:/run/saltgate/gate.sock\"";
+const ADDRESS: &str = "an address such as \"127.0.0.1:8080\", \"unix:/run/saltgate/gate.sock\" or, for a socket that systemd \
+                       passes in, \"fd:gate\"";
 /// The socket is first created under a slightly longer name, which must fit, too.
 const MAX_LISTENER_PATH: usize = 90;
 const MODE: &str = "the mode of the socket, such as \"0660\"";
@@ -80,9 +81,13 @@ fn listener(mut section: Section<'_>, number: usize, files: &mut Vec<NamedFile>)
     if mode.is_none() {
         source.fault_at(at_mode, "listener.mode", format!("is not a mode; expected {MODE}"));
     }
-    let is_unix = matches!(address, Some(ListenAddress::Unix(_)));
-    if address.is_some() && !is_unix && mode_text.is_some() {
-        source.fault_at(at_mode, "listener.mode", "is set for an address with a port, which has no mode; leave it out");
+    let modeless = match &address {
+        Some(ListenAddress::Tcp(_)) => Some("an address with a port, which has no mode"),
+        Some(ListenAddress::Passed(_)) => Some("a socket that is passed in, which has a mode already"),
+        Some(ListenAddress::Unix(_)) | None => None,
+    };
+    if let (Some(what), Some(_)) = (modeless, &mode_text) {
+        source.fault_at(at_mode, "listener.mode", format!("is set for {what}; leave it out"));
     }
     let words = [("off", false), ("required", true)];
     let proxy_protocol = section.word("proxy_protocol", &words, ConnectionSettings::PROXY_PROTOCOL);
@@ -108,15 +113,23 @@ fn address(section: &mut Section<'_>) -> Option<ListenAddress> {
     let source = section.source;
     let at = section.at("address");
     let text = section.text("address", ADDRESS)?;
-    let read = match text.strip_prefix("unix:") {
-        Some(path) => {
+    let read = match text.split_once(':') {
+        Some(("unix", path)) => {
             socket_path(path, source, MAX_LISTENER_PATH).map(ListenAddress::Unix).map_err(|error| error.to_string())
         }
-        None => parse_socket_address(&text).map(ListenAddress::Tcp).map_err(|error| error.to_string()),
+        Some(("fd", name)) => passed(name),
+        Some(_) | None => parse_socket_address(&text).map(ListenAddress::Tcp).map_err(|error| error.to_string()),
     };
     let fault =
         |problem| source.fault_at(at, "listener.address", format!("{} {problem}; expected {ADDRESS}", quoted(&text)));
     read.map_err(fault).ok()
+}
+
+/// The name of a socket that is passed in: what systemd takes for `FileDescriptorName=`.
+fn passed(name: &str) -> Result<ListenAddress, String> {
+    let fits = (1..=255).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':');
+    let why = "names no socket: a name has 1 to 255 visible ASCII characters and no colon";
+    if fits { Ok(ListenAddress::Passed(name.to_owned())) } else { Err(why.to_owned()) }
 }
 
 fn trusted_proxies(section: &mut Section<'_>, address: Option<&ListenAddress>) -> Trusted {
@@ -219,16 +232,17 @@ pub(super) fn warn_of_believing_anybody(file: &Path, listeners: &[ListenerSettin
     let open = listeners.iter().filter(|listener| !listener.address.is_local());
     open.filter_map(|listener| {
         let address = &listener.address;
+        let loopback = if address.passed().is_some() { "known to be loopback" } else { "loopback" };
         let ConnectionSettings { trusted, proxy_protocol, .. } = &listener.connections;
         let (key, message) = if trusted.networks.iter().any(Network::is_everybody) {
             let message = format!(
-                "trusts every address, and {address} is not loopback: whoever connects there can choose the \
+                "trusts every address, and {address} is not {loopback}: whoever connects there can choose the \
                  client address that limits and the record use; list only the proxies"
             );
             ("listener.trusted_proxies", message)
         } else if *proxy_protocol && trusted.is_empty() {
             let message = format!(
-                "is \"required\" without trusted_proxies, and {address} is not loopback: whoever connects there can \
+                "is \"required\" without trusted_proxies, and {address} is not {loopback}: whoever connects there can \
                  choose the client address that limits and the record use; list the proxies in trusted_proxies"
             );
             ("listener.proxy_protocol", message)

@@ -25,7 +25,8 @@ fn is_same(server: &upstream::ServerAddress, address: &ListenAddress) -> bool {
             at.port() == listener.port() && listener.port() != 0 && leads_to(at, listener.ip())
         }
         (upstream::ServerAddress::Unix(_), ListenAddress::Tcp(_))
-        | (upstream::ServerAddress::Network { .. }, ListenAddress::Unix(_)) => false,
+        | (upstream::ServerAddress::Network { .. }, ListenAddress::Unix(_))
+        | (_, ListenAddress::Passed(_)) => false,
     }
 }
 

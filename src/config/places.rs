@@ -11,7 +11,9 @@ pub(super) fn collide(one: &ListenAddress, other: &ListenAddress) -> bool {
     match (one, other) {
         (ListenAddress::Tcp(one), ListenAddress::Tcp(other)) => ports_collide(*one, *other, is_dual_stack()),
         (ListenAddress::Unix(one), ListenAddress::Unix(other)) => is_same_socket(one, other),
-        (ListenAddress::Tcp(_), ListenAddress::Unix(_)) | (ListenAddress::Unix(_), ListenAddress::Tcp(_)) => false,
+        (ListenAddress::Passed(one), ListenAddress::Passed(other)) => one == other,
+        // Of a socket that is passed in only the name is known.
+        (ListenAddress::Tcp(_) | ListenAddress::Unix(_) | ListenAddress::Passed(_), _) => false,
     }
 }
 

@@ -16,6 +16,7 @@ pub(crate) mod fuzz;
 mod handshake;
 mod limit;
 mod opened;
+mod passed;
 mod peer;
 mod proxy;
 mod settings;
@@ -28,6 +29,7 @@ pub(crate) use activity::{Activity, Full};
 pub(crate) use handshake::{GreetError, Http, handshake};
 pub(crate) use limit::{ConnectionLimit, ConnectionSlot};
 pub(crate) use opened::Opened;
+pub(crate) use passed::{take_passed_sockets, unused_sockets};
 pub(crate) use peer::{Peer, Trusted};
 pub use settings::ListenAddress;
 pub(crate) use settings::{CertificateFiles, ClientAuth, ConnectionSettings, ListenerSettings, TlsFiles};
@@ -40,6 +42,8 @@ use std::fmt;
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
+
+use passed::BoundPassed;
 
 /// Why an address could not be bound.
 #[derive(Debug)]
@@ -77,6 +81,8 @@ pub(crate) enum BoundAddress {
     Tcp(BoundTcp),
     /// A Unix socket.
     Unix(BoundUnix),
+    /// A socket that was passed in.
+    Passed(BoundPassed),
 }
 
 /// The socket from which one worker accepts connections.
@@ -85,6 +91,15 @@ pub(crate) enum Listener {
     Tcp(TcpListener),
     /// A Unix socket.
     Unix(UnixListener),
+}
+
+impl Listener {
+    fn try_clone(&self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Tcp(listener) => Self::Tcp(listener.try_clone()?),
+            Self::Unix(listener) => Self::Unix(listener.try_clone()?),
+        })
+    }
 }
 
 impl BoundAddress {
@@ -96,6 +111,7 @@ impl BoundAddress {
         match address {
             ListenAddress::Tcp(address) => BoundTcp::open(*address).map(Self::Tcp),
             ListenAddress::Unix(path) => BoundUnix::open(path, mode).map(Self::Unix),
+            ListenAddress::Passed(name) => BoundPassed::open(name).map(Self::Passed),
         }
     }
 
@@ -104,6 +120,7 @@ impl BoundAddress {
         match self {
             Self::Tcp(bound) => ListenAddress::Tcp(bound.address()),
             Self::Unix(bound) => ListenAddress::Unix(bound.path().to_owned()),
+            Self::Passed(bound) => bound.address().clone(),
         }
     }
 
@@ -115,6 +132,7 @@ impl BoundAddress {
         Ok(match self {
             Self::Tcp(bound) => bound.listeners(workers)?.into_iter().map(Listener::Tcp).collect(),
             Self::Unix(bound) => bound.listeners(workers)?.into_iter().map(Listener::Unix).collect(),
+            Self::Passed(bound) => bound.listeners(workers)?,
         })
     }
 }

@@ -31,14 +31,25 @@ pub enum ListenAddress {
     Tcp(SocketAddr),
     /// A Unix socket.
     Unix(PathBuf),
+    /// The name of a socket that is passed in by whoever starts the process.
+    Passed(String),
 }
 
 impl ListenAddress {
-    /// Whether it can be reached only from this machine.
+    /// Whether it is known to be reached only from this machine.
     pub(crate) fn is_local(&self) -> bool {
         match self {
             Self::Tcp(address) => address.ip().is_loopback(),
             Self::Unix(_) => true,
+            Self::Passed(_) => false,
+        }
+    }
+
+    /// The name of the socket, if it is one that is passed in.
+    pub(crate) fn passed(&self) -> Option<&str> {
+        match self {
+            Self::Passed(name) => Some(name),
+            Self::Tcp(_) | Self::Unix(_) => None,
         }
     }
 }
@@ -48,6 +59,7 @@ impl fmt::Display for ListenAddress {
         match self {
             Self::Tcp(address) => address.fmt(f),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Passed(name) => write!(f, "fd:{name}"),
         }
     }
 }

@@ -149,7 +149,11 @@ impl Entries {
                 continue;
             }
             let entrance = BoundAddress::open(&listener.address, listener.mode);
-            let entrance = entrance.map_err(|error| StartError::Listen("listener.address", error))?;
+            let entrance = entrance.map_err(|error| match listener.address.passed() {
+                // Its name is at fault, not what else runs on this machine.
+                Some(_) => StartError::Config(vec![config.fault("listener.address", error.to_string())]),
+                None => StartError::Listen("listener.address", error),
+            })?;
             let listeners = entrance.listeners(self.workers).map_err(StartError::Listeners)?;
             let entry = Entry {
                 configured: listener.address.clone(),

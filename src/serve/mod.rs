@@ -33,7 +33,7 @@ use self::entries::Entries;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::gate::Current;
-use crate::listen::{BoundTcp, ListenAddress};
+use crate::listen::{BoundTcp, ListenAddress, unused_sockets};
 use crate::process::Process;
 use crate::replay;
 use crate::telemetry::Metrics;
@@ -68,6 +68,12 @@ impl Gateway {
         let generation = assemble::generation(&mut config, workers, &clock, None).map_err(StartError::Config)?;
         let entries = Arc::new(Entries::new(workers));
         let listeners = entries.plan(&config)?;
+        for name in unused_sockets(config.listeners.iter().map(|listener| &listener.address)) {
+            tracing::warn!(
+                name,
+                "a socket was passed in, and no listener has its name: who connects to it waits in vain"
+            );
+        }
         let admin = config.admin.map(BoundTcp::open).transpose();
         let admin = admin.map_err(|error| StartError::Listen("admin.address", error))?;
         let control = config.safeguards.socket.as_deref().map(control::ControlSocket::open).transpose();
@@ -124,7 +130,7 @@ impl Gateway {
     pub fn address(&self) -> Option<SocketAddr> {
         self.addresses().into_iter().find_map(|address| match address {
             ListenAddress::Tcp(address) => Some(address),
-            ListenAddress::Unix(_) => None,
+            ListenAddress::Unix(_) | ListenAddress::Passed(_) => None,
         })
     }
 

@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
+mod activated;
 mod addresses;
 mod answers;
 mod architecture;
