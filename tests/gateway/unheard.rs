@@ -33,6 +33,9 @@ fn no_command_panics_if_its_output_is_closed() {
     assert_eq!(delete(gate.address(), "nonsense").status, 401);
     let config = files.path();
     let config = config.to_str().unwrap();
+    // The port of its own configuration is chosen at the start.
+    let probed = files.dir.path().join("probed.toml");
+    std::fs::write(&probed, format!("[admin]\naddress = \"{}\"\n", gate.admin())).unwrap();
     let rows: &[&[&str]] = &[
         &["--help"],
         &["--version"],
@@ -53,6 +56,9 @@ fn no_command_panics_if_its_output_is_closed() {
         &["audit", "show", "--config", config],
         &["audit", "reconcile", "--config", config],
         &["replay", "reset-clock", "--config", config],
+        &["probe", "ready", "--config", probed.to_str().unwrap()],
+        &["reload", "--config", config],
+        &["drain", "--config", config],
         #[cfg(feature = "demo")]
         &["demo", "--once"],
     ];
