@@ -2,7 +2,8 @@
 
 CARGO ?= cargo
 
-.PHONY: demo test deploy-test field check release bench bench-parts guard flame timing fuzz adversary mutants
+.PHONY: demo test deploy-test field check release bench bench-parts guard flame timing fuzz adversary mutants \
+	image image-test compose static
 
 # Shows what the gateway does, in front of an embedded CRM. Needs no setup.
 demo:
@@ -34,6 +35,33 @@ check:
 # The optimized program, built twice: the second time with a profile of the first one under load. bench/README.md.
 release:
 	bench/release
+
+# A static program, which needs no library of the system: for the image. PROGRAM names one that is there already.
+STATIC = -C target-feature=+crt-static
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+PROGRAM ?=
+
+# The container image saltgate:VERSION, with buildah or docker (BUILDER=docker), of an optimized program. docs/install.md.
+image:
+	@program="$(PROGRAM)"; [ -n "$$program" ] || program="$$(bench/release --static)"; \
+	deploy/image/build "$$program" $(TAG)
+
+# Builds the image of a program that is not optimized, and runs it as Kubernetes would. Needs root and, from Debian, buildah and
+# bubblewrap, which it installs.
+image-test: static
+	deploy/image/test "$(STATIC_PROGRAM)" "$(STATIC_PROGRAM)"
+
+# Gate, embedded CRM, Redis, Prometheus and Grafana on this machine: deploy/compose.yaml.
+compose:
+	RUSTFLAGS="$(STATIC)" $(CARGO) build --locked --release --target $(HOST)
+	program="$$($(TARGET_FOLDER))/$(HOST)/release/saltgate"; \
+	BUILDER=docker deploy/image/build "$$program" saltgate:local
+	docker compose --file deploy/compose.yaml up --detach
+
+TARGET_FOLDER = $(CARGO) metadata --format-version=1 --no-deps --locked | sed 's/.*"target_directory":"\([^"]*\)".*/\1/'
+STATIC_PROGRAM = $$($(TARGET_FOLDER))/$(HOST)/debug/saltgate
+static:
+	RUSTFLAGS="$(STATIC)" $(CARGO) build --locked --target $(HOST)
 
 # Comparison with Debian's HAProxy and nginx: bench/README.md. One table: make bench ARGS="--phases delete"
 bench:

@@ -35,19 +35,20 @@ def loads(field):
             yield saltgate, ("--requests", REFUSED, "--kind", kind, "--expect", 401)
 
 
-def release():
-    """The path of the program."""
+def release(static=False):
+    """The path of the program. A static one needs no library of the system."""
     host = next((line.split()[1] for line in machine.told("rustc", "-vV").splitlines() if line.startswith("host:")), "unknown")
     if host != HOST:
         raise Fault(f"this was written for {HOST} and its linker, and rustc is for {host}; there it is: cargo build --release {FEATURES}")
     machine.require(PROGRAMS, {})
     load, upstream = machine.tools()
-    place = machine.target(machine.REPOSITORY) / "profiled"
+    place = machine.target(machine.REPOSITORY) / ("profiled-static" if static else "profiled")
+    always = ["-Ctarget-feature=+crt-static"] if static else []
 
     def build(*flags):
         # With --target, build scripts are compiled without these flags. Source and Cargo profile stay the same, so that the names
         # of functions, by which the counts are found, stay the same, too.
-        flags = "\x1f".join([*os.environ.get("RUSTFLAGS", "").split(), *flags])
+        flags = "\x1f".join([*os.environ.get("RUSTFLAGS", "").split(), *always, *flags])
         machine.cargo(machine.REPOSITORY, FEATURES, "--bin", "saltgate", "--target", HOST,
                       CARGO_ENCODED_RUSTFLAGS=flags, CARGO_TARGET_DIR=str(place))
         return place / HOST / "release" / "saltgate"

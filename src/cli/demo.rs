@@ -1,12 +1,13 @@
 //! `saltgate demo`: starts the demo, walks through the decision table, and keeps serving.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
 use super::fail;
-use crate::demo::Demo;
+use crate::demo::{self, Demo};
 use crate::telemetry;
 
 #[derive(Args)]
@@ -17,9 +18,18 @@ pub(super) struct Arguments {
     /// Keep the CRM's data and the record in this directory instead of a temporary one
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Run only the CRM, at this address, to try a configuration of your own in front of it
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "once")]
+    crm: Option<SocketAddr>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    if let Some(address) = arguments.crm {
+        return match demo::serve_crm(address, arguments.data.as_deref()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(error),
+        };
+    }
     // The walk-through prints its own output, so the log shows errors only.
     let _logs = match telemetry::start_logs(telemetry::LogLevel::Error) {
         Ok(logs) => logs,

@@ -54,11 +54,7 @@ impl Demo {
     pub(crate) fn start(data: Option<&Path>) -> Outcome<Self> {
         let temporary = data.is_none();
         let directory = data.map_or_else(temporary_directory, Path::to_path_buf);
-        state::folder(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
-        let database = directory.join("crm.sqlite");
-        // SQLite accepts an empty file as a new database, and gives its journal the same mode.
-        state::file().create(true).append(true).open(&database)?;
-        let crm = Arc::new(Crm::open(&database)?);
+        let crm = Arc::new(Crm::open(&database_in(&directory)?)?);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))?;
         let upstream = listener.local_addr()?;
@@ -231,7 +227,16 @@ fn signed(key: &Key, date: &str) -> Outcome<String> {
     Ok(header_value(&key.api_key, date, &salt, &signature))
 }
 
-fn temporary_directory() -> PathBuf {
+/// The database of a CRM in this directory; both are created if they are not there.
+pub(super) fn database_in(directory: &Path) -> Outcome<PathBuf> {
+    state::folder(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+    let database = directory.join("crm.sqlite");
+    // SQLite accepts an empty file as a new database, and gives its journal the same mode.
+    state::file().create(true).append(true).open(&database)?;
+    Ok(database)
+}
+
+pub(super) fn temporary_directory() -> PathBuf {
     std::env::temp_dir().join(format!("saltgate-demo-{}", std::process::id()))
 }
 

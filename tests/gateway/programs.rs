@@ -1,8 +1,10 @@
 //! The three programs of the API page, unchanged except for host, key and secret, run for real.
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
 use crate::harness::{Gate, SEGMENT, Upstream, api_key, secret, service};
+use crate::http::get;
 
 const BASH: &str = r#"API_KEY="NCSXXXXXXXXXXXXX"
 API_SECRET="YOUR_API_SECRET"
@@ -70,4 +72,26 @@ fn the_demo_walks_through_the_table_and_ends_with_0() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert!(said.contains("its salt is spent") && said.contains("segments: gone"), "{said}");
+}
+
+#[test]
+fn the_embedded_crm_runs_alone_and_leaves_nothing_behind() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_saltgate"));
+    let mut crm = command.args(["demo", "--crm", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut told = BufReader::new(crm.stdout.take().unwrap()).lines();
+    let first = told.next().unwrap().unwrap();
+    let (address, folder) =
+        first.strip_prefix("An embedded CRM at http://").unwrap().split_once("; its data is in ").unwrap();
+    assert_eq!(get(address.parse().unwrap(), "/health").status, 200);
+    assert!(told.any(|line| line.unwrap().contains("member-maker")), "its members are told");
+    let folder = std::path::Path::new(folder);
+    assert!(folder.join("crm.sqlite").is_file());
+    assert!(Command::new("kill").arg(crm.id().to_string()).status().unwrap().success());
+    assert_eq!(crm.wait().unwrap().code(), Some(0));
+    assert!(!folder.exists(), "{}", folder.display());
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = Command::new(env!("CARGO_BIN_EXE_saltgate")).args(["demo", "--crm", &address]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains(&format!("{address}: Address already in use")));
 }
