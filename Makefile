@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .PHONY: demo test deploy-test field check release bench bench-parts guard flame timing fuzz adversary mutants \
-	image image-test compose static
+	image image-test compose packages packages-test static
 
 # Shows what the gateway does, in front of an embedded CRM. Needs no setup.
 demo:
@@ -36,7 +36,7 @@ check:
 release:
 	bench/release
 
-# A static program, which needs no library of the system: for the image. PROGRAM names one that is there already.
+# A static program, which needs no library of the system: for the image and the packages. PROGRAM names one that is there already.
 STATIC = -C target-feature=+crt-static
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 PROGRAM ?=
@@ -57,6 +57,16 @@ compose:
 	program="$$($(TARGET_FOLDER))/$(HOST)/release/saltgate"; \
 	BUILDER=docker deploy/image/build "$$program" saltgate:local
 	docker compose --file deploy/compose.yaml up --detach
+
+# A .deb and an .rpm in target/packages, of an optimized program. docs/install.md.
+packages:
+	@program="$(PROGRAM)"; [ -n "$$program" ] || program="$$(bench/release --static)"; \
+	deploy/packages/build "$$program" target/packages
+
+# Installs the .deb of a program that is not optimized into a root of its own, and serves from it. Needs root; installs rpm, mandoc
+# and bubblewrap (Debian).
+packages-test: static
+	deploy/packages/test "$(STATIC_PROGRAM)"
 
 TARGET_FOLDER = $(CARGO) metadata --format-version=1 --no-deps --locked | sed 's/.*"target_directory":"\([^"]*\)".*/\1/'
 STATIC_PROGRAM = $$($(TARGET_FOLDER))/$(HOST)/debug/saltgate
