@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::chain::Link;
 use super::log_file::{Continuation, Interference, LogDirectory, LogFile};
-use super::{RecordSettings, Sync, files};
+use super::{ChainHead, RecordSettings, Sync, files};
 use crate::clock::{self, Clock};
 use crate::state;
 
@@ -80,6 +80,12 @@ impl ChainWriter {
     /// The instance and the number of the current file, as in its name.
     pub(super) fn position(&self) -> (&str, u64) {
         (&self.instance, self.file.number)
+    }
+
+    /// The end of the chain.
+    pub(super) fn head(&self) -> ChainHead {
+        let (instance, hash) = (self.instance.clone(), self.link.hash);
+        ChainHead { instance, file: self.file.number, line: self.file.lines, hash, time: None }
     }
 
     /// Writes all these lines, as durably as the settings say, or none.

@@ -22,6 +22,7 @@
 //! {"n":7,"prev":"5e1f…","kind":"outcome","outcome":"deleted","request_id":"9c0b…","segment":"CRMSG1…",…}
 //! ```
 
+mod about;
 #[cfg(test)]
 mod adversary;
 mod chain;
@@ -34,11 +35,13 @@ mod line;
 mod log_file;
 mod open;
 mod query;
+mod queued;
 mod reconcile;
 mod settings;
 mod space;
 mod verify;
 mod writer;
+mod writer_state;
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -52,6 +55,7 @@ use crate::clock::{self, Clock};
 use crate::plain;
 use chain_writer::Disk;
 use line::Line;
+use queued::LineKind;
 use writer::Writer;
 
 pub(crate) use chain::ChainHead;
@@ -227,7 +231,7 @@ impl Record {
                 );
                 return Err(NotRecorded);
             }
-            writer.write_durably(line).await?;
+            writer.write_durably(LineKind::Intent, line).await?;
         }
         Ok(OpenIntent { entry: Some(entry), record: self.clone() })
     }
@@ -285,7 +289,7 @@ impl Record {
         if !chain::fits(&line, 0) {
             return Err(NotRecorded);
         }
-        writer.write_durably(line).await
+        writer.write_durably(LineKind::Answered, line).await
     }
 
     /// Writes the line of a request that has ended; `more` adds members to it.
@@ -296,12 +300,13 @@ impl Record {
             let line = more(self.line(kind, entry)).seconds("duration_seconds", took);
             line.status("upstream_status", entry.upstream_status)
         };
+        let of = if kind == "outcome" { LineKind::Outcome } else { LineKind::Other };
         let whole = line(entry).end();
         if chain::fits(&whole, 0) {
-            return Some(writer.write(whole));
+            return Some(writer.write(of, whole));
         }
         let cut = line(&entry.cut()).text("cut", "texts are written up to their 256th character").end();
-        Some(writer.write(cut))
+        Some(writer.write(of, cut))
     }
 
     fn line(&self, kind: &str, entry: &RecordEntry) -> Line {

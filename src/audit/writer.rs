@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -14,7 +14,9 @@ use tokio::sync::oneshot;
 
 use super::chain_writer::{ChainWriter, Disk, RecordOpenError};
 use super::counted::Counted;
+use super::queued::{Line, LineKind};
 use super::space::{self, Cleanup};
+use super::writer_state::WriterState;
 use super::{NotRecorded, RecordSettings, Sync};
 use crate::clock::{self, Clock};
 
@@ -65,22 +67,6 @@ impl Drop for BatchEnd {
     }
 }
 
-/// The state of the writer that other threads may read.
-pub(super) struct WriterState {
-    healthy: AtomicBool,
-    low: AtomicBool,
-    begun_anew: AtomicBool,
-    pub(super) counted: Counted,
-}
-
-struct Line {
-    body: Vec<u8>,
-    durable: Option<oneshot::Sender<()>>,
-    /// Whether it is kept and written later if it cannot be written now. An intent is not, because its deletion is then
-    /// refused.
-    keep: bool,
-}
-
 impl Writer {
     pub(super) fn start(
         directory: &Path,
@@ -90,12 +76,7 @@ impl Writer {
     ) -> Result<Self, RecordOpenError> {
         let chain = ChainWriter::open(directory, settings, clock.clone(), disk)?;
         let (lines, queue) = mpsc::channel();
-        let state = Arc::new(WriterState {
-            healthy: AtomicBool::new(true),
-            low: AtomicBool::new(false),
-            begun_anew: AtomicBool::new(false),
-            counted: Counted::default(),
-        });
+        let state = Arc::new(WriterState::new());
         let now = clock.elapsed();
         let cleanup = settings.retain.map(|retain| Cleanup::new(retain, &clock));
         let appender = Appender {
@@ -104,6 +85,7 @@ impl Writer {
             clock,
             state: state.clone(),
             backlog: Vec::new(),
+            open: 0,
             counted_at: now,
             seen_at: now,
             looked_at: now,
@@ -111,6 +93,7 @@ impl Writer {
             cleanup,
         };
         appender.look();
+        state.set_head(appender.chain.head());
         let appender = Arc::new(Mutex::new(appender));
         let appends = appender.clone();
         let thread = std::thread::Builder::new().name("record".into()).spawn(move || run(&appends, &queue));
@@ -123,6 +106,10 @@ impl Writer {
             state,
             thread: Some(thread),
         })
+    }
+
+    pub(super) fn state(&self) -> &Arc<WriterState> {
+        &self.state
     }
 
     pub(super) fn is_healthy(&self) -> bool {
@@ -142,14 +129,14 @@ impl Writer {
     }
 
     /// Writes a line, and returns once it is durable or has failed.
-    pub(super) async fn write_durably(self: &Arc<Self>, body: Vec<u8>) -> Result<(), NotRecorded> {
-        self.queue(body, false).await.map_err(|_| NotRecorded)
+    pub(super) async fn write_durably(self: &Arc<Self>, kind: LineKind, body: Vec<u8>) -> Result<(), NotRecorded> {
+        self.queue(body, kind).await.map_err(|_| NotRecorded)
     }
 
     /// Writes a line, now or later if that is not possible yet. The receiver resolves once it is written; waiting is
     /// optional.
-    pub(super) fn write(self: &Arc<Self>, body: Vec<u8>) -> oneshot::Receiver<()> {
-        self.queue(body, true)
+    pub(super) fn write(self: &Arc<Self>, kind: LineKind, body: Vec<u8>) -> oneshot::Receiver<()> {
+        self.queue(body, kind)
     }
 
     /// Does what is due at the time that a test has set, without waiting for the thread.
@@ -158,9 +145,9 @@ impl Writer {
         self.appender.lock().unwrap().tick();
     }
 
-    fn queue(self: &Arc<Self>, body: Vec<u8>, keep: bool) -> oneshot::Receiver<()> {
+    fn queue(self: &Arc<Self>, body: Vec<u8>, kind: LineKind) -> oneshot::Receiver<()> {
         let (durable, written) = oneshot::channel();
-        let line = Line { body, durable: Some(durable), keep };
+        let line = Line { body, durable: Some(durable), kind };
         match (self.sync, Handle::try_current()) {
             (Sync::Os, Ok(worker)) => {
                 let has_end = {
@@ -223,7 +210,9 @@ struct Appender {
     clock: Clock,
     state: Arc<WriterState>,
     /// Lines to keep that could not be written yet.
-    backlog: Vec<Vec<u8>>,
+    backlog: Vec<Line>,
+    /// Intents that are written and whose outcome is not.
+    open: usize,
     counted_at: Duration,
     seen_at: Duration,
     looked_at: Duration,
@@ -261,7 +250,7 @@ impl Appender {
     }
 
     fn end(&mut self) {
-        self.backlog.extend(self.state.counted.take(&self.clock));
+        self.backlog.extend(self.state.counted.take(&self.clock).map(Line::alone));
         if !self.backlog.is_empty() {
             self.append(Vec::new());
         }
@@ -281,21 +270,39 @@ impl Appender {
             self.is_written(written);
             return;
         }
-        let bodies = backlog.iter().map(Vec::as_slice).chain(lines.iter().map(|line| line.body.as_slice()));
+        let bodies = backlog.iter().chain(&lines).map(|line| line.body.as_slice());
         let written = self.chain.write(bodies);
         if self.is_written(written) {
+            self.count(backlog.iter().chain(&lines));
             for waiting in lines.into_iter().filter_map(|line| line.durable) {
                 let _ = waiting.send(());
             }
             return;
         }
         // Dropping the sender tells whoever waits; lines that must not be lost are kept for the next attempt.
-        backlog.extend(lines.into_iter().filter(|line| line.keep).map(|line| line.body));
+        backlog.extend(
+            lines.into_iter().filter(|line| line.kind.is_kept()).map(|line| Line::alone_of(line.kind, line.body)),
+        );
         if backlog.len() > MAX_BACKLOG {
             tracing::error!("the record cannot be written and its backlog is full: lines are lost");
             backlog.truncate(MAX_BACKLOG);
         }
         self.backlog = backlog;
+    }
+
+    /// Counts what was written: each intent opens what its outcome closes.
+    fn count<'l>(&mut self, lines: impl Iterator<Item = &'l Line>) {
+        let before = self.open;
+        for line in lines {
+            match line.kind {
+                LineKind::Intent => self.open += 1,
+                LineKind::Outcome => self.open = self.open.saturating_sub(1),
+                LineKind::Answered | LineKind::Other => {}
+            }
+        }
+        if self.open != before {
+            self.state.open.store(self.open, Ordering::Relaxed);
+        }
     }
 
     fn is_written(&mut self, written: io::Result<()>) -> bool {
@@ -331,13 +338,16 @@ impl Appender {
         };
         if is_due(&mut self.counted_at, COUNT_EVERY) {
             if let Some(body) = self.state.counted.take(&self.clock) {
-                self.append(vec![Line { body, durable: None, keep: true }]);
+                self.append(vec![Line::alone(body)]);
             }
         }
         // If the record cannot be written now, the retry checks the file anyway.
-        if is_due(&mut self.seen_at, SEEN_EVERY) && self.state.healthy.load(Ordering::Relaxed) {
-            let seen = self.chain.look();
-            self.is_written(seen);
+        if is_due(&mut self.seen_at, SEEN_EVERY) {
+            if self.state.healthy.load(Ordering::Relaxed) {
+                let seen = self.chain.look();
+                self.is_written(seen);
+            }
+            self.state.set_head(self.chain.head());
         }
         if is_due(&mut self.looked_at, LOOK_EVERY) {
             self.look();
@@ -356,6 +366,7 @@ impl Appender {
             Ok(free) => free,
             Err(error) => return tracing::warn!(%error, "the free space for the record cannot be measured"),
         };
+        self.state.set_free(free);
         let low = free < self.settings.low_water;
         match (self.state.low.swap(low, Ordering::Relaxed), low) {
             (false, true) => tracing::warn!(

@@ -3,6 +3,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::request::Parts;
@@ -26,6 +27,8 @@ use crate::upstream::{self, Servers, Unjudged, Upstream};
 pub struct Generation {
     /// The keys.
     pub directory: Directory,
+    /// When they were read, on the elapsed clock.
+    pub keys_read: Duration,
     /// Whether refusals are enforced.
     pub mode: Mode,
     /// The routes on which deletions are accepted.

@@ -189,6 +189,12 @@ impl Freeze {
         all.chain(accounts).chain(keys).collect()
     }
 
+    /// How many targets of each scope are frozen.
+    pub(crate) fn counts(&self) -> [(&'static str, usize); 3] {
+        let state = self.current.load();
+        [("all", usize::from(state.all.is_some())), ("account", state.accounts.len()), ("key", state.keys.len())]
+    }
+
     /// Freezes at once, then writes to disk. Returns whether the target is newly frozen; if not, its first note stays.
     ///
     /// # Errors

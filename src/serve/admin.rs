@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::{io, thread};
 
@@ -19,12 +18,11 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::accepting::Failures;
-use crate::clock;
+use super::ready::{self, Part};
 use crate::gate::{Current, Generation};
 use crate::listen::{BoundTcp, ConnectionLimit};
 use crate::plain;
 use crate::process::Process;
-use crate::replay::StoreHealth;
 
 /// Concurrent connections; beyond that, the oldest is closed for a new one.
 const MAX_CONNECTIONS: usize = 256;
@@ -125,83 +123,25 @@ fn answer(request: &Request<Incoming>, process: &Process, current: &Generation) 
     }
 }
 
-/// The state of a part of the gateway.
-enum Part {
-    Ok,
-    /// Something is wrong, but requests are served.
-    Degraded(String),
-    /// Nothing is served without this part.
-    Gone(String),
-}
-
 fn ready(process: &Process, current: &Generation) -> Response<Full<Bytes>> {
-    let parts = [
-        ("draining", gone_if(process.is_draining(), || "the process is ending".into())),
-        ("record", record(process)),
-        ("replay", replay(process)),
-        ("directory", degraded_if(current.directory.is_empty(), || "holds no key: everybody is refused".into())),
-        ("clock", clock(process)),
-        ("upstream", upstream(current)),
-    ];
+    let parts = ready::parts(process, current);
     let ready = !parts.iter().any(|(_, part)| matches!(part, Part::Gone(_)));
-    let body: serde_json::Map<_, _> = parts.into_iter().map(|(name, part)| (name.to_owned(), part.told())).collect();
+    let body: serde_json::Map<_, _> = parts.iter().map(|(name, part)| ((*name).to_owned(), told(part))).collect();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     json_answer(status, &json!({"status": if ready { "ready" } else { "not ready" }, "parts": body}))
 }
 
-fn record(process: &Process) -> Part {
-    if !process.record.is_ready() {
-        return Part::Gone("cannot be written".into());
-    }
-    let anew = "a file of it was taken away while it was written; it goes on in a new one, whose first line says why";
-    let troubles =
-        [(process.record.was_begun_anew(), anew), (process.record.is_low(), "less space is free than audit.low_water")];
-    let told: Vec<&str> = troubles.iter().filter(|(is_so, _)| *is_so).map(|(_, why)| *why).collect();
-    degraded_if(!told.is_empty(), || told.join("; "))
-}
-
-fn replay(process: &Process) -> Part {
-    match (process.salts.health(), process.salts.fenced_until()) {
-        (StoreHealth::Gone(why), _) => Part::Gone(why),
-        (_, Some(until)) => Part::Gone(format!("fenced until {}", clock::rfc3339(until))),
-        // A shared store may come back, and other gateways have the same problem.
-        (StoreHealth::Degraded(why), None) if process.ready_needs_replay => Part::Gone(why),
-        (StoreHealth::Degraded(why), None) => Part::Degraded(why),
-        (StoreHealth::Ok, None) => Part::Ok,
-    }
-}
-
-/// All gateways share the upstream, so moving traffic to another one would not help.
-fn upstream(current: &Generation) -> Part {
-    let none = current.servers.healthy().all(|(_, healthy)| !healthy);
-    degraded_if(none, || "no server could be reached when last tried".into())
-}
-
-fn clock(process: &Process) -> Part {
-    let skew = process.clock_skew.load(Ordering::Relaxed);
-    degraded_if(skew != 0, || format!("the wall clock is {skew} s from where elapsed time says it should be"))
-}
-
-fn gone_if(is_so: bool, why: impl FnOnce() -> String) -> Part {
-    if is_so { Part::Gone(why()) } else { Part::Ok }
-}
-
-fn degraded_if(is_so: bool, why: impl FnOnce() -> String) -> Part {
-    if is_so { Part::Degraded(why()) } else { Part::Ok }
-}
-
-impl Part {
-    fn told(self) -> serde_json::Value {
-        match self {
-            Self::Ok => json!("ok"),
-            Self::Degraded(why) => json!(format!("degraded: {why}")),
-            Self::Gone(why) => json!(why),
-        }
+fn told(part: &Part) -> serde_json::Value {
+    match part {
+        Part::Ok => json!("ok"),
+        Part::Degraded(why) => json!(format!("degraded: {why}")),
+        Part::Gone(why) => json!(why),
     }
 }
 
 fn metrics(process: &Process, current: &Generation) -> Response<Full<Bytes>> {
     super::housekeeping::refresh_gauges(process, current);
+    super::levels::refresh(process, current);
     match process.metrics.render() {
         Ok(text) => typed(StatusCode::OK, "text/plain; version=0.0.4", text.into()),
         Err(error) => {

@@ -31,6 +31,7 @@ pub(super) fn generation(
     let servers = Arc::new(servers.map_err(|unfit| vec![config.fault(unfit.key, unfit.why)])?);
     Ok(Generation {
         directory,
+        keys_read: clock.elapsed(),
         mode: config.mode,
         routes: config.routes.clone(),
         passthrough: config.passthrough.clone(),

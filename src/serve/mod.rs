@@ -15,6 +15,8 @@ mod entries;
 mod heartbeat;
 mod housekeeping;
 mod reload;
+mod levels;
+mod ready;
 mod start_error;
 mod workers;
 

@@ -12,12 +12,13 @@ use super::per_thread::PerThread;
 use crate::refusal::Reason;
 
 /// Name, help and labels of a metric.
-fn described(name: &str, help: &str, labels: &[&str]) -> Result<Desc, prometheus::Error> {
+pub(super) fn described(name: &str, help: &str, labels: &[&str]) -> Result<Desc, prometheus::Error> {
     let labels = labels.iter().map(|&label| label.to_owned()).collect();
     Desc::new(name.to_owned(), help.to_owned(), labels, HashMap::new())
 }
 
-fn family(desc: &Desc, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
+/// A metric with its values.
+pub(super) fn family(desc: &Desc, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
     let mut family = MetricFamily::default();
     family.set_name(desc.fq_name.clone());
     family.set_help(desc.help.clone());

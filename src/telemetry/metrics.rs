@@ -11,7 +11,9 @@ use prometheus::{
 };
 
 use super::counts::{Requests, Seconds};
+use super::levels::{LevelGauges, Levels};
 use super::outcome::{Ended, Stage};
+use super::process_metrics::ProcessMetrics;
 use crate::plain;
 use crate::refusal::Reason;
 use crate::repeats::Became;
@@ -42,6 +44,7 @@ pub struct Metrics {
     connections_evicted: IntCounterVec,
     certificate_expires: IntGaugeVec,
     certificates_success: IntGauge,
+    levels: LevelGauges,
 }
 
 /// An open connection; dropping it counts its end.
@@ -168,6 +171,7 @@ impl Metrics {
         certificates_success.set(1);
         let build = labelled("saltgate_build_info", "The version of this build.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        registry.register(Box::new(ProcessMetrics::new()?))?;
         Ok(Self {
             requests: shared(&registry, requests)?,
             request_seconds: timed("saltgate_request_seconds", "Time from the head to the answer.")?,
@@ -211,6 +215,7 @@ impl Metrics {
                 &["part", "name"],
             )?,
             certificates_success,
+            levels: LevelGauges::new(&registry)?,
             registry,
         })
     }
@@ -332,6 +337,11 @@ impl Metrics {
         self.log_dropped.inc_by((lines as u64).saturating_sub(self.log_dropped.get()));
     }
 
+    /// What a scrape is told of besides what was counted.
+    pub(crate) fn levels(&self, levels: &Levels<'_>) {
+        self.levels.set(levels);
+    }
+
     /// The text that Prometheus reads.
     ///
     /// # Errors
@@ -365,7 +375,7 @@ mod tests {
         metrics.reloaded(Some("new"));
         metrics.reloaded(None);
         let text = String::from_utf8(metrics.render().unwrap()).unwrap();
-        assert!(!text.contains("old") && text.contains(r#"saltgate_config_info{hash="new"} 1"#));
+        assert!(!text.contains(r#"hash="old""#) && text.contains(r#"saltgate_config_info{hash="new"} 1"#));
         assert!(text.contains("saltgate_config_last_reload_success 0"));
     }
 }

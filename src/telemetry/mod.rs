@@ -4,15 +4,18 @@
 mod counts;
 mod decision;
 mod json;
+mod levels;
 mod lines;
 mod logs;
 mod metrics;
 mod outcome;
 mod per_thread;
+mod process_metrics;
 mod refusals;
 mod whole;
 
 pub(crate) use decision::Decision;
+pub(crate) use levels::Levels;
 pub(crate) use logs::{LogLevel, Logs, log_panics, start as start_logs};
 pub(crate) use metrics::{Metrics, MetricsError};
 pub(crate) use outcome::{Ended, Stage};

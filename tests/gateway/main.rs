@@ -36,6 +36,7 @@ mod late_bodies;
 mod listeners;
 mod lookups;
 mod lost_files;
+mod metrics;
 mod observed;
 mod operations;
 mod passing;

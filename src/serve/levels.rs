@@ -1,0 +1,19 @@
+//! Sets the gauges that only a scrape needs.
+
+use super::ready::{self, Part};
+use crate::gate::Generation;
+use crate::process::Process;
+use crate::telemetry::Levels;
+
+pub(super) fn refresh(process: &Process, current: &Generation) {
+    let parts = ready::parts(process, current).map(|(name, part)| (name, part == Part::Ok));
+    process.metrics.levels(&Levels {
+        parts: &parts,
+        in_flight: process.slots.taken(),
+        record_free: process.record.free_bytes(),
+        open_outcomes: process.record.open_outcomes(),
+        frozen: &process.freeze.counts(),
+        keys: current.directory.len(),
+        keys_age: process.clock.elapsed().saturating_sub(current.keys_read),
+    });
+}

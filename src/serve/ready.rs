@@ -1,0 +1,72 @@
+//! Which parts of the gateway work: for `/ready`, the metrics and the status page.
+
+use std::sync::atomic::Ordering;
+
+use crate::clock;
+use crate::gate::Generation;
+use crate::process::Process;
+use crate::replay::StoreHealth;
+
+/// The state of a part of the gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// It works.
+    Ok,
+    /// Something is wrong, but requests are served.
+    Degraded(String),
+    /// Nothing is served without this part.
+    Gone(String),
+}
+
+/// Every part by its name, in the order in which `/ready` has them.
+pub(super) fn parts(process: &Process, current: &Generation) -> [(&'static str, Part); 6] {
+    [
+        ("draining", gone_if(process.is_draining(), || "the process is ending".into())),
+        ("record", record(process)),
+        ("replay", replay(process)),
+        ("directory", degraded_if(current.directory.is_empty(), || "holds no key: everybody is refused".into())),
+        ("clock", clock(process)),
+        ("upstream", upstream(current)),
+    ]
+}
+
+fn record(process: &Process) -> Part {
+    if !process.record.is_ready() {
+        return Part::Gone("cannot be written".into());
+    }
+    let anew = "a file of it was taken away while it was written; it goes on in a new one, whose first line says why";
+    let troubles =
+        [(process.record.was_begun_anew(), anew), (process.record.is_low(), "less space is free than audit.low_water")];
+    let told: Vec<&str> = troubles.iter().filter(|(is_so, _)| *is_so).map(|(_, why)| *why).collect();
+    degraded_if(!told.is_empty(), || told.join("; "))
+}
+
+fn replay(process: &Process) -> Part {
+    match (process.salts.health(), process.salts.fenced_until()) {
+        (StoreHealth::Gone(why), _) => Part::Gone(why),
+        (_, Some(until)) => Part::Gone(format!("fenced until {}", clock::rfc3339(until))),
+        // A shared store may come back, and other gateways have the same problem.
+        (StoreHealth::Degraded(why), None) if process.ready_needs_replay => Part::Gone(why),
+        (StoreHealth::Degraded(why), None) => Part::Degraded(why),
+        (StoreHealth::Ok, None) => Part::Ok,
+    }
+}
+
+/// All gateways share the upstream, so moving traffic to another one would not help.
+fn upstream(current: &Generation) -> Part {
+    let none = current.servers.healthy().all(|(_, healthy)| !healthy);
+    degraded_if(none, || "no server could be reached when last tried".into())
+}
+
+fn clock(process: &Process) -> Part {
+    let skew = process.clock_skew.load(Ordering::Relaxed);
+    degraded_if(skew != 0, || format!("the wall clock is {skew} s from where elapsed time says it should be"))
+}
+
+fn gone_if(is_so: bool, why: impl FnOnce() -> String) -> Part {
+    if is_so { Part::Gone(why()) } else { Part::Ok }
+}
+
+fn degraded_if(is_so: bool, why: impl FnOnce() -> String) -> Part {
+    if is_so { Part::Degraded(why()) } else { Part::Ok }
+}
