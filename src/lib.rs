@@ -54,6 +54,7 @@ mod safeguard;
 mod serve;
 mod stack;
 mod state;
+mod status;
 mod systemd;
 mod telemetry;
 mod throttle;

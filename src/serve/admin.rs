@@ -1,4 +1,4 @@
-//! `GET /live`, `GET /ready`, `GET /metrics` (contract §10). Read-only.
+//! `GET /live`, `GET /ready`, `GET /metrics`, `GET /status` (contract §10). Read-only.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -19,6 +19,8 @@ use tokio::sync::oneshot;
 
 use super::accepting::Failures;
 use super::ready::{self, Part};
+use super::status::StatusSource;
+use super::status_page;
 use crate::gate::{Current, Generation};
 use crate::listen::{BoundTcp, ConnectionLimit};
 use crate::plain;
@@ -49,11 +51,12 @@ pub(super) fn start(
     bound: BoundTcp,
     process: &Arc<Process>,
     current: &Arc<Current>,
+    status: &Arc<StatusSource>,
 ) -> io::Result<(Admin, SocketAddr)> {
     let address = bound.address();
     let listener = bound.listeners(1)?.remove(0);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (process, current) = (process.clone(), current.clone());
+    let (process, current, status) = (process.clone(), current.clone(), status.clone());
     let (stop, mut stopped) = oneshot::channel::<()>();
     let thread = thread::Builder::new().name("admin".into()).spawn(move || {
         let _bound = bound;
@@ -77,9 +80,9 @@ pub(super) fn start(
                             None => limit.wait().await,
                         };
                         let Some(slot) = slot else { return };
-                        let (process, current) = (process.clone(), current.clone());
+                        let (process, current, status) = (process.clone(), current.clone(), status.clone());
                         let service = service_fn(move |request| {
-                            let answer = answer(&request, &process, &current.load());
+                            let answer = answer(&request, &process, &current.load(), &status);
                             async move { Ok::<_, Infallible>(answer) }
                         });
                         let connection = http1::Builder::new()
@@ -102,8 +105,13 @@ pub(super) fn start(
     Ok((Admin { stop: Some(stop), thread: Some(thread) }, address))
 }
 
-fn answer(request: &Request<Incoming>, process: &Process, current: &Generation) -> Response<Full<Bytes>> {
-    let known = matches!(request.uri().path(), "/live" | "/ready" | "/metrics");
+fn answer(
+    request: &Request<Incoming>,
+    process: &Process,
+    current: &Generation,
+    status: &StatusSource,
+) -> Response<Full<Bytes>> {
+    let known = matches!(request.uri().path(), "/live" | "/ready" | "/metrics" | "/status" | "/status.json");
     if known && request.method() != Method::GET && request.method() != Method::HEAD {
         let mut refused = json_answer(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -116,9 +124,11 @@ fn answer(request: &Request<Incoming>, process: &Process, current: &Generation) 
         "/live" => json_answer(StatusCode::OK, &json!({"status": "live"})),
         "/ready" => ready(process, current),
         "/metrics" => metrics(process, current),
+        "/status" => status_page::page(request.uri(), status),
+        "/status.json" => status_page::json(status),
         _ => json_answer(
             StatusCode::NOT_FOUND,
-            &json!({"errorCode": "NotFound", "errorMessage": "There are /live, /ready and /metrics."}),
+            &json!({"errorCode": "NotFound", "errorMessage": "There are /live, /ready, /metrics, /status and /status.json."}),
         ),
     }
 }

@@ -67,7 +67,8 @@ impl Certificates {
         config.expired(self.expiries(entries, servers), now)
     }
 
-    fn expiries(&self, entries: &Entries, servers: &Servers) -> Vec<Expiry> {
+    /// Every certificate in force.
+    pub(super) fn expiries(&self, entries: &Entries, servers: &Servers) -> Vec<Expiry> {
         let listeners = entries.tls();
         let all = listeners.iter().flat_map(|tls| tls.expiries()).chain(servers.expiries());
         all.chain(self.redis.iter().cloned()).collect()

@@ -31,6 +31,7 @@ pub(super) async fn run(
         generation.servers.refresh_names();
         watch_clock(&process, &mut clock);
         forget_what_expired(&process);
+        process.metrics.sample(process.clock.elapsed());
         refresh_gauges(&process, &generation);
         reload_certificates(&process, &generation, &entries, &certificates).await;
         generation.upstreams.iter().for_each(Upstreams::sweep);

@@ -14,10 +14,12 @@ mod earlier;
 mod entries;
 mod heartbeat;
 mod housekeeping;
-mod reload;
 mod levels;
 mod ready;
+mod reload;
 mod start_error;
+mod status;
+mod status_page;
 mod workers;
 
 use std::net::SocketAddr;
@@ -32,6 +34,7 @@ pub(crate) use self::start_error::StartError;
 use self::certificates::Certificates;
 use self::drain::{Event, Progress, Stage};
 use self::entries::Entries;
+use self::status::StatusSource;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::gate::Current;
@@ -48,6 +51,7 @@ pub struct Gateway {
     workers: workers::Workers,
     entries: Arc<Entries>,
     certificates: Arc<Certificates>,
+    status: Arc<StatusSource>,
     admin: Option<SocketAddr>,
     admin_worker: Option<admin::Admin>,
     control: Option<control::Control>,
@@ -93,10 +97,11 @@ impl Gateway {
         let workers = workers.map_err(StartError::Workers)?;
         entries.carry_out(listeners, |worker, order| workers.order(worker, order));
         certificates.tell_expiries(&entries, &current.load().servers, &metrics);
+        let status = Arc::new(StatusSource::new(&process, &current, &entries, &certificates, &config));
         let (admin, admin_worker) = match admin {
             None => (None, None),
             Some(socket) => {
-                let worker = admin::start(socket, &process, &current).map_err(StartError::Workers)?;
+                let worker = admin::start(socket, &process, &current, &status).map_err(StartError::Workers)?;
                 (Some(worker.1), Some(worker.0))
             }
         };
@@ -113,6 +118,7 @@ impl Gateway {
             workers,
             entries,
             certificates,
+            status,
             admin,
             admin_worker,
             control,

@@ -18,6 +18,16 @@ pub(super) enum Part {
     Gone(String),
 }
 
+impl Part {
+    /// What is wrong with it.
+    pub(super) fn trouble(self) -> Option<String> {
+        match self {
+            Self::Ok => None,
+            Self::Degraded(why) | Self::Gone(why) => Some(why),
+        }
+    }
+}
+
 /// Every part by its name, in the order in which `/ready` has them.
 pub(super) fn parts(process: &Process, current: &Generation) -> [(&'static str, Part); 6] {
     [

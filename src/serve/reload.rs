@@ -71,6 +71,7 @@ impl Gateway {
             self.certificates.tell_expiries(&self.entries, &self.current.load().servers, &self.process.metrics);
             let gone = old.servers.healthy().filter(|(name, _)| !names.iter().any(|new| new == name));
             gone.for_each(|(name, _)| self.process.metrics.upstream_gone(name));
+            self.status.reloaded(&config);
             self.config = config;
             Ok(Reloaded { changed, needs_restart, warnings: self.warnings(), keys })
         });

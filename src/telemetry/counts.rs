@@ -50,6 +50,16 @@ impl Requests {
         let which = ended as usize * Reason::ALL.len() + reason as usize;
         self.ended.mine()[which].fetch_add(1, Ordering::Relaxed);
     }
+
+    /// What was counted so far. A combination that never happened is left out.
+    pub(super) fn totals(&self) -> Vec<(Ended, Reason, u64)> {
+        let kinds = Ended::ALL.iter().flat_map(|&ended| Reason::ALL.iter().map(move |&reason| (ended, reason)));
+        let counted = kinds.enumerate().map(|(which, (ended, reason))| {
+            let sum = self.ended.all().map(|counters| counters[which].load(Ordering::Relaxed)).sum();
+            (ended, reason, sum)
+        });
+        counted.filter(|(_, _, sum)| *sum > 0).collect()
+    }
 }
 
 impl Collector for Requests {
@@ -58,16 +68,13 @@ impl Collector for Requests {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let kinds = Ended::ALL.iter().flat_map(|&ended| Reason::ALL.iter().map(move |&reason| (ended, reason)));
-        let metrics = kinds.enumerate().filter_map(|(which, (ended, reason))| {
-            let sum: u64 = self.ended.all().map(|counters| counters[which].load(Ordering::Relaxed)).sum();
-            let labels = vec![label("outcome", ended.as_str()), label("reason", reason.as_str())];
+        let metrics = self.totals().into_iter().map(|(ended, reason, sum)| {
             let mut counter = proto::Counter::default();
             counter.set_value(sum as f64);
+            let labels = vec![label("outcome", ended.as_str()), label("reason", reason.as_str())];
             let mut metric = Metric::from_label(labels);
             metric.set_counter(counter);
-            // A combination that never happened is left out.
-            (sum > 0).then_some(metric)
+            metric
         });
         vec![family(&self.desc, MetricType::COUNTER, metrics.collect())]
     }

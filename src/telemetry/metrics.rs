@@ -1,6 +1,6 @@
 //! Every metric of the process (contract §10).
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use prometheus::core::{Collector, Desc};
@@ -11,6 +11,7 @@ use prometheus::{
 };
 
 use super::counts::{Requests, Seconds};
+use super::history::{History, RequestCounts};
 use super::levels::{LevelGauges, Levels};
 use super::outcome::{Ended, Stage};
 use super::process_metrics::ProcessMetrics;
@@ -45,6 +46,7 @@ pub struct Metrics {
     certificate_expires: IntGaugeVec,
     certificates_success: IntGauge,
     levels: LevelGauges,
+    history: Mutex<History>,
 }
 
 /// An open connection; dropping it counts its end.
@@ -216,6 +218,7 @@ impl Metrics {
             )?,
             certificates_success,
             levels: LevelGauges::new(&registry)?,
+            history: Mutex::default(),
             registry,
         })
     }
@@ -340,6 +343,22 @@ impl Metrics {
     /// What a scrape is told of besides what was counted.
     pub(crate) fn levels(&self, levels: &Levels<'_>) {
         self.levels.set(levels);
+    }
+
+    /// Called each second, so that [`Self::lately`] knows what was counted when.
+    pub(crate) fn sample(&self, now: Duration) {
+        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        history.sample(now, || self.requests.totals());
+    }
+
+    /// How many requests ended lately, by outcome and reason.
+    pub(crate) fn lately(&self, now: Duration) -> Vec<RequestCounts> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner).lately(now, self.requests.totals())
+    }
+
+    /// Whether the last reload was taken.
+    pub(crate) fn is_reload_taken(&self) -> bool {
+        self.reload_success.get() == 1
     }
 
     /// The text that Prometheus reads.

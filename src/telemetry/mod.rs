@@ -3,6 +3,7 @@
 
 mod counts;
 mod decision;
+mod history;
 mod json;
 mod levels;
 mod lines;
@@ -15,6 +16,7 @@ mod refusals;
 mod whole;
 
 pub(crate) use decision::Decision;
+pub(crate) use history::RequestCounts;
 pub(crate) use levels::Levels;
 pub(crate) use logs::{LogLevel, Logs, log_panics, start as start_logs};
 pub(crate) use metrics::{Metrics, MetricsError};

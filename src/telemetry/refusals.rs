@@ -117,6 +117,18 @@ impl Refusals {
         all.into_iter().map(|kept| kept.refused).collect()
     }
 
+    /// The latest `count`, newest first.
+    pub(crate) fn latest(&self, count: usize) -> Vec<RefusedRequest> {
+        let mut all = Vec::new();
+        for queues in &self.workers {
+            let queues = queues.lock().unwrap_or_else(PoisonError::into_inner);
+            // Each queue is in the order of its numbers.
+            all.extend(queues.parts.iter().flat_map(|queue| queue.iter().rev().take(count)).cloned());
+        }
+        all.sort_by_key(|kept| std::cmp::Reverse(kept.number));
+        all.into_iter().take(count).map(|kept| kept.refused).collect()
+    }
+
     fn is_old(&self, kept: &Kept) -> bool {
         let of_part = self.next_of_part[kept.refused.part()].load(Ordering::Relaxed);
         kept.number + KEPT < self.next.load(Ordering::Relaxed) && kept.number_of_part + KEPT_OF_PART < of_part

@@ -61,6 +61,7 @@ mod slow_logs;
 mod smuggling;
 mod spending;
 mod spoken;
+mod status;
 mod stopped;
 mod strangers;
 mod systemd;

@@ -71,7 +71,7 @@ impl Process {
     }
 
     /// Its files may not grow beyond this many bytes. The log is a pipe, which has no size.
-    fn limited_to(files: &Files, bytes: u64) -> Self {
+    pub fn limited_to(files: &Files, bytes: u64) -> Self {
         let run = format!(
             "trap '' XFSZ; exec prlimit --fsize={bytes}:unlimited {} serve --config {} 2>&1 >/dev/null",
             env!("CARGO_BIN_EXE_saltgate"),
@@ -91,7 +91,7 @@ impl Process {
         process
     }
 
-    fn lift_limit(&self) {
+    pub fn lift_limit(&self) {
         let pid = self.child.id().to_string();
         let lifted = Command::new("prlimit").args(["--fsize=unlimited", "--pid", &pid]).status();
         assert!(lifted.unwrap().success());
@@ -493,7 +493,7 @@ fn live_ready_and_metrics_report_the_state() {
     assert_eq!(get(gate.admin(), "/live").status, 200);
     assert_eq!(get(gate.admin(), "/ready").status, 200);
     assert_eq!(get(gate.admin(), "/other").status, 404);
-    for path in ["/live", "/ready", "/metrics"] {
+    for path in ["/live", "/ready", "/metrics", "/status"] {
         for method in ["POST", "PUT", "DELETE"] {
             let request = format!("{method} {path} HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n");
             let answer = exchange(gate.admin(), &request);
