@@ -6,6 +6,8 @@
 //! 3. If output is lost for another reason (a full disk), the command reports that once on standard error and fails.
 //! 4. A non-blocking stream is waited for like a blocking one.
 
+mod terminal;
+
 use std::fmt::{self, Write};
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -26,6 +28,7 @@ macro_rules! complain {
     ($($text:tt)*) => { $crate::console::complaint(format_args!($($text)*)) };
 }
 
+pub(crate) use terminal::Terminal;
 pub(crate) use {complain, say};
 
 /// How many bytes [`later`] buffers.

@@ -23,6 +23,7 @@ mod serve;
 mod serving;
 mod sign;
 mod socket;
+mod status;
 mod told;
 mod watchdog;
 
@@ -72,6 +73,10 @@ enum Command {
     Drain(drain::Arguments),
     /// Ask the running gateway whether it lives, or is ready; for health checks where there is no shell
     Probe(probe::Arguments),
+    /// Whether the running gateway is well, and why not
+    Status(status::Arguments),
+    /// The same, drawn again each second; `q` leaves
+    Top(status::TopArguments),
     /// Verify, read and reconcile the audit record
     #[command(subcommand)]
     Audit(audit::Command),
@@ -130,6 +135,8 @@ fn dispatch(command: Command) -> ExitCode {
         Command::Reload(arguments) => reload::run(&arguments),
         Command::Drain(arguments) => drain::run(&arguments),
         Command::Probe(arguments) => probe::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Top(arguments) => status::top(&arguments),
         Command::Audit(command) => audit::run(&command),
         Command::Config(command) => schema::run(&command),
         Command::Completions(arguments) => completions::run(&arguments, Arguments::command()),

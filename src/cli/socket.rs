@@ -14,7 +14,7 @@ use crate::control::{self, Question};
 /// The default path of the control socket.
 const DEFAULT: &str = "/run/saltgate/control.sock";
 /// How long to wait for an answer, in addition to the wait that was asked for.
-const TIMEOUT: Duration = Duration::from_secs(20);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Which gateway to ask.
 #[derive(Args)]
@@ -28,13 +28,17 @@ pub(super) struct Socket {
 }
 
 impl Socket {
+    /// The path of the socket. Prints any fault of the configuration itself.
+    pub(super) fn path(&self) -> Result<PathBuf, ExitCode> {
+        match (&self.socket, &self.config) {
+            (Some(socket), _) => Ok(socket.clone()),
+            (None, Some(file)) => config::control_socket(file).map_err(|faults| report(&faults)),
+            (None, None) => Ok(Path::new(DEFAULT).to_owned()),
+        }
+    }
+
     /// Asks the gateway and calls `each` for every line of the answer. Prints any failure itself.
     pub(super) fn ask(&self, question: &Question, wait: Duration, each: impl FnMut(Value)) -> Result<(), ExitCode> {
-        let path = match (&self.socket, &self.config) {
-            (Some(socket), _) => socket.clone(),
-            (None, Some(file)) => config::control_socket(file).map_err(|faults| report(&faults))?,
-            (None, None) => Path::new(DEFAULT).to_owned(),
-        };
-        control::ask(&path, question, wait + TIMEOUT, each).map_err(fail)
+        control::ask(&self.path()?, question, wait + TIMEOUT, each).map_err(fail)
     }
 }

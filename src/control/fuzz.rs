@@ -29,7 +29,11 @@ pub(crate) fn question(bytes: &[u8]) {
         }
         Question::Drain { wait } => assert!(*wait <= Duration::from_secs(600)),
         Question::Unfreeze(target) => fits(target),
-        Question::Frozen | Question::Refusals { .. } | Question::Explain { .. } | Question::Reload => {}
+        Question::Frozen
+        | Question::Refusals { .. }
+        | Question::Explain { .. }
+        | Question::Reload
+        | Question::Status => {}
     }
 }
 

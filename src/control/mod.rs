@@ -58,6 +58,8 @@ pub enum Question {
         /// Only those since this time, as [`crate::clock::rfc3339`] writes it.
         since: Option<String>,
     },
+    /// What the status page shows, and the keys that it must not.
+    Status,
     /// Explains how a header is judged.
     Explain {
         /// The value of the `Authorization` field.
@@ -113,6 +115,7 @@ impl Question {
             Self::Refusals { id, key, since } => {
                 json!({ "command": "refusals", "id": id, "key": key, "since": since })
             }
+            Self::Status => json!({ "command": "status" }),
             Self::Explain { header } => json!({ "command": "explain", "header": header }),
             Self::Reload => json!({ "command": "reload" }),
             Self::Drain { wait } => json!({ "command": "drain", "wait_ms": wait.as_millis() as u64 }),
@@ -136,6 +139,7 @@ impl Question {
             Some("unfreeze") => Ok(Self::Unfreeze(target(&value)?)),
             Some("frozen") => Ok(Self::Frozen),
             Some("refusals") => Ok(Self::Refusals { id: text("id"), key: text("key"), since: text("since") }),
+            Some("status") => Ok(Self::Status),
             Some("explain") => Ok(Self::Explain { header: text("header").ok_or(QuestionError::NoHeader)? }),
             Some("reload") => Ok(Self::Reload),
             Some("drain") => {
@@ -182,6 +186,7 @@ mod tests {
             Question::Freeze { target: Target::Key("K".into()), reason: None, wait: Duration::ZERO },
             Question::Unfreeze(Target::Account("a-1".into())),
             Question::Frozen,
+            Question::Status,
             Question::Refusals { id: some("x"), key: None, since: some("2026-11-24T00:00:00.000Z") },
             Question::Explain { header: "HMAC-SHA256 \"\n".into() },
             Question::Reload,

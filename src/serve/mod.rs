@@ -109,7 +109,8 @@ impl Gateway {
         let (to_owner, commands) = commands::channel();
         let progress = Progress::new(Stage::Serving);
         let owner = (to_owner, progress.subscribe());
-        let control = control.map(|socket| control::start(socket, &process, &current, keys_file, owner)).transpose();
+        let control =
+            control.map(|socket| control::start(socket, &process, &current, keys_file, owner, &status)).transpose();
         let control = control.map_err(StartError::Workers)?;
         Ok(Self {
             process,

@@ -16,6 +16,7 @@ use crate::refusal::Reason;
 use crate::telemetry::RequestCounts;
 
 pub(crate) use page::CONTENT_SECURITY_POLICY;
+pub(crate) use text::{bytes, span};
 
 /// A certificate that expires within this is worth a look.
 pub(crate) const CERTIFICATE_SOON: Duration = Duration::from_secs(14 * 86_400);

@@ -48,18 +48,18 @@ impl Status {
     }
 
     fn verdict_section(&self, page: &mut String) -> fmt::Result {
-        write!(
+        writeln!(
             page,
-            "<section class=\"verdict {}\" aria-labelledby=\"verdict\"><h2 id=\"verdict\">{}</h2>\n",
+            "<section class=\"verdict {}\" aria-labelledby=\"verdict\"><h2 id=\"verdict\">{}</h2>",
             self.verdict.as_str(),
             self.verdict.title()
         )?;
         match self.verdict {
             StatusVerdict::Fenced(until) => {
                 let left = until.duration_since(self.now).unwrap_or_default();
-                write!(
+                writeln!(
                     page,
-                    "<p>until <time datetime=\"{at}\">{at}</time>, {left} from now: what may have been spent before is refused</p>\n",
+                    "<p>until <time datetime=\"{at}\">{at}</time>, {left} from now: what may have been spent before is refused</p>",
                     at = rfc3339(until),
                     left = span(left)
                 )?;

@@ -26,7 +26,7 @@ pub(super) fn sections(status: &Status, page: &mut Page) -> fmt::Result {
 
 fn begin(page: &mut Page, id: &str, title: &str, class: &str) -> fmt::Result {
     let class = Class(class);
-    write!(page, "<section{class} aria-labelledby=\"{id}\"><h2 id=\"{id}\">{title}</h2>\n")
+    writeln!(page, "<section{class} aria-labelledby=\"{id}\"><h2 id=\"{id}\">{title}</h2>")
 }
 
 /// A class attribute, if there is a class.

@@ -169,6 +169,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "safeguard",
             "serve",
             "state",
+            "status",
             "systemd",
             "telemetry",
             "upstream",
@@ -317,6 +318,7 @@ const SERVE_NOTHING: &[&str] = &[
     "refusals.rs",
     "reload.rs",
     "socket.rs",
+    "status",
     "audit",
 ];
 

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
+use std::process::Command;
 
 use saltgate::parts::Clock;
 use serde_json::Value;
 
 use crate::harness::{Files, Gate, Latch, SEGMENT, Upstream, deleting_after, service, signed, until};
 use crate::http::{Request, delete, exchange, get};
-use crate::operations::Process;
+use crate::operations::{Process, text, told};
 
 fn page(admin: std::net::SocketAddr) -> String {
     let answer = get(admin, "/status");
@@ -101,9 +102,9 @@ fn a_gateway_that_is_well_says_so_and_names_nobody() {
     assert_eq!(json["record"]["writable"], true);
     let head = json["record"]["head"].as_str().unwrap();
     assert_eq!(head.split('/').count(), 4, "{head}");
-    for text in [page, json.to_string()] {
+    for shown in [page, json.to_string()] {
         for name in ["NCS", "member-", "account-", SEGMENT, "the secret", "salt="] {
-            assert!(!text.contains(name), "{name} is in {text}");
+            assert!(!shown.contains(name), "{name} is in {shown}");
         }
     }
 }
@@ -196,7 +197,7 @@ fn what_is_frozen_is_counted_and_a_refused_reload_is_told() {
     let config = gate.files.path().display().to_string();
     let freeze = |what: &[&str]| {
         let arguments = [&["freeze"], what, &["--reason", "a leak", "--config", &config]].concat();
-        assert!(crate::operations::told(&arguments, "").status.success());
+        assert!(told(&arguments, "").status.success());
     };
     freeze(&["key", "NCSOWNER"]);
     let told = json(gate.admin());
@@ -234,4 +235,125 @@ fn text_of_the_configuration_is_no_markup_and_a_password_is_not_shown() {
     assert!(page.contains("a&lt;i&gt;b&amp;c&#39;") && !page.contains("<i>"), "{page}");
     assert!(!page.contains("pass-word-1") && !get(gate.admin(), "/status.json").body.contains("pass-word-1"));
     assert!(page.contains("replay.redis.url"), "{page}");
+}
+
+/// A gateway with a control socket, one deletion and two refusals behind it, and a frozen key.
+fn with_a_past() -> (Upstream, Gate) {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let files = Files::new(upstream.address, "[control]\nsocket = \"c.sock\"\n");
+    let gate = Gate::from_files(files, Clock::system());
+    assert_eq!(gate.delete(&signed("OWNER")).status, 200);
+    assert_eq!(gate.delete(&signed("NOBODY")).status, 401);
+    let config = gate.files.path().display().to_string();
+    assert!(told(&["freeze", "key", "NCSMEMBER", "--config", &config], "").status.success());
+    assert_eq!(gate.delete(&signed("MEMBER")).status, 423);
+    (upstream, gate)
+}
+
+#[test]
+fn the_command_shows_the_same_and_the_keys() {
+    let (_upstream, gate) = with_a_past();
+    let config = gate.files.path().display().to_string();
+    let shown = told(&["status", "--config", &config], "");
+    let shown = (text(&shown.stdout), text(&shown.stderr), shown.status.success());
+    assert!(shown.1.is_empty() && shown.2, "{shown:?}");
+    for line in [
+        "READY\n  Some keys or accounts are frozen.\n",
+        "  forwarded ok ",
+        ": reachable\n",
+        "salts      2 of 1000000 (memory)\n",
+        " without an outcome\n",
+        "frozen     key NCSMEMBER since 20",
+        "key=NCSNOBODY: there is no such apiKey\n",
+        "key=NCSMEMBER: ",
+    ] {
+        assert!(shown.0.contains(line), "{line:?} is not in {}", shown.0);
+    }
+    let json_line = told(&["status", "--json", "--config", &config], "");
+    let json_line: Value = serde_json::from_slice(&json_line.stdout).unwrap();
+    assert_eq!(json_line["frozen_targets"][0]["target"], "key NCSMEMBER");
+    assert_eq!(json_line["refusals"][1]["api_key"], "NCSNOBODY");
+    let page = json(gate.admin());
+    for field in ["verdict", "requests", "salts", "frozen", "config", "remarks", "upstreams"] {
+        assert_eq!(json_line[field], page[field], "{field}");
+    }
+    // Its head is one that `audit verify` takes.
+    until("the head is that of the last line", || {
+        let head = json(gate.admin())["record"]["head"].as_str().unwrap().to_owned();
+        let verified = told(&["audit", "verify", "--config", &config, "--head", &head], "");
+        verified.status.success() && head.split('/').nth(2) == Some("4")
+    });
+}
+
+#[test]
+fn without_a_gateway_the_commands_say_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("none.sock").display().to_string();
+    for command in ["status", "top"] {
+        let said = told(&[command, "--socket", &socket], "");
+        assert_eq!(said.status.code(), Some(1), "{said:?}");
+        assert!(text(&said.stderr).contains("no gateway with this control.socket is running"), "{said:?}");
+    }
+}
+
+#[test]
+fn top_prints_once_where_there_is_no_terminal() {
+    let (_upstream, gate) = with_a_past();
+    let shown = told(&["top", "--config", gate.files.path().to_str().unwrap()], "");
+    assert!(shown.status.success(), "{shown:?}");
+    assert_eq!(text(&shown.stdout).matches("Saltgate ").count(), 1);
+    assert!(!shown.stdout.contains(&0x1b), "{shown:?}");
+}
+
+/// Runs a command on a terminal of 24 lines of 60 columns; leaves it as the first argument says once it has drawn three
+/// times. Fails unless the terminal is set as it was and the screen is given back.
+const ON_A_TERMINAL: &str = r#"
+import fcntl, os, pty, select, signal, struct, sys, termios, time
+how, argv = sys.argv[1], sys.argv[2:]
+ours, theirs = pty.openpty()
+fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
+before = termios.tcgetattr(theirs)
+pid = os.fork()
+if pid == 0:
+    os.setsid()
+    fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
+    for number in (0, 1, 2):
+        os.dup2(theirs, number)
+    os.execv(argv[0], argv)
+seen, end, asked, status = b"", time.monotonic() + 20, False, None
+while status is None:
+    assert time.monotonic() < end, seen
+    if select.select([ours], [], [], 0.05)[0]:
+        seen += os.read(ours, 65536)
+    if not asked and seen.count(b"\x1b[H") >= 3:
+        assert termios.tcgetattr(theirs)[3] != before[3], "keys are read one by one"
+        asked = True
+        os.kill(pid, signal.SIGTERM) if how == "TERM" else os.write(ours, how.encode())
+    done, ended = os.waitpid(pid, os.WNOHANG)
+    status = os.waitstatus_to_exitcode(ended) if done else None
+while select.select([ours], [], [], 0.2)[0]:
+    seen += os.read(ours, 65536)
+assert status == 0, (status, seen)
+after = termios.tcgetattr(theirs)
+# The speed of the input may be written out where it was that of the output.
+after[2] &= 0xffff
+assert after == before, (before, after)
+assert seen.startswith(b"\x1b[?1049h\x1b[?25l") and seen.endswith(b"\x1b[?25h\x1b[?1049l"), seen
+frame = seen.split(b"\x1b[H")[2].split(b"\x1b[J")[0].decode()
+lines = frame.replace("\x1b[K", "").replace("\r", "").split("\n")
+assert lines[0].startswith("Saltgate ") and lines[1] == "READY", lines
+assert len(lines) <= 24 and all(len(line) <= 60 for line in lines), lines
+"#;
+
+#[test]
+fn top_draws_again_until_it_is_left_and_gives_the_terminal_back() {
+    let (_upstream, gate) = with_a_past();
+    for how in ["q", "\u{3}", "TERM"] {
+        let program = env!("CARGO_BIN_EXE_saltgate");
+        let run = Command::new("python3")
+            .args(["-c", ON_A_TERMINAL, how, program, "top", "--config", gate.files.path().to_str().unwrap()])
+            .output()
+            .unwrap();
+        assert!(run.status.success(), "{how:?}: {}{}", text(&run.stdout), text(&run.stderr));
+    }
 }

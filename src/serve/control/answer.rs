@@ -35,6 +35,7 @@ pub(super) async fn to(question: Question, peer: Peer, subject: &Subject) -> Str
             };
             Lines::of(subject.process.refusals.last().iter().filter(|it| wanted(it)).map(refusal))
         }
+        Question::Status => Lines::of([subject.status.status().json_with_keys()]),
         Question::Explain { header } => explain(&header, subject).await,
         Question::Reload => owner::reload(peer, subject).await,
         Question::Drain { wait } => owner::drain(wait, peer, subject).await,

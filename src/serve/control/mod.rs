@@ -1,4 +1,4 @@
-//! The control socket: freeze, unfreeze, refusals, explain, reload, drain (contract §8).
+//! The control socket: freeze, unfreeze, refusals, status, explain, reload, drain (contract §8).
 //!
 //! It has a thread of its own, so that it answers even if the workers are busy. File permissions let only the owner
 //! connect; the credentials of the peer are checked all the same.
@@ -23,6 +23,7 @@ use tokio::time::timeout;
 use super::accepting::Failures;
 use super::commands::ToOwner;
 use super::drain::Stage;
+use super::status::StatusSource;
 use crate::control::{MAX_QUESTION, Question, QuestionError};
 use crate::gate::Current;
 use crate::process::Process;
@@ -61,6 +62,7 @@ struct Subject {
     keys_file: Arc<PathBuf>,
     to_owner: ToOwner,
     progress: watch::Receiver<Stage>,
+    status: Arc<StatusSource>,
     answers: Arc<Semaphore>,
 }
 
@@ -77,6 +79,7 @@ pub(super) fn start(
     current: &Arc<Current>,
     keys_file: PathBuf,
     (to_owner, progress): (ToOwner, watch::Receiver<Stage>),
+    status: &Arc<StatusSource>,
 ) -> io::Result<Control> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let subject = Subject {
@@ -85,6 +88,7 @@ pub(super) fn start(
         keys_file: Arc::new(keys_file),
         to_owner,
         progress,
+        status: status.clone(),
         answers: Arc::new(Semaphore::new(MAX_ANSWERS)),
     };
     let (stop, mut stopped) = oneshot::channel::<()>();
@@ -155,7 +159,7 @@ async fn serve(mut stream: UnixStream, subject: &Subject) -> io::Result<()> {
 fn is_large(question: &Question) -> bool {
     match question {
         Question::Freeze { .. } | Question::Unfreeze(_) | Question::Reload | Question::Drain { .. } => false,
-        Question::Frozen | Question::Refusals { .. } | Question::Explain { .. } => true,
+        Question::Frozen | Question::Refusals { .. } | Question::Status | Question::Explain { .. } => true,
     }
 }
 
