@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import grace
 from mounts import Container
 from rendering import configuration, gate, workloads
 
@@ -136,6 +137,25 @@ class Program(unittest.TestCase):
         process.wait()
         process, log = self.start(container)
         until(lambda: answer(f"http://127.0.0.1:{container.ports[9901]}/live") == 200, process, log)
+
+    def test_the_pre_stop_command_drains_a_gate_and_sigterm_then_ends_it_at_once(self):
+        container, process, log = self.served("plain")
+        control = container.inside("/run/saltgate/control.sock")
+        until(control.is_socket, process, log)
+        workload = self.named("plain")[1]
+        program, *arguments = gate(workload)["lifecycle"]["preStop"]["exec"]["command"]
+        self.assertEqual(program, gate(workload)["command"][0])
+        # In the container the socket is where the command looks by default.
+        command, options = container.program(*arguments, "--socket", str(control))
+        began = time.monotonic()
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
+        took = time.monotonic() - began
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr + log.read_text())
+        self.assertLess(took, grace.wait(gate(workload)))
+        self.assertGreaterEqual(took, 5, "drain_delay")
+        self.assertIsNone(process.poll(), "it stays until SIGTERM")
+        process.terminate()
+        self.assertEqual(process.wait(timeout=grace.SLACK), 0, log.read_text())
 
     def test_strangers_who_fill_every_connection_stay_within_the_memory_of_the_container(self):
         openings = {"heads": b"GET / HTTP/1.1\r\nX: " + b"a" * 15_000, "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"}
