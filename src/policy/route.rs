@@ -1,9 +1,8 @@
-//! Routes and the decision table: which caller may delete which segment.
+//! A route: the path of segments that can be deleted, and what is configured for it.
 
 use std::fmt;
-use std::sync::Arc;
 
-use super::{Condition, Identifier, Role, resemblance};
+use super::{Role, SegmentId, resemblance};
 
 /// A route: the path of the segments that can be deleted, and the least roles for that.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,54 +170,15 @@ impl Route {
     }
 
     /// Whether some server may take this path for a deletion on this route, or for a path below one.
-    fn resembles(&self, parts: &[String]) -> bool {
+    pub(super) fn resembles(&self, parts: &[String]) -> bool {
         let ours = resemblance::parts(&self.pattern);
         let alike = |(ours, theirs): (&String, &String)| ours.starts_with('{') || ours == theirs;
         ours.len() == parts.len() && ours.iter().zip(parts).all(alike)
     }
 
-    fn segment(&self, raw_path: &str) -> Option<SegmentId> {
+    pub(super) fn segment(&self, raw_path: &str) -> Option<SegmentId> {
         let id = raw_path.strip_prefix(&*self.prefix)?.strip_suffix(&*self.suffix)?;
         SegmentId::parse(id)
-    }
-
-    /// Which segments a role can reach on this route, before the segment is known.
-    pub fn reach(&self, role: Option<Role>) -> RoleReach {
-        match role {
-            Some(role) if role >= self.others && role >= self.own => RoleReach::Anybodys,
-            Some(role) if role >= self.own => RoleReach::Own,
-            // The configuration refuses a route where others' segments need a lower role than own ones; should it
-            // exist all the same, the role reaches nothing.
-            _ => RoleReach::Nothing,
-        }
-    }
-
-    /// The first half of the decision table of contract §5: is the segment in the caller's account?
-    ///
-    /// # Errors
-    /// The [`PermitRefusal`] that the table names. A segment of another account does not exist for the caller.
-    pub fn judge_account<'c>(
-        &self,
-        role: Option<Role>,
-        caller: &'c Owner,
-        account: &Identifier,
-    ) -> Result<InAccount<'c>, PermitRefusal> {
-        match self.reach(role) {
-            RoleReach::Nothing => Err(PermitRefusal::RoleInsufficient),
-            _ if **account != *caller.account => Err(PermitRefusal::NotFound),
-            reach => Ok(InAccount { reach, member: &caller.member }),
-        }
-    }
-
-    /// The decision by the role alone, when the service checks account and creator (`delegate`).
-    ///
-    /// # Errors
-    /// If the role permits nothing on this route.
-    pub fn judge_role(&self, role: Option<Role>) -> Result<Permitted, PermitRefusal> {
-        match self.reach(role) {
-            RoleReach::Nothing => Err(PermitRefusal::RoleInsufficient),
-            RoleReach::Own | RoleReach::Anybodys => Ok(Permitted(())),
-        }
     }
 
     /// The least role for the caller's own segments.
@@ -259,235 +219,9 @@ impl Template {
     }
 }
 
-/// Which segments a role can reach on a route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RoleReach {
-    /// None, so no look-up is needed.
-    Nothing,
-    /// Those that the caller created.
-    Own,
-    /// All segments of the caller's account.
-    Anybodys,
-}
-
-/// An account and a member of it: the caller, or the creator of a segment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Owner {
-    /// The account.
-    pub account: Box<str>,
-    /// The member of that account.
-    pub member: Box<str>,
-}
-
-/// Proof that the segment is in the caller's account, and that the caller may delete at least its own segments.
-#[derive(Debug)]
-pub struct InAccount<'c> {
-    reach: RoleReach,
-    member: &'c str,
-}
-
-impl InAccount<'_> {
-    /// The second half of the decision table: who created the segment?
-    ///
-    /// # Errors
-    /// If somebody else did, and the caller's role permits only own segments.
-    pub fn judge_creator(self, creator: &Identifier) -> Result<Permitted, PermitRefusal> {
-        match self.reach {
-            RoleReach::Anybodys => Ok(Permitted(())),
-            RoleReach::Own if **creator == *self.member => Ok(Permitted(())),
-            RoleReach::Own | RoleReach::Nothing => Err(PermitRefusal::NotCreator),
-        }
-    }
-}
-
-/// Proof that the decision table permits the deletion. Only [`InAccount::judge_creator`] and [`Route::judge_role`]
-/// make one.
-#[derive(Debug)]
-pub struct Permitted(());
-
-impl Permitted {
-    /// The permit to delete, under this condition.
-    pub fn on(self, condition: Condition) -> Permit {
-        Permit { condition, _permitted: self }
-    }
-}
-
-/// Permission to delete: the decision table permits it, and the client's own conditions are met.
-#[derive(Debug)]
-pub struct Permit {
-    condition: Condition,
-    _permitted: Permitted,
-}
-
-impl Permit {
-    /// The condition of the deletion, the only one that is forwarded.
-    pub fn condition(&self) -> &Condition {
-        &self.condition
-    }
-}
-
-/// Why the decision table refuses a deletion.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PermitRefusal {
-    /// The role permits nothing on this route.
-    RoleInsufficient,
-    /// Somebody else created the segment, and the role permits only own ones.
-    NotCreator,
-    /// The segment belongs to another account, so it does not exist for the caller.
-    NotFound,
-}
-
-/// A segment's id: `[A-Za-z0-9_-]{1,64}`, as written in the raw path (contract §5).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SegmentId(Box<str>);
-
-impl SegmentId {
-    /// The id, if `text` is a valid one.
-    pub fn parse(text: &str) -> Option<Self> {
-        let of_an_id = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
-        ((1..=64).contains(&text.len()) && text.bytes().all(of_an_id)).then(|| Self(text.into()))
-    }
-
-    /// The id as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// All routes. A request that matches none is refused.
-#[derive(Clone, Debug)]
-pub struct Routes(Box<[Arc<Route>]>);
-
-/// The result of matching a method and a raw path.
-#[derive(Debug, PartialEq, Eq)]
-pub enum RouteMatch<'r> {
-    /// A deletion of this segment, on this route.
-    Route(&'r Arc<Route>, SegmentId),
-    /// A dry run of the deletion of this segment, on this route.
-    DryRun(&'r Arc<Route>, SegmentId),
-    /// The path is that of a route or a dry run, but with this other method.
-    OtherMethod(&'static str),
-    /// No route.
-    None,
-}
-
-impl Routes {
-    /// Routes of which no two share a path ([`Route::shares_path`]).
-    pub fn new(routes: Vec<Route>) -> Self {
-        Self(routes.into_iter().map(Arc::new).collect())
-    }
-
-    /// Matches a request line. The path is compared byte by byte, before any decoding.
-    pub fn find(&self, method: &str, raw_path: &str) -> RouteMatch<'_> {
-        let route_of = |path: &str| self.0.iter().find_map(|route| Some((route, route.segment(path)?)));
-        let deletion = route_of(raw_path);
-        let dry_run = raw_path.strip_suffix(Route::DRY_RUN).and_then(route_of);
-        match (deletion, dry_run) {
-            (Some((route, segment)), _) if method == Route::METHOD => RouteMatch::Route(route, segment),
-            (_, Some((route, segment))) if method == Route::DRY_RUN_METHOD => RouteMatch::DryRun(route, segment),
-            (Some(_), _) => RouteMatch::OtherMethod(Route::METHOD),
-            (None, Some(_)) => RouteMatch::OtherMethod(Route::DRY_RUN_METHOD),
-            (None, None) => RouteMatch::None,
-        }
-    }
-
-    /// Whether some server may take this raw path for one of a route.
-    pub fn resemble(&self, path: &str) -> bool {
-        let parts = resemblance::parts(path);
-        self.0.iter().any(|route| route.resembles(&parts))
-    }
-
-    /// The routes in order.
-    pub fn iter(&self) -> impl Iterator<Item = &Route> {
-        self.0.iter().map(|route| &**route)
-    }
-}
-
-impl Default for Routes {
-    fn default() -> Self {
-        let api_page = Route::new(Route::DEFAULT_PATH, Route::OWN, Route::OTHERS);
-        Self::new(api_page.into_iter().collect())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn owner(account: &str, member: &str) -> Owner {
-        Owner { account: account.into(), member: member.into() }
-    }
-
-    /// The table as printed in contract §5.
-    #[test]
-    fn the_decision_table() {
-        use PermitRefusal::{NotCreator, NotFound, RoleInsufficient};
-        let routes = Routes::default();
-        let route = routes.iter().next().unwrap();
-        let caller = owner("ours", "me");
-        let columns = [owner("ours", "me"), owner("ours", "you"), owner("theirs", "me"), owner("theirs", "you")];
-        let rows = [
-            (Some(Role::Owner), [Ok(()), Ok(()), Err(NotFound), Err(NotFound)]),
-            (Some(Role::Developer), [Ok(()), Err(NotCreator), Err(NotFound), Err(NotFound)]),
-            (Some(Role::Member), [Ok(()), Err(NotCreator), Err(NotFound), Err(NotFound)]),
-            (None, [Err(RoleInsufficient); 4]),
-        ];
-        for (role, verdicts) in rows {
-            for (segment, verdict) in columns.iter().zip(verdicts) {
-                let [account, member] = [&segment.account, &segment.member].map(|it| Identifier::parse(it).unwrap());
-                let in_account = route.judge_account(role, &caller, &account);
-                let judged = in_account.and_then(|in_account| in_account.judge_creator(&member)).map(drop);
-                assert_eq!(judged, verdict, "{role:?} and a segment of {segment:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn with_delegate_the_role_is_still_checked() {
-        let routes = Routes::new(vec![Route::new("/a/{b}", Role::Developer, Role::Owner).unwrap()]);
-        let route = routes.iter().next().unwrap();
-        for (role, verdict) in [
-            (Some(Role::Owner), Ok(())),
-            (Some(Role::Developer), Ok(())),
-            (Some(Role::Member), Err(PermitRefusal::RoleInsufficient)),
-            (None, Err(PermitRefusal::RoleInsufficient)),
-        ] {
-            assert_eq!(route.judge_role(role).map(drop), verdict, "{role:?}");
-        }
-    }
-
-    #[test]
-    fn routes_are_matched_byte_for_byte() {
-        let routes = Routes::default();
-        let id = "CRMSG1260423081530123SGM11122233";
-        assert!(matches!(
-            routes.find("DELETE", &format!("/crm-core/v1/segments/{id}")),
-            RouteMatch::Route(_, segment) if segment.as_str() == id
-        ));
-        for path in [
-            "/crm-core/v1/segments/",
-            "/crm-core/v1/segments",
-            "/crm-core/v1/segments/a/",
-            "/crm-core/v1//segments/a",
-            "//crm-core/v1/segments/a",
-            "/crm-core/v1/segments/a;b",
-            "/crm-core/v1/segments/%61",
-            "/crm-core/v1/segments/..",
-            "/crm-core/v1/segments/.",
-            "/crm-core/v1/segments/%2e%2e",
-            "/crm-core/v1/segments/a/b",
-            "/crm-core/v1/./segments/a",
-            "/crm-core/v1/x/../segments/a",
-            "/CRM-core/v1/segments/a",
-            "/crm-core/v1/segments/a\0",
-            "/crm-core/v1/segments/세그먼트",
-            &format!("/crm-core/v1/segments/{}", "a".repeat(65)),
-            "*",
-            "",
-        ] {
-            assert_eq!(routes.find("DELETE", path), RouteMatch::None, "{path:?}");
-        }
-    }
 
     #[test]
     fn two_routes_that_can_match_one_path_share_it() {
@@ -514,48 +248,6 @@ mod tests {
         ] {
             assert_eq!(route(ours).shares_path(&route(theirs)), None, "{ours} and {theirs}");
         }
-    }
-
-    #[test]
-    fn paths_that_a_server_may_take_for_a_route_resemble_it() {
-        let routes = Routes::default();
-        for path in [
-            "/crm-core/v1/segments/a",
-            "/CRM-core/v1/Segments/a/",
-            "/crm-core//v1/./segments/%61;x=1",
-            "/crm-core/v1/segments/a.json",
-            "/crm-core/v1/segments/a?x=1",
-        ] {
-            assert!(routes.resemble(path), "{path}");
-        }
-        for path in ["/crm-core/v1/segments", "/crm-core/v1/segments/a/members", "/other/v1/segments/a", "/"] {
-            assert!(!routes.resemble(path), "{path}");
-        }
-    }
-
-    #[test]
-    fn another_method_and_no_route_have_different_results() {
-        let routes = Routes::default();
-        assert_eq!(routes.find("GET", "/crm-core/v1/segments/a"), RouteMatch::OtherMethod("DELETE"));
-        assert_eq!(routes.find("POST", "/crm-core/v1/segments/a"), RouteMatch::OtherMethod("DELETE"));
-        assert_eq!(routes.find("delete", "/crm-core/v1/segments/a"), RouteMatch::OtherMethod("DELETE"));
-        assert_eq!(routes.find("GET", "/crm-core/v1/segments"), RouteMatch::None);
-    }
-
-    #[test]
-    fn a_dry_run_has_a_path_of_its_own() {
-        let routes = Routes::default();
-        let path = "/crm-core/v1/segments/a/deletion-check";
-        assert!(matches!(routes.find("POST", path), RouteMatch::DryRun(_, segment) if segment.as_str() == "a"));
-        for method in ["DELETE", "GET", "post", "PUT"] {
-            assert_eq!(routes.find(method, path), RouteMatch::OtherMethod("POST"), "{method}");
-        }
-        for path in ["/crm-core/v1/segments/deletion-check/", "/crm-core/v1/segments//deletion-check"] {
-            assert_eq!(routes.find("POST", path), RouteMatch::None, "{path}");
-        }
-        // A segment may have any name.
-        let named = "/crm-core/v1/segments/deletion-check";
-        assert!(matches!(routes.find("DELETE", named), RouteMatch::Route(..)));
     }
 
     #[test]
@@ -597,12 +289,5 @@ mod tests {
         ] {
             assert!(Route::new(pattern, Role::Member, Role::Owner).is_err(), "{pattern:?}");
         }
-    }
-
-    #[test]
-    fn a_role_that_suffices_only_for_others_segments_reaches_nothing() {
-        let route = Route::new("/a/{b}", Role::Owner, Role::Member).unwrap();
-        assert_eq!(route.reach(Some(Role::Member)), RoleReach::Nothing);
-        assert_eq!(route.reach(Some(Role::Owner)), RoleReach::Anybodys);
     }
 }
