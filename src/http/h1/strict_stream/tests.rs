@@ -1,5 +1,7 @@
 //! Tests of the strict stream over a stream in memory.
 
+use std::future::poll_fn;
+
 use super::*;
 
 const SIZES: Sizes = Sizes { max_header_bytes: 256, max_target_bytes: 64 };
