@@ -39,12 +39,17 @@
 //! (`min-replicas-to-write`).
 
 mod about;
+mod answers;
+mod claim;
 mod examine;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+mod look_up;
 mod script;
 mod server;
 mod settings;
+mod shared;
+mod slot_map;
 mod slots;
 mod watch;
 
@@ -53,19 +58,18 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use redis::{RedisError, Script, Value};
 use tokio::sync::Notify;
-use tokio::time::timeout;
 
 pub(crate) use self::examine::examine;
-use self::script::{Keys, Numbers, Verdict};
-use self::server::{Server, Trouble};
+use self::script::{Keys, Numbers};
+use self::server::Server;
 pub(crate) use self::settings::{Hidden, OnFailover, RedisSettings, RedisStartError};
+use self::shared::Shared;
 use super::fullness::Fullness;
-use super::ledger::{GENERATIONS, Ledger};
+use super::ledger::Ledger;
 use super::{
-    Claim, ClaimRefused, Floor, LookUp, Mark, OutOfWindow, Reservation, Room, SpentSalts, StoreFuture, StoreHealth,
-    StoreReach, Unavailable, Window,
+    Claim, Floor, LookUp, Mark, Reservation, Room, SpentSalts, StoreFuture, StoreHealth, StoreReach, Unavailable,
+    Window,
 };
 use crate::clock::Clock;
 use crate::credential::SaltId;
@@ -74,50 +78,6 @@ use crate::credential::SaltId;
 pub(crate) struct Redis {
     shared: Arc<Shared>,
     watcher: Option<watch::Watcher>,
-}
-
-/// State that the workers and the watcher share.
-struct Shared {
-    clock: Clock,
-    settings: RedisSettings,
-    /// The file of certificate authorities, as it was at the start.
-    ca: Option<Vec<u8>>,
-    keys: Keys,
-    claim: Script,
-    attest: Script,
-    map: ArcSwap<Map>,
-    ledger: Arc<Ledger>,
-    /// The floor of each slot as far as this process knows, in nanoseconds since 1970. A claim is checked against the
-    /// floor that its server knows.
-    floors: Box<[AtomicU64]>,
-    /// Why the slot map is unknown, if it is.
-    lost: Mutex<Option<Trouble>>,
-    /// The period that each generation of the ledger counts.
-    periods: [AtomicUsize; GENERATIONS],
-    /// How many salts the servers hold.
-    held: AtomicUsize,
-    /// Whether a server is out of memory.
-    out_of_memory: AtomicBool,
-    /// Whether all servers were usable and writable at least once.
-    in_use: AtomicBool,
-    numbers: Numbers,
-    fullness: Fullness,
-    /// Wakes the watcher.
-    wake: Notify,
-}
-
-/// The slot map: which server owns which slot.
-#[derive(Default)]
-struct Map {
-    servers: Vec<Arc<Server>>,
-    /// For each slot an index into `servers`; out of range if no server owns it.
-    owners: Vec<u16>,
-}
-
-impl Map {
-    fn owner(&self, slot: usize) -> Option<&Arc<Server>> {
-        self.servers.get(usize::from(*self.owners.get(slot)?))
-    }
 }
 
 impl Redis {
@@ -163,225 +123,6 @@ impl Drop for Redis {
         self.watcher = None;
         self.shared.map.store(Arc::default());
     }
-}
-
-impl Shared {
-    fn floor(&self, slot: usize) -> Floor {
-        let nanos = self.floors.get(slot).map_or(0, |floor| floor.load(Ordering::Acquire));
-        Floor(UNIX_EPOCH + Duration::from_nanos(nanos))
-    }
-
-    fn raise_floor(&self, slot: usize, floor: SystemTime) {
-        let nanos = floor.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        if let Some(known) = self.floors.get(slot) {
-            known.fetch_max(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::AcqRel);
-        }
-    }
-
-    /// How many slots are fenced, and when the last fence ends.
-    fn fenced(&self) -> Option<(usize, SystemTime)> {
-        let now = self.clock.now();
-        let floors = (0..self.floors.len()).map(|slot| self.floor(slot).0).filter(|floor| *floor > now);
-        floors.fold(None, |fenced, floor| match fenced {
-            None => Some((1, floor)),
-            Some((slots, last)) => Some((slots + 1, last.max(floor))),
-        })
-    }
-
-    /// How long the salt of a date must be remembered, by any gateway's clock.
-    fn life(&self, date: SystemTime, now: SystemTime) -> Duration {
-        let window = self.settings.window;
-        let left = match date.duration_since(now) {
-            Ok(ahead) => window.past + ahead,
-            Err(behind) => window.past.saturating_sub(behind.duration()),
-        };
-        left + 2 * self.settings.clock_margin
-    }
-
-    /// The floor to set when salts spent before now may be lost.
-    fn fence(&self) -> SystemTime {
-        let ahead = self.settings.window.future + 2 * self.settings.clock_margin;
-        self.clock.now().checked_add(ahead).unwrap_or(UNIX_EPOCH + Duration::from_nanos(u64::MAX))
-    }
-
-    fn period(&self) -> Duration {
-        let window = self.settings.window;
-        // A salt's life spans at most three periods, so one of four generations can always be forgotten.
-        (window.past + window.future + 2 * self.settings.clock_margin) / 2 + Duration::from_millis(1)
-    }
-
-    /// The generation of the ledger that counts a salt with this life, and its period.
-    fn generation(&self, life: Duration) -> (usize, usize) {
-        let until = self.clock.elapsed() + life;
-        let period = usize::try_from(until.as_millis() / self.period().as_millis()).unwrap_or(usize::MAX);
-        (period % GENERATIONS, period)
-    }
-
-    async fn spend(
-        &self,
-        reservation: Reservation,
-        salt: SaltId,
-        date: SystemTime,
-        window: Window,
-        mark: Mark,
-    ) -> Result<(), ClaimRefused> {
-        let key = self.keys.salt(salt);
-        let slot = self.keys.slot(&key);
-        let map = self.map.load_full();
-        let server = map.owner(slot).ok_or(ClaimRefused::Unknown)?;
-        let now = self.clock.now();
-        // The script knows the floor better; this check saves a round trip.
-        window.judge(date, now, self.floor(slot)).map_err(ClaimRefused::OutOfWindow)?;
-        let limit = self.settings.timeout;
-        let asked = timeout(limit, self.ask(server, slot, &key, date, now, mark)).await;
-        let verdict =
-            asked.unwrap_or_else(|_| Err(Trouble::OutOfReach(format!("no answer within {} ms", limit.as_millis()))));
-        let refused = match verdict {
-            Ok(Verdict::Reused(mark)) => return Err(mark.map_or(ClaimRefused::Reused, ClaimRefused::ReusedBy)),
-            Ok(Verdict::Floor(floor)) => {
-                self.raise_floor(slot, floor);
-                self.wake.notify_one();
-                return Err(ClaimRefused::OutOfWindow(OutOfWindow::BelowFloor));
-            }
-            Ok(Verdict::Full) => {
-                self.out_of_memory.store(true, Ordering::Relaxed);
-                self.wake.notify_one();
-                return Err(ClaimRefused::Unknown);
-            }
-            Ok(Verdict::Spent) => None,
-            Ok(Verdict::OutOfSync) => {
-                server.disconnect();
-                Some(Trouble::OutOfSync)
-            }
-            Ok(
-                other @ (Verdict::Attested(_)
-                | Verdict::Raised(_)
-                | Verdict::Forgot
-                | Verdict::OtherWindow(_)
-                | Verdict::Clock
-                | Verdict::Version),
-            ) => {
-                server.in_doubt.store(true, Ordering::Release);
-                Some(Trouble::OutOfReach(format!("a claim got the unexpected reply {other:?}")))
-            }
-            Err(trouble) => Some(trouble),
-        };
-        // A salt that may have been spent counts, too.
-        let (generation, period) = self.generation(self.life(date, now));
-        self.periods[generation].fetch_max(period, Ordering::AcqRel);
-        reservation.hold(generation);
-        match refused {
-            None => Ok(()),
-            Some(trouble) => {
-                self.failed(server, trouble);
-                Err(ClaimRefused::Unknown)
-            }
-        }
-    }
-
-    async fn ask(
-        &self,
-        server: &Server,
-        slot: usize,
-        key: &str,
-        date: SystemTime,
-        now: SystemTime,
-        mark: Mark,
-    ) -> Result<Verdict, Trouble> {
-        let mut connection = server.connection(self.settings.timeout).await?;
-        let window = self.settings.window;
-        let life = self.life(date, now).as_millis() + 1;
-        let number = self.numbers.next();
-        let mut claim = self.claim.key(key);
-        claim.key(self.keys.epoch_marker(slot)).arg(script::digits(date)).arg(u64::try_from(life).unwrap_or(u64::MAX));
-        claim.arg(millis(window.past)).arg(millis(window.future));
-        claim.arg(millis(now.duration_since(UNIX_EPOCH).unwrap_or_default()));
-        claim.arg(millis(self.settings.clock_margin)).arg(number.to_string()).arg(mark.text());
-        let answer: Result<Value, RedisError> = claim.invoke_async(&mut connection).await;
-        match answer {
-            Ok(answer) => {
-                server.answered(self.clock.elapsed());
-                Ok(Verdict::read(&answer, key, number))
-            }
-            Err(error) if error.code() == Some("OOM") => Ok(Verdict::Full),
-            Err(error) => {
-                if error.is_unrecoverable_error() {
-                    server.disconnect();
-                }
-                Err(error.into())
-            }
-        }
-    }
-
-    async fn look_up(&self, salt: SaltId) -> Option<bool> {
-        let key = self.keys.salt(salt);
-        let map = self.map.load_full();
-        let server = map.owner(self.keys.slot(&key)).filter(|server| server.is_usable())?;
-        match self.get(server, &key).await? {
-            Value::Nil => Some(false),
-            // The value that a claim writes. Earlier versions wrote an empty one.
-            Value::BulkString(mark) if mark.is_empty() || script::mark(&mark).is_some() => Some(true),
-            _ => None,
-        }
-    }
-
-    async fn store_answer(&self, salt: SaltId, text: Vec<u8>, life: Duration) -> Option<()> {
-        let key = self.keys.answer(salt);
-        let map = self.map.load_full();
-        let server = map.owner(self.keys.slot(&key)).filter(|server| server.is_usable())?;
-        let mut set = redis::cmd("SET");
-        set.arg(&key).arg(text).arg("PX").arg(millis(life).max(1));
-        let kept = async {
-            let mut connection = server.connection(self.settings.timeout).await.ok()?;
-            set.exec_async(&mut connection).await.ok()
-        };
-        timeout(self.settings.timeout, kept).await.ok()?
-    }
-
-    async fn stored_answer(&self, salt: SaltId) -> Option<Vec<u8>> {
-        let key = self.keys.answer(salt);
-        let map = self.map.load_full();
-        let server = map.owner(self.keys.slot(&key)).filter(|server| server.is_usable())?;
-        match self.get(server, &key).await? {
-            Value::BulkString(text) => Some(text),
-            _ => None,
-        }
-    }
-
-    /// The value of a key. The reply is verified to belong to this request.
-    async fn get(&self, server: &Server, key: &str) -> Option<Value> {
-        let limit = self.settings.timeout;
-        let asked = async {
-            let mut connection = server.connection(limit).await.ok()?;
-            let (number, mut ask) = (self.numbers.next(), redis::pipe());
-            ask.cmd("GET").arg(key).cmd("PING").arg(number.to_string());
-            let (value, echo): (Value, Value) = ask.query_async(&mut connection).await.ok()?;
-            if !number.is_echoed(&echo) {
-                self.failed(server, Trouble::OutOfSync);
-                server.disconnect();
-                return None;
-            }
-            Some(value)
-        };
-        timeout(limit, asked).await.ok()?
-    }
-
-    fn is_full(&self) -> bool {
-        let full = self.held.load(Ordering::Relaxed) >= self.settings.room.max_salts;
-        full || self.out_of_memory.load(Ordering::Relaxed)
-    }
-
-    /// Opens the circuit breaker, and wakes the watcher.
-    fn failed(&self, server: &Server, trouble: Trouble) {
-        if server.suspend(trouble.clone()) {
-            tracing::warn!(%server, %trouble, "Redis failed; nothing is admitted by it until it answers again");
-        }
-        self.wake.notify_one();
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl SpentSalts for Redis {

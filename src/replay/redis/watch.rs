@@ -16,7 +16,9 @@ use tokio::time::{sleep, timeout};
 use super::about::{self, Counted, Expected, field};
 use super::script::{self, Verdict};
 use super::server::{Server, Trouble};
-use super::{Map, OnFailover, RedisStartError, Shared, millis, slots};
+use super::shared::{Shared, millis};
+use super::slot_map::SlotMap;
+use super::{OnFailover, RedisStartError, slots};
 use crate::clock::rfc3339;
 use crate::net::Authority;
 use crate::replay::WhenNew;
@@ -201,8 +203,8 @@ impl Watch {
         Err(last)
     }
 
-    fn remap(&mut self, owners: &std::collections::BTreeMap<Authority, Vec<u16>>) -> Result<Arc<Map>, Trouble> {
-        let mut map = Map { servers: Vec::new(), owners: vec![u16::MAX; self.shared.keys.slots()] };
+    fn remap(&mut self, owners: &std::collections::BTreeMap<Authority, Vec<u16>>) -> Result<Arc<SlotMap>, Trouble> {
+        let mut map = SlotMap { servers: Vec::new(), owners: vec![u16::MAX; self.shared.keys.slots()] };
         for (index, (address, slots)) in owners.iter().enumerate() {
             map.servers.push(self.server(address)?);
             for slot in slots {
