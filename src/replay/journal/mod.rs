@@ -17,8 +17,8 @@
 //! On disk: `lock`; `state.json` ([`state`]), always replaced as a whole; `000000000001.salts` … ([`segment`]), one
 //! mebibyte each, 32 bytes a salt; and, next to the record, the witness ([`witness`]).
 //!
-//! A background thread ([`background`]) syncs, allocates segments and removes them. A request waits for it only with
-//! `each`.
+//! A background thread ([`background`], [`maintenance`]) syncs, allocates segments and removes them. A request waits
+//! for it only with `each`.
 
 mod aside;
 mod background;
@@ -29,9 +29,13 @@ pub(crate) mod fuzz;
 mod load;
 mod lock;
 mod log;
+mod maintenance;
 mod open;
 mod segment;
+mod shared;
 mod state;
+#[cfg(test)]
+mod test_control;
 #[cfg(test)]
 mod tests;
 mod witness;
@@ -47,13 +51,14 @@ use super::{
 use crate::clock::Clock;
 use crate::credential::SaltId;
 use crate::event_loop::yield_now;
-use background::{BackgroundThread, Shared};
+use background::BackgroundThread;
 use log::NotWritten;
 use segment::Record;
+use shared::Shared;
 
-#[cfg(test)]
-pub(super) use background::TestControl;
 pub(crate) use error::JournalError;
+#[cfg(test)]
+pub(super) use test_control::TestControl;
 
 /// When written records are synced to disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
