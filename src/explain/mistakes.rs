@@ -1,6 +1,7 @@
 //! Common mistakes in signing that the signature reveals.
 
-use super::{Explainer, NOTHING, Report};
+use super::Explainer;
+use super::report::{NOTHING, Report};
 use crate::credential::{Credentials, Secret, SigningKey};
 
 /// Reports which known mistake produced this signature, if one did.

@@ -4,7 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use proptest::prelude::*;
 
-use super::{DATE, Explainer, FORM, KEY, Label, Language, Live, SIGNATURE, Salt, WINDOW};
+use super::report::{DATE, FORM, KEY, Label, SIGNATURE, WINDOW};
+use super::{Explainer, Language, Live, Salt};
 use crate::authentication::{self, Rules};
 use crate::clock;
 use crate::credential::{PhpDates, Secret, SigningKey, header_value};
