@@ -219,3 +219,37 @@ fn no_public_name_stands_for_two_things() {
     places.retain(|_, places| places.len() > 1);
     assert!(places.is_empty(), "put a noun in front of one of them: {places:#?}");
 }
+
+/// Files of tests, which may be longer.
+const OF_TESTS: &[&str] = &["adversary.rs", "fuzz.rs", "properties.rs", "tests.rs", "theorem.rs", "vectors.rs"];
+
+/// The lines of each file of the program, without the tests at its end.
+fn lines_of_files() -> Vec<(usize, String)> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut paths = Vec::new();
+    sources(&src, &mut paths);
+    let programs = paths.iter().filter_map(|path| {
+        let place = path.strip_prefix(&src).unwrap().to_str().unwrap().to_owned();
+        let name = place.rsplit('/').next().unwrap();
+        if OF_TESTS.contains(&name) || name.ends_with("_agreement.rs") {
+            return None;
+        }
+        let text = std::fs::read_to_string(path).unwrap();
+        // `mod tests;` names another file and ends nothing.
+        let program = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+        Some((program.lines().count(), place))
+    });
+    let mut files: Vec<_> = programs.collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn files_are_small() {
+    let files = lines_of_files();
+    assert!(files.len() > 200, "the files are being read");
+    let long: Vec<_> = files.iter().filter(|(lines, _)| *lines > 400).collect();
+    assert!(long.is_empty(), "split these along what they are responsible for: {long:#?}");
+    let (median, _) = files[files.len() / 2];
+    assert!(median <= 130, "half of the files have more than {median} lines");
+}
