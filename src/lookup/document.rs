@@ -1,7 +1,5 @@
 //! A JSON document that answers a look-up, and reading values from it.
 
-use std::fmt;
-
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
@@ -16,29 +14,26 @@ pub struct Document {
 }
 
 /// Why a value cannot be read from a document, with its JSON pointer. It holds no value of the document.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unusable {
     /// Nothing.
+    #[error("the upstream's answer has no {0}")]
     Missing(String),
     /// A value of another type.
+    #[error("the upstream's answer has a {0} that is not text")]
     NotText(String),
     /// An empty text.
+    #[error("the upstream's answer has an empty {0}")]
     Empty(String),
     /// Text that is no valid [`Identifier`].
+    #[error("the upstream's answer has a {0} that is not {form}", form = Identifier::FORM)]
     NotIdentifier(String),
 }
 
-impl fmt::Display for Unusable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the upstream's answer has ")?;
-        match self {
-            Self::Missing(pointer) => write!(f, "no {pointer}"),
-            Self::NotText(pointer) => write!(f, "a {pointer} that is not text"),
-            Self::Empty(pointer) => write!(f, "an empty {pointer}"),
-            Self::NotIdentifier(pointer) => write!(f, "a {pointer} that is not {}", Identifier::FORM),
-        }
-    }
-}
+/// The value at this JSON pointer is not the id of the segment that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is not this segment's id")]
+pub struct NotItsId(pub String);
 
 impl Document {
     /// Reads an answer with these fields and this body.
@@ -111,14 +106,14 @@ impl Document {
 /// Whether the object at this pointer has an id that is this segment's.
 ///
 /// # Errors
-/// The pointer to an id that is not this segment's.
-pub(crate) fn segment_id(segment: &SegmentId, at: &str, object: &Map<String, Value>) -> Result<bool, String> {
+/// If one of them is not this segment's.
+pub(crate) fn segment_id(segment: &SegmentId, at: &str, object: &Map<String, Value>) -> Result<bool, NotItsId> {
     let mut named = false;
     for name in ["segmentId", "segment_id"] {
         match object.get(name) {
             None => {}
             Some(id) if id.as_str() == Some(segment.as_str()) => named = true,
-            Some(_) => return Err(format!("{at}/{name}")),
+            Some(_) => return Err(NotItsId(format!("{at}/{name}"))),
         }
     }
     Ok(named)

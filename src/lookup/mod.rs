@@ -18,7 +18,7 @@ use http::StatusCode;
 
 use crate::upstream::{AskError, RequestHead, Upstream};
 
-pub(crate) use document::{Document, Unusable, segment_id};
+pub(crate) use document::{Document, NotItsId, Unusable, segment_id};
 pub(crate) use json::NotStrict;
 
 /// The answer of the service.

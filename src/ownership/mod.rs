@@ -3,9 +3,7 @@
 
 mod pointers;
 
-use std::fmt;
-
-use crate::lookup::{self, LookupAnswer, LookupError, Unusable};
+use crate::lookup::{self, LookupAnswer, LookupError, NotItsId, Unusable};
 use crate::policy::SegmentId;
 use crate::upstream::{RequestHead, Upstream};
 
@@ -33,32 +31,17 @@ pub enum OwnershipError {
 }
 
 /// Why an answer is unclear.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unclear {
     /// No answer could be read.
+    #[error(transparent)]
     Unread(LookupError),
     /// A value is missing or has the wrong form.
-    Unusable(Unusable),
-    /// The value at this JSON pointer is not the id of this segment.
-    AnotherSegment(String),
-}
-
-impl fmt::Display for Unclear {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unread(error) => write!(f, "{error}"),
-            Self::Unusable(what) => write!(f, "{what}"),
-            Self::AnotherSegment(pointer) => {
-                write!(f, "the upstream's answer is about another segment, or may be ({pointer} is not its id)")
-            }
-        }
-    }
-}
-
-impl From<Unusable> for Unclear {
-    fn from(what: Unusable) -> Self {
-        Self::Unusable(what)
-    }
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
+    /// An id in it is not the segment's.
+    #[error("the upstream's answer is about another segment, or may be ({pointer} is not its id)", pointer = .0.0)]
+    AnotherSegment(#[source] NotItsId),
 }
 
 impl Pointers {

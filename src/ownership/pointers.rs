@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::Unclear;
-use crate::lookup::{Document, Unusable, segment_id};
+use crate::lookup::{Document, NotItsId, Unusable, segment_id};
 use crate::policy::{Identifier, SegmentId, StrongTag};
 
 /// JSON pointers into the service's answer about a segment.
@@ -85,7 +85,7 @@ impl Pointers {
         if let Some(pointer) = &self.segment
             && answer.text(pointer)? != segment.as_str()
         {
-            return Err(Unclear::AnotherSegment(pointer.clone()));
+            return Err(Unclear::AnotherSegment(NotItsId(pointer.clone())));
         }
         let mut named = false;
         for (at, object) in self.on_the_way(answer) {
@@ -98,7 +98,7 @@ impl Pointers {
             let Some(id) = object.get("id").filter(|_| !self.names(at, "/id")) else { continue };
             // Next to the segment's own id, a numeric `id` is the number of a database row.
             if id.as_str() != Some(segment.as_str()) && !(named && id.is_u64()) {
-                return Err(Unclear::AnotherSegment(format!("{at}/id")));
+                return Err(Unclear::AnotherSegment(NotItsId(format!("{at}/id"))));
             }
         }
         Ok(())

@@ -9,13 +9,13 @@
 //! 4. The set may still change between the question and the deletion: only the service could prevent that.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Write};
+use std::fmt::Write;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::whole;
-use crate::lookup::{self, Document, LookupAnswer, LookupError, segment_id};
+use crate::lookup::{self, Document, LookupAnswer, LookupError, NotItsId, segment_id};
 use crate::policy::SegmentId;
 use crate::upstream::{RequestHead, Upstream};
 
@@ -57,37 +57,29 @@ pub enum AutomationsError {
 }
 
 /// Why an answer is not usable. Contains no value from the answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LinksUnclear {
     /// No answer could be read.
-    Unread(LookupError),
+    #[error("linked automations: {0}")]
+    Unread(#[source] LookupError),
+    /// The answer as a whole is not a list.
+    #[error("linked automations: the answer is not a list")]
+    NotAList,
     /// There is no list at this pointer.
+    #[error("linked automations: the answer has no list at {0}")]
     NoList(String),
-    /// The value at this pointer is not the segment's id.
-    AnotherSegment(String),
+    /// An id in it is not the segment's.
+    #[error("linked automations: the answer may be about another segment ({0})")]
+    AnotherSegment(#[source] NotItsId),
     /// The list is not known to be complete.
-    NotWhole(whole::Partial),
+    #[error("linked automations: the list may be incomplete: {0}")]
+    NotWhole(#[source] whole::Partial),
     /// An automation has no valid id at this pointer.
+    #[error("linked automations: an automation has no valid id at {0}")]
     NoId(String),
     /// Two automations have the same id.
+    #[error("linked automations: two automations have the same id")]
     SameId,
-}
-
-impl fmt::Display for LinksUnclear {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("linked automations: ")?;
-        match self {
-            Self::Unread(error) => write!(f, "{error}"),
-            Self::NoList(pointer) if pointer.is_empty() => f.write_str("the answer is not a list"),
-            Self::NoList(pointer) => write!(f, "the answer has no list at {pointer}"),
-            Self::AnotherSegment(at) => {
-                write!(f, "the answer may be about another segment ({at} is not this segment's id)")
-            }
-            Self::NotWhole(why) => write!(f, "the list may be incomplete: {why}"),
-            Self::NoId(pointer) => write!(f, "an automation has no valid id at {pointer}"),
-            Self::SameId => f.write_str("two automations have the same id"),
-        }
-    }
 }
 
 /// The longest id and the longest name, in characters.
@@ -114,7 +106,10 @@ impl Guard {
 
     fn read(&self, segment: &SegmentId, answer: &Document) -> Result<LinkedAutomations, LinksUnclear> {
         let list = answer.root().pointer(&self.list).and_then(Value::as_array);
-        let list = list.ok_or_else(|| LinksUnclear::NoList(self.list.clone()))?;
+        let list = list.ok_or_else(|| match &*self.list {
+            "" => LinksUnclear::NotAList,
+            pointer => LinksUnclear::NoList(pointer.to_owned()),
+        })?;
         for (at, object) in answer.objects_to(&self.list) {
             segment_id(segment, at, object).map_err(LinksUnclear::AnotherSegment)?;
         }

@@ -1,7 +1,5 @@
 //! Decides whether a list is complete: only if the service says so, and nothing in the answer contradicts it.
 
-use std::fmt;
-
 use http::HeaderMap;
 use http::header::{CONTENT_RANGE, LINK};
 use serde_json::{Map, Value};
@@ -9,33 +7,26 @@ use serde_json::{Map, Value};
 use crate::lookup::Document;
 
 /// Why a list may be incomplete.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Partial {
     /// The list is inside an object, and no setting points to the total.
+    #[error(
+        "nothing says that the list is complete; point automations.total to the number of all of them, or have the \
+         service answer with a bare array and set automations.list = \"\""
+    )]
     NoTotalNamed,
     /// There is no integer at this pointer.
+    #[error("there is no integer at {0} (automations.total)")]
     NoTotal(String),
     /// The total at this pointer differs from the length of the list.
+    #[error("the list has another length than {0} says")]
     AnotherTotal(String),
     /// This member beside the list says that there is more.
+    #[error("{0} says that there is more")]
     Member(String),
     /// This header field says that there is more, or belongs to a paged answer.
+    #[error("the header field {0} says that there may be more")]
     Field(String),
-}
-
-impl fmt::Display for Partial {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoTotalNamed => f.write_str(
-                "nothing says that the list is complete; point automations.total to the number of all of them, or have the \
-                 service answer with a bare array and set automations.list = \"\"",
-            ),
-            Self::NoTotal(pointer) => write!(f, "there is no integer at {pointer} (automations.total)"),
-            Self::AnotherTotal(pointer) => write!(f, "the list has another length than {pointer} says"),
-            Self::Member(name) => write!(f, "{name} says that there is more"),
-            Self::Field(name) => write!(f, "the header field {name} says that there may be more"),
-        }
-    }
 }
 
 /// Checks a list of `count` elements at the JSON pointer `list` of an answer.
