@@ -16,7 +16,7 @@ use crate::ownership::{Ownership, Pointers};
 use crate::plain;
 use crate::policy::{Identifier, Role, SegmentId};
 use crate::replay::{self, RedisStartError};
-use crate::safeguard::AutomationsError;
+use crate::safeguard::{AutomationsError, LinkedAutomations, LinksUnclear};
 use crate::upstream::{self, Identity, InvalidRequestHead, RequestHead, Servers, Upstream, headers};
 
 /// The results so far, printed one per line.
@@ -26,15 +26,14 @@ struct Report {
 }
 
 impl Report {
-    fn line(&mut self, line: Result<String, String>) {
-        // The line may quote the service, so control characters are escaped.
-        match line {
-            Ok(line) => say!("ok: {}", plain::line(&line)),
-            Err(line) => {
-                self.failed = true;
-                complain!("failed: {}", plain::line(&line));
-            }
-        }
+    // A line may quote the service, so control characters are escaped.
+    fn found(&self, line: &str) {
+        say!("ok: {}", plain::line(line));
+    }
+
+    fn failed(&mut self, line: &str) {
+        self.failed = true;
+        complain!("failed: {}", plain::line(line));
     }
 }
 
@@ -55,9 +54,14 @@ pub(super) async fn check(config: &Config, directory: &Directory, segment: Optio
             Ok(servers) => Arc::new(servers),
             Err(unfit) => return report(&[config.fault(unfit.key, unfit.why)]),
         };
-        let lines = servers.probe().await;
-        let reached = lines.iter().all(Result::is_ok);
-        lines.into_iter().for_each(|line| results.line(line));
+        let attempts = servers.probe().await;
+        let reached = attempts.iter().all(Result::is_ok);
+        for attempt in attempts {
+            match attempt {
+                Ok(line) => results.found(&line),
+                Err(error) => results.failed(&error.to_string()),
+            }
+        }
         if let (Some(segment), true) = (&segment, reached) {
             let name = format!("upstream {server}");
             ownership(config, directory, &Upstream::new(&servers), segment, &name, &mut results).await;
@@ -70,10 +74,10 @@ pub(super) async fn check(config: &Config, directory: &Directory, segment: Optio
             Err(error) => return fail(error),
         };
         for (server, answer) in answers {
-            results.line(match answer {
-                Ok(what) => Ok(format!("redis {server}: answers: {what}")),
-                Err(why) => Err(format!("redis {server}: {why}")),
-            });
+            match answer {
+                Ok(what) => results.found(&format!("redis {server}: answers: {what}")),
+                Err(trouble) => results.failed(&format!("redis {server}: {trouble}")),
+            }
         }
     }
     if results.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
@@ -89,7 +93,7 @@ async fn ownership(
     report: &mut Report,
 ) {
     let Some(caller) = caller(directory, &Clock::system()) else {
-        return report.line(Err("no key is active, so there is nobody to ask for".into()));
+        return report.failed("no key is active, so there is nobody to ask for");
     };
     for route in config.routes.iter() {
         let path = route.path(segment);
@@ -97,50 +101,57 @@ async fn ownership(
         let question = match question(&path, caller) {
             Ok(question) => question,
             Err(why) => {
-                report.line(Err(answered(&why.to_string())));
+                report.failed(&answered(&why.to_string()));
                 continue;
             }
         };
         let answer = match lookup::ask(upstream, question).await {
             Ok(LookupAnswer::Found(answer)) => answer,
             Ok(LookupAnswer::NotFound) => {
-                report.line(Err(answered("answered 404, expected 200")));
+                report.failed(&answered("answered 404, expected 200"));
                 continue;
             }
             Err(error) => {
-                report.line(Err(answered(&error.to_string())));
+                report.failed(&answered(&error.to_string()));
                 continue;
             }
         };
-        report.line(Ok(answered("answered 200")));
+        report.found(&answered("answered 200"));
         if let Ownership::Upstream(pointers) = &config.ownership {
             let Pointers { account, creator, segment: id, name: called } = pointers;
             let all = [("account", Some(account)), ("creator", Some(creator)), ("segment", id.as_ref())];
             for (what, pointer) in all {
                 let Some(pointer) = pointer else { continue };
-                report.line(yields(name, what, pointer, answer.root().pointer(pointer)));
+                let line = |found: &str| format!("{name}: ownership.upstream.{what} {pointer} yields {found}");
+                match identifier(answer.root().pointer(pointer)) {
+                    Ok(text) => report.found(&line(&format!("{text:?}"))),
+                    Err(why) => report.failed(&line(&why.to_string())),
+                }
             }
             // Not a failure: the name is only for the record.
             if let Some(pointer) = called {
                 let found = answer.root().pointer(pointer).and_then(Value::as_str).unwrap_or("nothing");
-                report.line(Ok(format!("{name}: ownership.upstream.name {pointer} yields {found:?}")));
+                report.found(&format!("{name}: ownership.upstream.name {pointer} yields {found:?}"));
             }
-            report.line(Ok(match answer.version() {
+            report.found(&match answer.version() {
                 Some(tag) => format!("{name}: the deletion would carry If-Match: {}", shown(tag.value())),
                 None => format!("{name}: the answer has no strong ETag, so the deletion would carry no If-Match"),
-            }));
+            });
             let refused = match pointers.read(segment, &answer) {
                 Ok(learned) => learned.creator().err().map(ToString::to_string),
                 Err(why) => Some(why.to_string()),
             };
             if let Some(why) = refused {
-                report.line(Err(format!("{name}: a deletion would be refused: {why}")));
+                report.failed(&format!("{name}: a deletion would be refused: {why}"));
             }
         }
         if let Some(path) = route.automations_path(segment) {
             let asked = automations(config, upstream, &path, caller, segment).await;
             let answered = |what: &str| format!("{name}: GET {path} for {}: {what}", caller.api_key);
-            report.line(asked.map(|linked| answered(&linked)).map_err(|why| answered(&why)));
+            match asked {
+                Ok(linked) => report.found(&answered(&format!("{} linked automations", linked.iter().count()))),
+                Err(why) => report.failed(&answered(&why.to_string())),
+            }
         }
     }
 }
@@ -152,29 +163,53 @@ async fn automations(
     path: &str,
     caller: &Caller,
     segment: &SegmentId,
-) -> Result<String, String> {
-    let question = question(path, caller).map_err(|why| why.to_string())?;
-    match config.safeguards.guard.ask(upstream, question, segment).await {
-        Ok(linked) => Ok(format!("{} linked automations", linked.iter().count())),
-        Err(AutomationsError::NotFound) => Err("answered 404, expected 200".into()),
-        Err(AutomationsError::Timeout) => Err("the upstream did not answer in time".into()),
-        Err(AutomationsError::Unclear(why)) => Err(format!("a deletion would be refused: {why}")),
+) -> Result<LinkedAutomations, NoAutomations> {
+    match config.safeguards.guard.ask(upstream, question(path, caller)?, segment).await {
+        Ok(linked) => Ok(linked),
+        Err(AutomationsError::NotFound) => Err(NoAutomations::NotFound),
+        Err(AutomationsError::Timeout) => Err(NoAutomations::Timeout),
+        Err(AutomationsError::Unclear(why)) => Err(NoAutomations::Unclear(why)),
     }
+}
+
+/// Why the linked automations are not known.
+#[derive(Debug, thiserror::Error)]
+enum NoAutomations {
+    #[error(transparent)]
+    NoQuestion(#[from] InvalidRequestHead),
+    #[error("answered 404, expected 200")]
+    NotFound,
+    #[error("the upstream did not answer in time")]
+    Timeout,
+    #[error("a deletion would be refused: {0}")]
+    Unclear(#[source] LinksUnclear),
 }
 
 fn shown(value: &HeaderValue) -> String {
     String::from_utf8_lossy(value.as_bytes()).into_owned()
 }
 
-fn yields(name: &str, what: &str, pointer: &str, found: Option<&Value>) -> Result<String, String> {
-    let line = |what_is: String| format!("{name}: ownership.upstream.{what} {pointer} yields {what_is}");
+fn identifier(found: Option<&Value>) -> Result<&str, NoIdentifier> {
     match found {
-        None => Err(line("nothing".into())),
-        Some(Value::String(text)) if Identifier::is_one(text) => Ok(line(format!("{text:?}"))),
-        Some(Value::String(text)) if text.is_empty() => Err(line("an empty string".into())),
-        Some(Value::String(_)) => Err(line(format!("a value that is not {}", Identifier::FORM))),
-        Some(_) => Err(line("a value that is not a string".into())),
+        None => Err(NoIdentifier::Missing),
+        Some(Value::String(text)) if Identifier::is_one(text) => Ok(text),
+        Some(Value::String(text)) if text.is_empty() => Err(NoIdentifier::Empty),
+        Some(Value::String(_)) => Err(NoIdentifier::OtherForm),
+        Some(_) => Err(NoIdentifier::NotText),
     }
+}
+
+/// What a pointer yields instead of an account, a creator or an id.
+#[derive(Debug, thiserror::Error)]
+enum NoIdentifier {
+    #[error("nothing")]
+    Missing,
+    #[error("an empty string")]
+    Empty,
+    #[error("a value that is not {}", Identifier::FORM)]
+    OtherForm,
+    #[error("a value that is not a string")]
+    NotText,
 }
 
 /// An active caller to ask for: preferably an OWNER, who may delete any segment.

@@ -17,7 +17,7 @@ mod frozen_file;
 mod settings;
 mod whole;
 
-pub(crate) use automations::{AutomationsError, Guard};
+pub(crate) use automations::{AutomationsError, Guard, LinkedAutomations, LinksUnclear};
 pub(crate) use budget::{BudgetExceeded, BudgetUsage, Budgets, Recount};
 #[cfg(any(test, fuzzing))]
 pub(crate) use freeze::fuzz::fuzz;

@@ -20,7 +20,7 @@ pub struct Checks {
 
 /// Why a server is not well.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NotWell {
+pub(crate) enum NotWell {
     /// It did not answer in this time.
     #[error("no answer within {0:?}")]
     Late(Duration),

@@ -1,28 +1,48 @@
 //! `check --live`: tries to connect to every server, and checks its health.
 
+use super::AskError;
+use super::checks::NotWell;
 use super::server::{Server, Servers};
 use super::stream::Stream;
 use super::traffic::Probe;
 
+/// Why an attempt at a server failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProbeError {
+    /// There is no connection to it. The error below names the server.
+    #[error("upstream {0}")]
+    NoConnection(#[source] AskError),
+    /// Its health check failed.
+    #[error("upstream {server}: GET {path}: {why}")]
+    NotWell {
+        /// The server.
+        server: String,
+        /// The path of the health check.
+        path: String,
+        /// What is wrong.
+        #[source]
+        why: NotWell,
+    },
+}
+
 impl Servers {
-    /// Connects to every server and, if `[upstream.health]` is set, checks its health. Returns a line for each attempt, as
-    /// an error if it failed. No other request is sent.
-    pub async fn probe(&self) -> Vec<Result<String, String>> {
-        let mut lines = Vec::new();
+    /// Connects to every server and, if `[upstream.health]` is set, checks its health. Returns a line to print for each
+    /// attempt that succeeded, and an error for the others. No other request is sent.
+    pub(crate) async fn probe(&self) -> Vec<Result<String, ProbeError>> {
+        let mut attempts = Vec::new();
         for server in &self.list {
-            let connected = self.connect::<Probe>(server).await.map_err(|error| format!("upstream {error}"));
+            let connected = self.connect::<Probe>(server).await.map_err(ProbeError::NoConnection);
             let reached = connected.is_ok();
-            lines.push(connected.map(|made| described(server, made.stream())));
+            attempts.push(connected.map(|made| described(server, made.stream())));
             if let (true, Some(health)) = (reached, &self.settings.health) {
-                let line = |what: String| format!("upstream {}: GET {}: {what}", server.name, health.path);
-                let well = self.is_well(server, health).await;
-                lines.push(
-                    well.map(|status| line(format!("answered {}", status.as_u16())))
-                        .map_err(|why| line(why.to_string())),
-                );
+                let (name, path) = (&server.name, &health.path);
+                attempts.push(match self.is_well(server, health).await {
+                    Ok(status) => Ok(format!("upstream {name}: GET {path}: answered {}", status.as_u16())),
+                    Err(why) => Err(ProbeError::NotWell { server: name.to_string(), path: path.to_string(), why }),
+                });
             }
         }
-        lines
+        attempts
     }
 }
 

@@ -12,12 +12,11 @@ use crate::net::Authority;
 /// If the file of its authorities cannot be read.
 pub(crate) async fn examine(
     settings: &RedisSettings,
-) -> Result<Vec<(String, Result<String, String>)>, RedisStartError> {
+) -> Result<Vec<(Authority, Result<String, Trouble>)>, RedisStartError> {
     let ca = settings.authorities()?;
     let mut answers = Vec::new();
     for address in &settings.servers {
-        let about = examine_one(address, settings, ca.as_deref()).await;
-        answers.push((address.to_string(), about.map_err(|trouble| trouble.to_string())));
+        answers.push((address.clone(), examine_one(address, settings, ca.as_deref()).await));
     }
     Ok(answers)
 }

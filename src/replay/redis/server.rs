@@ -16,24 +16,18 @@ use super::RedisSettings;
 use super::script::Number;
 use crate::net::Authority;
 
-/// Why a server is not used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Trouble {
+/// Why a server is not used. The texts continue a sentence that begins with the server.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Trouble {
     /// It does not answer, or not in time. It may recover.
+    #[error("{0}")]
     OutOfReach(String),
     /// It answers, but its configuration makes it unusable.
+    #[error("{0}")]
     Misconfigured(String),
     /// A reply did not match its request, so it is unclear which replies of the connection belong to which requests.
+    #[error("a reply did not match its request; the connection was closed")]
     OutOfSync,
-}
-
-impl fmt::Display for Trouble {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::OutOfReach(why) | Self::Misconfigured(why) => f.write_str(why),
-            Self::OutOfSync => f.write_str("a reply did not match its request; the connection was closed"),
-        }
-    }
 }
 
 impl From<RedisError> for Trouble {
