@@ -17,8 +17,15 @@ fn full() -> File {
     File::options().write(true).open("/dev/full").unwrap()
 }
 
+/// Stands for an empty folder, another one for each run.
+const EMPTY_FOLDER: &str = "{empty folder}";
+
 fn run(arguments: &[&str], out: Stdio, err: Stdio) -> Output {
-    let mut child = saltgate(arguments).stdout(out).stderr(err).env("SECRET", secret("OWNER")).spawn().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let arguments = arguments.iter().map(|&argument| if argument == EMPTY_FOLDER { path } else { argument });
+    let arguments: Vec<&str> = arguments.collect();
+    let mut child = saltgate(&arguments).stdout(out).stderr(err).env("SECRET", secret("OWNER")).spawn().unwrap();
     // Some commands read nothing and have ended.
     let _ = child.stdin.take().unwrap().write_all(signed("OWNER").as_bytes());
     child.wait_with_output().unwrap()
@@ -62,6 +69,10 @@ fn no_command_panics_if_its_output_is_closed() {
         &["probe", "ready", "--config", probed.to_str().unwrap()],
         &["reload", "--config", config],
         &["drain", "--config", config],
+        &["init", "sidecar", EMPTY_FOLDER],
+        &["config", "schema"],
+        &["completions", "bash"],
+        &["man", EMPTY_FOLDER],
         #[cfg(feature = "demo")]
         &["demo", "--once"],
     ];
