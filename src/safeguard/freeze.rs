@@ -20,7 +20,8 @@ use arc_swap::ArcSwap;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::frozen_file::{FreezeError, FrozenFile};
+use super::freeze_error::FreezeError;
+use super::frozen_file::FrozenFile;
 
 /// What can be frozen.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -153,9 +154,7 @@ impl Freeze {
         let (file, frozen) = FrozenFile::open(directory, record, keep, discard.map(everything))?;
         let state = match frozen {
             None => FreezeState::nothing(),
-            Some(frozen) => FreezeState::parse(&frozen).ok_or_else(|| {
-                FreezeError(format!("{}: the freeze state is not in the format of this build", directory.display()))
-            })?,
+            Some(frozen) => FreezeState::parse(&frozen).ok_or_else(|| FreezeError::OtherFormat(directory.into()))?,
         };
         Ok(Self::of(state, keep.then_some(file)))
     }

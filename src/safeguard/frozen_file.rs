@@ -17,13 +17,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
 
+use super::freeze_error::{FreezeError, Untrusted};
 use crate::lookup;
 use crate::state::{self, Counts};
-
-/// The freeze state cannot be trusted, or cannot be stored. Names the file and the problem.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct FreezeError(pub(super) String);
 
 /// The format of the file.
 const FORMAT: u64 = 2;
@@ -90,10 +86,7 @@ impl FrozenFile {
                 tracing::warn!(%why, "the freeze state is discarded: everything is frozen");
                 Ok((file, Some(instead)))
             }
-            (Err(FreezeError(why)), _) => Err(FreezeError(format!(
-                "{why}, so what is frozen is unknown; restore the right file, or start once with --discard-freeze \
-                 and a [control] socket: then everything is frozen until `saltgate unfreeze all`"
-            ))),
+            (Err(why), _) => Err(FreezeError::NotDiscarded(why.into())),
         }
     }
 
@@ -109,7 +102,7 @@ impl FrozenFile {
         let counted = self.counted().map(|(record, name)| json!({ "in": record, "as": name }));
         let mut content = json!({ "format": FORMAT, "number": number, "counted": counted, "frozen": frozen });
         content["check"] = checksum(&content).into();
-        let failed = |error| FreezeError(format!("{}: cannot be written: {error}", self.path().display()));
+        let failed = |error| FreezeError::io(&self.path(), "cannot be written", error);
         state::replace(&self.directory, FILE, content.to_string().as_bytes()).map_err(failed)?;
         self.count(number)
     }
@@ -119,12 +112,12 @@ impl FrozenFile {
         let Some(record) = &self.record else { return Ok(()) };
         Counts::beside(record)
             .raise(&self.name, number)
-            .map_err(|error| FreezeError(format!("{}: its number cannot be kept: {error}", self.path().display())))
+            .map_err(|error| FreezeError::io(&self.path(), "its number cannot be kept", error))
     }
 
     /// Sets the untrusted file aside and starts again with this state.
     fn begin_with(&self, frozen: &Value) -> Result<(), FreezeError> {
-        let failed = |error: io::Error| FreezeError(format!("{}: cannot be discarded: {error}", self.path().display()));
+        let failed = |error| FreezeError::io(&self.path(), "cannot be discarded", error);
         let number =
             std::fs::read(self.path()).ok().and_then(|bytes| parse(&bytes)).map_or(0, |content| content.number);
         let count = match self.record.as_deref().map(Counts::beside) {
@@ -150,21 +143,20 @@ impl FrozenFile {
 
     fn read(&self) -> Result<Option<FileContent>, FreezeError> {
         let path = self.path();
-        let failed = |what: String| FreezeError(format!("{}: {what}", path.display()));
-        let count_of = |(record, name): &(PathBuf, String)| {
-            Counts::beside(record).get(name).map_err(|error| FreezeError(format!("the number of {error}")))
-        };
+        let untrusted = |why| FreezeError::Untrusted { path: path.clone(), why };
+        let count_of =
+            |(record, name): &(PathBuf, String)| Counts::beside(record).get(name).map_err(FreezeError::NoNumber);
         let here = self.counted();
         let count_here = here.as_ref().map(count_of).transpose()?.flatten();
         let content = match std::fs::read(&path) {
-            Ok(bytes) => parse(&bytes).ok_or_else(|| failed("was changed after it was written".into()))?,
+            Ok(bytes) => parse(&bytes).ok_or_else(|| untrusted(Untrusted::Changed))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return match count_here {
-                    Some(count) if count > 0 => Err(failed(format!("is missing: it was changed {count} times"))),
+                    Some(count) if count > 0 => Err(untrusted(Untrusted::Missing(count))),
                     _ => Ok(None),
                 };
             }
-            Err(error) => return Err(failed(format!("cannot be read: {error}"))),
+            Err(error) => return Err(FreezeError::io(&path, "cannot be read", error)),
         };
         // The file or the record may have been moved since.
         let there = content.counted.clone().filter(|there| Some(there) != here.as_ref());
@@ -173,20 +165,19 @@ impl FrozenFile {
             let with_it = (self.record.clone().unwrap_or_else(|| record.clone()), name.clone());
             let counts = [count_of(&with_it)?, count_of(&(record, name.clone()))?];
             if count_here.is_some() && name != self.name {
-                return Err(failed(format!("belongs to another directory ({name})")));
+                return Err(untrusted(Untrusted::Elsewhere(name)));
             }
             count = counts.into_iter().flatten().max().max(count_here);
         }
         match count {
             Some(count) if count > content.number => {
-                Err(failed(format!("is an older copy: it is of change {}, and the last was {count}", content.number)))
+                Err(untrusted(Untrusted::Older { of: content.number, last: count }))
             }
-            Some(count) if count.saturating_add(1) < content.number => Err(failed(format!(
-                "is of change {}, but the counts beside the record know only {count}",
-                content.number
-            ))),
+            Some(count) if count.saturating_add(1) < content.number => {
+                Err(untrusted(Untrusted::Ahead { of: content.number, known: count }))
+            }
             None if content.number > 1 && content.counted.is_some() && here.is_some() => {
-                Err(failed("has no number beside the record any more".into()))
+                Err(untrusted(Untrusted::NumberGone))
             }
             _ => Ok(Some(content)),
         }
@@ -203,18 +194,12 @@ impl FrozenFile {
 
 /// Creates and locks the directory.
 fn take(directory: &Path) -> Result<File, FreezeError> {
-    let failed =
-        |path: &Path, what: &str, error: io::Error| FreezeError(format!("{}: {what}: {error}", path.display()));
-    state::folder(directory).map_err(|error| failed(directory, "cannot be created for the freeze state", error))?;
+    state::folder(directory)
+        .map_err(|error| FreezeError::io(directory, "cannot be created for the freeze state", error))?;
     let lock = directory.join(LOCK);
     let file = state::file().create(true).truncate(false).write(true).open(&lock);
-    let file = file.map_err(|error| failed(&lock, "cannot be opened", error))?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-        FreezeError(format!(
-            "{}: another gateway stores its freeze state here; give each its own control.state",
-            directory.display()
-        ))
-    })?;
+    let file = file.map_err(|error| FreezeError::io(&lock, "cannot be opened", error))?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| FreezeError::InUse(directory.into()))?;
     Ok(file)
 }
 

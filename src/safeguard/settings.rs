@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::frozen_file::FreezeError;
+use super::freeze_error::FreezeError;
 use super::{Budgets, Freeze, Guard, Note};
 
 use crate::clock::{self, Clock};
