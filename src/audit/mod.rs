@@ -58,7 +58,7 @@ use line::Line;
 use queued::LineKind;
 use writer::Writer;
 
-pub(crate) use chain::ChainHead;
+pub(crate) use chain::{ChainHead, NotAHead};
 pub(crate) use chain_writer::RecordOpenError;
 pub(crate) use counted::RepeatOf;
 pub(crate) use files::ReadError;

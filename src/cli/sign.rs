@@ -1,5 +1,6 @@
 //! `saltgate sign`: prints the value of an `Authorization` header for a key.
 
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -8,7 +9,7 @@ use clap::Args;
 use super::{EX_CONFIG, EX_USAGE};
 use crate::clock::{self, Clock};
 use crate::console::{complain, say};
-use crate::credential::{Credentials, PhpDates, Secret, SigningKey, header_value};
+use crate::credential::{Credentials, PhpDates, Secret, SecretError, SigningKey, header_value};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -32,8 +33,8 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let secret = match secret(arguments) {
         Ok(secret) => secret,
-        Err(fault) => {
-            complain!("saltgate sign: {fault}");
+        Err(error) => {
+            complain!("saltgate sign: {error}");
             return ExitCode::from(EX_CONFIG);
         }
     };
@@ -53,25 +54,48 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn secret(arguments: &Arguments) -> Result<Secret, String> {
+fn secret(arguments: &Arguments) -> Result<Secret, NoSecret> {
     let (name, secret) = match (&arguments.secret_env, &arguments.secret_file) {
         (Some(name), _) => {
-            let value =
-                std::env::var(name).map_err(|_| format!("--secret-env {name}: is not set in the environment"))?;
+            let value = std::env::var(name).map_err(|_| NoSecret::Unset { name: name.clone() })?;
             (format!("--secret-env {name}"), Secret::new(value.as_bytes()))
         }
-        (None, Some(path)) => {
-            let name = format!("--secret-file {}", path.display());
-            let bytes = std::fs::read(path).map_err(|error| format!("{name}: cannot be read: {error}"))?;
-            (name, Secret::of_file(&bytes))
+        (None, Some(file)) => {
+            let bytes = std::fs::read(file).map_err(|error| NoSecret::Unreadable { file: file.clone(), error })?;
+            (format!("--secret-file {}", file.display()), Secret::of_file(&bytes))
         }
-        (None, None) => return Err("one of --secret-env and --secret-file is needed".into()),
+        (None, None) => return Err(NoSecret::Unnamed),
     };
-    let secret = secret.map_err(|error| format!("{name}: the secret {error}"))?;
+    let secret = match secret {
+        Ok(secret) => secret,
+        Err(error) => return Err(NoSecret::Invalid { name, error }),
+    };
     if let Some(doubt) = secret.doubt() {
         complain!("saltgate sign: {name}: the secret {doubt}");
     }
     Ok(secret)
+}
+
+/// Why there is no secret to sign with.
+#[derive(Debug, thiserror::Error)]
+enum NoSecret {
+    #[error("one of --secret-env and --secret-file is needed")]
+    Unnamed,
+    // Without a source: `VarError` can hold the value.
+    #[error("--secret-env {name}: is not set in the environment")]
+    Unset { name: String },
+    #[error("--secret-file {}: cannot be read: {error}", file.display())]
+    Unreadable {
+        file: PathBuf,
+        #[source]
+        error: io::Error,
+    },
+    #[error("{name}: the secret {error}")]
+    Invalid {
+        name: String,
+        #[source]
+        error: SecretError,
+    },
 }
 
 /// 128 random bits as hexadecimal digits, like the sample programs of the API documentation.

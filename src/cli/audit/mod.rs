@@ -4,6 +4,7 @@
 mod reconcile;
 mod show;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::{fail, load};
-use crate::audit::{self, ChainHead, Retention, Unread};
+use crate::audit::{self, ChainHead, NotAHead, Retention, Unread};
 use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::console::{self, complain, say};
@@ -96,7 +97,7 @@ fn verify(arguments: &Verify) -> ExitCode {
     }
     let all = match arguments.file.as_deref().map_or(Ok(Vec::new()), heads_in) {
         Ok(all) => all,
-        Err(what) => return fail(what),
+        Err(error) => return fail(error),
     };
     let heads = [&arguments.heads[..], &all].concat();
     let verified = audit::verify(&directory, &heads, retention).and_then(|mut report| {
@@ -128,10 +129,31 @@ fn verify(arguments: &Verify) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn heads_in(file: &Path) -> Result<Vec<ChainHead>, String> {
-    let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+fn heads_in(file: &Path) -> Result<Vec<ChainHead>, HeadsError> {
+    let text = std::fs::read_to_string(file).map_err(|error| HeadsError::NotRead { file: file.into(), error })?;
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    lines.map(|(n, line)| line.parse().map_err(|error| format!("{}:{}: {error}", file.display(), n + 1))).collect()
+    let head = |(n, line): (usize, &str)| {
+        line.parse().map_err(|error| HeadsError::NotAHead { file: file.into(), line: n + 1, error })
+    };
+    lines.map(head).collect()
+}
+
+/// Why the heads in a file cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum HeadsError {
+    #[error("{}: {error}", file.display())]
+    NotRead {
+        file: PathBuf,
+        #[source]
+        error: io::Error,
+    },
+    #[error("{}:{line}: {error}", file.display())]
+    NotAHead {
+        file: PathBuf,
+        line: usize,
+        #[source]
+        error: NotAHead,
+    },
 }
 
 fn head(source: &Source) -> ExitCode {

@@ -39,10 +39,13 @@ pub(in crate::cli) struct Arguments {
     unknown: bool,
 }
 
-fn time(text: &str) -> Result<String, String> {
-    let time = clock::parse(text, Clock::system().now());
-    time.map(clock::rfc3339).ok_or_else(|| "expected 2026-11-24T09:00:00Z, 2026-11-24 or a duration such as 90m".into())
+fn time(text: &str) -> Result<String, NotATime> {
+    clock::parse(text, Clock::system().now()).map(clock::rfc3339).ok_or(NotATime)
 }
+
+#[derive(Debug, thiserror::Error)]
+#[error("expected 2026-11-24T09:00:00Z, 2026-11-24 or a duration such as 90m")]
+struct NotATime;
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let directory = match arguments.source.open() {
