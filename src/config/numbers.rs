@@ -6,7 +6,7 @@ use toml::de::DeValue;
 
 use super::fault::Setting;
 use super::outline::Shape;
-use super::section::Section;
+use super::section::{Misread, Section};
 use super::source::Source;
 use super::texts::quoted;
 use crate::clock::{DurationError, parse_duration};
@@ -22,8 +22,8 @@ impl<'s> Section<'s> {
     /// A boolean.
     pub(super) fn flag(&mut self, name: &'static str, default: bool) -> bool {
         let read = |_: &Source<'s>, _, _: &str, value| match value {
-            DeValue::Boolean(flag) => Some(Ok((flag, flag.to_string()))),
-            _ => Some(Err(String::new())),
+            DeValue::Boolean(flag) => Ok((flag, flag.to_string())),
+            _ => Err(Misread::OtherKind),
         };
         self.setting(name, || Shape::Flag, Some((default, default.to_string())), "true or false", read)
             .unwrap_or(default)
@@ -37,12 +37,12 @@ impl<'s> Section<'s> {
     /// A whole number of at least 1, and at most `most`.
     pub(super) fn count_up_to(&mut self, name: &'static str, default: usize, most: usize) -> usize {
         let read = |_: &Source<'s>, _, _: &str, value| match (&value, integer(&value)) {
-            (_, Some(n)) => Some(match usize::try_from(n) {
+            (_, Some(n)) => match usize::try_from(n) {
                 Ok(n) if (1..=most).contains(&n) => Ok((n, n.to_string())),
-                _ => Err(format!("is {n}")),
-            }),
-            (DeValue::Integer(n), None) => Some(Err(format!("is {n}"))),
-            _ => Some(Err(String::new())),
+                _ => Err(Misread::Wrong(format!("is {n}"))),
+            },
+            (DeValue::Integer(n), None) => Err(Misread::Wrong(format!("is {n}"))),
+            _ => Err(Misread::OtherKind),
         };
         let expected = format!("a whole number from 1 to {most}");
         self.setting(name, || Shape::Number(1, most), Some((default, default.to_string())), &expected, read)
@@ -52,11 +52,11 @@ impl<'s> Section<'s> {
     /// A budget, such as "100/hour".
     pub(super) fn budget(&mut self, name: &'static str, default: Budget) -> Budget {
         let read = |_: &Source<'s>, _, _: &str, value| {
-            let DeValue::String(text) = value else { return Some(Err(String::new())) };
-            Some(match Budget::parse(&text) {
+            let DeValue::String(text) = value else { return Err(Misread::OtherKind) };
+            match Budget::parse(&text) {
                 Some(budget) => Ok((budget, quoted(&budget.to_string()))),
-                None => Err(format!("{} is not a budget", quoted(&text))),
-            })
+                None => Err(Misread::Wrong(format!("{} is not a budget", quoted(&text)))),
+            }
         };
         let written = Some((default, quoted(&default.to_string())));
         self.setting(name, || Shape::Budget, written, BUDGET, read).unwrap_or(default)
@@ -66,13 +66,15 @@ impl<'s> Section<'s> {
     pub(super) fn duration(&mut self, name: &'static str, default: Duration, least: Duration) -> Duration {
         let show = |d: Duration| quoted(&humantime::format_duration(d).to_string());
         let read = |_: &Source<'s>, _, _: &str, value| {
-            let DeValue::String(text) = value else { return Some(Err(String::new())) };
-            Some(match parse_duration(&text) {
-                Ok(d) if d > Duration::from_secs(86_400) => Err(format!("{} is over a day", quoted(&text))),
-                Ok(d) if d < least => Err(format!("{} is too short", quoted(&text))),
+            let DeValue::String(text) = value else { return Err(Misread::OtherKind) };
+            match parse_duration(&text) {
+                Ok(d) if d > Duration::from_secs(86_400) => {
+                    Err(Misread::Wrong(format!("{} is over a day", quoted(&text))))
+                }
+                Ok(d) if d < least => Err(Misread::Wrong(format!("{} is too short", quoted(&text)))),
                 Ok(d) => Ok((d, show(d))),
-                Err(error) => Err(not_a_duration(&text, error)),
-            })
+                Err(error) => Err(Misread::Wrong(not_a_duration(&text, error))),
+            }
         };
         self.setting(
             name,
@@ -121,14 +123,14 @@ impl<'s> Section<'s> {
             return None;
         }
         let read = |_: &Source<'s>, _, _: &str, value| {
-            let DeValue::String(text) = value else { return Some(Err(String::new())) };
-            Some(match parse_duration(&text) {
-                Ok(d) if d > most => Err(format!("{} is too long", quoted(&text))),
-                Ok(d) if d < least => Err(format!("{} is too short", quoted(&text))),
+            let DeValue::String(text) = value else { return Err(Misread::OtherKind) };
+            match parse_duration(&text) {
+                Ok(d) if d > most => Err(Misread::Wrong(format!("{} is too long", quoted(&text)))),
+                Ok(d) if d < least => Err(Misread::Wrong(format!("{} is too short", quoted(&text)))),
                 // A year counts as the number of days that were written.
                 Ok(d) => Ok((d, quoted(&text))),
-                Err(error) => Err(not_a_duration(&text, error)),
-            })
+                Err(error) => Err(Misread::Wrong(not_a_duration(&text, error))),
+            }
         };
         self.setting(name, || Shape::Duration, None, "a duration such as \"365d\"", read)
     }
@@ -145,12 +147,12 @@ impl<'s> Section<'s> {
                 DeValue::String(text) => size(text),
                 _ => integer(&value).and_then(|n| u64::try_from(n).ok()),
             };
-            Some(match (bytes, &value) {
+            match (bytes, &value) {
                 (Some(bytes), _) if (1..=most.0).contains(&bytes) => Ok((bytes, show_size(bytes))),
-                (Some(_), _) => Err(format!("is not between 1 byte and {}", most.1)),
-                (None, DeValue::String(text)) => Err(format!("is {}", quoted(text))),
-                (None, _) => Err(String::new()),
-            })
+                (Some(_), _) => Err(Misread::Wrong(format!("is not between 1 byte and {}", most.1))),
+                (None, DeValue::String(text)) => Err(Misread::Wrong(format!("is {}", quoted(text)))),
+                (None, _) => Err(Misread::OtherKind),
+            }
         };
         self.setting(name, || Shape::Size, Some((default, show_size(default))), "a size such as \"64KiB\"", read)
             .unwrap_or(default)

@@ -16,6 +16,16 @@ pub(super) struct Section<'s> {
     pub(super) known: Vec<&'static str>,
 }
 
+/// Why a value was not taken. It becomes a fault, which adds the place, the setting and what was expected.
+pub(super) enum Misread {
+    /// It is of another kind, such as a number instead of a text.
+    OtherKind,
+    /// Its kind is right, and this is wrong with it: a predicate such as `is empty`.
+    Wrong(String),
+    /// A fault that says why is reported already.
+    Reported,
+}
+
 type Value<'s> = Spanned<DeValue<'s>>;
 
 impl<'s> Section<'s> {
@@ -142,15 +152,15 @@ impl<'s> Section<'s> {
         sections
     }
 
-    /// Reads a setting of this shape by `read`, and records it and its default as TOML. `read` returns the value and how it is shown, or
-    /// what is wrong with it (nothing, if its kind is wrong), or `None` if it reported a fault itself.
+    /// Reads a setting of this shape by `read`, which returns the value and how it is shown. Records it and its default as
+    /// TOML.
     pub(super) fn setting<T>(
         &mut self,
         name: &'static str,
         shape: impl FnOnce() -> Shape,
         default: Option<(T, String)>,
         expected: &str,
-        read: impl FnOnce(&Source<'s>, usize, &str, DeValue<'s>) -> Option<Result<(T, String), String>>,
+        read: impl FnOnce(&Source<'s>, usize, &str, DeValue<'s>) -> Result<(T, String), Misread>,
     ) -> Option<T> {
         let key = self.key(name);
         let written = default.as_ref().map(|(_, text)| text.clone());
@@ -171,18 +181,17 @@ impl<'s> Section<'s> {
         let at = value.span().start;
         let value = value.into_inner();
         let found = kind(&value);
-        match read(self.source, at, &key, value) {
-            Some(Ok((value, text))) => {
+        let problem = match read(self.source, at, &key, value) {
+            Ok((value, text)) => {
                 self.source.record(Setting { key, value: text, default: written });
-                Some(value)
+                return Some(value);
             }
-            Some(Err(problem)) => {
-                let problem = if problem.is_empty() { format!("is {found}") } else { problem };
-                self.source.fault_at(Some(at), &key, format!("{problem}; expected {expected}"));
-                None
-            }
-            None => None,
-        }
+            Err(Misread::Reported) => return None,
+            Err(Misread::OtherKind) => format!("is {found}"),
+            Err(Misread::Wrong(problem)) => problem,
+        };
+        self.source.fault_at(Some(at), &key, format!("{problem}; expected {expected}"));
+        None
     }
 
     /// An inner table with exactly one of several parts. Reports those of `not_yet`.

@@ -6,7 +6,7 @@ use toml::de::DeValue;
 
 use super::fault::Setting;
 use super::outline::Shape;
-use super::section::Section;
+use super::section::{Misread, Section};
 use super::source::Source;
 use crate::net::parse_socket_address;
 use crate::plain;
@@ -47,11 +47,11 @@ impl<'s> Section<'s> {
             expected,
             |source, at, key, value| match value {
                 DeValue::String(text) => {
-                    let expanded = source.expand(at, key, &text)?;
+                    let expanded = source.expand(at, key, &text).ok_or(Misread::Reported)?;
                     let shown = quoted(&show(&expanded));
-                    Some(Ok((expanded, shown)))
+                    Ok((expanded, shown))
                 }
-                _ => Some(Err(String::new())),
+                _ => Err(Misread::OtherKind),
             },
         )
     }
@@ -60,18 +60,18 @@ impl<'s> Section<'s> {
     pub(super) fn words(&mut self, name: &'static str, words: &[&str]) -> Vec<String> {
         let expected: Vec<String> = words.iter().map(|word| quoted(word)).collect();
         let read = |_: &Source<'s>, _, _: &str, value| {
-            let DeValue::Array(array) = value else { return Some(Err(String::new())) };
+            let DeValue::Array(array) = value else { return Err(Misread::OtherKind) };
             let texts: Option<Vec<&str>> = array.iter().map(|text| text.get_ref().as_str()).collect();
-            Some(match texts {
-                None => Err("holds something that is not text".into()),
+            match texts {
+                None => Err(Misread::Wrong("holds something that is not text".into())),
                 Some(texts) => match texts.iter().find(|text| !words.contains(text)) {
-                    Some(odd) => Err(format!("names {}", quoted(odd))),
+                    Some(odd) => Err(Misread::Wrong(format!("names {}", quoted(odd)))),
                     None => {
                         let shown: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
                         Ok((texts.into_iter().map(str::to_owned).collect(), format!("[{}]", shown.join(", "))))
                     }
                 },
-            })
+            }
         };
         let expected = format!("a list of {}", expected.join(", "));
         let shape = || Shape::list(Shape::word(words.iter().copied()));
@@ -115,19 +115,19 @@ impl<'s> Section<'s> {
             None,
             expected,
             |source, _, key, value| {
-                let DeValue::Array(array) = value else { return Some(Err(String::new())) };
+                let DeValue::Array(array) = value else { return Err(Misread::OtherKind) };
                 let mut texts = Vec::with_capacity(array.len());
                 for text in &array {
                     let Some(written) = text.get_ref().as_str() else {
-                        return Some(Err("holds something that is not text".into()));
+                        return Err(Misread::Wrong("holds something that is not text".into()));
                     };
-                    texts.push(source.expand(text.span().start, key, written)?);
+                    texts.push(source.expand(text.span().start, key, written).ok_or(Misread::Reported)?);
                 }
                 if texts.is_empty() {
-                    return Some(Err("is empty".into()));
+                    return Err(Misread::Wrong("is empty".into()));
                 }
                 let shown: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
-                Some(Ok((texts, format!("[{}]", shown.join(", ")))))
+                Ok((texts, format!("[{}]", shown.join(", "))))
             },
         )
     }
@@ -156,11 +156,11 @@ impl<'s> Section<'s> {
     pub(super) fn word<T: Copy + PartialEq>(&mut self, name: &'static str, words: &[(&str, T)], default: T) -> T {
         let expected: Vec<String> = words.iter().map(|(word, _)| quoted(word)).collect();
         let read = |_: &Source<'s>, _, _: &str, value| {
-            let DeValue::String(text) = value else { return Some(Err(String::new())) };
-            Some(match words.iter().find(|(word, _)| *word == text) {
+            let DeValue::String(text) = value else { return Err(Misread::OtherKind) };
+            match words.iter().find(|(word, _)| *word == text) {
                 Some((word, value)) => Ok((*value, quoted(word))),
-                None => Err(format!("is {}", quoted(&text))),
-            })
+                None => Err(Misread::Wrong(format!("is {}", quoted(&text)))),
+            }
         };
         let word = words.iter().find(|(_, value)| *value == default).map_or("", |(word, _)| word);
         let written = (default, quoted(word));
