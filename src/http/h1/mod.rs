@@ -61,6 +61,7 @@ pub(crate) use response_agreement::fuzz as fuzz_responses;
 pub(crate) use response_body::Framing;
 pub(crate) use response_body::MalformedResponse;
 pub(crate) use response_head::{ResponseHead, take as take_head};
+pub(crate) use response_writer::whole_answer;
 pub(crate) use server::{ServeError, Server};
 pub(crate) use strict_stream::StrictStream;
 pub(crate) use upload::Upload;

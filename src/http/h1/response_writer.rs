@@ -70,6 +70,20 @@ pub(super) fn write_head(
     ends
 }
 
+/// A whole answer to a message that did not become a request: its head with these fields and its length, and its body.
+/// It has no `Date` of its own.
+pub(crate) fn whole_answer(parts: &Parts, body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    write_status_line(parts.status, false, &mut out);
+    for (name, value) in &parts.headers {
+        write_field(&mut out, name, value.as_bytes());
+    }
+    write_length(body.len() as u64, &mut out);
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(body);
+    out
+}
+
 fn ends(status: StatusCode, length: Option<u64>, facts: &Facts) -> Ends {
     let has_none = facts.is_head || status.is_informational() || matches!(status.as_u16(), 204 | 304);
     match length {
@@ -101,10 +115,15 @@ fn write_framing(
         }
     };
     if let Some(length) = length {
-        out.extend_from_slice(b"content-length: ");
-        write_number(length, out);
-        out.extend_from_slice(b"\r\n");
+        write_length(length, out);
     }
+}
+
+fn write_length(length: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"content-length: ");
+    // Writing to a vector cannot fail.
+    drop(write!(out, "{length}"));
+    out.extend_from_slice(b"\r\n");
 }
 
 fn write_status_line(status: StatusCode, is_old: bool, out: &mut Vec<u8>) {
@@ -117,11 +136,6 @@ fn write_status_line(status: StatusCode, is_old: bool, out: &mut Vec<u8>) {
     // Many clients require a reason phrase.
     out.extend_from_slice(status.canonical_reason().unwrap_or("<none>").as_bytes());
     out.extend_from_slice(b"\r\n");
-}
-
-fn write_number(number: u64, out: &mut Vec<u8>) {
-    // Writing to a vector cannot fail.
-    drop(write!(out, "{number}"));
 }
 
 impl Ends {

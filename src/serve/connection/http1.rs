@@ -15,7 +15,7 @@ use super::unread::refuse_unread;
 use crate::gate::{Arrival, Body, Current};
 use crate::http::RequestBody;
 use crate::http::fault::MessageFault;
-use crate::http::h1::{ConnectionPolicy, ServeError, Server, Sizes, StrictStream, Times};
+use crate::http::h1::{ConnectionPolicy, ServeError, Server, Sizes, StrictStream, Times, whole_answer};
 use crate::listen::{Activity, Io};
 use crate::net::Client;
 use crate::pipeline::poll_request;
@@ -259,23 +259,9 @@ impl ConnectionPolicy for Watcher {
 
     fn refuse(&self, fault: MessageFault, request: Option<(&[u8], &[u8])>) -> Vec<u8> {
         // This goes on the first worker's list of refusals: the lists are read as one, and such refusals are few.
-        written(refuse_unread(self.current.worker_state(0), self.client, request, fault.into()))
+        let answer = refuse_unread(self.current.worker_state(0), self.client, request, fault.into());
+        let (parts, body) = answer.into_parts();
+        let Body::Own(body) = body else { return Vec::new() };
+        whole_answer(&parts, &body.unwrap_or_default())
     }
-}
-
-/// A response of Saltgate's own, as bytes to send.
-fn written(answer: Response<Body>) -> Vec<u8> {
-    let (parts, body) = answer.into_parts();
-    let Body::Own(body) = body else { return Vec::new() };
-    let body = body.unwrap_or_default();
-    let mut bytes = format!("HTTP/1.1 {}\r\n", parts.status).into_bytes();
-    for (name, value) in &parts.headers {
-        bytes.extend_from_slice(name.as_str().as_bytes());
-        bytes.extend_from_slice(b": ");
-        bytes.extend_from_slice(value.as_bytes());
-        bytes.extend_from_slice(b"\r\n");
-    }
-    bytes.extend_from_slice(format!("content-length: {}\r\n\r\n", body.len()).as_bytes());
-    bytes.extend_from_slice(&body);
-    bytes
 }
