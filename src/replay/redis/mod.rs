@@ -23,7 +23,7 @@
 //!    every reply that decides anything repeats this number and the key, and is compared as a whole. A surplus reply
 //!    admits nothing, and closes its connection.
 //! 6. Nothing is ever sent twice, except a script that the server reports as missing and so did not run. A claim
-//!    without a reply in time is [`ClaimRefused::Unknown`].
+//!    without a reply in time is [`ClaimRefused::Unknown`](super::ClaimRefused::Unknown).
 //! 7. A failure opens the server's circuit breaker: [`SpentSalts::reach`] refuses, before anything is spent, until
 //!    the watcher gets a reply from the server in time. Nothing fails open.
 //! 8. Clocks: the script refuses if the server's clock and the gateway's differ by more than `clock_margin`, so two
