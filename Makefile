@@ -12,7 +12,7 @@ demo:
 # All tests. Installs what they need beyond Rust if it can, or says what to install.
 test:
 	tests/requirements.sh
-	$(CARGO) test --locked
+	tests/run
 
 # What deploy/ has for Kubernetes, Helm, systemd, compose, Prometheus and Grafana, without a cluster: rendered, validated, and read
 # by the real program. Takes its tools from PyPI into a temporary folder. One part: make deploy-test ARGS=test_helm
