@@ -1,4 +1,4 @@
-//! The examples work as they are: the commands of their READMEs print what the READMEs say.
+//! The README and the examples work as they are: their commands print what they say.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -56,6 +56,22 @@ fn blocks(page: &str, language: &str) -> String {
     blocks.map(|block| format!("{block}\n")).collect()
 }
 
+/// Runs these commands in this folder; what is printed has these lines, in this order.
+fn prints(folder: &Path, typed: &str, printed: &str) {
+    let ends = "trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT\nset -e\n";
+    let programs = Path::new(env!("CARGO_BIN_EXE_saltgate")).parent().unwrap().display();
+    let path = format!("{programs}:{}", std::env::var("PATH").unwrap());
+    let mut shell = Command::new("timeout");
+    shell.args(["120", "bash", "-c", &format!("{ends}{typed}")]).current_dir(folder);
+    let output = shell.env("PATH", path).env("NO_PROXY", "*").output().unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}\n{typed}\n{stdout}\n{stderr}", output.status);
+    let mut lines = stdout.lines();
+    for line in printed.lines() {
+        assert!(lines.any(|one| one == line), "{line}\n{typed}\n{stdout}\n{stderr}");
+    }
+}
+
 /// Runs the commands of an example's README in the root of the repository.
 fn works_as_typed(example: &str) {
     let (root, elsewhere) = (Path::new(env!("CARGO_MANIFEST_DIR")), tempfile::tempdir().unwrap());
@@ -66,19 +82,23 @@ fn works_as_typed(example: &str) {
     let page = std::fs::read_to_string(examples.join(example).join("README.md")).unwrap();
     let (typed, printed) = (blocks(&page, "sh"), blocks(&page, "text"));
     assert!(typed.contains(&format!("cd examples/{example}\n")) && !printed.is_empty());
+    prints(elsewhere.path(), &typed, &printed);
+}
 
-    let ends = "trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT\nset -e\n";
-    let programs = Path::new(env!("CARGO_BIN_EXE_saltgate")).parent().unwrap().display();
-    let path = format!("{programs}:{}", std::env::var("PATH").unwrap());
-    let mut shell = Command::new("timeout");
-    shell.args(["120", "bash", "-c", &format!("{ends}{typed}")]).current_dir(elsewhere.path());
-    let output = shell.env("PATH", path).env("NO_PROXY", "*").output().unwrap();
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{example}: {}\n{stdout}\n{stderr}", output.status);
-    let mut lines = stdout.lines();
-    for line in printed.lines() {
-        assert!(lines.any(|one| one == line), "{example}: {line}\n{stdout}\n{stderr}");
-    }
+#[test]
+fn the_readme_works_as_typed() {
+    let (root, elsewhere) = (Path::new(env!("CARGO_MANIFEST_DIR")), tempfile::tempdir().unwrap());
+    let ports = free_ports();
+    copy(&root.join("examples"), &elsewhere.path().join("examples"), &ports);
+    let page = with_ports(&std::fs::read_to_string(root.join("README.md")).unwrap(), &ports);
+    let (typed, printed) = (blocks(&page, "sh"), blocks(&page, "text"));
+    // The program is built already, and `init` writes the ports that it always writes.
+    let (build, init) =
+        ("cargo build --locked && export PATH=\"$PWD/target/debug:$PATH\"\n", "saltgate init sidecar gate\n");
+    assert!(typed.starts_with(&format!("{build}{init}")) && printed.contains("Unauthorized"), "{typed}");
+    let moved: String = ports.iter().map(|(port, free)| format!(" -e s/:{port}/:{free}/")).collect();
+    let typed = typed.replace(build, "").replace(init, &format!("{init}sed -i{moved} gate/saltgate.toml\n"));
+    prints(elsewhere.path(), &typed, &printed);
 }
 
 #[test]
