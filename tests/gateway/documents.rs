@@ -170,6 +170,84 @@ fn links_between_pages_are_valid() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The pages of the book in the order of its index, each with its title: `1. [Title](file.md): what it has`.
+fn book() -> Vec<(String, String)> {
+    let index = read("docs/README.md");
+    let numbered = index.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_digit()));
+    let entries = numbered.enumerate().map(|(at, line)| {
+        let entry = line.strip_prefix(&format!("{}. [", at + 1)).and_then(|entry| entry.split_once("]("));
+        let (title, rest) = entry.unwrap_or_else(|| panic!("docs/README.md: number {}: {line}", at + 1));
+        let (file, about) = rest.split_once("): ").unwrap_or_else(|| panic!("docs/README.md: {line}"));
+        assert!(!about.is_empty(), "docs/README.md: {line}");
+        (file.to_owned(), title.to_owned())
+    });
+    entries.collect()
+}
+
+#[test]
+fn every_page_of_the_book_is_in_its_index_once() {
+    let mut listed: Vec<String> = book().into_iter().map(|(file, _)| format!("docs/{file}")).collect();
+    listed.push("docs/README.md".to_owned());
+    listed.sort();
+    let there = files(&["docs"], &["md"]);
+    let there = there.iter().map(|path| path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned());
+    assert_eq!(listed, there.collect::<Vec<_>>());
+}
+
+#[test]
+fn every_page_of_the_book_says_what_its_reader_wants_and_leads_to_its_neighbours() {
+    let book = book();
+    let mut wrong = Vec::new();
+    for (at, (file, title)) in book.iter().enumerate() {
+        let page = read(format!("docs/{file}"));
+        if !page.starts_with(&format!("# {title}\n\nYou want to ")) {
+            wrong.push(format!(
+                "{file} does not begin with \"# {title}\" and, as its first sentence, \"You want to …\""
+            ));
+        }
+        let link = |(file, title): &(String, String)| format!("[{title}]({file})");
+        let before = at.checked_sub(1).map(|at| format!("Before: {} · ", link(&book[at]))).unwrap_or_default();
+        let next = book.get(at + 1).map(|page| format!(" · Next: {}", link(page))).unwrap_or_default();
+        let end = format!("\n\n---\n\n{before}[Contents](README.md){next}\n");
+        if !page.ends_with(&end) {
+            wrong.push(format!("{file} does not end with{end}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn pictures_exist_are_described_and_are_shown() {
+    let mut shown = BTreeSet::new();
+    let mut wrong = Vec::new();
+    for page in pages() {
+        let text: String = read(&page).split('`').step_by(2).collect();
+        for part in text.split("![").skip(1) {
+            let (description, rest) = part.split_once("](").unwrap();
+            let picture = page.parent().unwrap().join(&rest[..rest.find(')').unwrap()]);
+            if description.len() < 20 || !picture.exists() {
+                wrong.push(format!("{}: {}: {description}", page.display(), picture.display()));
+            }
+            shown.extend(picture.canonicalize());
+        }
+    }
+    assert!(wrong.is_empty(), "missing, or without a description:\n{}", wrong.join("\n"));
+    // A flame graph is opened by itself, because a page would not show its names.
+    let alone = root().join("docs/flame.svg");
+    let there = files(&["docs"], &["svg", "png"]).into_iter().filter(|picture| *picture != alone);
+    assert_eq!(shown, there.map(|picture| picture.canonicalize().unwrap()).collect());
+}
+
+#[test]
+fn the_architecture_picture_is_text_for_light_and_dark_and_small() {
+    let picture = read("docs/architecture.svg");
+    for part in ["<title", "<desc", "prefers-color-scheme: dark", "<text"] {
+        assert!(picture.contains(part), "{part}");
+    }
+    assert!(!picture.contains("<image") && !picture.contains("href="), "it needs nothing else");
+    assert!(picture.len() <= 12 * 1024, "{} bytes", picture.len());
+}
+
 #[test]
 fn the_glossary_is_in_alphabetical_order() {
     let page = read("docs/glossary.md");
