@@ -116,11 +116,13 @@ impl<'s> Section<'s> {
                 match value.into_inner() {
                     DeValue::Table(table) => Section::new(self.source, path, table, at),
                     other => {
-                        self.source.fault_at(
-                            Some(at),
-                            &path,
-                            format!("is {}, not a table: write [{path}]", kind(&other)),
-                        );
+                        let what = match &other {
+                            DeValue::Array(list) if list.iter().any(|it| matches!(it.get_ref(), DeValue::Table(_))) => {
+                                format!("is a list of tables ([[{path}]]), and there is only one: write [{path}]")
+                            }
+                            other => format!("is {}, not a table: write [{path}]", kind(other)),
+                        };
+                        self.source.fault_at(Some(at), &path, what);
                         empty
                     }
                 }

@@ -308,6 +308,12 @@ fn each_fault_names_its_line_its_key_and_what_was_expected() {
             &["c.toml:12: passthrough.prefixes", "is missing"],
         ),
         (
+            "two passthroughs",
+            with("[[passthrough]]\nmethods = [\"GET\"]\nprefixes = [\"/a\"]\n"),
+            KEY,
+            &["passthrough: is a list of tables ([[passthrough]]), and there is only one: write [passthrough]"],
+        ),
+        (
             "a passthrough over a route",
             with("[passthrough]\nmethods = [\"GET\", \"DELETE\"]\nprefixes = [\"/crm-core/\"]\n"),
             KEY,
