@@ -32,6 +32,7 @@ mod demo;
 mod directory;
 mod event_loop;
 mod explain;
+mod file_watch;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;

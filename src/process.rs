@@ -49,6 +49,8 @@ pub struct Process {
     pub draining: AtomicBool,
     /// How many seconds the wall clock is ahead of the elapsed time, once that exceeds the limit for a jump.
     pub clock_skew: AtomicI64,
+    /// Set while the keys that were found last cannot be used, so that earlier ones are in force.
+    pub keys_refused: AtomicBool,
     /// Whether `/ready` fails while the store of salts is unavailable (`ready_needs` lists `replay`).
     pub ready_needs_replay: bool,
 }

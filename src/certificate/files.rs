@@ -1,9 +1,7 @@
-//! Reads certificates and private keys from files, and notices when a file changes.
+//! Reads certificates and private keys from files.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -53,47 +51,4 @@ fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
         std::io::ErrorKind::NotFound => CertificateError::new(path, "is not there"),
         _ => CertificateError::new(path, format!("cannot be read: {error}")),
     })
-}
-
-/// Watches files that may be replaced, by comparing them with how they were at the last check.
-#[derive(Debug)]
-pub(crate) struct FileWatch {
-    paths: Vec<PathBuf>,
-    seen: Mutex<Vec<Option<Identity>>>,
-}
-
-/// The identity of the file that a path leads to, through symbolic links, and of its content.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Identity {
-    device: u64,
-    inode: u64,
-    size: u64,
-    changed: (i64, i64),
-}
-
-impl FileWatch {
-    /// Remembers these files as they are now. Must be called before they are read, so that a change in between is
-    /// noticed at the next check.
-    pub(crate) fn new(paths: Vec<PathBuf>) -> Self {
-        let seen = Mutex::new(identities(&paths));
-        Self { paths, seen }
-    }
-
-    /// Whether any file changed since the last check.
-    pub(crate) fn has_changed(&self) -> bool {
-        let now = identities(&self.paths);
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let changed = *seen != now;
-        *seen = now;
-        changed
-    }
-}
-
-fn identities(paths: &[PathBuf]) -> Vec<Option<Identity>> {
-    let identity = |path: &PathBuf| {
-        let about = fs::metadata(path).ok()?;
-        let changed = (about.ctime(), about.ctime_nsec());
-        Some(Identity { device: about.dev(), inode: about.ino(), size: about.size(), changed })
-    };
-    paths.iter().map(identity).collect()
 }

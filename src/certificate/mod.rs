@@ -1,4 +1,4 @@
-//! Certificates in files: their names, when they expire, and whether a file changed.
+//! Certificates in files: their names, and when they expire.
 //!
 //! Certificates are only read here; rustls verifies them.
 
@@ -6,7 +6,7 @@ mod facts;
 mod files;
 
 pub(crate) use facts::{Facts, facts};
-pub(crate) use files::{CertificateError, FileWatch, certificates, private_key};
+pub(crate) use files::{CertificateError, certificates, private_key};
 
 use std::time::SystemTime;
 

@@ -54,7 +54,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         }
     }
     console::text(&config.describe(arguments.all));
-    let (many, file) = (directory.len(), config.keys_file.display());
+    let (many, file) = (directory.len(), config.keys_file.path.display());
     say!("# {many} {} in {file}; the configuration is sound", if many == 1 { "key" } else { "keys" });
     if !arguments.live {
         return ExitCode::SUCCESS;

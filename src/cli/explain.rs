@@ -77,7 +77,7 @@ fn offline(path: &std::path::Path, header: &str, language: Language) -> ExitCode
     };
     let explainer = Explainer {
         rules: Rules { directory: &directory, php_dates: config.php_dates, window: config.window },
-        keys: &config.keys_file.display().to_string(),
+        keys: &config.keys_file.path.display().to_string(),
         now: Clock::system().now(),
         secrets: &secrets,
     };

@@ -1,15 +1,7 @@
 //! Reads `[directory]`: where the keys are.
 
-use std::path::PathBuf;
-
 use super::section::Section;
-
-/// `[directory.file]`.
-pub(super) struct KeysFile {
-    pub(super) path: PathBuf,
-    /// Whether it may hold no keys at all.
-    pub(super) allow_empty: bool,
-}
+use crate::directory::KeysFile;
 
 /// The file of keys.
 pub(super) fn directory(root: &mut Section<'_>) -> Option<KeysFile> {
@@ -29,7 +21,7 @@ pub(super) fn directory(root: &mut Section<'_>) -> Option<KeysFile> {
     }
     let mut file = section.section("file");
     let path = file.text("path", "the path of the keys");
-    let allow_empty = file.flag("allow_empty", false);
+    let allow_empty = file.flag("allow_empty", KeysFile::ALLOW_EMPTY);
     file.finish();
     section.finish();
     path.map(|path| KeysFile { path: source.resolve(&path), allow_empty })

@@ -17,7 +17,8 @@ use super::section::{Section, kind};
 use super::source::{Findings, Source};
 use super::tables;
 use super::texts::quoted;
-use crate::directory::{Clash, Directory, KeyEntry};
+use crate::directory::{Clash, Directory, KeyEntry, KeysFile};
+use crate::file_watch::FileWatch;
 use crate::policy::{Identifier, Owner, Role};
 
 impl Config {
@@ -26,36 +27,54 @@ impl Config {
     /// # Errors
     /// If two keys conflict, or the operating system has no random bytes.
     pub(crate) fn take_directory(&mut self) -> Result<Directory, Vec<Fault>> {
-        let keys = std::mem::take(&mut self.keys);
-        let lines: Vec<usize> = keys.iter().map(|key| key.line).collect();
-        Directory::new(keys).map_err(|clash| {
-            let (what, first, second) = match clash {
-                Clash::NoRandomness => {
-                    let message = "the operating system has no random bytes; the decoy for unknown keys cannot be made";
-                    return vec![Fault::new(&self.keys_file, None, "", message)];
-                }
-                Clash::ApiKey(first, second) => ("has the api_key of the one", first, second),
-                Clash::Secret(first, second) => ("has a secret that signs like one of the key", first, second),
-            };
-            let message = format!("this key {what} in line {}; each must be its own", lines[first]);
-            vec![Fault::new(&self.keys_file, Some(lines[second]), "key", message)]
-        })
+        directory(std::mem::take(&mut self.keys), &self.keys_file.path)
     }
 }
 
-/// The keys of a file, their faults, and their warnings. A file without keys is a fault unless `allow_empty`.
+/// The directory of the keys of a file as it is now, and what `check` warns of in it. Adds the file, and those that it
+/// names, to `watch`.
+///
+/// # Errors
+/// Every fault that was found.
+pub(crate) fn read_keys(file: &KeysFile, watch: &FileWatch) -> Result<(Directory, Vec<Fault>), Vec<Fault>> {
+    let (keys, faults, warnings) = load(file, &|name| std::env::var(name).ok(), watch);
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    directory(keys, &file.path).map(|directory| (directory, warnings))
+}
+
+fn directory(keys: Vec<KeyEntry>, file: &Path) -> Result<Directory, Vec<Fault>> {
+    let lines: Vec<usize> = keys.iter().map(|key| key.line).collect();
+    Directory::new(keys).map_err(|clash| {
+        let (what, first, second) = match clash {
+            Clash::NoRandomness => {
+                let message = "the operating system has no random bytes; the decoy for unknown keys cannot be made";
+                return vec![Fault::new(file, None, "", message)];
+            }
+            Clash::ApiKey(first, second) => ("has the api_key of the one", first, second),
+            Clash::Secret(first, second) => ("has a secret that signs like one of the key", first, second),
+        };
+        let message = format!("this key {what} in line {}; each must be its own", lines[first]);
+        vec![Fault::new(file, Some(lines[second]), "key", message)]
+    })
+}
+
+/// The keys of a file, their faults, and their warnings. Adds the file, and those that it names, to `watch`.
 pub(super) fn load(
-    path: &Path,
-    allow_empty: bool,
+    KeysFile { path, allow_empty }: &KeysFile,
     environment: &dyn Fn(&str) -> Option<String>,
+    watch: &FileWatch,
 ) -> (Vec<KeyEntry>, Vec<Fault>, Vec<Fault>) {
+    watch.add(path);
     let text = match super::file(path, "the keys, in TOML") {
         Ok(text) => text,
         Err(fault) => return (Vec::new(), vec![fault], Vec::new()),
     };
-    match one_by_one(Source::new(path, &text, environment)) {
+    let source = || Source::new(path, &text, environment).watched_by(watch);
+    match one_by_one(source()) {
         Some(keys) => (keys, Vec::new(), Vec::new()),
-        None => as_one_document(Source::new(path, &text, environment), allow_empty),
+        None => as_one_document(source(), *allow_empty),
     }
 }
 

@@ -43,7 +43,8 @@ use std::path::{Path, PathBuf};
 
 use crate::audit::Audit;
 use crate::credential::PhpDates;
-use crate::directory::KeyEntry;
+use crate::directory::{KeyEntry, KeysFile};
+use crate::file_watch::FileWatch;
 use crate::listen::ListenerSettings;
 use crate::ownership::Ownership;
 use crate::policy::{Limits, Mode, Passthrough, Routes};
@@ -57,6 +58,7 @@ pub(crate) use self::safeguard::control_socket;
 pub(crate) use fault::{Fault, Setting};
 #[cfg(any(test, fuzzing))]
 pub(crate) use keys::fuzz::fuzz as fuzz_keys;
+pub(crate) use keys::read_keys;
 
 /// Settings that only a restart changes: those whose key begins with one of these.
 pub(crate) const NEEDS_RESTART: &[&str] = &[
@@ -98,7 +100,9 @@ pub struct Config {
     /// The keys.
     pub keys: Vec<KeyEntry>,
     /// The file that the keys came from.
-    pub keys_file: PathBuf,
+    pub(crate) keys_file: KeysFile,
+    /// Notices that this file, or one that it names, changed since it was read.
+    pub(crate) keys_watch: FileWatch,
     /// How the owner of a segment is found.
     pub ownership: Ownership,
     /// The service.

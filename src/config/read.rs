@@ -12,6 +12,7 @@ use super::{
     upstream,
 };
 use crate::audit::Audit;
+use crate::file_watch::FileWatch;
 use crate::listen::ListenAddress;
 use crate::policy::Mode;
 use crate::telemetry::LogLevel;
@@ -77,8 +78,9 @@ pub(super) fn read(
 
     let Findings { mut faults, mut warnings, settings } = source.findings();
     let mut all_keys = Vec::new();
-    if let Some(directory::KeysFile { path, allow_empty }) = &directory {
-        let (keys, key_faults, key_warnings) = keys::load(path, *allow_empty, environment);
+    let keys_watch = FileWatch::default();
+    if let Some(file) = &directory {
+        let (keys, key_faults, key_warnings) = keys::load(file, environment, &keys_watch);
         all_keys = keys;
         warnings.extend(key_warnings);
         faults.extend(key_faults);
@@ -117,7 +119,8 @@ pub(super) fn read(
                 replay,
                 repeats,
                 keys: all_keys,
-                keys_file: directory.path,
+                keys_file: directory,
+                keys_watch,
                 ownership,
                 upstream,
                 audit,

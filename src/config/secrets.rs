@@ -95,6 +95,7 @@ fn resolve<'v>(value: &'v DeValue<'_>, at: usize, source: &Source<'_>) -> Option
     let Some(path) = text(table, "file") else { return Some(Err(EXPECTED.into())) };
     let path = source.expand(at, "key.secret", path)?;
     let path = source.resolve(&path);
+    source.will_read(&path);
     let read = std::fs::read(&path).map(zeroize::Zeroizing::new);
     let read = read.map_err(|error| format!("names {}: {error}", path.display()));
     Some(read.map(|bytes| (SecretSource::File(path.display().to_string()), Secret::of_file(&bytes))))

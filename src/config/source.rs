@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::fault::{Fault, Setting};
 use super::outline::Outline;
+use crate::file_watch::FileWatch;
 
 /// One file that is being read: its text, for line numbers, and what was found in it. Every `Section` of the file
 /// refers to it.
@@ -22,6 +23,8 @@ pub(super) struct Source<'s> {
     settings: RefCell<Vec<Setting>>,
     /// Where everything that may be in the file is noted, if the file is read for that.
     pub(super) outline: Option<&'s Outline>,
+    /// Gets each file that is read because this one names it, before it is read.
+    watch: Option<&'s FileWatch>,
 }
 
 /// What was found in a file.
@@ -44,12 +47,23 @@ impl<'s> Source<'s> {
             warnings: RefCell::default(),
             settings: RefCell::default(),
             outline: None,
+            watch: None,
         }
     }
 
     /// The same, read for its outline, if there is one.
     pub(super) fn noting(self, outline: Option<&'s Outline>) -> Self {
         Self { outline, ..self }
+    }
+
+    /// The same; the files that are read because this one names them are added to `watch`.
+    pub(super) fn watched_by(self, watch: &'s FileWatch) -> Self {
+        Self { watch: Some(watch), ..self }
+    }
+
+    /// A file that this one names is about to be read.
+    pub(super) fn will_read(&self, path: &Path) {
+        self.watch.into_iter().for_each(|watch| watch.add(path));
     }
 
     /// The part of the text that is being read.

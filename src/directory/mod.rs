@@ -8,6 +8,7 @@
 
 mod entry;
 mod index;
+mod settings;
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -21,6 +22,7 @@ use crate::throttle::KeyUse;
 use index::{Index, IndexBuilder};
 
 pub use entry::KeyEntry;
+pub(crate) use settings::KeysFile;
 
 /// The caller that a key stands for.
 #[derive(Debug)]

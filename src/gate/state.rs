@@ -48,7 +48,7 @@ pub struct Generation {
     /// How the service reports linked automations.
     pub guard: Guard,
     /// The upstream for each worker. Connection pools are per worker, so that no worker waits for another's lock.
-    pub upstreams: Box<[upstream::Upstreams]>,
+    pub upstreams: Arc<[upstream::Upstreams]>,
     /// The upstream's servers, shared by all workers.
     pub servers: Arc<Servers>,
     /// What happens to the `Authorization` field when a judged request is sent on.
@@ -60,6 +60,29 @@ pub struct Generation {
 }
 
 impl Generation {
+    /// The same with other keys. Connections to the upstream are kept.
+    #[must_use]
+    pub fn with_keys(&self, directory: Directory, keys_read: Duration) -> Self {
+        Self {
+            directory,
+            keys_read,
+            mode: self.mode,
+            routes: self.routes.clone(),
+            passthrough: self.passthrough.clone(),
+            log_successes: self.log_successes,
+            window: self.window,
+            php_dates: self.php_dates,
+            ownership: self.ownership.clone(),
+            budgets: self.budgets,
+            guard: self.guard.clone(),
+            upstreams: self.upstreams.clone(),
+            servers: self.servers.clone(),
+            authorization: self.authorization,
+            limits: self.limits,
+            spending: self.spending,
+        }
+    }
+
     /// The rules for `Authorization` headers.
     pub fn rules(&self) -> Rules<'_> {
         Rules { directory: &self.directory, php_dates: self.php_dates, window: self.window }

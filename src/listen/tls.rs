@@ -14,7 +14,8 @@ use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 
 use super::{CertificateFiles, ClientAuth, TlsFiles};
-use crate::certificate::{self, CertificateError, CertificateUse, Expiry, Facts, FileWatch, certificates, private_key};
+use crate::certificate::{self, CertificateError, CertificateUse, Expiry, Facts, certificates, private_key};
+use crate::file_watch::FileWatch;
 
 /// TLS on a listener, from files that may be replaced.
 ///

@@ -102,6 +102,7 @@ pub(super) fn process(config: &Config, metrics: &Arc<Metrics>, clock: Clock) -> 
         tasks: (0..workers).map(|_| Tasks::default()).collect(),
         draining: AtomicBool::new(false),
         clock_skew: AtomicI64::new(0),
+        keys_refused: AtomicBool::new(false),
         ready_needs_replay: config.ready_needs.iter().any(|part| part == "replay"),
     })
 }

@@ -14,6 +14,7 @@ mod earlier;
 mod entries;
 mod heartbeat;
 mod housekeeping;
+mod keys;
 mod levels;
 mod ready;
 mod reload;
@@ -34,6 +35,7 @@ pub(crate) use self::start_error::StartError;
 use self::certificates::Certificates;
 use self::drain::{Event, Progress, Stage};
 use self::entries::Entries;
+use self::keys::Keys;
 use self::status::StatusSource;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -52,6 +54,7 @@ pub struct Gateway {
     entries: Arc<Entries>,
     certificates: Arc<Certificates>,
     status: Arc<StatusSource>,
+    keys: Keys,
     admin: Option<SocketAddr>,
     admin_worker: Option<admin::Admin>,
     control: Option<control::Control>,
@@ -105,13 +108,14 @@ impl Gateway {
                 (Some(worker.1), Some(worker.0))
             }
         };
-        let keys_file = config.keys_file.clone();
+        let keys_file = config.keys_file.path.clone();
         let (to_owner, commands) = commands::channel();
         let progress = Progress::new(Stage::Serving);
         let owner = (to_owner, progress.subscribe());
         let control =
             control.map(|socket| control::start(socket, &process, &current, keys_file, owner, &status)).transpose();
         let control = control.map_err(StartError::Workers)?;
+        let keys = Keys::start(&mut config, &process, &current).map_err(StartError::Workers)?;
         Ok(Self {
             process,
             current,
@@ -120,6 +124,7 @@ impl Gateway {
             entries,
             certificates,
             status,
+            keys,
             admin,
             admin_worker,
             control,

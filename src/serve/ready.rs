@@ -34,7 +34,7 @@ pub(super) fn parts(process: &Process, current: &Generation) -> [(&'static str, 
         ("draining", gone_if(process.is_draining(), || "the process is ending".into())),
         ("record", record(process)),
         ("replay", replay(process)),
-        ("directory", degraded_if(current.directory.is_empty(), || "holds no key: everybody is refused".into())),
+        ("directory", directory(process, current)),
         ("clock", clock(process)),
         ("upstream", upstream(current)),
     ]
@@ -60,6 +60,17 @@ fn replay(process: &Process) -> Part {
         (StoreHealth::Degraded(why), None) => Part::Degraded(why),
         (StoreHealth::Ok, None) => Part::Ok,
     }
+}
+
+fn directory(process: &Process, current: &Generation) -> Part {
+    // The log has the faults: they may hold an apiKey, and this is read by anybody who can reach the admin listener.
+    let refused = "the keys were changed and cannot be used (the log says why); those of before stay in force";
+    let troubles = [
+        (process.keys_refused.load(Ordering::Relaxed), refused),
+        (current.directory.is_empty(), "holds no key: everybody is refused"),
+    ];
+    let told: Vec<&str> = troubles.iter().filter(|(is_so, _)| *is_so).map(|(_, why)| *why).collect();
+    degraded_if(!told.is_empty(), || told.join("; "))
 }
 
 /// All gateways share the upstream, so moving traffic to another one would not help.

@@ -50,6 +50,8 @@ impl Gateway {
             }
             // Only a restart changes these, and the start may have lowered them.
             config.capacity = self.config.capacity;
+            // Until the reload is taken, no change of the key files is.
+            let mut watched = self.keys.watched();
             let old = self.current.load_full();
             let (workers, clock) = (self.workers.len(), &self.process.clock);
             let mut generation = assemble::generation(&mut config, workers, clock, Some(&old.servers))?;
@@ -67,6 +69,7 @@ impl Gateway {
             let changed = self.config.changed(&config, &needs_restart);
             self.process.metrics.reloaded(Some(&config.hash()));
             self.current.store(generation);
+            watched.reloaded(&mut config, &self.process);
             self.entries.carry_out(listeners, |worker, order| self.workers.order(worker, order));
             self.certificates.tell_expiries(&self.entries, &self.current.load().servers, &self.process.metrics);
             let gone = old.servers.healthy().filter(|(name, _)| !names.iter().any(|new| new == name));

@@ -13,7 +13,8 @@ use tokio_rustls::TlsConnector;
 use super::InvalidSetting;
 use super::settings::UpstreamTls;
 use super::traffic::{Each, Traffic};
-use crate::certificate::{self, CertificateError, CertificateUse, Expiry, FileWatch, certificates, private_key};
+use crate::certificate::{self, CertificateError, CertificateUse, Expiry, certificates, private_key};
+use crate::file_watch::FileWatch;
 
 /// TLS to all servers of a generation. Each kind of traffic resumes only its own sessions.
 ///

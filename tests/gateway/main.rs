@@ -71,4 +71,5 @@ mod truncated;
 mod unheard;
 mod upstreams;
 mod waits;
+mod watched_keys;
 mod wire;

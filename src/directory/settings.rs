@@ -1,0 +1,17 @@
+//! Where the keys are.
+
+use std::path::PathBuf;
+
+/// `[directory.file]`.
+#[derive(Clone, Debug)]
+pub(crate) struct KeysFile {
+    /// The file, in TOML.
+    pub path: PathBuf,
+    /// Whether it may hold no keys at all.
+    pub allow_empty: bool,
+}
+
+impl KeysFile {
+    /// Default of [`KeysFile::allow_empty`].
+    pub(crate) const ALLOW_EMPTY: bool = false;
+}
