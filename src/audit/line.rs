@@ -48,6 +48,12 @@ impl Line {
         self
     }
 
+    pub(super) fn number(mut self, name: &str, value: u64) -> Self {
+        self.name(name);
+        let _ = to_writer(&mut self.0, &value);
+        self
+    }
+
     pub(super) fn status(mut self, name: &str, value: Option<u16>) -> Self {
         self.name(name);
         let _ = to_writer(&mut self.0, &value);

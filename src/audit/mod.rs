@@ -15,7 +15,7 @@
 //! A line is a JSON object that begins with its number in the chain and the hash of the line before it (SHA-256 of its
 //! bytes without the line end). The kinds of lines are `header`, the first of each file, with the format, the writer,
 //! and `begun_anew` if the chain had to continue there because the previous file was removed or replaced; `intent`,
-//! `outcome`, `refused`, `rehearsed`, `counted`; `resumed`, after a time in which nothing could be written;
+//! `outcome`, `refused`, `rehearsed`, `counted`; `keys`, a set of keys that comes into force; `resumed`, after a time in which nothing could be written;
 //! `reconciled`; and `closed`, the last of a process that ended normally.
 //!
 //! ```text
@@ -31,6 +31,7 @@ mod counted;
 mod files;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+mod key_set;
 mod line;
 mod log_file;
 mod open;
@@ -63,6 +64,7 @@ pub(crate) use chain_writer::RecordOpenError;
 pub(crate) use counted::RepeatOf;
 pub(crate) use files::ReadError;
 pub use files::Unread;
+pub(crate) use key_set::KeySet;
 pub(crate) use open::Audit;
 pub use query::unknown;
 pub(crate) use query::{EndedRequest, Filter, abandoned, ended_since, intents_since, read};
@@ -110,6 +112,8 @@ pub struct RecordEntry {
     pub name: Option<String>,
     /// A hash of the request's content, by which a repeat is recognized after a restart.
     pub print: Option<String>,
+    /// The number of the set of keys by which it was judged ([`KeySet`]), once its salt is spent.
+    pub key_set: Option<u64>,
     /// The status of the upstream's answer to the deletion, if it answered.
     pub upstream_status: Option<u16>,
     /// When the request arrived, on the elapsed clock.
@@ -320,6 +324,7 @@ impl Record {
             .maybe("route", entry.route.as_deref())
             .maybe("segment", entry.segment.as_deref())
             .maybe("creator", entry.creator.as_deref());
+        let line = entry.key_set.into_iter().fold(line, |line, set| line.number("key_set", set));
         let line = entry.print.iter().fold(line, |line, print| line.text("print", print));
         match &entry.name {
             Some(name) => line.text("name", &name.chars().take(MAX_NAME).collect::<String>()),

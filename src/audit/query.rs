@@ -44,11 +44,17 @@ impl Filter {
         let time = line["time"].as_str().unwrap_or_default();
         self.since.as_deref().is_none_or(|since| time >= since)
             && self.until.as_deref().is_none_or(|until| time < until)
-            && is("api_key", &self.api_key)
+            && (is("api_key", &self.api_key) || self.api_key.as_deref().is_some_and(|key| names(line, key)))
             && is("account", &self.account)
             && is("segment", &self.segment)
             && (is("decision", &self.decision) || is("outcome", &self.decision))
     }
+}
+
+/// Whether a line about the keys in force names this one.
+fn names(line: &Value, key: &str) -> bool {
+    let lists = |field: &str| line[field].as_array().is_some_and(|names| names.iter().any(|name| name == key));
+    line["kind"] == "keys" && (lists("added") || lists("removed") || !line["changed"][key].is_null())
 }
 
 /// Calls `each` for every line, process by process, oldest line first, until it returns false. Unreadable parts are

@@ -23,6 +23,7 @@ pub(super) fn entry(id: &str) -> RecordEntry {
         creator: None,
         name: Some("n".repeat(300)),
         print: None,
+        key_set: None,
         upstream_status: None,
         started: Duration::ZERO,
     }

@@ -9,6 +9,7 @@
 
 mod calendar;
 mod date;
+mod field_digest;
 mod header;
 mod malformed;
 mod salt_id;
@@ -18,6 +19,7 @@ mod signing_key;
 
 pub use date::PhpDates;
 pub(crate) use date::{BadDate, Date};
+pub(crate) use field_digest::FieldDigest;
 pub use header::{Credentials, header_value};
 pub(crate) use malformed::MalformedHeader;
 pub use salt_id::SaltId;

@@ -83,6 +83,11 @@ impl SigningKey {
         self.block_digest() == other.block_digest()
     }
 
+    /// A value by which digests tell secrets apart: the same in every process, and nothing without the secret.
+    pub fn tag(&self) -> [u8; 32] {
+        mac(&self.keyed, TAG, b"")
+    }
+
     /// A value that two keys share exactly if they produce the same signatures, for a map over many keys. It cannot
     /// be computed without the secret: it is the id of a salt that no request can have.
     pub fn block_digest(&self) -> [u8; 16] {
@@ -91,6 +96,7 @@ impl SigningKey {
 }
 
 const SALT_KEY: &[u8] = b"\0saltgate-replay";
+const TAG: &[u8] = b"\0saltgate-tag";
 
 /// The secret as HMAC uses it (RFC 2104): padded with zeros to a SHA-256 block, or hashed first if it is longer.
 fn key_block(secret: &[u8]) -> Zeroizing<[u8; 64]> {

@@ -6,6 +6,7 @@
 //!    computed without a branch. `make timing` measures this.
 //! 3. No two secrets may produce the same signatures, because a signature would then not say whose it is.
 
+mod changes;
 mod entry;
 mod index;
 mod settings;

@@ -77,6 +77,7 @@ fn entry(cleared: &Cleared, seen: &Observation) -> RecordEntry {
         creator: creator.map(|creator| creator.to_string()),
         name: segment_info.and_then(|segment_info| segment_info.name()).map(str::to_owned),
         print: seen.print(),
+        key_set: Some(routed.request().head().generation().key_set),
         upstream_status: None,
         started: seen.started(),
     }

@@ -29,6 +29,8 @@ pub struct Generation {
     pub directory: Directory,
     /// When they were read, on the elapsed clock.
     pub keys_read: Duration,
+    /// The number of this set of keys in the record: 1 at the start, and one more for each change.
+    pub key_set: u64,
     /// Whether refusals are enforced.
     pub mode: Mode,
     /// The routes on which deletions are accepted.
@@ -66,6 +68,7 @@ impl Generation {
         Self {
             directory,
             keys_read,
+            key_set: self.key_set,
             mode: self.mode,
             routes: self.routes.clone(),
             passthrough: self.passthrough.clone(),

@@ -32,6 +32,7 @@ pub(super) fn generation(
     Ok(Generation {
         directory,
         keys_read: clock.elapsed(),
+        key_set: 0,
         mode: config.mode,
         routes: config.routes.clone(),
         passthrough: config.passthrough.clone(),

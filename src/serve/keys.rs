@@ -15,10 +15,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::audit::{KeySet, Record};
 use crate::config::{Config, Fault, read_keys};
 use crate::directory::{Directory, KeysFile};
 use crate::file_watch::FileWatch;
-use crate::gate::Current;
+use crate::gate::{Current, Generation};
 use crate::process::Process;
 
 /// How often the files are checked. With [`SETTLED`] it is well below the two seconds after which a revocation holds.
@@ -86,6 +87,27 @@ impl Watched {
         self.reloads += 1;
         process.keys_refused.store(false, Ordering::Relaxed);
     }
+}
+
+/// Writes to the record how the keys of `new`, which is about to come into force, differ from those of `before`, and
+/// gives them their number. Keys that do not differ keep it.
+pub(super) fn put_on_record(record: &Record, before: Option<&Generation>, new: &mut Generation, by: &'static str) {
+    let changes = new.directory.changes_since(before.map(|before| &before.directory));
+    let last = before.map_or(0, |before| before.key_set);
+    if before.is_some() && changes.is_none() {
+        new.key_set = last;
+        return;
+    }
+    new.key_set = last + 1;
+    record.key_set(&KeySet {
+        version: new.key_set,
+        digest: &new.directory.digest(),
+        by,
+        keys: new.directory.len(),
+        added: &changes.added,
+        removed: &changes.removed,
+        changed: &changes.changed,
+    });
 }
 
 /// What was read from the files at one moment.
@@ -156,7 +178,9 @@ impl Watcher {
                 let old = self.current.load_full();
                 let directory = directory.after(&old.directory);
                 let keys = directory.len();
-                self.current.store(old.with_keys(directory, self.process.clock.elapsed()));
+                let mut new = old.with_keys(directory, self.process.clock.elapsed());
+                put_on_record(&self.process.record, Some(&old), &mut new, "watch");
+                self.current.store(new);
                 self.process.keys_refused.store(false, Ordering::Relaxed);
                 tracing::info!(keys, "the keys were changed; the new ones are in force");
             }

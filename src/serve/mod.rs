@@ -74,7 +74,7 @@ impl Gateway {
         let workers = workers::count(config.workers);
         descriptors::make_room(&mut config.capacity);
         // Faults of the configuration are found before anything is opened, so that a faulty file takes no port.
-        let generation = assemble::generation(&mut config, workers, &clock, None).map_err(StartError::Config)?;
+        let mut generation = assemble::generation(&mut config, workers, &clock, None).map_err(StartError::Config)?;
         let entries = Arc::new(Entries::new(workers));
         let listeners = entries.plan(&config)?;
         for name in unused_sockets(config.listeners.iter().map(|listener| &listener.address)) {
@@ -89,6 +89,7 @@ impl Gateway {
         let control = control.map_err(StartError::Control)?;
         let process = assemble::process(&config, &metrics, clock)?;
         let process = Arc::new(process);
+        keys::put_on_record(&process.record, None, &mut generation, "start");
         let current = Arc::new(Current::new(&process.reporting, generation));
         metrics.reloaded(Some(&config.hash()));
 

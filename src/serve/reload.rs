@@ -68,6 +68,7 @@ impl Gateway {
             let needs_restart = self.config.needs_restart(&config);
             let changed = self.config.changed(&config, &needs_restart);
             self.process.metrics.reloaded(Some(&config.hash()));
+            super::keys::put_on_record(&self.process.record, Some(&old), &mut generation, "reload");
             self.current.store(generation);
             watched.reloaded(&mut config, &self.process);
             self.entries.carry_out(listeners, |worker, order| self.workers.order(worker, order));

@@ -32,6 +32,7 @@ mod http2;
 mod idle;
 mod journal;
 mod keep_alive;
+mod key_sets;
 mod late_bodies;
 mod listeners;
 mod lookups;

@@ -246,7 +246,7 @@ fn the_record_can_be_queried_and_changes_to_it_are_reported() {
         shown(files, more).iter().map(|line| line["kind"].as_str().unwrap().to_owned()).collect()
     };
     until("it is written", || kinds(&["--segment", SEGMENT]) == ["intent", "outcome", "refused"]);
-    assert_eq!(kinds(&["--key", "NCSMEMBER"]), ["refused"]);
+    assert_eq!(kinds(&["--key", "NCSMEMBER"]), ["keys", "refused"]);
     assert_eq!(kinds(&["--decision", "refused_by_upstream", "--account", "account-1"]), ["outcome"]);
     assert_eq!(kinds(&["--decision", "refuse", "--since", "1h"]), ["refused"]);
     assert_eq!(kinds(&["--until", "2020-01-01"]).len(), 0);

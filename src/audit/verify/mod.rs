@@ -6,6 +6,7 @@
 mod copy;
 mod heads;
 mod join;
+mod key_sets;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -19,6 +20,7 @@ use crate::clock;
 use crate::plain;
 
 use join::Read;
+use key_sets::KeySets;
 
 pub use heads::heads;
 pub(crate) use heads::without_head;
@@ -75,6 +77,8 @@ pub struct Report {
     pub files: usize,
     /// How many lines were read.
     pub lines: u64,
+    /// How many sets of keys came into force.
+    pub key_sets: usize,
 }
 
 /// Verifies the whole record.
@@ -86,7 +90,7 @@ pub fn verify(directory: &Path, heads: &[ChainHead], retention: Retention) -> Re
     let instances = files::list(directory)?;
     for instance in &instances {
         let heads: Vec<&ChainHead> = heads.iter().filter(|head| head.instance == instance.id).collect();
-        Chain { report: &mut report, instance, heads, before: None }.check(retention);
+        Chain { report: &mut report, instance, heads, before: None, key_sets: KeySets::default() }.check(retention);
     }
     let there: HashSet<&str> = instances.iter().map(|instance| instance.id.as_str()).collect();
     for head in heads.iter().filter(|head| !there.contains(head.instance.as_str())) {
@@ -113,6 +117,7 @@ struct Chain<'c> {
     heads: Vec<&'c ChainHead>,
     /// The last line of the file before, if there is one.
     before: Option<Read>,
+    key_sets: KeySets,
 }
 
 impl Chain<'_> {
@@ -133,6 +138,11 @@ impl Chain<'_> {
             }
             expected = segment.number.saturating_add(1);
             self.file(segment, index + 1 == segments.len());
+        }
+        self.report.key_sets += self.key_sets.introduced();
+        // Retention removes the line with a file before.
+        if segments.first().is_some_and(|first| first.number == 1) {
+            self.report.notes.extend(self.key_sets.unknown());
         }
         let last = segments.last().map_or(0, |last| last.number);
         let cut: Vec<u64> = self.heads.iter().map(|head| head.file).filter(|file| *file > last).collect();
@@ -275,6 +285,7 @@ impl Chain<'_> {
                     );
                 }
             }
+            self.key_sets.see(&value, &name, number);
             read.push(Read {
                 file: name.clone(),
                 line: number,

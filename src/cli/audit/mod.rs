@@ -116,8 +116,11 @@ fn verify(arguments: &Verify) -> ExitCode {
     for fault in &report.faults {
         console::later(format_args!("FAULT: {fault}"));
     }
-    let audit::Report { instances, files, lines, .. } = report;
-    let counts = format!("{lines} lines in {files} files of {instances} processes, {} heads", heads.len());
+    let audit::Report { instances, files, lines, key_sets, .. } = report;
+    let heads_given = heads.len();
+    let counts = format!(
+        "{lines} lines in {files} files of {instances} processes, {key_sets} sets of keys, {heads_given} heads"
+    );
     if report.faults.is_empty() {
         say!("sound: {counts}");
         if heads.is_empty() {

@@ -98,6 +98,7 @@ fn in_words(line: &Value) -> String {
                 words.push(format!("begun anew: {}", text("begun_anew")));
             }
         }
+        Some("keys") => words.push(keys(line)),
         _ => {}
     }
     for field in ["outcome", "reason", "upstream_status"] {
@@ -119,13 +120,47 @@ fn in_words(line: &Value) -> String {
     if !line["client"].is_null() {
         words.push(format!("from {}", text("client")));
     }
+    if line["kind"] == "intent" && !line["key_set"].is_null() {
+        words.push(format!("judged by key set {}", text("key_set")));
+    }
     words.push(text("request_id"));
     words.retain(|word| !word.is_empty());
     words.join(" ")
 }
 
+/// A set of keys that came into force.
+fn keys(line: &Value) -> String {
+    let number = |field: &str| line[field].as_u64().unwrap_or_default();
+    let name = |name: &Value| plain::within_quotes(name.as_str().unwrap_or_default()).to_string();
+    let list = |field: &str| -> Vec<String> { line[field].as_array().into_iter().flatten().map(name).collect() };
+    let changed = line["changed"].as_object().into_iter().flatten().map(|(key, fields)| {
+        let fields: Vec<String> = fields.as_array().into_iter().flatten().map(name).collect();
+        format!("{} ({})", plain::within_quotes(key), fields.join(", "))
+    });
+    let mut words = format!("set {} by {}: {} keys", number("key_set"), name(&line["by"]), number("keys"));
+    for (what, names) in [("added", list("added")), ("removed", list("removed")), ("changed", changed.collect())] {
+        if !names.is_empty() {
+            words += &format!("; {what} {}", names.join(", "));
+        }
+    }
+    if number("parts") > 1 {
+        words += &format!("; part {} of {}", number("part"), number("parts"));
+    }
+    words + &format!("; digest {}", name(&line["digest"]))
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_change_of_keys_says_who_and_which_fields() {
+        let line = serde_json::json!({
+            "time": "t", "kind": "keys", "key_set": 2, "by": "watch", "keys": 3, "digest": "abc",
+            "added": ["A", "B"], "removed": [], "changed": { "C": ["role", "secrets"] }, "part": 1, "parts": 1,
+        });
+        let words = "t keys set 2 by watch: 3 keys; added A, B; changed C (role, secrets); digest abc";
+        assert_eq!(in_words(&line), words);
+    }
+
     use super::*;
 
     #[test]

@@ -147,6 +147,7 @@ impl Observation {
             creator: self.creator.as_deref().map(str::to_owned),
             name: self.name.clone(),
             print: self.print(),
+            key_set: None,
             upstream_status: self.upstream_status,
             started: self.started,
         })
