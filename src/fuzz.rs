@@ -63,6 +63,8 @@ targets! {
     redis = crate::replay::fuzz_redis;
     /// The answer that another gateway stored for repeats.
     repeat = crate::repeats::fuzz::shared;
+    /// A sealed secret.
+    seal = crate::seal::fuzz::fuzz;
 }
 
 #[cfg(test)]

@@ -52,6 +52,7 @@ mod refusal;
 mod repeats;
 mod replay;
 mod safeguard;
+mod seal;
 mod serve;
 mod stack;
 mod state;

@@ -2,9 +2,10 @@
 
 use super::section::Section;
 use crate::directory::KeysFile;
+use crate::seal::KeyRing;
 
 /// The file of keys.
-pub(super) fn directory(root: &mut Section<'_>) -> Option<KeysFile> {
+pub(super) fn directory(root: &mut Section<'_>, seal: KeyRing) -> Option<KeysFile> {
     let source = root.source;
     let faults = source.fault_count();
     let mut section = root.one_of("directory", &["file"], &["postgres"], "[directory.file]");
@@ -24,5 +25,5 @@ pub(super) fn directory(root: &mut Section<'_>) -> Option<KeysFile> {
     let allow_empty = file.flag("allow_empty", KeysFile::ALLOW_EMPTY);
     file.finish();
     section.finish();
-    path.map(|path| KeysFile { path: source.resolve(&path), allow_empty })
+    path.map(|path| KeysFile { path: source.resolve(&path), allow_empty, seal: seal.into() })
 }

@@ -62,7 +62,7 @@ fn directory(keys: Vec<KeyEntry>, file: &Path) -> Result<Directory, Vec<Fault>> 
 
 /// The keys of a file, their faults, and their warnings. Adds the file, and those that it names, to `watch`.
 pub(super) fn load(
-    KeysFile { path, allow_empty }: &KeysFile,
+    KeysFile { path, allow_empty, seal }: &KeysFile,
     environment: &dyn Fn(&str) -> Option<String>,
     watch: &FileWatch,
 ) -> (Vec<KeyEntry>, Vec<Fault>, Vec<Fault>) {
@@ -71,7 +71,7 @@ pub(super) fn load(
         Ok(text) => text,
         Err(fault) => return (Vec::new(), vec![fault], Vec::new()),
     };
-    let source = || Source::new(path, &text, environment).watched_by(watch);
+    let source = || Source::new(path, &text, environment).watched_by(watch).sealed_by(seal);
     match one_by_one(source()) {
         Some(keys) => (keys, Vec::new(), Vec::new()),
         None => as_one_document(source(), *allow_empty),
@@ -167,7 +167,7 @@ fn key(mut section: Section<'_>) -> Option<KeyEntry> {
     section.note_optional("expires");
     let active = section.take("active").map_or(KeyEntry::ACTIVE, |value| active(&value, source));
     let expires = section.take("expires").and_then(|value| expires(value, source));
-    let secrets = secrets(&mut section);
+    let secrets = secrets(&mut section, api_key.as_deref());
     section.finish();
     if source.fault_count() > faults {
         return None;

@@ -27,6 +27,7 @@ mod replay;
 mod routes;
 mod safeguard;
 pub(crate) mod schema;
+mod seal;
 mod secrets;
 mod section;
 mod socket;

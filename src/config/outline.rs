@@ -20,7 +20,7 @@ pub(super) enum Shape {
     Word(Vec<String>),
     /// A date with its time and zone.
     Date,
-    /// `"text"`, `{ env = "NAME" }` or `{ file = "path" }`.
+    /// `"text"`, `{ env = "NAME" }`, `{ file = "path" }` or `{ sealed = "…" }`.
     Secret,
     /// A list with at least and at most so many of these.
     List(Box<Shape>, usize, usize),

@@ -9,7 +9,7 @@ use super::section::Section;
 use super::source::{Findings, Source};
 use super::{
     Config, admin, audit, directory, keys, limits, listener, loops, ownership, process, replay, routes, safeguard,
-    upstream,
+    seal, upstream,
 };
 use crate::audit::Audit;
 use crate::file_watch::FileWatch;
@@ -40,7 +40,8 @@ pub(super) fn read(
     let workers = process::workers(&mut root);
     let (window, php_dates) = process::authentication(&mut root);
     let replay = replay::replay(&mut root, window);
-    let directory = directory::directory(&mut root);
+    let seal = seal::seal(&mut root);
+    let directory = directory::directory(&mut root, seal);
     let ownership = ownership::ownership(&mut root);
     let (upstream, at_servers) = upstream::upstream(&mut root);
     if let (Some(listeners), Some(upstream)) = (&listeners, &upstream)

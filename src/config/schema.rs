@@ -166,7 +166,7 @@ fn schema_of(shape: &Shape) -> Value {
                     "additionalProperties": false,
                 })
             };
-            json!({ "anyOf": [{ "type": "string", "minLength": 1 }, table("env"), table("file")] })
+            json!({ "anyOf": [{ "type": "string", "minLength": 1 }, table("env"), table("file"), table("sealed")] })
         }
         Shape::List(of, least, most) => {
             let mut list = object(json!({ "type": "array", "items": schema_of(of) }));

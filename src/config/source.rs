@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::fault::{Fault, Setting};
 use super::outline::Outline;
 use crate::file_watch::FileWatch;
+use crate::seal::KeyRing;
 
 /// One file that is being read: its text, for line numbers, and what was found in it. Every `Section` of the file
 /// refers to it.
@@ -25,6 +26,8 @@ pub(super) struct Source<'s> {
     pub(super) outline: Option<&'s Outline>,
     /// Gets each file that is read because this one names it, before it is read.
     watch: Option<&'s FileWatch>,
+    /// What opens sealed secrets.
+    pub(super) seal: Option<&'s KeyRing>,
 }
 
 /// What was found in a file.
@@ -48,6 +51,7 @@ impl<'s> Source<'s> {
             settings: RefCell::default(),
             outline: None,
             watch: None,
+            seal: None,
         }
     }
 
@@ -59,6 +63,11 @@ impl<'s> Source<'s> {
     /// The same; the files that are read because this one names them are added to `watch`.
     pub(super) fn watched_by(self, watch: &'s FileWatch) -> Self {
         Self { watch: Some(watch), ..self }
+    }
+
+    /// The same; `seal` opens the sealed secrets in it.
+    pub(super) fn sealed_by(self, seal: &'s KeyRing) -> Self {
+        Self { seal: Some(seal), ..self }
     }
 
     /// A file that this one names is about to be read.

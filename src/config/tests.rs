@@ -43,7 +43,7 @@ fn edge_uncommented(but: &[&str]) -> Config {
 
 #[test]
 fn the_edge_example_has_every_setting_with_its_default() {
-    let other = ["mode = \"0660\"", "client_ca", "automations_path", "danger_no_record"];
+    let other = ["mode = \"0660\"", "client_ca", "automations_path", "danger_no_record", "[seal]", "[[seal"];
     let journal = edge_uncommented(&[&other[..], &["[replay.redis]"]].concat());
     let redis = edge_uncommented(&[&other[..], &["[replay.journal]"]].concat());
     let example = include_str!("../../config/edge.toml");
@@ -66,7 +66,7 @@ fn the_edge_example_has_every_setting_with_its_default() {
 #[test]
 fn the_schema_has_every_setting_with_its_default() {
     let schema: serde_json::Value = serde_json::from_str(&schema::of_configuration()).unwrap();
-    let other = ["mode = \"0660\"", "client_ca", "automations_path", "danger_no_record"];
+    let other = ["mode = \"0660\"", "client_ca", "automations_path", "danger_no_record", "[seal]", "[[seal"];
     let journal = edge_uncommented(&[&other[..], &["[replay.redis]"]].concat());
     let redis = edge_uncommented(&[&other[..], &["[replay.journal]"]].concat());
     for setting in journal.settings.iter().chain(&redis.settings) {

@@ -1,6 +1,9 @@
 //! Where the keys are.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::seal::KeyRing;
 
 /// `[directory.file]`.
 #[derive(Clone, Debug)]
@@ -9,6 +12,8 @@ pub(crate) struct KeysFile {
     pub path: PathBuf,
     /// Whether it may hold no keys at all.
     pub allow_empty: bool,
+    /// What opens its sealed secrets.
+    pub seal: Arc<KeyRing>,
 }
 
 impl KeysFile {

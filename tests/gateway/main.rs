@@ -55,6 +55,7 @@ mod repeats;
 mod restores;
 mod revoked;
 mod safeguards;
+mod sealed;
 mod sighup;
 mod signals;
 mod slow;
