@@ -136,7 +136,9 @@ fn of_ten_thousand_headers_sent_to_two_gateways_at_once_each_passes_once() {
     const HEADERS: usize = 10_000;
     const CLIENTS: usize = 8;
     let (redis, upstream) = (Redis::start(&[]), Upstream::start(service("account-1", "member-1")));
+    // A machine that is busy with so many keeps a claim waiting for longer than the clocks may differ elsewhere in these tests.
     let settings = redis.settings("when_new = \"accept\"\ntimeout = \"5s\"\n");
+    let settings = settings.replace("clock_margin = \"200ms\"", "clock_margin = \"10s\"");
     // Ten thousand closed connections would use up all ports.
     let gates = [(); 2].map(|()| {
         let files = Files::new(upstream.address, &settings);
@@ -172,7 +174,7 @@ fn of_ten_thousand_headers_sent_to_two_gateways_at_once_each_passes_once() {
     let mark = redis.cli(&["GET", key]);
     assert!(mark.trim().len() == 64 && mark.trim().bytes().all(|byte| byte.is_ascii_hexdigit()), "{mark}");
     let life: i64 = redis.cli(&["PTTL", key]).trim().parse().unwrap();
-    assert!((1..=900_401).contains(&life), "{life}");
+    assert!((1..=920_001).contains(&life), "{life}");
     until("they are counted", || gates[0].metrics().contains("saltgate_replay_salts 10000"));
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use redis::Value;
 use tokio::sync::oneshot;
@@ -275,7 +275,9 @@ impl Examination<'_> {
         let number = self.shared.numbers.next();
         let expected = if self.shared.settings.cluster { Expected::InCluster } else { Expected::Alone };
         let about = about::ask(&mut connection, &self.server.address, expected, number, limit).await?;
+        let asked = self.shared.clock.now();
         let Counted { time, keys } = about::count(&mut connection, number, limit).await?;
+        let times = (asked, self.shared.clock.now());
         let elapsed = i64::try_from(self.shared.clock.elapsed().as_millis()).unwrap_or(i64::MAX);
         let seen = Seen {
             run: about.run,
@@ -301,13 +303,14 @@ impl Examination<'_> {
             }
         }
         // After the attestation, so that a jump fences once and not at every check.
-        let fares = self.judge_clock(time);
+        let fares = self.judge_clock(time, times);
         Ok((seen, fares))
     }
 
-    fn judge_clock(&self, time: i64) -> Result<(), Trouble> {
-        let now = self.shared.clock.now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let apart = time.abs_diff(i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
+    /// Judges the server's time, which it read between two readings of the gateway's clock: waiting is no difference.
+    fn judge_clock(&self, time: i64, (asked, answered): (SystemTime, SystemTime)) -> Result<(), Trouble> {
+        let unix = |at: SystemTime| millis(at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()) as i64;
+        let apart = (unix(asked) - time).max(time - unix(answered)).max(0).unsigned_abs();
         if apart > millis(self.shared.settings.clock_margin) {
             return Err(Trouble::OutOfReach(format!("its clock and the gateway's differ by {apart} ms")));
         }
@@ -318,7 +321,7 @@ impl Examination<'_> {
     async fn attest(&self, slots: &[u16], force: bool) -> Result<bool, Trouble> {
         let Shared { settings, keys, attest, .. } = self.shared;
         let fence = self.shared.fence();
-        let (fenced, accepted) = (script::digits(fence), script::digits(std::time::UNIX_EPOCH));
+        let (fenced, accepted) = (script::digits(fence), script::digits(SystemTime::UNIX_EPOCH));
         let lost = match settings.on_failover {
             OnFailover::Fence => &fenced,
             OnFailover::DangerAccept => &accepted,
@@ -329,7 +332,7 @@ impl Examination<'_> {
         };
         let mut connection = self.server.connection(SLOW_TIMEOUT).await?;
         let late = |_| Trouble::OutOfReach("its slots were not attested in time".into());
-        let (mut raised, mut highest) = (0_usize, std::time::UNIX_EPOCH);
+        let (mut raised, mut highest) = (0_usize, SystemTime::UNIX_EPOCH);
         for some in slots.chunks(AT_ONCE) {
             let mut ask = redis::pipe();
             let number = self.shared.numbers.next();
