@@ -288,7 +288,6 @@ impl Examination<'_> {
             out_of_memory: about.most > 0 && about.used >= about.most - about.most / 50,
             slots,
         };
-
         let margin = i64::try_from(millis(self.shared.settings.clock_margin)).unwrap_or(i64::MAX);
         let same_run = before.as_ref().filter(|before| before.run == seen.run);
         let jumped = same_run.is_some_and(|before| seen.clock.saturating_sub(before.clock) > margin);
