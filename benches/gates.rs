@@ -179,6 +179,7 @@ struct Deletions;
 impl Gate<Directed> for Deletions {
     type Out = Routed;
     type Refusal = RefusedAfterSpend;
+    const NAME: &'static str = "";
 
     async fn decide(&self, directed: Directed, _: &mut Observation) -> Result<Routed, RefusedAfterSpend> {
         match directed {

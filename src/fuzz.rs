@@ -65,6 +65,8 @@ targets! {
     repeat = crate::repeats::fuzz::shared;
     /// A sealed secret.
     seal = crate::seal::fuzz::fuzz;
+    /// The trace context that a proxy sends.
+    trace = crate::trace::fuzz::fuzz;
 }
 
 #[cfg(test)]

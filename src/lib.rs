@@ -60,6 +60,7 @@ mod status;
 mod systemd;
 mod telemetry;
 mod throttle;
+mod trace;
 mod upstream;
 
 pub use cli::run;

@@ -64,7 +64,7 @@ pub(super) async fn until_told_to_end(
     let mut told_to_end = loop {
         tokio::select! {
             _ = ticks.tick() => {
-                gateway.process().metrics.log_dropped(logs.dropped());
+                gateway.process().metrics.deliveries().log_dropped(logs.dropped());
                 told.look(gateway.process());
             }
             _ = hang_up.recv() => drop(reload(&mut gateway, &mut told)),
@@ -89,7 +89,7 @@ pub(super) async fn until_told_to_end(
         tokio::select! {
             drained = &mut drained => return ended(drained.ok()),
             _ = ticks.tick() => {
-                process.metrics.log_dropped(logs.dropped());
+                process.metrics.deliveries().log_dropped(logs.dropped());
                 told.look(&process);
             }
             () = end.received(), if told_to_end < 2 => {

@@ -36,6 +36,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 mod texts;
+mod trace;
 mod upstream;
 
 use std::net::SocketAddr;
@@ -68,6 +69,7 @@ pub(crate) const NEEDS_RESTART: &[&str] = &[
     "replay.",
     "audit.",
     "control.",
+    "trace.",
     "log.level",
     "limits.max_connections",
     "limits.max_in_flight",
@@ -126,6 +128,8 @@ pub struct Config {
     pub log_successes: bool,
     /// The least severe level that is logged.
     pub log_level: LogLevel,
+    /// Where traces go, and whose are continued.
+    pub(crate) trace: crate::trace::TraceSettings,
     /// Every setting, as read.
     pub settings: Vec<Setting>,
     /// Settings that are allowed but may be mistakes.

@@ -12,6 +12,8 @@ pub(super) enum Shape {
     Flag,
     /// A whole number within these bounds.
     Number(usize, usize),
+    /// A number from 0 to 1.
+    Fraction,
     Duration,
     Size,
     Budget,

@@ -9,7 +9,7 @@ use super::section::Section;
 use super::source::{Findings, Source};
 use super::{
     Config, admin, audit, directory, keys, limits, listener, loops, ownership, process, replay, routes, safeguard,
-    seal, upstream,
+    seal, trace, upstream,
 };
 use crate::audit::Audit;
 use crate::file_watch::FileWatch;
@@ -69,6 +69,7 @@ pub(super) fn read(
     let (limits, capacity) = limits::limits(&mut root);
     let routes = routes::routes(&mut root);
     let passthrough = routes::passthrough(&mut root, &routes);
+    let trace = trace::trace(&mut root);
     let mut log = root.section("log");
     let log_successes = log.flag("successes", true);
     let levels =
@@ -133,6 +134,7 @@ pub(super) fn read(
                 passthrough,
                 log_successes,
                 log_level,
+                trace,
                 settings,
                 warnings,
             })

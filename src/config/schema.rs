@@ -146,6 +146,7 @@ fn schema_of(shape: &Shape) -> Value {
     match shape {
         Shape::Flag => json!({ "type": "boolean" }),
         Shape::Number(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
+        Shape::Fraction => json!({ "type": "number", "minimum": 0, "maximum": 1 }),
         Shape::Duration => {
             json!({ "type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?[a-zµ]+( ?[0-9]+(\\.[0-9]+)?[a-zµ]+)*$" })
         }

@@ -84,6 +84,7 @@ impl Admit {
 impl<B: http_body::Body<Data = Bytes> + Send + Unpin> Gate<Authenticated<B>> for Admit {
     type Out = Admitted<B>;
     type Refusal = Refused;
+    const NAME: &'static str = "admit";
 
     async fn decide(
         &self,

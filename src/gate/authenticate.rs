@@ -40,6 +40,7 @@ impl Authenticate {
 impl<B: Send> Gate<Head<B>> for Authenticate {
     type Out = Authenticated<B>;
     type Refusal = Refused;
+    const NAME: &'static str = "authenticate";
 
     async fn decide(&self, head: Head<B>, seen: &mut Observation) -> Result<Authenticated<B>, Refused> {
         let line = only_line(head.headers())?;

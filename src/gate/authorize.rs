@@ -1,7 +1,5 @@
 //! The gate that decides whether the caller may delete the segment.
 
-use http::HeaderValue;
-
 use super::chain::Gate;
 use super::observation::Observation;
 use super::route::{Deletion, Purpose, Routed};
@@ -9,6 +7,7 @@ use crate::ownership::{Ownership, OwnershipError, Pointers, SegmentInfo};
 use crate::policy::{ClientCondition, Condition, Permit, PermitRefusal, RoleReach};
 use crate::refusal::RefusedAfterSpend;
 use crate::telemetry::Stage;
+use crate::trace::ChildSpan;
 use crate::upstream::{Identity, InvalidRequestHead, RequestHead, headers};
 
 /// Checks that the caller's role may delete this segment, and that the segment is the version that the client means
@@ -26,6 +25,7 @@ pub struct Authorized<P = Deletion> {
 impl<P: Purpose> Gate<Routed<P>> for Authorize {
     type Out = Authorized<P>;
     type Refusal = RefusedAfterSpend;
+    const NAME: &'static str = "authorize";
 
     async fn decide(&self, routed: Routed<P>, seen: &mut Observation) -> Result<Authorized<P>, RefusedAfterSpend> {
         let verdict = judge(&routed, seen).await;
@@ -90,11 +90,14 @@ async fn look_up<P: Purpose>(
     seen: &mut Observation,
 ) -> Result<SegmentInfo, RefusedAfterSpend> {
     let path = routed.route().path(routed.segment());
-    let question = question(routed, &path, seen.id()).map_err(|error| {
+    let question = question(routed, &path, seen, ChildSpan::LookUp).map_err(|error| {
         seen.detail = Some(error.to_string());
         RefusedAfterSpend::Internal
     })?;
-    pointers.look_up(routed.request().head().upstream(), question, routed.segment()).await.map_err(|not| match not {
+    let asked = seen.trace_time();
+    let answer = pointers.look_up(routed.request().head().upstream(), question, routed.segment()).await;
+    seen.child_ended(ChildSpan::LookUp, asked);
+    answer.map_err(|not| match not {
         OwnershipError::NoSuchSegment => RefusedAfterSpend::SegmentNotFound,
         OwnershipError::Timeout => RefusedAfterSpend::OwnershipTimeout,
         OwnershipError::Unclear(why) => {
@@ -104,8 +107,13 @@ async fn look_up<P: Purpose>(
     })
 }
 
-/// A GET with Saltgate's own headers and none of the client's.
-pub(super) fn question<P>(routed: &Routed<P>, path: &str, id: &HeaderValue) -> Result<RequestHead, InvalidRequestHead> {
+/// A GET with Saltgate's own headers and none of the client's. In traces it is this part of its request.
+pub(super) fn question<P>(
+    routed: &Routed<P>,
+    path: &str,
+    seen: &Observation,
+    part: ChildSpan,
+) -> Result<RequestHead, InvalidRequestHead> {
     let caller = routed.request().caller();
     let identity = Identity {
         account: &caller.owner.account,
@@ -113,9 +121,11 @@ pub(super) fn question<P>(routed: &Routed<P>, path: &str, id: &HeaderValue) -> R
         role: caller.role.map(crate::policy::Role::as_str),
         api_key: &caller.api_key,
         creator: None,
-        request_id: id,
+        request_id: seen.id(),
     };
-    headers::question(path, &identity)
+    let mut head = headers::question(path, &identity)?;
+    seen.write_trace(&mut head, part)?;
+    Ok(head)
 }
 
 impl<P> Authorized<P> {

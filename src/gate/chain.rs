@@ -18,6 +18,8 @@ pub trait Gate<In>: marker::Send + marker::Sync {
     type Out: marker::Send;
     /// The refusals of this gate.
     type Refusal: Refusal + marker::Send;
+    /// The name of this gate in traces; empty if gates within it have names of their own.
+    const NAME: &'static str;
 
     /// Judges the request.
     fn decide(
@@ -50,9 +52,11 @@ where
 {
     type Out = B::Out;
     type Refusal = A::Refusal;
+    const NAME: &'static str = B::NAME;
 
     async fn decide(&self, request: In, seen: &mut Observation) -> Result<Self::Out, Self::Refusal> {
         let proven = self.first.decide(request, seen).await?;
+        seen.gate_passed(A::NAME);
         self.next.decide(proven, seen).await
     }
 }

@@ -66,12 +66,21 @@ where
 {
     type Out = Ending;
     type Refusal = RefusedAfterSpend;
+    const NAME: &'static str = "";
 
     async fn decide(&self, directed: Directed, seen: &mut Observation) -> Result<Ending, RefusedAfterSpend> {
         match directed {
-            Directed::Deletion(routed) => self.deletions.decide(routed, seen).await.map(Ending::Deletion),
+            Directed::Deletion(routed) => {
+                let concluded = self.deletions.decide(routed, seen).await?;
+                seen.gate_passed(D::NAME);
+                Ok(Ending::Deletion(concluded))
+            }
             // Boxed on its own, so that the future of a deletion does not grow by it.
-            Directed::DryRun(routed) => Box::pin(self.dry_runs.decide(routed, seen)).await.map(Ending::DryRun),
+            Directed::DryRun(routed) => {
+                let report = Box::pin(self.dry_runs.decide(routed, seen)).await?;
+                seen.gate_passed(R::NAME);
+                Ok(Ending::DryRun(report))
+            }
         }
     }
 }
@@ -86,6 +95,7 @@ impl ReportDryRun {
 impl Gate<Authorized<DryRun>> for ReportDryRun {
     type Out = DryRunReport;
     type Refusal = RefusedAfterSpend;
+    const NAME: &'static str = "report";
 
     async fn decide(
         &self,

@@ -15,11 +15,13 @@ where
 {
     type Out = ();
     type Refusal = RefusedAfterSpend;
+    const NAME: &'static str = "";
 
     async fn decide(&self, directed: Directed, seen: &mut Observation) -> Result<(), RefusedAfterSpend> {
         match directed {
             Directed::Deletion(routed) => {
                 let permitted = self.0.decide(routed, seen).await?;
+                seen.gate_passed(<G as Gate<Routed<Deletion>>>::NAME);
                 self.1.decide(permitted, seen).await
             }
             Directed::DryRun(routed) => self.0.decide(routed, seen).await.map(drop),

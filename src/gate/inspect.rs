@@ -53,6 +53,7 @@ struct Told {
 impl<B: Send> Gate<Received<B>> for Inspect<B> {
     type Out = Head<B>;
     type Refusal = Refused;
+    const NAME: &'static str = "inspect";
 
     async fn decide(&self, received: Received<B>, seen: &mut Observation) -> Result<Head<B>, Refused> {
         let Received { mut told, body } = received;
@@ -120,7 +121,9 @@ impl<B> Received<B> {
     /// Starts the observation of this request.
     pub(crate) fn observed(&self) -> Observation {
         let Told { parts, client, worker_state } = &*self.told;
-        Observation::new(worker_state.clone(), *client, parts.method.clone(), parts.uri.path())
+        let mut seen = Observation::new(worker_state.clone(), *client, parts.method.clone(), parts.uri.path());
+        seen.begin_trace(&parts.headers);
+        seen
     }
 
     /// The generation that it will be judged by.

@@ -1,6 +1,7 @@
 //! Collects facts about a request, and reports them when it ends.
 
 mod reports;
+mod traced;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -19,6 +20,7 @@ use crate::refusal::{Answer, Reason, Refusal, Remaining};
 use crate::repeats::{Asked, Became, First, Print, Repeat, UnderWay};
 use crate::replay::Mark;
 use crate::telemetry::{Ended, Stage};
+use crate::trace::Trace;
 use crate::upstream::MalformedResponse;
 
 /// A request at any stage, with its observation.
@@ -60,6 +62,8 @@ pub struct Observation {
     on_record: bool,
     /// True in observe mode: this request is never refused, so nothing about it goes on record.
     only_watches: bool,
+    /// Its trace, if traces are made.
+    trace: Option<Box<Trace>>,
 }
 
 impl Observation {
@@ -91,6 +95,7 @@ impl Observation {
             repeat: None,
             on_record: false,
             only_watches: false,
+            trace: None,
             worker_state,
         }
     }
@@ -152,6 +157,9 @@ impl Observation {
     pub(super) fn passed(&mut self, stage: Stage) {
         let now = self.worker_state.reporting.clock.elapsed();
         self.worker_state.reporting.metrics.stage(stage, now.saturating_sub(self.marked));
+        if let Some(trace) = &mut self.trace {
+            trace.stage(stage, self.marked, now);
+        }
         self.marked = now;
         tracing::debug!(?stage, "passed");
     }

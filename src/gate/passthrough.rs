@@ -29,6 +29,7 @@ pub(crate) struct WouldPass;
 impl<B: Send> Gate<Head<B>> for WouldPass {
     type Out = ();
     type Refusal = Refused;
+    const NAME: &'static str = "pass";
 
     async fn decide(&self, head: Head<B>, _: &mut Observation) -> Result<(), Refused> {
         may_pass(&head)
@@ -50,6 +51,7 @@ impl PassNamed {
 impl<B: Send> Gate<Head<B>> for PassNamed {
     type Out = Passing<B>;
     type Refusal = Refused;
+    const NAME: &'static str = "pass";
 
     async fn decide(&self, mut head: Head<B>, seen: &mut Observation) -> Result<Passing<B>, Refused> {
         may_pass(&head)?;

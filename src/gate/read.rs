@@ -35,6 +35,7 @@ where
 {
     type Out = Whole;
     type Refusal = Refused;
+    const NAME: &'static str = "read";
 
     async fn decide(&self, admitted: Admitted<B>, seen: &mut Observation) -> Result<Whole, Refused> {
         let (authenticated, slot, place, body, late) = admitted.into_parts();

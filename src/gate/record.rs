@@ -35,6 +35,7 @@ impl RecordIntent {
 impl Gate<Cleared> for RecordIntent {
     type Out = Recorded;
     type Refusal = RefusedAfterSpend;
+    const NAME: &'static str = "record";
 
     async fn decide(&self, cleared: Cleared, seen: &mut Observation) -> Result<Recorded, RefusedAfterSpend> {
         let Self { record, budget_usage, clock } = self;

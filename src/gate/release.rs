@@ -31,6 +31,7 @@ impl Release {
 impl Gate<Recorded> for Release {
     type Out = Released;
     type Refusal = RefusedAfterSpend;
+    const NAME: &'static str = "release";
 
     async fn decide(&self, recorded: Recorded, _: &mut Observation) -> Result<Released, RefusedAfterSpend> {
         yield_now().await;

@@ -8,6 +8,7 @@ use crate::clock::Clock;
 use crate::repeats::Repeats;
 use crate::replay::SpentSalts;
 use crate::telemetry::{Metrics, Refusals};
+use crate::trace::Tracing;
 
 /// What an observation reads and writes: the time, request ids, and the places that learn how requests ended. No
 /// gate bases a decision on it.
@@ -26,4 +27,6 @@ pub struct Reporting {
     pub salts: Arc<dyn SpentSalts>,
     /// Says how long such an answer is kept.
     pub repeats: Repeats,
+    /// Makes the traces, if there are any.
+    pub(crate) tracing: Tracing,
 }

@@ -48,6 +48,7 @@ pub enum Directed {
 impl Gate<Fresh> for RouteGate {
     type Out = Directed;
     type Refusal = RefusedAfterSpend;
+    const NAME: &'static str = "route";
 
     async fn decide(&self, fresh: Fresh, seen: &mut Observation) -> Result<Directed, RefusedAfterSpend> {
         let head = fresh.request().head();

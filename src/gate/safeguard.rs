@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::refusal::{self, RefusedAfterSpend};
 use crate::safeguard::{AutomationsError, BudgetExceeded, BudgetUsage, Freeze};
 use crate::throttle::Slot;
+use crate::trace::ChildSpan;
 
 /// The header in which a caller confirms, by digest, which automations may stop.
 const X_SALTGATE_CONFIRM: HeaderName = HeaderName::from_static("x-saltgate-confirm");
@@ -50,6 +51,7 @@ impl Safeguard {
 impl Gate<Authorized> for Safeguard {
     type Out = Cleared;
     type Refusal = RefusedAfterSpend;
+    const NAME: &'static str = "safeguard";
 
     async fn decide(&self, authorized: Authorized, seen: &mut Observation) -> Result<Cleared, RefusedAfterSpend> {
         self.0.judge(&authorized, seen).await?;
@@ -67,6 +69,7 @@ impl DryRunSafeguard {
 impl Gate<Authorized> for DryRunSafeguard {
     type Out = ();
     type Refusal = RefusedAfterSpend;
+    const NAME: &'static str = "safeguard";
 
     async fn decide(&self, authorized: Authorized, seen: &mut Observation) -> Result<(), RefusedAfterSpend> {
         self.0.judge(&authorized, seen).await?;
@@ -113,13 +116,15 @@ async fn judge_automations<P: Purpose>(
     seen: &mut Observation,
 ) -> Result<(), RefusedAfterSpend> {
     let (routed, request) = (authorized.routed(), authorized.routed().request());
-    let question = question(routed, &path, seen.id()).map_err(|error| {
+    let question = question(routed, &path, seen, ChildSpan::Automations).map_err(|error| {
         seen.detail = Some(error.to_string());
         RefusedAfterSpend::Internal
     })?;
     let guard = &request.head().generation().guard;
-    let asked = guard.ask(request.head().upstream(), question, routed.segment()).await;
-    let linked = asked.map_err(|not| match not {
+    let asked = seen.trace_time();
+    let answer = guard.ask(request.head().upstream(), question, routed.segment()).await;
+    seen.child_ended(ChildSpan::Automations, asked);
+    let linked = answer.map_err(|not| match not {
         AutomationsError::Timeout => RefusedAfterSpend::AutomationsTimeout,
         // If the service checks account and creator itself, it refuses by a 404 here.
         AutomationsError::NotFound if authorized.segment_info().is_none() => RefusedAfterSpend::SegmentNotFound,

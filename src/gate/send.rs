@@ -34,6 +34,7 @@ pub struct Concluded {
 impl Gate<Released> for Send {
     type Out = Concluded;
     type Refusal = RefusedAfterSpend;
+    const NAME: &'static str = "send";
 
     /// Refuses nothing: a failure from here on is an outcome.
     async fn decide(&self, released: Released, seen: &mut Observation) -> Result<Concluded, RefusedAfterSpend> {
@@ -114,7 +115,11 @@ fn deletion(cleared: &Cleared, seen: &Observation) -> Result<RequestHead, Invali
     let path = routed.route().path(routed.segment());
     let query = received.query().filter(|_| routed.route().keep().query);
     let mut head = RequestHead::new(&Method::DELETE, &path, query)?;
-    let kept = Kept { authorization: received.generation().authorization, body: !kept_body(cleared).is_empty() };
+    let kept = Kept {
+        authorization: received.generation().authorization,
+        body: !kept_body(cleared).is_empty(),
+        trace: seen.passes_trace_on(),
+    };
     headers::end_to_end(&mut head, received.headers(), kept);
     if let Some(tag) = authorized.permit().condition().tag() {
         head.field(&IF_MATCH, tag.value());
@@ -123,6 +128,7 @@ fn deletion(cleared: &Cleared, seen: &Observation) -> Result<RequestHead, Invali
     let address = client.address().map(|_| client.as_str());
     headers::forwarded(&mut head, address, client.scheme(), received.host())?;
     head.field(&VIA, seen.via());
+    seen.write_whole_trace(&mut head)?;
     let caller = routed.request().caller();
     let identity = Identity {
         account: &caller.owner.account,

@@ -66,6 +66,7 @@ impl Spend {
 impl Gate<Whole> for Spend {
     type Out = Fresh;
     type Refusal = RefusedAfterSpend;
+    const NAME: &'static str = "spend";
 
     async fn decide(&self, whole: Whole, seen: &mut Observation) -> Result<Fresh, RefusedAfterSpend> {
         let (authenticated, slot, place, body) = whole.into_parts();

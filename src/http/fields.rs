@@ -48,6 +48,7 @@ impl Folded {
             b"upgrade" | b"http2-settings" => Class::HopByHop,
             b"host" | b"content-length" | b"expect" => Class::MadeAnew,
             b"authorization" | b"cookie" | b"cookie2" => Class::Credential,
+            b"traceparent" | b"tracestate" => Class::Trace,
             b"range" | b"content-range" | b"prefer" => Class::Variation,
             b"depth" | b"destination" | b"overwrite" | b"lock-token" => Class::Variation,
             b"digest" | b"repr-digest" => Class::Content,
@@ -91,6 +92,8 @@ pub(crate) enum Class {
     Override,
     /// It says where a request came from: the client's address, or the requested host, scheme and path.
     Forwarding,
+    /// It says which trace a request is part of, and whether that is sampled.
+    Trace,
     /// It makes a request conditional: `If-Match`, dates, and WebDAV's `If`.
     Condition,
     /// It changes what a deletion affects, or when; nothing judges such changes.

@@ -71,7 +71,10 @@ where
         let gates = self.0.clone();
         Box::pin(async move {
             match gates.decide(request, &mut observation).await {
-                Ok(request) => Ok(Observed { observation, request }),
+                Ok(request) => {
+                    observation.gate_passed(G::NAME);
+                    Ok(Observed { observation, request })
+                }
                 Err(refused) => Err(Rejection::of(&refused, observation)),
             }
         })
@@ -99,7 +102,10 @@ where
         let mut inner = self.inner.clone();
         Box::pin(async move {
             match gates.decide(request, &mut observation).await {
-                Ok(proven) => inner.call(Observed { observation, request: proven }).await,
+                Ok(proven) => {
+                    observation.gate_passed(G::NAME);
+                    inner.call(Observed { observation, request: proven }).await
+                }
                 Err(refused) => Err(Rejection::of(&refused, observation)),
             }
         })

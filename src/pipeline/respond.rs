@@ -57,9 +57,21 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         Poll::Ready(Ok(match ready!(Pin::new(&mut self.0).poll(cx)) {
-            Ok(Observed { request: ended, .. }) => ended.into_response(),
-            Err(Rejection { repeated: Some(repeated), .. }) => again(*repeated),
-            Err(rejection) => own_with(rejection.answer, rejection.linked.as_deref()),
+            Ok(Observed { mut observation, request: ended }) => {
+                let response = ended.into_response();
+                observation.answered_with(response.status());
+                response
+            }
+            Err(Rejection { observation, answer, linked, repeated, .. }) => {
+                let response = match repeated {
+                    Some(repeated) => again(*repeated),
+                    None => own_with(answer, linked.as_deref()),
+                };
+                if let Some(mut observation) = observation {
+                    observation.answered_with(response.status());
+                }
+                response
+            }
         }))
     }
 }

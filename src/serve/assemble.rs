@@ -15,6 +15,7 @@ use crate::replay::{RedisStartError, SpentSalts, StoreOpenError};
 use crate::safeguard::{BudgetUsage, Budgets};
 use crate::telemetry::{Metrics, Refusals};
 use crate::throttle::{FailedSignatures, LateBodies, PassingSlots, Slots};
+use crate::trace::{SpanExporter, TraceStartError, Tracing};
 use crate::upstream::{Servers, UpstreamSettings, Upstreams};
 
 /// Builds what a reload swaps. Takes the keys out of `config`, and keeps what `before` knows of servers.
@@ -59,8 +60,25 @@ pub(super) fn recount(running: &Config, new: &Config, budgets: Budgets, process:
     counted.map_err(|why| vec![new.fault("budget", format!("what was deleted so far cannot be counted: {why}"))])
 }
 
+/// Starts the exporter of traces, if there is one.
+pub(super) fn traces(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    clock: &Clock,
+) -> Result<(Tracing, Option<SpanExporter>), StartError> {
+    SpanExporter::start(&config.trace, clock, metrics).map_err(|error| match error {
+        TraceStartError::Endpoint(why) => StartError::Config(vec![config.fault("trace.endpoint", why)]),
+        TraceStartError::Thread(error) => StartError::Traces(error),
+    })
+}
+
 /// Builds what lives as long as the process.
-pub(super) fn process(config: &Config, metrics: &Arc<Metrics>, clock: Clock) -> Result<Process, StartError> {
+pub(super) fn process(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    clock: Clock,
+    tracing: Tracing,
+) -> Result<Process, StartError> {
     // This must come before the process begins a record file of its own.
     let earlier = earlier::requests(config, &clock)?;
     let safeguards = &config.safeguards;
@@ -84,6 +102,7 @@ pub(super) fn process(config: &Config, metrics: &Arc<Metrics>, clock: Clock) -> 
         refusals: refusals.clone(),
         salts: salts.clone(),
         repeats: repeats.clone(),
+        tracing,
     });
     Ok(Process {
         clock,

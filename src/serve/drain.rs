@@ -119,7 +119,8 @@ impl Gateway {
     }
 
     fn leave(self, told_to_end: bool) -> Drained {
-        let Self { process, mut workers, entries, config, admin_worker, control, events, progress, .. } = self;
+        let Self { process, mut workers, entries, config, admin_worker, control, events, progress, exporter, .. } =
+            self;
         let limits = &config.limits;
         let mut waiting = Waiting { events: events.1, working: workers.len(), told_to_end, hurried: false };
         process.draining.store(true, Ordering::Relaxed);
@@ -145,6 +146,8 @@ impl Gateway {
         }
         while !waiting.told_to_end && waiting.next(None) {}
         workers.end();
+        // No request ends any more.
+        drop(exporter);
         drop(admin_worker);
         drop(control);
         drained

@@ -44,6 +44,7 @@ use crate::listen::{BoundTcp, ListenAddress, unused_sockets};
 use crate::process::Process;
 use crate::replay;
 use crate::telemetry::Metrics;
+use crate::trace::SpanExporter;
 
 /// A running gateway.
 pub struct Gateway {
@@ -62,6 +63,7 @@ pub struct Gateway {
     heartbeat: Option<Heartbeat>,
     events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
     progress: Progress,
+    exporter: Option<SpanExporter>,
 }
 
 impl Gateway {
@@ -87,7 +89,8 @@ impl Gateway {
         let admin = admin.map_err(|error| StartError::Listen("admin.address", error))?;
         let control = config.safeguards.socket.as_deref().map(control::ControlSocket::open).transpose();
         let control = control.map_err(StartError::Control)?;
-        let process = assemble::process(&config, &metrics, clock)?;
+        let (tracing, exporter) = assemble::traces(&config, &metrics, &clock)?;
+        let process = assemble::process(&config, &metrics, clock, tracing)?;
         let process = Arc::new(process);
         keys::put_on_record(&process.record, None, &mut generation, "start");
         let current = Arc::new(Current::new(&process.reporting, generation));
@@ -133,6 +136,7 @@ impl Gateway {
             heartbeat: Some(heartbeat),
             events,
             progress,
+            exporter,
         })
     }
 

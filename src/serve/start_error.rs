@@ -46,6 +46,9 @@ pub enum StartError {
     /// The metrics cannot be registered.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// The exporter of traces cannot be started.
+    #[error("the exporter of traces cannot be started: {0}")]
+    Traces(#[source] io::Error),
     /// A worker or the admin listener cannot be started.
     #[error("workers cannot be started: {0}")]
     Workers(#[source] io::Error),

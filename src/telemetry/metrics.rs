@@ -11,6 +11,7 @@ use prometheus::{
 };
 
 use super::counts::{Requests, Seconds};
+use super::deliveries::DeliveryCounters;
 use super::history::{History, RequestCounts};
 use super::levels::{LevelGauges, Levels};
 use super::outcome::{Ended, Stage};
@@ -36,7 +37,7 @@ pub struct Metrics {
     config_info: IntGaugeVec,
     truncated: IntCounterVec,
     repeats: IntCounterVec,
-    log_dropped: IntCounter,
+    deliveries: DeliveryCounters,
     clock_jumps: IntCounter,
     connections: IntGauge,
     connections_refused: IntCounterVec,
@@ -134,11 +135,6 @@ impl Metrics {
         )?;
         let fence_seconds = Gauge::new("saltgate_fence_seconds", "Time until the fence ends; 0 without a fence.")?;
         registry.register(Box::new(fence_seconds.clone()))?;
-        let log_dropped = IntCounter::new(
-            "saltgate_log_dropped_total",
-            "Log lines that were dropped because nobody read them fast enough.",
-        )?;
-        registry.register(Box::new(log_dropped.clone()))?;
         let clock_jumps =
             IntCounter::new("saltgate_clock_jumps_total", "How often the wall clock was set by more than a minute.")?;
         registry.register(Box::new(clock_jumps.clone()))?;
@@ -193,7 +189,7 @@ impl Metrics {
             config_info: labelled("saltgate_config_info", "The configuration in force.", &["hash"])?,
             truncated,
             repeats,
-            log_dropped,
+            deliveries: DeliveryCounters::new(&registry)?,
             clock_jumps,
             connections: gauge("saltgate_connections", "Open client connections.")?,
             connections_refused,
@@ -335,9 +331,9 @@ impl Metrics {
         self.clock_jumps.inc();
     }
 
-    /// Sets how many log lines were dropped so far.
-    pub fn log_dropped(&self, lines: usize) {
-        self.log_dropped.inc_by((lines as u64).saturating_sub(self.log_dropped.get()));
+    /// The counters of log lines and spans.
+    pub(crate) fn deliveries(&self) -> &DeliveryCounters {
+        &self.deliveries
     }
 
     /// What a scrape is told of besides what was counted.

@@ -3,6 +3,7 @@
 
 mod counts;
 mod decision;
+mod deliveries;
 mod history;
 mod json;
 mod levels;

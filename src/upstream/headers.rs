@@ -43,6 +43,8 @@ pub(crate) struct Kept {
     pub authorization: Authorization,
     /// Whether its body is, with the fields that describe it.
     pub body: bool,
+    /// Whether its trace context is, because Saltgate makes none and the client's is believed.
+    pub trace: bool,
 }
 
 /// Writes the client's fields that are passed on with a deletion. Conditions are not among them: they are part of the
@@ -51,6 +53,7 @@ pub(crate) fn end_to_end(head: &mut RequestHead, headers: &HeaderMap, kept: Kept
     let goes = |name: &Folded| match name.class() {
         Class::EndToEnd => true,
         Class::Content => kept.body,
+        Class::Trace => kept.trace,
         Class::Credential => kept.authorization == Authorization::Keep,
         Class::HopByHop | Class::MadeAnew | Class::Ours | Class::Override => false,
         Class::Forwarding | Class::Condition | Class::Variation => false,
@@ -86,7 +89,7 @@ pub(crate) fn as_it_came(head: &mut RequestHead, headers: &HeaderMap) {
         Class::MadeAnew => !name.is("expect") && !name.is(CONTENT_LENGTH.as_str()),
         Class::Ours => name.is(X_REQUEST_ID.as_str()),
         Class::Credential | Class::Override | Class::Forwarding | Class::Condition => true,
-        Class::Variation | Class::Content | Class::EndToEnd => true,
+        Class::Variation | Class::Content | Class::Trace | Class::EndToEnd => true,
     };
     surviving(headers, goes).for_each(|(name, value)| head.field(name, value));
 }
@@ -203,7 +206,7 @@ mod tests {
         lines
     }
 
-    const STRIPPED: Kept = Kept { authorization: Authorization::Strip, body: true };
+    const STRIPPED: Kept = Kept { authorization: Authorization::Strip, body: true, trace: false };
 
     fn sent(lines: &[(&str, &str)], kept: Kept) -> Vec<String> {
         lines_of(|head| end_to_end(head, &headers(lines), kept))
@@ -326,7 +329,7 @@ mod tests {
         for name in gone {
             assert_eq!(sent(&[(name, "x"), ("accept", "y")], STRIPPED), ["accept: y"], "{name}");
         }
-        let kept = ["accept-language", "idempotency-key", "origin", "traceparent", "user-agent", "x-own"];
+        let kept = ["accept-language", "idempotency-key", "origin", "user-agent", "x-own"];
         for name in kept {
             assert_eq!(sent(&[(name, "x")], STRIPPED), [format!("{name}: x")], "{name}");
         }
@@ -335,6 +338,12 @@ mod tests {
         for name in about_the_body {
             assert_eq!(sent(&[(name, "x")], STRIPPED).len(), 1, "{name} with a body");
             assert_eq!(sent(&[(name, "x")], Kept { body: false, ..STRIPPED }), [""; 0], "{name} without one");
+        }
+        for name in ["traceparent", "tracestate", "Trace_Parent", "TRACESTATE"] {
+            let folded = name.to_ascii_lowercase();
+            let is_context = !folded.contains('_');
+            assert_eq!(sent(&[(name, "x")], STRIPPED).concat().is_empty(), is_context, "{name}");
+            assert_eq!(sent(&[(name, "x")], Kept { trace: true, ..STRIPPED }), [format!("{folded}: x")], "{name}");
         }
         assert_eq!(sent(&[("cookie", "x")], Kept { authorization: Authorization::Keep, ..STRIPPED }), ["cookie: x"]);
     }

@@ -69,6 +69,7 @@ mod strangers;
 mod systemd;
 mod throttles;
 mod tls;
+mod traces;
 mod truncated;
 mod unheard;
 mod upstreams;

@@ -17,6 +17,7 @@ impl Drop for Observation {
         let took = self.worker_state.reporting.clock.elapsed().saturating_sub(self.started);
         self.worker_state.reporting.metrics.request(ended, reason, took);
         self.verdict = Some((ended, reason));
+        self.end_trace(ended, reason, took);
         let off_record = self.only_watches || ended == Ended::Passed;
         match (self.on_record || off_record, self.spent) {
             (true, _) => {}
