@@ -6,6 +6,8 @@
 //! to a service on loopback in the same process and thread, one request after the other, so it includes the waits
 //! of both ends. The others end with the refusal that they are named after.
 //!
+//! `traced/accepted` is `whole/accepted` with traces, of which 1 % are sampled.
+//!
 //! There is no log here, and no HTTP in front; `bench/compare` has both. Making and signing a request is not
 //! measured.
 
@@ -13,6 +15,7 @@
 
 use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
+use std::io::{BufRead, BufReader, Read as _, Write};
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -94,7 +97,7 @@ async fn service(listener: tokio::net::TcpListener) {
     }
 }
 
-fn gateway(directory: &Path, upstream: std::net::SocketAddr) -> Gateway {
+fn gateway(directory: &Path, upstream: std::net::SocketAddr, more: &str) -> Gateway {
     let secret = std::str::from_utf8(SECRET).expect("text");
     let keys = format!(
         "[[key]]\napi_key = \"{KEY}\"\nsecret = \"{secret}\"\naccount = \"a\"\nmember = \"m\"\nrole = \"OWNER\"\n"
@@ -103,13 +106,34 @@ fn gateway(directory: &Path, upstream: std::net::SocketAddr) -> Gateway {
         "[[listener]]\naddress = \"127.0.0.1:0\"\n[runtime]\nworkers = 1\n[directory.file]\npath = \"keys.toml\"\n\
          [ownership.delegate]\n[upstream]\nservers = [\"http://{upstream}\"]\n[audit]\ndanger_no_record = true\n\
          [replay.memory]\nwhen_new = \"accept\"\nmax_salts = {SALTS}\nmax_salts_per_key = {SALTS}\n\
-         [limits]\nspent_per_key = \"100000/second\"\n"
+         [limits]\nspent_per_key = \"100000/second\"\n{more}"
     );
     let path = directory.join("saltgate.toml");
     std::fs::write(directory.join("keys.toml"), keys).expect("written");
     std::fs::write(&path, config).expect("written");
     let config = Config::load(&path).unwrap_or_else(|faults| panic!("{faults:?}"));
     Gateway::start(config, Clock::system()).expect("started")
+}
+
+/// Takes spans on a thread of its own, and returns its address.
+fn collector() -> std::net::SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut lines = BufReader::new(stream);
+            let (mut line, mut length) = (String::new(), 0);
+            while lines.read_line(&mut line).is_ok_and(|read| read > 2) {
+                if let Some(value) = line.strip_prefix("content-length: ") {
+                    length = value.trim().parse().expect("a number");
+                }
+                line.clear();
+            }
+            drop(std::io::copy(&mut (&mut lines).take(length), &mut std::io::sink()));
+            drop(lines.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"));
+        }
+    });
+    address
 }
 
 /// The end of a part of the path.
@@ -269,15 +293,28 @@ fn whole(c: &mut Criterion, runtime: &Runtime, gateway: &Gateway) {
     });
 }
 
+/// The whole stack with traces. Parts of it cannot be measured: a request that ends without a verdict counts as failed, and is
+/// exported whatever the ratio is.
+fn traced(c: &mut Criterion, runtime: &Runtime, gateway: &Gateway) {
+    let mut signer = Signer::new();
+    let whole = stack::<Body>(gateway.process(), gateway.current(), 0);
+    measure(c, "traced/accepted", runtime, whole, 200, || signer.deletion());
+}
+
 fn all(c: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let directory = tempfile::tempdir().expect("a directory");
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a port");
-    let gateway = gateway(directory.path(), listener.local_addr().expect("bound"));
+    let upstream = listener.local_addr().expect("bound");
+    let untraced = gateway(directory.path(), upstream, "");
+    let trace = format!("[trace]\nendpoint = \"http://{}\"\nratio = 0.01\n", collector());
+    let with_traces = gateway(directory.path(), upstream, &trace);
     runtime.spawn(service(listener));
-    up_to(c, &runtime, &gateway);
-    whole(c, &runtime, &gateway);
-    gateway.drain();
+    up_to(c, &runtime, &untraced);
+    whole(c, &runtime, &untraced);
+    traced(c, &runtime, &with_traces);
+    untraced.drain();
+    with_traces.drain();
 }
 
 criterion_group! {
