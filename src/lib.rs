@@ -38,6 +38,7 @@ mod file_watch;
 pub mod fuzz;
 mod gate;
 mod http;
+mod key_file;
 mod listen;
 mod lookup;
 mod net;

@@ -12,6 +12,7 @@ mod explain;
 mod first_look;
 mod freeze;
 mod init;
+mod keys;
 mod live;
 mod man;
 mod probe;
@@ -77,6 +78,9 @@ enum Command {
     Status(status::Arguments),
     /// The same, drawn again each second; `q` leaves
     Top(status::TopArguments),
+    /// Show and change the file of keys
+    #[command(subcommand)]
+    Keys(keys::Command),
     /// Verify, read and reconcile the audit record
     #[command(subcommand)]
     Audit(audit::Command),
@@ -137,6 +141,7 @@ fn dispatch(command: Command) -> ExitCode {
         Command::Probe(arguments) => probe::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Top(arguments) => status::top(&arguments),
+        Command::Keys(command) => keys::run(&command),
         Command::Audit(command) => audit::run(&command),
         Command::Config(command) => schema::run(&command),
         Command::Completions(arguments) => completions::run(&arguments, Arguments::command()),

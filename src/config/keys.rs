@@ -44,6 +44,29 @@ pub(crate) fn read_keys(file: &KeysFile, watch: &FileWatch) -> Result<(Directory
     directory(keys, &file.path).map(|directory| (directory, warnings))
 }
 
+/// The directory of the keys of this text, which the file may get, and what `check` warns of in it. A variable of the
+/// environment that is not set here stands for a secret of its own, because the gateway may have another environment.
+///
+/// # Errors
+/// Every fault that was found.
+pub(crate) fn judge_keys(file: &KeysFile, text: &str) -> Result<(Directory, Vec<Fault>), Vec<Fault>> {
+    let environment = |name: &str| Some(std::env::var(name).unwrap_or_else(|_| format!("of the variable {name}")));
+    let watch = FileWatch::default();
+    let source = || Source::new(&file.path, text, &environment).watched_by(&watch).sealed_by(&file.seal);
+    let (keys, faults, warnings) = judge(source, file.allow_empty);
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    directory(keys, &file.path).map(|directory| (directory, warnings))
+}
+
+fn judge<'s>(source: impl Fn() -> Source<'s>, allow_empty: bool) -> (Vec<KeyEntry>, Vec<Fault>, Vec<Fault>) {
+    match one_by_one(source()) {
+        Some(keys) => (keys, Vec::new(), Vec::new()),
+        None => as_one_document(source(), allow_empty),
+    }
+}
+
 fn directory(keys: Vec<KeyEntry>, file: &Path) -> Result<Directory, Vec<Fault>> {
     let lines: Vec<usize> = keys.iter().map(|key| key.line).collect();
     Directory::new(keys).map_err(|clash| {
@@ -72,10 +95,7 @@ pub(super) fn load(
         Err(fault) => return (Vec::new(), vec![fault], Vec::new()),
     };
     let source = || Source::new(path, &text, environment).watched_by(watch).sealed_by(seal);
-    match one_by_one(source()) {
-        Some(keys) => (keys, Vec::new(), Vec::new()),
-        None => as_one_document(source(), *allow_empty),
-    }
+    judge(source, *allow_empty)
 }
 
 fn as_one_document(source: Source<'_>, allow_empty: bool) -> (Vec<KeyEntry>, Vec<Fault>, Vec<Fault>) {

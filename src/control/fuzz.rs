@@ -32,6 +32,7 @@ pub(crate) fn question(bytes: &[u8]) {
         Question::Frozen
         | Question::Refusals { .. }
         | Question::Explain { .. }
+        | Question::KeySet
         | Question::Reload
         | Question::Status => {}
     }

@@ -65,6 +65,8 @@ pub enum Question {
         /// The value of the `Authorization` field.
         header: String,
     },
+    /// Which keys are in force.
+    KeySet,
     /// Takes the configuration as it is now; answers what was taken, or every fault.
     Reload,
     /// Drains; answers once nothing is under way.
@@ -117,6 +119,7 @@ impl Question {
             }
             Self::Status => json!({ "command": "status" }),
             Self::Explain { header } => json!({ "command": "explain", "header": header }),
+            Self::KeySet => json!({ "command": "key_set" }),
             Self::Reload => json!({ "command": "reload" }),
             Self::Drain { wait } => json!({ "command": "drain", "wait_ms": wait.as_millis() as u64 }),
         }
@@ -141,6 +144,7 @@ impl Question {
             Some("refusals") => Ok(Self::Refusals { id: text("id"), key: text("key"), since: text("since") }),
             Some("status") => Ok(Self::Status),
             Some("explain") => Ok(Self::Explain { header: text("header").ok_or(QuestionError::NoHeader)? }),
+            Some("key_set") => Ok(Self::KeySet),
             Some("reload") => Ok(Self::Reload),
             Some("drain") => {
                 let wait = Duration::from_millis(value["wait_ms"].as_u64().unwrap_or(30_000));
@@ -189,6 +193,7 @@ mod tests {
             Question::Status,
             Question::Refusals { id: some("x"), key: None, since: some("2026-11-24T00:00:00.000Z") },
             Question::Explain { header: "HMAC-SHA256 \"\n".into() },
+            Question::KeySet,
             Question::Reload,
             Question::Drain { wait: Duration::from_millis(1500) },
         ] {

@@ -215,6 +215,11 @@ impl Caller {
         self.expires.is_some_and(|expires| now() >= expires)
     }
 
+    /// From when on the key is no longer accepted.
+    pub(crate) fn expires(&self) -> Option<SystemTime> {
+        self.expires
+    }
+
     /// What the key uses. Created on first use, because most keys are never used.
     pub fn usage(&self) -> &KeyUse {
         self.usage.get_or_init(KeyUse::default)

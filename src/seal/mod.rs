@@ -85,7 +85,6 @@ pub(crate) enum OpenError {
     Secret(SecretError),
 }
 
-#[cfg_attr(not(any(test, fuzzing)), allow(dead_code, reason = "for whoever writes keys"))]
 /// A secret cannot be sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SealError {
@@ -97,7 +96,6 @@ pub(crate) enum SealError {
     NoRandomness,
 }
 
-#[cfg_attr(not(any(test, fuzzing)), allow(dead_code, reason = "for whoever writes keys"))]
 impl KeyRing {
     /// A ring of these keys; the first one seals.
     pub(crate) fn new(keys: Vec<(String, Kek)>) -> Self {
@@ -160,7 +158,6 @@ fn one_time_key(kek: &Kek, salt: &[u8; SALT], id: &str) -> Result<LessSafeKey, r
     Ok(LessSafeKey::new(UnboundKey::from(derived.expand(&info, &AES_256_GCM)?)))
 }
 
-#[cfg_attr(not(any(test, fuzzing)), allow(dead_code, reason = "for whoever writes keys"))]
 /// The id in a sealed text, whether or not it opens.
 ///
 /// # Errors

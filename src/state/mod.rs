@@ -15,7 +15,7 @@ mod private;
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use rustix::fs::OFlags;
@@ -76,6 +76,42 @@ pub(crate) fn replace(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()>
     File::open(folder)?.sync_all()
 }
 
+/// Replaces an existing file atomically. The new one has the owner, the group and the mode of the old one. If the path
+/// is a link, the file that it leads to is replaced.
+///
+/// # Errors
+/// If it cannot be written, or cannot get its owner. The old file is unchanged.
+pub(crate) fn replace_kept(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let path = path.canonicalize()?;
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::NotFound.into());
+    };
+    let about = path.metadata()?;
+    let mut hidden = std::ffi::OsString::from(".");
+    hidden.push(name);
+    hidden.push(".new");
+    let new = folder.join(hidden);
+    match std::fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = file().write(true).create_new(true).open(&new)?;
+    let written = file.write_all(bytes).and_then(|()| {
+        let made = file.metadata()?;
+        if (made.uid(), made.gid()) != (about.uid(), about.gid()) {
+            std::os::unix::fs::fchown(&file, Some(about.uid()), Some(about.gid()))?;
+        }
+        file.set_permissions(Permissions::from_mode(about.permissions().mode() & 0o7777))?;
+        file.sync_all()?;
+        std::fs::rename(&new, &path)
+    });
+    if let Err(error) = written {
+        drop(std::fs::remove_file(&new));
+        return Err(error);
+    }
+    File::open(folder)?.sync_all()
+}
+
 /// Writes a file that holds nothing of anybody's and that everybody may read, such as a manual page.
 ///
 /// # Errors
@@ -119,6 +155,20 @@ mod tests {
         let state = dir.path().join("state");
         assert_eq!((std::fs::read(&state).unwrap().as_slice(), mode(&state)), (b"whole".as_slice(), 0o600));
         assert!(!left.exists());
+    }
+
+    #[test]
+    fn a_file_of_somebody_is_replaced_with_its_mode_through_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, link) = (dir.path().join("keys"), dir.path().join("link"));
+        std::fs::write(&path, "old").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink("keys", &link).unwrap();
+        replace_kept(&link, b"new").unwrap();
+        assert!(link.is_symlink() && mode(&path) == 0o640);
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "nothing else is left");
+        assert!(replace_kept(&dir.path().join("none"), b"new").is_err(), "it replaces, and creates nothing");
     }
 
     #[test]

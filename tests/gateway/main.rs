@@ -33,6 +33,7 @@ mod idle;
 mod journal;
 mod keep_alive;
 mod key_sets;
+mod keys_command;
 mod late_bodies;
 mod listeners;
 mod lookups;

@@ -19,11 +19,28 @@ fn full() -> File {
 
 /// Stands for an empty folder, another one for each run.
 const EMPTY_FOLDER: &str = "{empty folder}";
+/// Stands for a file of keys, another one for each run.
+const FRESH_KEYS: &str = "{fresh keys}";
+/// Stands for a configuration with keys to seal by and another file of keys.
+const FRESH_CONFIG: &str = "{fresh configuration}";
+const KEYS: &str = "[[key]]\napi_key = \"ONE\"\nsecret = \"the secret of ONE\"\naccount = \"a\"\nmember = \"m\"\n[[key]]\n\
+                    api_key = \"TWO\"\nsecrets = [\"the first of TWO\", \"the second of TWO\"]\naccount = \"a\"\nmember = \"m\"\n";
 
 fn run(arguments: &[&str], out: Stdio, err: Stdio) -> Output {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_str().unwrap();
-    let arguments = arguments.iter().map(|&argument| if argument == EMPTY_FOLDER { path } else { argument });
+    let others = tempfile::tempdir().unwrap();
+    let [keys, config, kek] = ["keys.toml", "saltgate.toml", "kek"].map(|name| others.path().join(name));
+    std::fs::write(&keys, KEYS).unwrap();
+    std::fs::write(&kek, [7; 32]).unwrap();
+    let sealing = "[directory.file]\npath = \"keys.toml\"\n[seal]\nkeys = [{ id = \"k\", file = \"kek\" }]\n";
+    std::fs::write(&config, sealing).unwrap();
+    let arguments = arguments.iter().map(|&argument| match argument {
+        EMPTY_FOLDER => path,
+        FRESH_KEYS => keys.to_str().unwrap(),
+        FRESH_CONFIG => config.to_str().unwrap(),
+        argument => argument,
+    });
     let arguments: Vec<&str> = arguments.collect();
     let mut child = saltgate(&arguments).stdout(out).stderr(err).env("SECRET", secret("OWNER")).spawn().unwrap();
     // Some commands read nothing and have ended.
@@ -43,6 +60,9 @@ fn no_command_panics_if_its_output_is_closed() {
     // The port of its own configuration is chosen at the start.
     let probed = files.dir.path().join("probed.toml");
     std::fs::write(&probed, format!("[admin]\naddress = \"{}\"\n", gate.admin())).unwrap();
+    let no_keys = files.dir.path().join("none.toml");
+    std::fs::write(&no_keys, "# none\n").unwrap();
+    let no_keys = no_keys.to_str().unwrap();
     let rows: &[&[&str]] = &[
         &["--help"],
         &["--version"],
@@ -67,6 +87,16 @@ fn no_command_panics_if_its_output_is_closed() {
         &["audit", "reconcile", "--config", config],
         &["replay", "reset-clock", "--config", config],
         &["probe", "ready", "--config", probed.to_str().unwrap()],
+        &["keys", "list", "--file", FRESH_KEYS],
+        &["keys", "add", "NEW", "--account", "a", "--member", "m", "--file", FRESH_KEYS],
+        &["keys", "rotate", "ONE", "--file", FRESH_KEYS],
+        &["keys", "promote", "TWO", "--file", FRESH_KEYS],
+        &["keys", "revoke", "ONE", "--file", FRESH_KEYS],
+        &["keys", "expire", "ONE", "--at", "2037-01-01T00:00:00Z", "--file", FRESH_KEYS],
+        &["keys", "seal", "--config", FRESH_CONFIG],
+        &["keys", "reseal", "--config", FRESH_CONFIG],
+        &["keys", "import", no_keys, "--file", FRESH_KEYS],
+        &["keys", "diff", no_keys, "--file", FRESH_KEYS],
         &["reload", "--config", config],
         &["drain", "--config", config],
         &["init", "sidecar", EMPTY_FOLDER],

@@ -37,9 +37,16 @@ pub(super) async fn to(question: Question, peer: Peer, subject: &Subject) -> Str
         }
         Question::Status => Lines::of([subject.status.status().json_with_keys()]),
         Question::Explain { header } => explain(&header, subject).await,
+        Question::KeySet => key_set(subject),
         Question::Reload => owner::reload(peer, subject).await,
         Question::Drain { wait } => owner::drain(wait, peer, subject).await,
     }
+}
+
+fn key_set(subject: &Subject) -> String {
+    let current = subject.current.load();
+    let refused = subject.process.keys_refused.load(std::sync::atomic::Ordering::Relaxed);
+    Lines::of([json!({ "key_set": current.key_set, "keys": current.directory.len(), "refused": refused })])
 }
 
 async fn freeze(target: &Target, reason: Option<String>, wait: Duration, peer: Peer, subject: &Subject) -> String {

@@ -158,7 +158,11 @@ async fn serve(mut stream: UnixStream, subject: &Subject) -> io::Result<()> {
 /// Whether its answer may be large.
 fn is_large(question: &Question) -> bool {
     match question {
-        Question::Freeze { .. } | Question::Unfreeze(_) | Question::Reload | Question::Drain { .. } => false,
+        Question::Freeze { .. }
+        | Question::Unfreeze(_)
+        | Question::KeySet
+        | Question::Reload
+        | Question::Drain { .. } => false,
         Question::Frozen | Question::Refusals { .. } | Question::Status | Question::Explain { .. } => true,
     }
 }

@@ -1,0 +1,137 @@
+//! `add`, `rotate`, `promote`, `revoke` and `expire`.
+
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use clap::Args;
+
+use super::file::Opened;
+use super::{OneKey, Source};
+use crate::cli::fail;
+use crate::clock::{self, Clock};
+use crate::console::{complain, say};
+use crate::credential::Secret;
+use crate::key_file::{KeyFileError, WrittenSecret};
+use crate::seal::{Place, SecretSlot};
+
+#[derive(Args)]
+pub(in crate::cli) struct Add {
+    /// The apiKey: 1 to 64 letters and digits
+    #[arg(value_name = "API_KEY")]
+    api_key: String,
+    /// Whose segments the key may delete
+    #[arg(long)]
+    account: String,
+    /// Who deletes: the creator of what the key may delete as MEMBER
+    #[arg(long)]
+    member: String,
+    /// MEMBER, DEVELOPER or OWNER; without a role the key may delete nothing
+    #[arg(long, value_parser = ["MEMBER", "DEVELOPER", "OWNER"])]
+    role: Option<String>,
+    #[command(flatten)]
+    source: Source,
+}
+
+#[derive(Args)]
+pub(in crate::cli) struct Expire {
+    /// The apiKey
+    #[arg(value_name = "API_KEY")]
+    api_key: String,
+    /// From then on the key is refused: 2027-01-01T00:00:00Z, or `now`
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    at: SystemTime,
+    #[command(flatten)]
+    source: Source,
+}
+
+fn time(text: &str) -> Result<SystemTime, String> {
+    if text == "now" {
+        return Ok(Clock::system().now());
+    }
+    // Without a `T` it would be a day, or how long ago something was.
+    let parsed = text.contains('T').then(|| clock::parse(text, Clock::system().now())).flatten();
+    parsed.ok_or_else(|| "expected a time with its zone such as 2027-01-01T00:00:00Z, or `now`".into())
+}
+
+pub(super) fn add(arguments: &Add) -> Result<(), ExitCode> {
+    let Add { api_key, account, member, role, source } = arguments;
+    let mut file = source.open()?;
+    let secret = new_secret()?;
+    let written = file.written(api_key, SecretSlot::First, &secret)?;
+    let mut fields = vec![("api_key", &**api_key), ("account", account), ("member", member)];
+    fields.extend(role.as_deref().map(|role| ("role", role)));
+    file.document.add(&fields, &written).map_err(|error| file.refused(&error))?;
+    file.write()?;
+    print_once(api_key, "is added", &secret, &file)
+}
+
+pub(super) fn rotate(OneKey { api_key, source }: &OneKey) -> Result<(), ExitCode> {
+    let mut file = source.open()?;
+    let mut secrets = file.document.secrets(api_key).map_err(|error| file.refused(&error))?;
+    if secrets.len() > 1 {
+        return Err(file.refused(&KeyFileError::TwoSecrets(api_key.clone())));
+    }
+    let secret = new_secret()?;
+    secrets.push(file.written(api_key, SecretSlot::Second, &secret)?);
+    file.document.set_secrets(api_key, &secrets).map_err(|error| file.refused(&error))?;
+    file.write()?;
+    print_once(api_key, "has a second secret", &secret, &file)
+}
+
+pub(super) fn promote(OneKey { api_key, source }: &OneKey) -> Result<(), ExitCode> {
+    let mut file = source.open()?;
+    let secrets = file.document.secrets(api_key).map_err(|error| file.refused(&error))?;
+    let [_, second] = &secrets[..] else {
+        return Err(file.refused(&KeyFileError::OneSecret(api_key.clone())));
+    };
+    // A sealed secret opens only where it stands.
+    let first = match second {
+        WrittenSecret::Sealed(sealed) => {
+            let place = Place { api_key, slot: SecretSlot::Second };
+            let secret = file.settings.seal.open(place, sealed).map_err(fail)?;
+            file.written(api_key, SecretSlot::First, &secret)?
+        }
+        other => other.clone(),
+    };
+    file.document.set_secrets(api_key, &[first]).map_err(|error| file.refused(&error))?;
+    file.write()?;
+    say!("{api_key}: only the newer secret is accepted; {}", file.since()?);
+    Ok(())
+}
+
+pub(super) fn revoke(OneKey { api_key, source }: &OneKey) -> Result<(), ExitCode> {
+    let mut file = source.open()?;
+    file.document.switch_off(api_key).map_err(|error| file.refused(&error))?;
+    file.write()?;
+    say!("{api_key} is switched off; {}", file.since()?);
+    Ok(())
+}
+
+pub(super) fn expire(Expire { api_key, at, source }: &Expire) -> Result<(), ExitCode> {
+    let mut file = source.open()?;
+    let text = clock::rfc3339(*at).replace(".000Z", "Z");
+    let date = text.parse().map_err(|_| fail(format!("{text} cannot be written")))?;
+    file.document.expire(api_key, date).map_err(|error| file.refused(&error))?;
+    file.write()?;
+    say!("{api_key} expires at {text}; {}", file.since()?);
+    Ok(())
+}
+
+/// 256 random bits as hexadecimal digits.
+fn new_secret() -> Result<Secret, ExitCode> {
+    let mut bits = zeroize::Zeroizing::new([0_u8; 32]);
+    getrandom::fill(&mut *bits).map_err(|error| fail(format!("no random bytes: {error}")))?;
+    let mut digits = zeroize::Zeroizing::new([0_u8; 64]);
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bits.iter()) {
+        pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    }
+    Secret::new(&*digits).map_err(fail)
+}
+
+/// Prints the secret alone on standard output, and all else on standard error.
+fn print_once(api_key: &str, what: &str, secret: &Secret, file: &Opened) -> Result<(), ExitCode> {
+    say!("{}", String::from_utf8_lossy(secret.expose()));
+    complain!("{api_key} {what}; its secret is on standard output and is not shown again; {}", file.since()?);
+    Ok(())
+}

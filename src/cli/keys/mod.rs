@@ -1,0 +1,78 @@
+//! `saltgate keys`: shows and changes the file of keys (contract §8). Comments and order of the file stay.
+//!
+//! 1. A changed file is judged as `saltgate check` does before it is written, and is replaced as a whole.
+//! 2. A new secret is printed once, alone on standard output. No other output holds a secret.
+//! 3. With `--config`, the running gateway is asked from when the change is in force.
+
+mod change;
+mod compare;
+mod file;
+mod in_force;
+mod list;
+mod sealing;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// List the keys: whose they are, and where their secrets stand
+    List(Source),
+    /// Add a key, and print its new secret once
+    Add(change::Add),
+    /// Give a key a second secret, and print it once; both are accepted until `promote`
+    Rotate(OneKey),
+    /// Remove the first of two secrets: only the second is accepted from then on
+    Promote(OneKey),
+    /// Switch a key off
+    Revoke(OneKey),
+    /// Set when a key expires
+    Expire(change::Expire),
+    /// Seal the secrets that stand in the file by the first key of [seal]
+    Seal(Source),
+    /// Seal every sealed secret again by the first key of [seal], so that the others can be removed
+    Reseal(Source),
+    /// Add all keys of another file
+    Import(compare::Other),
+    /// Print how another file differs: which keys it adds, removes and changes
+    Diff(compare::Other),
+}
+
+/// Which file of keys.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct Source {
+    /// The configuration that names the file of keys, the keys of [seal] and the control socket, in TOML
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The file of keys, in TOML; without [seal] and without a gateway to ask
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(super) struct OneKey {
+    /// The apiKey
+    #[arg(value_name = "API_KEY")]
+    api_key: String,
+    #[command(flatten)]
+    source: Source,
+}
+
+pub(super) fn run(command: &Command) -> ExitCode {
+    let done = match command {
+        Command::List(source) => list::run(source),
+        Command::Add(arguments) => change::add(arguments),
+        Command::Rotate(key) => change::rotate(key),
+        Command::Promote(key) => change::promote(key),
+        Command::Revoke(key) => change::revoke(key),
+        Command::Expire(arguments) => change::expire(arguments),
+        Command::Seal(source) => sealing::seal(source),
+        Command::Reseal(source) => sealing::reseal(source),
+        Command::Import(other) => compare::import(other),
+        Command::Diff(other) => compare::diff(other),
+    };
+    done.err().unwrap_or(ExitCode::SUCCESS)
+}
