@@ -315,7 +315,10 @@ fn a_collector_that_does_not_answer_delays_nothing_and_what_does_not_fit_is_drop
 
 #[test]
 fn the_last_spans_are_delivered_when_the_gateway_ends() {
-    let (upstream, collector) = (Upstream::start(service("account-1", "member-1")), Collector::start());
+    let (upstream, collector) = (
+        Upstream::start(service("account-1", "member-1")),
+        Collector::replying([Reply::Late(Duration::from_millis(500))]),
+    );
     let mut gate = gate(&upstream, &collector.settings("1", ""), false);
     assert_eq!(gate.delete(&signed("OWNER")).status, 200);
     assert!(gate.drain());

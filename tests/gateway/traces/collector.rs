@@ -21,6 +21,8 @@ pub enum Reply {
     Status(&'static str, &'static str),
     /// Nothing, while the connection lasts.
     Silence,
+    /// It is taken this much later.
+    Late(Duration),
 }
 
 /// A span as it arrived. Ids are in hexadecimal digits; the values of attributes are text.
@@ -136,18 +138,22 @@ fn serve<S: Read + Write>(mut stream: BufReader<S>, taken: &Mutex<Taken>) {
             return;
         }
         let reply = {
+            let late = taken.lock().unwrap().replies.pop_front_if(|reply| matches!(reply, Reply::Late(_)));
+            if let Some(Reply::Late(pause)) = late {
+                std::thread::sleep(pause);
+            }
             let mut taken = taken.lock().unwrap();
             taken.requests.push((head, body.clone(), Clock::system().elapsed()));
             let reply = taken.replies.pop_front().unwrap_or(Reply::Status("200 OK", ""));
             match reply {
                 Reply::Silence => taken.replies.push_front(Reply::Silence),
                 Reply::Status("200 OK", _) => taken.spans.extend(decoded(&body)),
-                Reply::Status(..) => {}
+                Reply::Status(..) | Reply::Late(_) => {}
             }
             reply
         };
         match reply {
-            Reply::Silence => drop(stream.fill_buf()),
+            Reply::Silence | Reply::Late(_) => drop(stream.fill_buf()),
             Reply::Status(status, fields) => {
                 let answer = format!("HTTP/1.1 {status}\r\n{fields}Content-Length: 0\r\n\r\n");
                 drop(stream.get_mut().write_all(answer.as_bytes()));
