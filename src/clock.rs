@@ -227,6 +227,12 @@ impl Stamp {
     }
 }
 
+/// Parses a time in RFC 3339, in UTC.
+#[cfg(feature = "postgres")]
+pub(crate) fn instant(text: &str) -> Option<SystemTime> {
+    humantime::parse_rfc3339(text).ok()
+}
+
 /// Parses a time as people write it: RFC 3339, a day (`2026-11-24`, its beginning in UTC), or how long ago (`90m`,
 /// `2d`).
 pub fn parse(text: &str, now: SystemTime) -> Option<SystemTime> {

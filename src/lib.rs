@@ -48,6 +48,7 @@ pub mod parts;
 mod pipeline;
 mod plain;
 mod policy;
+mod postgres;
 mod process;
 mod refusal;
 mod repeats;

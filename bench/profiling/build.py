@@ -13,7 +13,7 @@ from . import profraw
 
 PROGRAMS = {"llvm-profdata": "llvm", "openssl": "openssl"}
 HOST = "x86_64-unknown-linux-gnu"
-FEATURES = "--no-default-features"
+FEATURES = ("--no-default-features", "--features", "postgres")
 # Code that never ran under load is placed apart from code that did, so that less of it is in the caches.
 APART = "-Clink-arg=-Wl,-z,keep-text-section-prefix"
 # Mostly the plain DELETE: code that is marked as hot should fit into the caches and into a sidecar's memory.
@@ -39,7 +39,7 @@ def release(static=False):
     """The path of the program. A static one needs no library of the system."""
     host = next((line.split()[1] for line in machine.told("rustc", "-vV").splitlines() if line.startswith("host:")), "unknown")
     if host != HOST:
-        raise Fault(f"this was written for {HOST} and its linker, and rustc is for {host}; there it is: cargo build --release {FEATURES}")
+        raise Fault(f"this was written for {HOST} and its linker, and rustc is for {host}; there it is: cargo build --release {' '.join(FEATURES)}")
     machine.require(PROGRAMS, {})
     load, upstream = machine.tools()
     place = machine.target(machine.REPOSITORY) / ("profiled-static" if static else "profiled")
@@ -49,7 +49,7 @@ def release(static=False):
         # With --target, build scripts are compiled without these flags. Source and Cargo profile stay the same, so that the names
         # of functions, by which the counts are found, stay the same, too.
         flags = "\x1f".join([*os.environ.get("RUSTFLAGS", "").split(), *always, *flags])
-        machine.cargo(machine.REPOSITORY, FEATURES, "--bin", "saltgate", "--target", HOST,
+        machine.cargo(machine.REPOSITORY, *FEATURES, "--bin", "saltgate", "--target", HOST,
                       CARGO_ENCODED_RUSTFLAGS=flags, CARGO_TARGET_DIR=str(place))
         return place / HOST / "release" / "saltgate"
 

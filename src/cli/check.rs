@@ -21,7 +21,7 @@ pub(super) struct Arguments {
     /// Print every setting, not only those that differ from their defaults
     #[arg(long)]
     all: bool,
-    /// Also connect to every upstream server and to Redis; deletes nothing and spends no salt
+    /// Also connect to every upstream server, to Redis and to PostgreSQL; deletes nothing and spends no salt
     #[arg(long)]
     live: bool,
     /// With --live: look up who owns this segment, as a deletion would
@@ -54,8 +54,11 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         }
     }
     console::text(&config.describe(arguments.all));
-    let (many, file) = (directory.len(), config.keys_file.path.display());
-    say!("# {many} {} in {file}; the configuration is sound", if many == 1 { "key" } else { "keys" });
+    let (many, from) = (directory.len(), config.keys_file.path.display());
+    match config.key_table {
+        None => say!("# {many} {} in {from}; the configuration is sound", if many == 1 { "key" } else { "keys" }),
+        Some(_) => say!("# the keys are in {from}; the configuration is sound"),
+    }
     if !arguments.live {
         return ExitCode::SUCCESS;
     }
@@ -63,7 +66,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(error),
     };
-    runtime.block_on(live::check(&config, &directory, arguments.segment.as_deref()))
+    runtime.block_on(live::check(&config, directory, arguments.segment.as_deref()))
 }
 
 /// One line for each expired certificate. Reads the files of all certificates and their keys.

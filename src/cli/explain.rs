@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{EX_USAGE, Socket, fail, load, report};
+use super::{EX_USAGE, Socket, fail, key_table, load, report};
 use crate::authentication::Rules;
 use crate::clock::Clock;
 use crate::console::{self, complain};
@@ -74,6 +74,13 @@ fn offline(path: &std::path::Path, header: &str, language: Language) -> ExitCode
     let directory = match config.take_directory() {
         Ok(directory) => directory,
         Err(faults) => return report(&faults),
+    };
+    let directory = match &config.key_table {
+        None => directory,
+        Some(table) => match key_table::read_once(table) {
+            Ok(directory) => directory,
+            Err(error) => return fail(format!("{}: {error}", config.keys_file.path.display())),
+        },
     };
     let explainer = Explainer {
         rules: Rules { directory: &directory, php_dates: config.php_dates, window: config.window },

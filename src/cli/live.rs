@@ -1,4 +1,4 @@
-//! `saltgate check --live`: tries the upstream servers and Redis without deleting anything or spending a salt.
+//! `saltgate check --live`: tries the upstream servers, Redis and PostgreSQL without deleting anything or spending a salt.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 use serde_json::Value;
 
-use super::{EX_USAGE, fail, report};
+use super::{EX_USAGE, fail, key_table, report};
 use crate::clock::Clock;
 use crate::config::{Config, Fault};
 use crate::console::{complain, say};
@@ -37,7 +37,7 @@ impl Report {
     }
 }
 
-pub(super) async fn check(config: &Config, directory: &Directory, segment: Option<&str>) -> ExitCode {
+pub(super) async fn check(config: &Config, directory: Directory, segment: Option<&str>) -> ExitCode {
     let segment = match segment.map(|id| SegmentId::parse(id).ok_or(id)).transpose() {
         Ok(segment) => segment,
         Err(id) => {
@@ -46,6 +46,22 @@ pub(super) async fn check(config: &Config, directory: &Directory, segment: Optio
         }
     };
     let mut results = Report::default();
+    let directory = match &config.key_table {
+        None => directory,
+        Some(table) => match key_table::read(table).await {
+            Ok((directory, faults)) => {
+                results.found(&format!("{}: {} keys", config.keys_file.path.display(), directory.len()));
+                faults
+                    .iter()
+                    .for_each(|fault| results.failed(&format!("{}: {fault}", config.keys_file.path.display())));
+                directory
+            }
+            Err(error) => {
+                results.failed(&format!("{}: {error}", config.keys_file.path.display()));
+                directory
+            }
+        },
+    };
     let clock = Clock::system();
     for server in &config.upstream.servers {
         // One at a time, so that no server answers for another.
@@ -64,7 +80,7 @@ pub(super) async fn check(config: &Config, directory: &Directory, segment: Optio
         }
         if let (Some(segment), true) = (&segment, reached) {
             let name = format!("upstream {server}");
-            ownership(config, directory, &Upstream::new(&servers), segment, &name, &mut results).await;
+            ownership(config, &directory, &Upstream::new(&servers), segment, &name, &mut results).await;
         }
     }
     if let replay::ReplaySettings::Redis(redis) = &config.replay {

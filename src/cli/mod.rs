@@ -12,6 +12,7 @@ mod explain;
 mod first_look;
 mod freeze;
 mod init;
+mod key_table;
 mod keys;
 mod live;
 mod man;

@@ -3,11 +3,21 @@
 use std::path::Path;
 
 use super::fault::Fault;
+use super::postgres;
 use super::seal::seal;
 use super::section::Section;
 use super::source::Source;
 use crate::directory::KeysFile;
+use crate::postgres::KeyTableSettings;
 use crate::seal::KeyRing;
+
+/// Where the keys are.
+pub(super) enum KeySource {
+    /// `[directory.file]`.
+    File(KeysFile),
+    /// `[directory.postgres]`.
+    Table(KeyTableSettings),
+}
 
 /// The `[directory.file]` of a configuration, and the keys of its `[seal]`. Nothing else is read, so that a command about
 /// keys does not need other secrets.
@@ -23,29 +33,45 @@ pub(crate) fn keys_file(file: &Path) -> Result<KeysFile, Vec<Fault>> {
         directory(&mut root, seal)
     });
     let faults = source.findings().faults;
-    found.filter(|_| faults.is_empty()).ok_or(faults)
+    match found.filter(|_| faults.is_empty()) {
+        Some(KeySource::File(keys)) => Ok(keys),
+        Some(KeySource::Table(_)) => {
+            let message = "holds the keys; this command changes files of keys only (docs/keys-in-postgresql.md has the statements)";
+            Err(vec![Fault::new(file, None, "directory.postgres", message)])
+        }
+        None => Err(faults),
+    }
 }
 
-/// The file of keys.
-pub(super) fn directory(root: &mut Section<'_>, seal: KeyRing) -> Option<KeysFile> {
+/// The source of the keys.
+pub(super) fn directory(root: &mut Section<'_>, seal: KeyRing) -> Option<KeySource> {
     let source = root.source;
-    let faults = source.fault_count();
-    let mut section = root.one_of("directory", &["file"], &["postgres"], "[directory.file]");
-    if !section.has("file") {
-        if source.fault_count() == faults {
-            source.fault_at(
-                None,
-                "directory",
-                "no source of keys is named; expected [directory.file] with path = \"keys.toml\"",
-            );
+    let choices = "[directory.file] or [directory.postgres]";
+    let mut section = root.one_of("directory", &["file", "postgres"], &[], choices);
+    let found = match (section.has("file"), section.has("postgres")) {
+        (true, false) => {
+            let mut file = section.section("file");
+            let path = file.text("path", "the path of the keys");
+            let allow_empty = file.flag("allow_empty", KeysFile::ALLOW_EMPTY);
+            file.finish();
+            path.map(|path| KeySource::File(KeysFile { path: source.resolve(&path), allow_empty, seal: seal.into() }))
         }
-        section.finish();
-        return None;
-    }
-    let mut file = section.section("file");
-    let path = file.text("path", "the path of the keys");
-    let allow_empty = file.flag("allow_empty", KeysFile::ALLOW_EMPTY);
-    file.finish();
+        (false, true) => postgres::key_table(section.section("postgres"), seal).map(KeySource::Table),
+        (true, true) => {
+            let at = section.at("postgres");
+            section.known("file");
+            section.known("postgres");
+            source.fault_at(at, "directory", "names two sources of keys; expected one of them");
+            return None;
+        }
+        (false, false) => {
+            section.known("file");
+            section.known("postgres");
+            let expected = "expected [directory.file] with path = \"keys.toml\", or [directory.postgres] with url";
+            source.fault_at(None, "directory", format!("no source of keys is named; {expected}"));
+            None
+        }
+    };
     section.finish();
-    path.map(|path| KeysFile { path: source.resolve(&path), allow_empty, seal: seal.into() })
+    found
 }

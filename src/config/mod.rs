@@ -20,6 +20,7 @@ mod numbers;
 mod outline;
 mod ownership;
 mod places;
+mod postgres;
 mod process;
 mod read;
 mod redis;
@@ -38,6 +39,7 @@ mod tests;
 mod texts;
 mod trace;
 mod upstream;
+mod user_info;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -50,6 +52,7 @@ use crate::file_watch::FileWatch;
 use crate::listen::ListenerSettings;
 use crate::ownership::Ownership;
 use crate::policy::{Limits, Mode, Passthrough, Routes};
+use crate::postgres::KeyTableSettings;
 use crate::repeats;
 use crate::replay::Window;
 use crate::telemetry::LogLevel;
@@ -70,6 +73,7 @@ pub(crate) const NEEDS_RESTART: &[&str] = &[
     "replay.",
     "audit.",
     "control.",
+    "directory.postgres.",
     "trace.",
     "log.level",
     "limits.max_connections",
@@ -103,10 +107,12 @@ pub struct Config {
     pub repeats: repeats::RepeatSettings,
     /// The keys.
     pub keys: Vec<KeyEntry>,
-    /// The file that the keys came from.
+    /// The file that the keys came from; for a table of keys, its servers, to show.
     pub(crate) keys_file: KeysFile,
     /// Notices that this file, or one that it names, changed since it was read.
     pub(crate) keys_watch: FileWatch,
+    /// The table of keys, if they are not in a file.
+    pub(crate) key_table: Option<KeyTableSettings>,
     /// How the owner of a segment is found.
     pub ownership: Ownership,
     /// The service.
@@ -196,7 +202,12 @@ impl Config {
     /// The settings of `new` that differ from these and that a reload cannot change.
     pub(crate) fn needs_restart(&self, new: &Self) -> Vec<String> {
         let window = |key: &str| self.keeps_window() && key.starts_with("authentication.window_");
-        let fixed = |s: &&Setting| window(&s.key) || NEEDS_RESTART.iter().any(|prefix| s.key.starts_with(prefix));
+        // Where the keys come from is chosen at the start.
+        let moves = self.key_table.is_some() != new.key_table.is_some();
+        let keys = |key: &str| moves && key.starts_with("directory.");
+        let fixed = |s: &&Setting| {
+            window(&s.key) || keys(&s.key) || NEEDS_RESTART.iter().any(|prefix| s.key.starts_with(prefix))
+        };
         let differs = |ours: &[Setting], theirs: &[Setting]| -> Vec<String> {
             ours.iter().filter(fixed).filter(|s| !theirs.contains(s)).map(|s| s.key.clone()).collect()
         };

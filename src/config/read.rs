@@ -12,6 +12,7 @@ use super::{
     seal, trace, upstream,
 };
 use crate::audit::Audit;
+use crate::directory::KeysFile;
 use crate::file_watch::FileWatch;
 use crate::listen::ListenAddress;
 use crate::policy::Mode;
@@ -81,7 +82,7 @@ pub(super) fn read(
     let Findings { mut faults, mut warnings, settings } = source.findings();
     let mut all_keys = Vec::new();
     let keys_watch = FileWatch::default();
-    if let Some(file) = &directory {
+    if let Some(directory::KeySource::File(file)) = &directory {
         let (keys, key_faults, key_warnings) = keys::load(file, environment, &keys_watch);
         all_keys = keys;
         warnings.extend(key_warnings);
@@ -97,6 +98,13 @@ pub(super) fn read(
             Some(audit),
         ) if faults.is_empty() => {
             replay.set_record(audit.path().map(Into::into));
+            let (keys_file, key_table) = match directory {
+                directory::KeySource::File(file) => (file, None),
+                directory::KeySource::Table(table) => {
+                    let path = format!("PostgreSQL at {}", table.address).into();
+                    (KeysFile { path, allow_empty: true, seal: table.seal.clone() }, Some(table))
+                }
+            };
             warnings.extend(replay::warn_of_one_process(path, &replay, &listeners, environment));
             warnings.extend(listener::warn_of_believing_anybody(path, &listeners));
             warnings.extend(safeguard::warn_of_no_total(path, &safeguards.guard, &routes));
@@ -121,8 +129,9 @@ pub(super) fn read(
                 replay,
                 repeats,
                 keys: all_keys,
-                keys_file: directory,
+                keys_file,
                 keys_watch,
+                key_table,
                 ownership,
                 upstream,
                 audit,

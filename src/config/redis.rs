@@ -7,9 +7,10 @@ use super::fault::Fault;
 use super::numbers::MILLISECOND;
 use super::section::Section;
 use super::texts::quoted;
-use crate::credential::Doubt;
+use super::user_info::{BadPercent, decoded, redacted};
+use crate::credential::{Doubt, Hidden};
 use crate::net::{Authority, AuthorityError};
-use crate::replay::{Hidden, OnFailover, RedisSettings, Room, WhenNew, Window};
+use crate::replay::{OnFailover, RedisSettings, Room, WhenNew, Window};
 
 const URL: &str = "an address such as \"redis://gate:${REDIS_PASSWORD}@redis:6379\"; several of a cluster's servers with commas between";
 
@@ -109,6 +110,12 @@ enum UrlError {
     Authority(#[from] AuthorityError),
 }
 
+impl From<BadPercent> for UrlError {
+    fn from(_: BadPercent) -> Self {
+        Self::Percent
+    }
+}
+
 fn parse(text: &str) -> Result<Url, UrlError> {
     let (tls, rest) = match text.split_once("://") {
         Some(("redis", rest)) => (false, rest),
@@ -135,32 +142,6 @@ fn parse(text: &str) -> Result<Url, UrlError> {
 fn database(text: &str) -> Option<i64> {
     let plain = text == "0" || !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse::<i32>().ok().filter(|_| plain).map(i64::from)
-}
-
-/// Decodes escapes such as `%40`; an empty text is `None`.
-fn decoded(text: &str) -> Result<Option<String>, UrlError> {
-    let mut bytes = Vec::new();
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let mut digit = || rest.next().and_then(|digit| char::from(digit).to_digit(16));
-        let (high, low) = digit().zip(digit()).ok_or(UrlError::Percent)?;
-        bytes.push(u8::try_from(high * 16 + low).map_err(|_| UrlError::Percent)?);
-    }
-    let text = String::from_utf8(bytes).map_err(|_| UrlError::Percent)?;
-    Ok((!text.is_empty()).then_some(text))
-}
-
-/// The address without its user and password.
-fn redacted(text: &str) -> String {
-    match (text.split_once("://"), text.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, hosts))) => format!("{scheme}://…@{hosts}"),
-        (None, Some(_)) => "…".into(),
-        _ => text.into(),
-    }
 }
 
 #[cfg(test)]

@@ -35,7 +35,9 @@ fn edge_uncommented(but: &[&str]) -> Config {
     let text = text.replace("http://127.0.0.1:9000", "https://127.0.0.1:9000");
     std::fs::write(file.path(), text.replace("\"keys.example.toml\"", &format!("{:?}", keys.to_str().unwrap())))
         .unwrap();
-    let environment = |name: &str| environment(name).or_else(|| (name == "REDIS_PASSWORD").then(|| "secret".into()));
+    let environment = |name: &str| {
+        environment(name).or_else(|| ["REDIS_PASSWORD", "PG_PASSWORD"].contains(&name).then(|| "secret".into()))
+    };
     Config::load_with(file.path(), &environment).unwrap_or_else(|faults| {
         panic!("{}\n{text}", faults.iter().map(|fault| format!("{fault}\n")).collect::<String>())
     })
@@ -44,8 +46,8 @@ fn edge_uncommented(but: &[&str]) -> Config {
 #[test]
 fn the_edge_example_has_every_setting_with_its_default() {
     let other = ["mode = \"0660\"", "client_ca", "automations_path", "danger_no_record", "[seal]", "[[seal"];
-    let journal = edge_uncommented(&[&other[..], &["[replay.redis]"]].concat());
-    let redis = edge_uncommented(&[&other[..], &["[replay.journal]"]].concat());
+    let journal = edge_uncommented(&[&other[..], &["[replay.redis]", "[directory.postgres]"]].concat());
+    let redis = edge_uncommented(&[&other[..], &["[replay.journal]", "[directory.file]"]].concat());
     let example = include_str!("../../config/edge.toml");
     for setting in journal.settings.iter().chain(&redis.settings) {
         let Some(default) = &setting.default else { continue };
@@ -61,14 +63,15 @@ fn the_edge_example_has_every_setting_with_its_default() {
         assert!(count(&journal, section) >= least, "{section}: {}", journal.describe(true));
     }
     assert!(count(&redis, "replay.redis.") >= 8, "{}", redis.describe(true));
+    assert!(count(&redis, "directory.postgres.") >= 8, "{}", redis.describe(true));
 }
 
 #[test]
 fn the_schema_has_every_setting_with_its_default() {
     let schema: serde_json::Value = serde_json::from_str(&schema::of_configuration()).unwrap();
     let other = ["mode = \"0660\"", "client_ca", "automations_path", "danger_no_record", "[seal]", "[[seal"];
-    let journal = edge_uncommented(&[&other[..], &["[replay.redis]"]].concat());
-    let redis = edge_uncommented(&[&other[..], &["[replay.journal]"]].concat());
+    let journal = edge_uncommented(&[&other[..], &["[replay.redis]", "[directory.postgres]"]].concat());
+    let redis = edge_uncommented(&[&other[..], &["[replay.journal]", "[directory.file]"]].concat());
     for setting in journal.settings.iter().chain(&redis.settings) {
         let mut at = &schema;
         for name in setting.key.split('.') {

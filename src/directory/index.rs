@@ -69,6 +69,15 @@ impl IndexBuilder {
         }
     }
 
+    /// Makes the caller of this apiKey inactive.
+    pub(super) fn disable(&mut self, api_key: &str) {
+        let name = name(&self.hasher, api_key);
+        // Nobody else holds a caller of an index that is not built yet.
+        if let Some(caller) = self.numbers.get(&name).and_then(|number| Arc::get_mut(&mut self.callers[*number])) {
+            caller.active = false;
+        }
+    }
+
     /// The index of all callers that were added.
     pub(super) fn build(self) -> Index {
         let Self { callers, names, hasher, .. } = self;

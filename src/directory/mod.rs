@@ -9,6 +9,7 @@
 mod changes;
 mod entry;
 mod index;
+mod key_state;
 mod settings;
 
 use std::collections::HashMap;
@@ -23,6 +24,7 @@ use crate::throttle::KeyUse;
 use index::{Index, IndexBuilder};
 
 pub use entry::KeyEntry;
+pub(crate) use key_state::{KeyHealth, KeyState};
 pub(crate) use settings::KeysFile;
 
 /// The caller that a key stands for.
@@ -63,6 +65,17 @@ pub enum Clash {
     NoRandomness,
 }
 
+/// Why an entry of a database is disabled (contract §4).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyClash {
+    /// Several entries have this apiKey, so all of them are disabled.
+    #[error("the key {0} is there twice: neither is used")]
+    SameApiKey(Box<str>),
+    /// The secrets of these two keys produce the same signatures, so both are disabled.
+    #[error("the keys {0} and {1} have a secret in common, or one of them has it twice: neither is used")]
+    SameSecret(Box<str>, Box<str>),
+}
+
 fn decoy() -> Result<SigningKey, Clash> {
     SigningKey::decoy().map_err(|_| Clash::NoRandomness)
 }
@@ -81,6 +94,30 @@ fn decoy_caller() -> Result<Caller, Clash> {
         signing: decoy()?,
         second: None,
     })
+}
+
+impl Caller {
+    fn new(entry: KeyEntry, index: u32) -> Result<Self, Clash> {
+        let mut keys = entry.secrets.iter().map(SigningKey::new);
+        // An entry without a secret gets a decoy, so nobody can sign for it.
+        let signing = keys.next().map_or_else(decoy, Ok)?;
+        let second = keys.next().map(Box::new);
+        Ok(Self {
+            api_key: entry.api_key.into(),
+            index,
+            owner: entry.owner,
+            role: entry.role,
+            usage: OnceLock::new(),
+            active: entry.active,
+            expires: entry.expires,
+            signing,
+            second,
+        })
+    }
+
+    fn signing_keys(&self) -> impl Iterator<Item = &SigningKey> {
+        [Some(&self.signing), self.second.as_deref()].into_iter().flatten()
+    }
 }
 
 /// Who signed, and with which secret.
@@ -122,25 +159,11 @@ impl Directory {
         let mut callers = IndexBuilder::new(decoy_caller()?, decoy()?, many);
         let mut blocks: HashMap<[u8; 16], u32> = HashMap::with_capacity(many);
         for (index, entry) in (0..).zip(entries) {
-            let mut keys = entry.secrets.iter().map(SigningKey::new);
-            // An entry without a secret gets a decoy, so nobody can sign for it.
-            let signing = keys.next().map_or_else(decoy, Ok)?;
-            let second = keys.next().map(Box::new);
-            let clash = [Some(&signing), second.as_deref()].into_iter().flatten().find_map(|key| {
+            let caller = Caller::new(entry, index)?;
+            let clash = caller.signing_keys().find_map(|key| {
                 let first = blocks.insert(key.block_digest(), index)?;
                 Some(Clash::Secret(first as usize, index as usize))
             });
-            let caller = Caller {
-                api_key: entry.api_key.into(),
-                index,
-                owner: entry.owner,
-                role: entry.role,
-                usage: OnceLock::new(),
-                active: entry.active,
-                expires: entry.expires,
-                signing,
-                second,
-            };
             callers.add(caller).map_err(|first| Clash::ApiKey(first.index as usize, index as usize))?;
             // A repeated apiKey is reported before a repeated secret, because it says more.
             clash.map_or(Ok(()), Err)?;
@@ -148,16 +171,43 @@ impl Directory {
         Ok(Self { callers: callers.build(), decoy: decoy()? })
     }
 
+    /// A snapshot of the entries of a database, in which those that clash are disabled.
+    ///
+    /// # Errors
+    /// If there is no randomness.
+    pub fn without_clashes(entries: impl IntoIterator<Item = KeyEntry>) -> Result<(Self, Vec<KeyClash>), Clash> {
+        let entries = entries.into_iter();
+        let (many, _) = entries.size_hint();
+        let mut callers = IndexBuilder::new(decoy_caller()?, decoy()?, many);
+        let mut blocks: HashMap<[u8; 16], Box<str>> = HashMap::with_capacity(many);
+        let mut clashes = Vec::new();
+        for (index, entry) in (0..).zip(entries) {
+            let mut caller = Caller::new(entry, index)?;
+            let digests: Vec<_> = caller.signing_keys().map(SigningKey::block_digest).collect();
+            for digest in digests {
+                if let Some(first) = blocks.insert(digest, caller.api_key.clone()) {
+                    callers.disable(&first);
+                    caller.active = false;
+                    clashes.push(KeyClash::SameSecret(first, caller.api_key.clone()));
+                }
+            }
+            let api_key = caller.api_key.clone();
+            if callers.add(caller).is_err() {
+                callers.disable(&api_key);
+                clashes.push(KeyClash::SameApiKey(api_key));
+            }
+        }
+        Ok((Self { callers: callers.build(), decoy: decoy()? }, clashes))
+    }
+
     /// Makes this snapshot the successor of `before`: the keys' requests in flight and spent salts continue to count.
-    #[must_use]
-    pub fn after(self, before: &Self) -> Self {
+    pub fn inherit(&self, before: &Self) {
         for caller in self.callers.callers() {
             if let Some(before) = before.caller(&caller.api_key) {
                 // The value cannot be set already: nobody uses this snapshot yet.
                 let _ = caller.usage.set(before.usage().clone());
             }
         }
-        self
     }
 
     /// Identifies the signer. This always takes one look-up, two MACs and one branch (whether the signature is
@@ -337,13 +387,39 @@ mod tests {
     fn requests_in_flight_still_count_after_a_reload() {
         let slots = Slots::new(9, 1);
         let before = Directory::new(vec![entry("KEY", &[OLD])]).unwrap();
-        let after = Directory::new(vec![entry("NEW", &[OLD]), entry("KEY", &[NEW])]).unwrap().after(&before);
+        let after = Directory::new(vec![entry("NEW", &[OLD]), entry("KEY", &[NEW])]).unwrap();
+        after.inherit(&before);
         let in_flight = |directory: &Directory, key: &str| directory.caller(key).unwrap().usage().in_flight().clone();
         let held = slots.take(&in_flight(&after, "KEY")).unwrap();
         assert!(slots.take(&in_flight(&before, "KEY")).is_err(), "one key, whichever snapshot a request began with");
         assert!(slots.take(&in_flight(&after, "NEW")).is_ok(), "and no other");
         drop(held);
         assert!(slots.take(&in_flight(&before, "KEY")).is_ok());
+    }
+
+    #[test]
+    fn entries_of_a_database_that_clash_are_disabled_and_no_others() {
+        let padded = [OLD, b"\0"].concat();
+        const THIRD: &[u8] = b"the third secret, long enough";
+        let entries = [
+            entry("ONE", &[OLD]),
+            entry("TWO", &[NEW]),
+            entry("SAME", &[b"a secret of its own, the first"]),
+            entry("SAME", &[b"a secret of its own, the second"]),
+            entry("THREE", &[THIRD, &padded]),
+        ];
+        let (directory, clashes) = Directory::without_clashes(entries).unwrap();
+        let same_secret = KeyClash::SameSecret("ONE".into(), "THREE".into());
+        assert_eq!(clashes, [KeyClash::SameApiKey("SAME".into()), same_secret]);
+        for (api_key, secret) in [
+            ("ONE", OLD),
+            ("THREE", THIRD),
+            ("SAME", b"a secret of its own, the first".as_slice()),
+            ("SAME", b"a secret of its own, the second"),
+        ] {
+            assert!(identify(&directory, &signed(api_key, secret)).is_err(), "{api_key}");
+        }
+        assert!(identify(&directory, &signed("TWO", NEW)).is_ok());
     }
 
     #[test]

@@ -186,6 +186,12 @@ pub(crate) fn words(reason: Reason) -> Words {
             "The service is starting; please wait as long as the errorMessage of the answer says, and sign a new request.",
             "서비스가 시작하는 중입니다. 응답의 errorMessage에 적힌 시간이 지난 뒤 새로 서명하여 보내 주세요.",
         ),
+        Reason::KeysUnavailable => say(
+            "the database of the keys has not confirmed them for longer than max_stale, or they have not been read yet",
+            "키 데이터베이스가 max_stale보다 오래 키를 확인해 주지 않았거나, 아직 키를 읽지 못했습니다",
+            "A part of the service cannot be reached; nothing was deleted, please send a newly signed request in a few minutes.",
+            "서비스 일부에 연결할 수 없습니다. 삭제된 것은 없으니 몇 분 뒤 새로 서명하여 보내 주세요.",
+        ),
         Reason::ReplayFull => say(
             "the store of spent salts is full",
             "쓰인 salt를 기억할 공간이 가득 찼습니다",

@@ -43,6 +43,10 @@ impl<B: Send> Gate<Head<B>> for Authenticate {
     const NAME: &'static str = "authenticate";
 
     async fn decide(&self, head: Head<B>, seen: &mut Observation) -> Result<Authenticated<B>, Refused> {
+        // Nobody is judged by keys that the database may have revoked long ago (contract §4).
+        if !head.generation().keys.is_usable(seen.started()) {
+            return Err(Refused::KeysUnavailable);
+        }
         let line = only_line(head.headers())?;
         let floor_of = |salt| self.salts.floor_of(salt);
         match authentication::judge(line.as_bytes(), head.generation().rules(), floor_of, seen.arrived()) {

@@ -1,9 +1,8 @@
 //! The generation that requests are judged by, and its view from each worker.
 
 use std::ops::Deref;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use http::request::Parts;
@@ -13,7 +12,7 @@ use super::disguise::may_delete;
 use super::reporting::Reporting;
 use crate::authentication::Rules;
 use crate::credential::PhpDates;
-use crate::directory::Directory;
+use crate::directory::{Directory, KeyState};
 use crate::ownership::Ownership;
 use crate::policy::{Limits, Mode, Passthrough, RouteMatch, Routes};
 use crate::replay::Window;
@@ -24,11 +23,12 @@ use crate::upstream::{self, Servers, Unjudged, Upstream};
 
 /// Everything that a reload replaces at once. A request takes the current generation on arrival. When its salt is
 /// spent, it moves to the one in force then ([`super::Spend`]), and keeps that.
+#[derive(Clone)]
 pub struct Generation {
-    /// The keys.
-    pub directory: Directory,
-    /// When they were read, on the elapsed clock.
-    pub keys_read: Duration,
+    /// The keys. Many take a while to be dropped, so who replaces them keeps them until no request uses them.
+    pub directory: Arc<Directory>,
+    /// Until when they may be used.
+    pub keys: Arc<KeyState>,
     /// The number of this set of keys in the record: 1 at the start, and one more for each change.
     pub key_set: u64,
     /// Whether refusals are enforced.
@@ -64,26 +64,8 @@ pub struct Generation {
 impl Generation {
     /// The same with other keys. Connections to the upstream are kept.
     #[must_use]
-    pub fn with_keys(&self, directory: Directory, keys_read: Duration) -> Self {
-        Self {
-            directory,
-            keys_read,
-            key_set: self.key_set,
-            mode: self.mode,
-            routes: self.routes.clone(),
-            passthrough: self.passthrough.clone(),
-            log_successes: self.log_successes,
-            window: self.window,
-            php_dates: self.php_dates,
-            ownership: self.ownership.clone(),
-            budgets: self.budgets,
-            guard: self.guard.clone(),
-            upstreams: self.upstreams.clone(),
-            servers: self.servers.clone(),
-            authorization: self.authorization,
-            limits: self.limits,
-            spending: self.spending,
-        }
+    pub fn with_keys(&self, directory: Arc<Directory>, keys: Arc<KeyState>) -> Self {
+        Self { directory, keys, ..self.clone() }
     }
 
     /// The rules for `Authorization` headers.
@@ -132,6 +114,8 @@ impl WorkerState {
 pub struct Current {
     reporting: Arc<Reporting>,
     worker_states: ArcSwap<WorkerStates>,
+    /// Held while a generation is made from the one in force.
+    changing: Mutex<()>,
     /// Wakes those who wait for another generation.
     stored: watch::Sender<()>,
 }
@@ -145,7 +129,7 @@ impl Current {
     /// Starts with this generation. Observations of requests report to `reporting`.
     pub fn new(reporting: &Arc<Reporting>, generation: Generation) -> Self {
         let worker_states = ArcSwap::from_pointee(WorkerStates::new(reporting, generation));
-        Self { reporting: reporting.clone(), worker_states, stored: watch::Sender::new(()) }
+        Self { reporting: reporting.clone(), worker_states, changing: Mutex::default(), stored: watch::Sender::new(()) }
     }
 
     /// Puts this generation in force for all requests from now on.
@@ -153,6 +137,11 @@ impl Current {
         let old = self.worker_states.swap(Arc::new(WorkerStates::new(&self.reporting, generation)));
         old.of_workers.iter().for_each(|worker_state| worker_state.retired.store(true, Ordering::Release));
         self.stored.send_replace(());
+    }
+
+    /// Keeps others from storing a generation that is made from the one in force now, until this is dropped.
+    pub fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Signals each time another generation is stored.

@@ -56,6 +56,8 @@ pub enum Refused {
     KeyShareSpent,
     /// No slot is free.
     Overloaded,
+    /// The keys are too old to be used, or have not been read yet.
+    KeysUnavailable,
     /// The store of spent salts is new; requests signed before the end of the fence, after this time, are refused.
     Fenced(Duration),
     /// The store of spent salts is full.
@@ -104,6 +106,7 @@ impl Refusal for Refused {
             | Self::KeySpendsTooFast(_)
             | Self::KeyShareSpent => Reason::Throttled,
             Self::Overloaded => Reason::Overloaded,
+            Self::KeysUnavailable => Reason::KeysUnavailable,
             Self::Fenced(_) => Reason::Fenced,
             Self::ReplayFull => Reason::ReplayFull,
             Self::ReplayUnavailable => Reason::ReplayUnavailable,
@@ -154,6 +157,10 @@ impl Refusal for Refused {
                 Answer::throttled("This key has sent too many requests within the window.").again(SECOND * 60, header)
             }
             Self::Overloaded => Answer::unavailable("Too many requests are in flight.").again(SECOND, header),
+            // Nobody is authenticated yet, so how long the header is good is not known.
+            Self::KeysUnavailable => {
+                Answer::unavailable("The keys are not available.").again(SECOND, Remaining::Unknown)
+            }
             // The floor never falls, so a date at or below it never passes.
             Self::Fenced(left) => Answer::unavailable("Starting; requests signed before the start are not admitted.")
                 .again(left, Remaining::Never),

@@ -46,6 +46,7 @@ reasons! {
     BudgetSpent = "budget_spent",
     Throttled = "throttled",
     Overloaded = "overloaded",
+    KeysUnavailable = "keys_unavailable",
     Fenced = "fenced",
     ReplayFull = "replay_full",
     ReplayUnavailable = "replay_unavailable",

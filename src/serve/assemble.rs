@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{StartError, descriptors, earlier, workers};
 use crate::clock::Clock;
 use crate::config::{Config, Fault};
+use crate::directory::KeyState;
 use crate::gate::{Generation, Reporting, RequestIds};
 use crate::pipeline::Tasks;
 use crate::process::Process;
@@ -31,8 +32,11 @@ pub(super) fn generation(
     let servers = Servers::new(upstream, clock.clone(), before);
     let servers = Arc::new(servers.map_err(|unfit| vec![config.fault(unfit.key, unfit.why)])?);
     Ok(Generation {
-        directory,
-        keys_read: clock.elapsed(),
+        directory: directory.into(),
+        keys: Arc::new(match &config.key_table {
+            None => KeyState::of_file(clock.elapsed()),
+            Some(table) => KeyState::of_database(clock.elapsed(), table.max_stale),
+        }),
         key_set: 0,
         mode: config.mode,
         routes: config.routes.clone(),

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::audit::{KeySet, Record};
 use crate::config::{Config, Fault, read_keys};
-use crate::directory::{Directory, KeysFile};
+use crate::directory::{Directory, KeyState, KeysFile};
 use crate::file_watch::FileWatch;
 use crate::gate::{Current, Generation};
 use crate::process::Process;
@@ -92,7 +92,7 @@ impl Watched {
 /// Writes to the record how the keys of `new`, which is about to come into force, differ from those of `before`, and
 /// gives them their number. Keys that do not differ keep it.
 pub(super) fn put_on_record(record: &Record, before: Option<&Generation>, new: &mut Generation, by: &'static str) {
-    let changes = new.directory.changes_since(before.map(|before| &before.directory));
+    let changes = new.directory.changes_since(before.map(|before| &*before.directory));
     let last = before.map_or(0, |before| before.key_set);
     if before.is_some() && changes.is_none() {
         new.key_set = last;
@@ -176,9 +176,10 @@ impl Watcher {
                     tracing::warn!("{warning}");
                 }
                 let old = self.current.load_full();
-                let directory = directory.after(&old.directory);
+                directory.inherit(&old.directory);
                 let keys = directory.len();
-                let mut new = old.with_keys(directory, self.process.clock.elapsed());
+                let state = KeyState::of_file(self.process.clock.elapsed());
+                let mut new = old.with_keys(Arc::new(directory), Arc::new(state));
                 put_on_record(&self.process.record, Some(&old), &mut new, "watch");
                 self.current.store(new);
                 self.process.keys_refused.store(false, Ordering::Relaxed);

@@ -14,6 +14,6 @@ pub(super) fn refresh(process: &Process, current: &Generation) {
         open_outcomes: process.record.open_outcomes(),
         frozen: &process.freeze.counts(),
         keys: current.directory.len(),
-        keys_age: process.clock.elapsed().saturating_sub(current.keys_read),
+        keys_age: current.keys.age(process.clock.elapsed()),
     });
 }

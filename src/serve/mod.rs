@@ -14,6 +14,9 @@ mod earlier;
 mod entries;
 mod heartbeat;
 mod housekeeping;
+mod key_counts;
+#[cfg(feature = "postgres")]
+mod key_watch;
 mod keys;
 mod levels;
 mod ready;
@@ -51,6 +54,9 @@ pub struct Gateway {
     process: Arc<Process>,
     current: Arc<Current>,
     config: Config,
+    /// Ends after the workers.
+    #[cfg(feature = "postgres")]
+    key_watch: Option<key_watch::KeyWatch>,
     workers: workers::Workers,
     entries: Arc<Entries>,
     certificates: Arc<Certificates>,
@@ -95,6 +101,12 @@ impl Gateway {
         keys::put_on_record(&process.record, None, &mut generation, "start");
         let current = Arc::new(Current::new(&process.reporting, generation));
         metrics.reloaded(Some(&config.hash()));
+        // Before the workers, so that the first request finds the keys if they can be read.
+        #[cfg(feature = "postgres")]
+        let key_watch = {
+            let start = |table| key_watch::KeyWatch::start(table, process.clone(), current.clone());
+            config.key_table.clone().map(start).transpose().map_err(StartError::Workers)?
+        };
 
         let shared = connection::Shared::new(&config.capacity, &process, &current);
         let certificates = Arc::new(Certificates::new(&config));
@@ -124,6 +136,8 @@ impl Gateway {
             process,
             current,
             config,
+            #[cfg(feature = "postgres")]
+            key_watch,
             workers,
             entries,
             certificates,
@@ -183,6 +197,14 @@ impl Gateway {
         let (servers, now) = (self.current.load_full().servers.clone(), self.process.clock.now());
         let expired = self.certificates.expired(&self.config, &self.entries, &servers, now);
         self.config.warnings.iter().map(ToString::to_string).chain(expired).collect()
+    }
+
+    /// Whether the keys are in a table, since the start.
+    fn reads_a_table(&self) -> bool {
+        #[cfg(feature = "postgres")]
+        return self.key_watch.is_some();
+        #[cfg(not(feature = "postgres"))]
+        false
     }
 
     /// Whether a restart forgets which salts were spent.

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::clock;
+use crate::directory::KeyHealth;
 use crate::gate::Generation;
 use crate::process::Process;
 use crate::replay::StoreHealth;
@@ -65,9 +66,15 @@ fn replay(process: &Process) -> Part {
 fn directory(process: &Process, current: &Generation) -> Part {
     // The log has the faults: they may hold an apiKey, and this is read by anybody who can reach the admin listener.
     let refused = "the keys were changed and cannot be used (the log says why); those of before stay in force";
+    let source = match current.keys.health(process.clock.elapsed()) {
+        KeyHealth::Gone(why) => return Part::Gone(why),
+        KeyHealth::Degraded(why) => Some(why),
+        KeyHealth::Ok => None,
+    };
     let troubles = [
         (process.keys_refused.load(Ordering::Relaxed), refused),
         (current.directory.is_empty(), "holds no key: everybody is refused"),
+        (source.is_some(), source.as_deref().unwrap_or_default()),
     ];
     let told: Vec<&str> = troubles.iter().filter(|(is_so, _)| *is_so).map(|(_, why)| *why).collect();
     degraded_if(!told.is_empty(), || told.join("; "))

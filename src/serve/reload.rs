@@ -1,8 +1,8 @@
 //! How a running gateway takes a new configuration.
 
+use super::key_counts::KeyCounts;
 use super::{Gateway, StartError, assemble};
 use crate::config::{Config, Fault};
-use crate::directory::Directory;
 
 /// What a reload has taken.
 #[derive(Debug)]
@@ -15,26 +15,6 @@ pub struct Reloaded {
     pub warnings: Vec<String>,
     /// The keys.
     pub keys: KeyCounts,
-}
-
-/// How many keys there are, and how many came and went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeyCounts {
-    /// Now.
-    pub all: usize,
-    /// Those whose apiKey was not there before.
-    pub added: usize,
-    /// Those whose apiKey is not there any more.
-    pub removed: usize,
-}
-
-impl KeyCounts {
-    fn new(before: &Directory, now: &Directory) -> Self {
-        let missing = |from: &Directory, of: &Directory| {
-            of.callers().filter(|caller| from.caller(&caller.api_key).is_none()).count()
-        };
-        Self { all: now.len(), added: missing(before, now), removed: missing(now, before) }
-    }
 }
 
 impl Gateway {
@@ -52,10 +32,17 @@ impl Gateway {
             config.capacity = self.config.capacity;
             // Until the reload is taken, no change of the key files is.
             let mut watched = self.keys.watched();
+            let _changing = self.current.changing();
             let old = self.current.load_full();
             let (workers, clock) = (self.workers.len(), &self.process.clock);
             let mut generation = assemble::generation(&mut config, workers, clock, Some(&old.servers))?;
-            generation.directory = generation.directory.after(&old.directory);
+            let keeps_keys = self.reads_a_table() || config.key_table.is_some();
+            if keeps_keys {
+                // Where the keys come from is chosen at the start.
+                (generation.directory, generation.keys) = (old.directory.clone(), old.keys.clone());
+            } else {
+                generation.directory.inherit(&old.directory);
+            }
             let keys = KeyCounts::new(&old.directory, &generation.directory);
             let names: Vec<String> = generation.servers.healthy().map(|(name, _)| name.to_owned()).collect();
             assemble::recount(&self.config, &config, generation.budgets, &self.process)?;
@@ -70,12 +57,16 @@ impl Gateway {
             self.process.metrics.reloaded(Some(&config.hash()));
             super::keys::put_on_record(&self.process.record, Some(&old), &mut generation, "reload");
             self.current.store(generation);
-            watched.reloaded(&mut config, &self.process);
+            if !keeps_keys {
+                watched.reloaded(&mut config, &self.process);
+            }
             self.entries.carry_out(listeners, |worker, order| self.workers.order(worker, order));
             self.certificates.tell_expiries(&self.entries, &self.current.load().servers, &self.process.metrics);
             let gone = old.servers.healthy().filter(|(name, _)| !names.iter().any(|new| new == name));
             gone.for_each(|(name, _)| self.process.metrics.upstream_gone(name));
             self.status.reloaded(&config);
+            #[cfg(feature = "postgres")]
+            self.key_watch.iter().for_each(super::key_watch::KeyWatch::look);
             self.config = config;
             Ok(Reloaded { changed, needs_restart, warnings: self.warnings(), keys })
         });

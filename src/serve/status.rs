@@ -87,7 +87,7 @@ impl StatusSource {
             }),
             frozen: process.freeze.counts(),
             frozen_targets: frozen_targets(process),
-            keys: (current.directory.len(), elapsed.saturating_sub(current.keys_read)),
+            keys: (current.directory.len(), current.keys.age(elapsed)),
             certificates,
             config: ConfigStatus::clone(&self.config.load()),
         }

@@ -63,7 +63,7 @@ use tokio::sync::Notify;
 pub(crate) use self::examine::examine;
 use self::script::{Keys, Numbers};
 use self::server::Server;
-pub(crate) use self::settings::{Hidden, OnFailover, RedisSettings, RedisStartError};
+pub(crate) use self::settings::{OnFailover, RedisSettings, RedisStartError};
 use self::shared::Shared;
 use super::fullness::Fullness;
 use super::ledger::Ledger;

@@ -1,11 +1,11 @@
 //! `[replay.redis]` (contract §9). The configuration is read into these types; every default is a constant next to
 //! its field.
 
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::credential::Hidden;
 use crate::net::Authority;
 use crate::replay::{Room, WhenNew, Window};
 
@@ -66,16 +66,6 @@ pub enum OnFailover {
     Fence,
     /// Accept that lost salts can be replayed.
     DangerAccept,
-}
-
-/// Text that is never printed.
-#[derive(Clone)]
-pub struct Hidden(pub String);
-
-impl fmt::Debug for Hidden {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("…")
-    }
 }
 
 /// Why Redis cannot be used.

@@ -8,9 +8,11 @@ use super::lines::{self, Lines};
 use super::{Peer, Subject, owner};
 use crate::clock;
 use crate::control::Question;
+use crate::directory::KeyHealth;
 use crate::explain::{Explainer, Explanation, Language, Live, Salt, words};
 use crate::gate::Generation;
 use crate::policy::Mode;
+use crate::refusal::Reason;
 use crate::replay::Floor;
 use crate::safeguard::{BudgetExceeded, Note, Target};
 use crate::telemetry::RefusedRequest;
@@ -115,9 +117,24 @@ fn refusal(refused: &RefusedRequest) -> Value {
     line
 }
 
+/// Nothing is judged without keys.
+fn unavailable(why: &str) -> String {
+    let reason = Reason::KeysUnavailable;
+    let sentences = words(reason);
+    Lines::of([json!({
+        "reason": reason.as_str(),
+        "en": format!("Every request gets 503: {}.\nThe directory says: {why}\n", sentences.english),
+        "ko": format!("모든 요청이 503을 받습니다: {}.\n디렉터리: {why}\n", sentences.korean),
+        "to_customer": { "en": sentences.to_customer_english, "ko": sentences.to_customer_korean },
+    })])
+}
+
 async fn explain(header: &str, subject: &Subject) -> String {
     let Subject { process, current, keys_file, .. } = subject;
     let current = current.load_full();
+    if let KeyHealth::Gone(why) = current.keys.health(process.clock.elapsed()) {
+        return unavailable(&why);
+    }
     let keys = keys_file.display().to_string();
     let explainer = Explainer { rules: current.rules(), keys: &keys, now: process.clock.now(), secrets: &[] };
     let live = match explainer.signer(header) {

@@ -1,0 +1,236 @@
+//! Reads `[directory.postgres]`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::numbers::MILLISECOND;
+use super::section::Section;
+use super::user_info::{BadPercent, decoded, redacted};
+use crate::credential::{Doubt, Hidden};
+use crate::net::{Authority, AuthorityError};
+use crate::postgres::{KeyTableSettings, PostgresAddress, PostgresServer};
+use crate::seal::KeyRing;
+
+const URL: &str = "an address such as \"postgres://gate:${PG_PASSWORD}@db-1,db-2:5433/crm\"";
+const QUERY: &str = "a query whose columns are api_key, secret_1, account, member and role";
+const VERSION: &str = "a query of one value that changes with the keys";
+/// With shorter intervals a database would do little else.
+const LEAST_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The table of keys.
+pub(super) fn key_table(mut section: Section<'_>, seal: KeyRing) -> Option<KeyTableSettings> {
+    let source = section.source;
+    let at = section.at;
+    let faults = source.fault_count();
+    let ca = section.optional_text("ca", "the path of certificates in PEM").map(|path| source.resolve(&path));
+    let address = address(&mut section, "url", ca.as_ref());
+    let listen = section.has("listen_url").then(|| self::address(&mut section, "listen_url", ca.as_ref())).flatten();
+    section.known("listen_url");
+    let query = section.text_or("query", KeyTableSettings::QUERY, QUERY);
+    let version_query = section.optional_text("version_query", VERSION);
+    let interval = section.duration("interval", KeyTableSettings::INTERVAL, LEAST_INTERVAL);
+    let at_stale = section.at("max_stale");
+    let max_stale = section.duration("max_stale", KeyTableSettings::MAX_STALE, LEAST_INTERVAL);
+    let timeout = section.duration("timeout", KeyTableSettings::TIMEOUT, MILLISECOND);
+    if section.has("snapshot") && source.outline.is_none() {
+        let message = "is not in this build yet: a gateway cannot start without its database; leave it out";
+        source.fault_at(section.at("snapshot"), "directory.postgres.snapshot", message);
+        drop(section.take("snapshot"));
+    }
+    section.finish();
+    if max_stale <= interval {
+        let message = "is not longer than interval: every key would be refused between two looks at the database";
+        source.fault_at(at_stale, "directory.postgres.max_stale", message);
+    }
+    if !cfg!(feature = "postgres") && source.outline.is_none() {
+        let message = "is not in this build, which was made without the feature `postgres`; use [directory.file], or a build \
+                       with that feature";
+        source.fault_at(Some(at), "directory.postgres", message);
+    }
+    if source.fault_count() > faults {
+        return None;
+    }
+    let statement = |text: String| text.trim_end().trim_end_matches(';').to_owned();
+    let is_ours = query == KeyTableSettings::QUERY;
+    let version_query = version_query.or_else(|| is_ours.then(|| KeyTableSettings::VERSION_QUERY.into()));
+    Some(KeyTableSettings {
+        address: address?,
+        listen,
+        query: statement(query),
+        version_query: version_query.map(statement),
+        interval,
+        max_stale,
+        timeout,
+        seal: seal.into(),
+    })
+}
+
+fn address(section: &mut Section<'_>, name: &'static str, ca: Option<&PathBuf>) -> Option<PostgresAddress> {
+    let source = section.source;
+    let (at, key) = (section.at(name), section.key(name));
+    let text = section.hidden_text(name, URL, shown)?;
+    let address = match parse(&text) {
+        Ok(address) => PostgresAddress { ca: ca.cloned(), ..address },
+        Err(problem) => {
+            source.fault_at(at, &key, format!("{problem}; expected {URL}"));
+            return None;
+        }
+    };
+    // Usually the value of a variable that ends in a line end.
+    if let Some(doubt) = address.password.as_ref().and_then(|Hidden(text)| Doubt::of(text.as_bytes())) {
+        source.warn_at(at, &key, format!("has a password that {doubt}"));
+    }
+    let is_near = |server: &PostgresServer| match server {
+        PostgresServer::Tcp(authority) => authority.address().is_some_and(|address| address.is_loopback()),
+        PostgresServer::Socket(..) => true,
+    };
+    if !address.tls && !address.servers.iter().all(is_near) {
+        let message =
+            "has sslmode=disable: whoever is on the way to the database reads every secret, and can change keys";
+        source.warn_at(at, &key, message);
+    }
+    if !address.tls && ca.is_some() {
+        source.fault_at(at, &key, "has no TLS, but ca is set; take away sslmode=disable, or ca");
+        return None;
+    }
+    Some(address)
+}
+
+/// Why this is not an address of PostgreSQL. The text never quotes the address, which contains a password.
+#[derive(Debug, thiserror::Error)]
+enum UrlError {
+    #[error("does not begin with postgres:// or postgresql://")]
+    Scheme,
+    #[error("names no user")]
+    User,
+    #[error("names no database")]
+    Database,
+    #[error("has a `%` in its user, password, database or host that is not followed by two hex digits of UTF-8")]
+    Percent,
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    #[error("has an sslmode other than verify-full (the default) and disable; the others believe every certificate")]
+    SslMode,
+    #[error("has target_session_attrs other than read-write, which is the default")]
+    Attributes,
+    #[error("has a parameter other than sslmode, host, port and target_session_attrs; a pooler would refuse it")]
+    Parameter,
+    #[error("names hosts twice: before the database and as host=")]
+    TwoHosts,
+    #[error("has a host= that is not the absolute path of a directory with a Unix socket")]
+    Socket,
+}
+
+impl From<BadPercent> for UrlError {
+    fn from(_: BadPercent) -> Self {
+        Self::Percent
+    }
+}
+
+fn parse(text: &str) -> Result<PostgresAddress, UrlError> {
+    let (scheme, rest) = text.split_once("://").ok_or(UrlError::Scheme)?;
+    if !["postgres", "postgresql"].contains(&scheme) {
+        return Err(UrlError::Scheme);
+    }
+    let (rest, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+    let (user, rest) = rest.rsplit_once('@').ok_or(UrlError::User)?;
+    let (user, password) = user.split_once(':').unwrap_or((user, ""));
+    let (hosts, database) = rest.split_once('/').ok_or(UrlError::Database)?;
+    let (mut tls, mut folder, mut port) = (true, None, PostgresServer::PORT);
+    for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
+        match parameter.split_once('=').ok_or(UrlError::Parameter)? {
+            ("sslmode", "verify-full") => tls = true,
+            ("sslmode", "disable") => tls = false,
+            ("sslmode", _) => return Err(UrlError::SslMode),
+            ("target_session_attrs", "read-write") => {}
+            ("target_session_attrs", _) => return Err(UrlError::Attributes),
+            ("host", path) => folder = decoded(path)?,
+            ("port", text) => port = Authority::parse(&format!("localhost:{text}"), None)?.port(),
+            _ => return Err(UrlError::Parameter),
+        }
+    }
+    let servers = match (folder, hosts) {
+        (Some(folder), "") if folder.starts_with('/') => {
+            // Nobody else is on the way through a Unix socket.
+            tls = false;
+            vec![PostgresServer::Socket(folder.into(), port)]
+        }
+        (Some(_), "") => return Err(UrlError::Socket),
+        (Some(_), _) => return Err(UrlError::TwoHosts),
+        (None, hosts) => {
+            let server = |text| Authority::parse(text, Some(port)).map(PostgresServer::Tcp);
+            hosts.split(',').map(server).collect::<Result<_, _>>()?
+        }
+    };
+    Ok(PostgresAddress {
+        servers,
+        user: decoded(user)?.ok_or(UrlError::User)?,
+        password: decoded(password)?.map(Hidden),
+        database: decoded(database)?.ok_or(UrlError::Database)?,
+        tls,
+        ca: None,
+    })
+}
+
+/// The address without user and password, and without parameters that it cannot have.
+fn shown(text: &str) -> String {
+    match parse(text) {
+        Ok(_) => redacted(text),
+        Err(_) => redacted(text.split('?').next().unwrap_or_default()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_of_an_address_is_parsed() {
+        let host = |host: &str, port| PostgresServer::Tcp(Authority::new(host, port).unwrap());
+        let address =
+            parse("postgres://gate:p%40ss:w@a:7000,[::1]:7001,c/crm?target_session_attrs=read-write").unwrap();
+        assert_eq!(address.servers, [host("a", 7000), host("::1", 7001), host("c", 5432)]);
+        assert_eq!((&*address.user, &*address.database, address.tls), ("gate", "crm", true));
+        assert_eq!(address.password, Some(Hidden("p@ss:w".into())));
+        assert!(!parse("postgresql://gate@h/crm?sslmode=disable").unwrap().tls);
+        let local = parse("postgres://gate@/crm?host=%2Frun%2Fpg&port=6432").unwrap();
+        assert_eq!(local.servers, [PostgresServer::Socket("/run/pg".into(), 6432)]);
+        for wrong in [
+            "",
+            "h:1",
+            "mysql://u@h/d",
+            "postgres://h/d",
+            "postgres://@h/d",
+            "postgres://u@h",
+            "postgres://u@h/",
+            "postgres://u@a,,b/d",
+            "postgres://u@h:99999/d",
+            "postgres://u@h/d?sslmode=prefer",
+            "postgres://u@h/d?sslmode=require",
+            "postgres://u@h/d?options=-c",
+            "postgres://u@h/d?target_session_attrs=any",
+            "postgres://u@h/d?host=/run",
+            "postgres://u@/d?host=run",
+            "postgres://u:%4@h/d",
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_shown_address_has_no_password() {
+        for text in [
+            "postgres://gate:hunter2@h:1/d",
+            "postgres://gate:hun@ter2:hunter2@h/d",
+            "hunter2@h",
+            "postgres://gate@h/d?password=hunter2",
+        ] {
+            assert!(!shown(text).contains("unter2"), "{}", shown(text));
+            assert!(
+                parse(text).map(|address| format!("{address} {address:?}")).is_ok_and(|text| !text.contains("unter2"))
+                    || parse(text).is_err_and(|error| !error.to_string().contains("unter2"))
+            );
+        }
+        assert_eq!(shown("postgres://u:p@h:1,i:2/d?sslmode=disable"), "postgres://…@h:1,i:2/d?sslmode=disable");
+    }
+}

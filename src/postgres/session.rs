@@ -1,0 +1,112 @@
+//! One connection to PostgreSQL.
+
+use std::future::{Future, poll_fn};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio_postgres::config::{SslMode, TargetSessionAttrs};
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls};
+
+use super::error::told;
+use super::tls::VerifiedTls;
+use super::{PostgresAddress, PostgresError, PostgresServer};
+use crate::credential::Hidden;
+
+/// An open connection; dropping it closes it.
+pub(super) struct Session {
+    pub(super) client: Client,
+    driver: JoinHandle<()>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl Session {
+    /// Connects to the first server that accepts writes. Each has an equal share of `timeout`, so that one that does not
+    /// answer does not keep others from being tried. `notify` is woken by every notification.
+    pub(super) async fn open(
+        address: &PostgresAddress,
+        timeout: Duration,
+        notify: Option<&Arc<Notify>>,
+    ) -> Result<Self, PostgresError> {
+        let tls = if address.tls { Some(VerifiedTls::new(address.ca.as_deref())?) } else { None };
+        let share = timeout / u32::try_from(address.servers.len()).unwrap_or(u32::MAX).max(1);
+        let mut troubles = Vec::new();
+        for server in &address.servers {
+            let config = config(address, server);
+            let opened = match &tls {
+                Some(tls) => tokio::time::timeout(share, Self::by(&config, tls.clone(), notify)).await,
+                None => tokio::time::timeout(share, Self::by(&config, NoTls, notify)).await,
+            };
+            match opened {
+                Ok(Ok(session)) => return Ok(session),
+                Ok(Err(error)) => troubles.push(format!("{server}: {}", told(&error))),
+                Err(_) => troubles.push(format!("{server}: no connection within {} ms", share.as_millis())),
+            }
+        }
+        Err(PostgresError::NoServer(troubles))
+    }
+
+    async fn by<T>(config: &Config, tls: T, notify: Option<&Arc<Notify>>) -> Result<Self, tokio_postgres::Error>
+    where
+        T: tokio_postgres::tls::MakeTlsConnect<tokio_postgres::Socket>,
+        T::Stream: Send + 'static,
+    {
+        let (client, connection) = config.connect(tls).await?;
+        Ok(Self { client, driver: tokio::spawn(drive(connection, notify.cloned())) })
+    }
+
+    /// Whether the connection is known to have ended.
+    pub(super) fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    /// Waits until the connection has ended.
+    pub(super) async fn ended(&mut self) {
+        drop((&mut self.driver).await);
+    }
+}
+
+fn config(address: &PostgresAddress, server: &PostgresServer) -> Config {
+    let mut config = Config::new();
+    match server {
+        PostgresServer::Tcp(authority) => config.host(authority.host()).port(authority.port()),
+        PostgresServer::Socket(folder, port) => config.host_path(folder).port(*port),
+    };
+    config.user(&address.user).dbname(&address.database).application_name("saltgate");
+    if let Some(Hidden(password)) = &address.password {
+        config.password(password);
+    }
+    config.ssl_mode(if address.tls { SslMode::Require } else { SslMode::Disable });
+    // A standby may lag behind, and would not know of a revocation.
+    config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+    config
+}
+
+/// Reads and writes until the connection ends; the client sees why.
+async fn drive<S, T>(mut connection: Connection<S, T>, notify: Option<Arc<Notify>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
+        if let (AsyncMessage::Notification(_), Some(notify)) = (message, &notify) {
+            notify.notify_one();
+        }
+    }
+}
+
+/// Waits for at most so long.
+pub(super) async fn within<T>(
+    limit: Duration,
+    what: &'static str,
+    future: impl Future<Output = Result<T, PostgresError>>,
+) -> Result<T, PostgresError> {
+    tokio::time::timeout(limit, future).await.unwrap_or(Err(PostgresError::Late { what, limit }))
+}

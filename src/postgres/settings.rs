@@ -1,0 +1,95 @@
+//! `[directory.postgres]` (contract §9). The configuration is read into these types; every default is a constant next to its
+//! field.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::credential::Hidden;
+use crate::net::Authority;
+use crate::seal::KeyRing;
+
+/// Where a database is, and how to reach it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PostgresAddress {
+    /// The servers. The first that accepts writes is used.
+    pub servers: Vec<PostgresServer>,
+    /// The user.
+    pub user: String,
+    /// The password.
+    pub password: Option<Hidden>,
+    /// The database.
+    pub database: String,
+    /// Whether TLS is used, with a certificate that is verified for the host (`verify-full`).
+    pub tls: bool,
+    /// The PEM file of certificate authorities; the system's if `None`.
+    pub ca: Option<PathBuf>,
+}
+
+/// One server, or a pooler in front of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PostgresServer {
+    /// A host and a port.
+    Tcp(Authority),
+    /// The directory of a Unix socket, and the port that is part of the socket's name.
+    Socket(PathBuf, u16),
+}
+
+impl PostgresServer {
+    /// PostgreSQL's own port.
+    pub(crate) const PORT: u16 = 5432;
+}
+
+impl fmt::Display for PostgresServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(authority) => authority.fmt(f),
+            Self::Socket(folder, port) => write!(f, "{}/.s.PGSQL.{port}", folder.display()),
+        }
+    }
+}
+
+/// The servers, without user, password and database.
+impl fmt::Display for PostgresAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let servers: Vec<String> = self.servers.iter().map(ToString::to_string).collect();
+        f.write_str(&servers.join(", "))
+    }
+}
+
+/// A table of keys, and how it is read.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyTableSettings {
+    /// The database.
+    pub address: PostgresAddress,
+    /// Where notifications of changes are listened for; not a pooler.
+    pub listen: Option<PostgresAddress>,
+    /// The query of all keys.
+    pub query: String,
+    /// The query of one value that changes with the keys; `None`: a digest of the rows.
+    pub version_query: Option<String>,
+    /// The time between two looks at the version.
+    pub interval: Duration,
+    /// For how long keys are used that the database does not confirm.
+    pub max_stale: Duration,
+    /// The time for a connection, and for each query.
+    pub timeout: Duration,
+    /// What opens its sealed secrets.
+    pub(crate) seal: Arc<KeyRing>,
+}
+
+impl KeyTableSettings {
+    /// Default of [`KeyTableSettings::query`]: the table of `deploy/postgres/schema.sql`.
+    pub(crate) const QUERY: &str = "select * from saltgate.gateway_key";
+    /// The version that belongs to [`Self::QUERY`].
+    pub(crate) const VERSION_QUERY: &str = "select version from saltgate.key_version";
+    /// Default of [`KeyTableSettings::interval`].
+    pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
+    /// Default of [`KeyTableSettings::max_stale`].
+    pub(crate) const MAX_STALE: Duration = Duration::from_secs(15 * 60);
+    /// Default of [`KeyTableSettings::timeout`].
+    pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
+    /// The channel of notifications.
+    pub(crate) const CHANNEL: &str = "saltgate_key";
+}
