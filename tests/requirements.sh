@@ -1,11 +1,18 @@
 #!/usr/bin/env bash
 # Installs what the tests need beyond Rust, if it can (Debian, root); otherwise says what to install, and fails. The three
-# programs of the API page, Redis, systemd-socket-activate, the shells whose command lines are completed and the reader of
+# programs of the API page, Redis, PostgreSQL, PgBouncer, systemd-socket-activate, the shells whose command lines are completed and the reader of
 # manual pages are run for real.
 set -euo pipefail
 
 missing=()
 for program in curl openssl node python3 redis-server redis-cli systemd-socket-activate mandoc zsh fish; do
+    command -v "$program" >/dev/null || missing+=("$program")
+done
+# Debian has PostgreSQL's programs of each version in a folder of their own, and some programs where only root looks.
+PATH=$PATH:/usr/sbin
+postgres=(/usr/lib/postgresql/*/bin/initdb)
+[ -x "${postgres[0]}" ] || command -v initdb >/dev/null || missing+=(initdb)
+for program in psql pgbouncer setpriv; do
     command -v "$program" >/dev/null || missing+=("$program")
 done
 packages=()
@@ -15,6 +22,9 @@ for program in "${missing[@]:-}"; do
         node) packages+=(nodejs) ;;
         redis-server) packages+=(redis-server) ;;
         redis-cli) packages+=(redis-tools) ;;
+        initdb) packages+=(postgresql) ;;
+        psql) packages+=(postgresql-client) ;;
+        setpriv) packages+=(util-linux) ;;
         systemd-socket-activate) packages+=(systemd) ;;
         *) packages+=("$program") ;;
     esac

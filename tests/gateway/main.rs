@@ -33,6 +33,8 @@ mod idle;
 mod journal;
 mod keep_alive;
 mod key_sets;
+#[cfg(feature = "postgres")]
+mod key_tables;
 mod keys_command;
 mod late_bodies;
 mod listeners;
@@ -44,6 +46,8 @@ mod operations;
 mod passing;
 mod permissions;
 mod pools;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod probe;
 mod programs;
 mod record;
