@@ -270,7 +270,7 @@ fn the_record_can_be_queried_and_changes_to_it_are_reported() {
     replace(&whole.replacen("member-2", "member-1", 1));
     let (code, said) = audit("verify", files, &kept);
     assert_eq!(code, Some(1));
-    assert!(said.contains(&format!("FAULT: {name}:2: is changed")), "{said}");
+    assert!(said.contains(&format!("FAULT: {name}:3: is changed")), "{said}");
     let lines: Vec<&str> = whole.split_inclusive('\n').collect();
     replace(&[lines[0], lines[1], &lines[3..].concat()].concat());
     let (code, said) = audit("verify", files, &kept);
