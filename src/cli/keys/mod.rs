@@ -30,9 +30,9 @@ pub(super) enum Command {
     Revoke(OneKey),
     /// Set when a key expires
     Expire(change::Expire),
-    /// Seal the secrets that stand in the file by the first key of [seal]
+    /// Seal the secrets that stand in the file by the first key of `[seal]`
     Seal(Source),
-    /// Seal every sealed secret again by the first key of [seal], so that the others can be removed
+    /// Seal every sealed secret again by the first key of `[seal]`, so that the others can be removed
     Reseal(Source),
     /// Add all keys of another file
     Import(compare::Other),
@@ -44,10 +44,10 @@ pub(super) enum Command {
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 pub(super) struct Source {
-    /// The configuration that names the file of keys, the keys of [seal] and the control socket, in TOML
+    /// The configuration that names the file of keys, the keys of `[seal]` and the control socket, in TOML
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The file of keys, in TOML; without [seal] and without a gateway to ask
+    /// The file of keys, in TOML; without `[seal]` and without a gateway to ask
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
 }
