@@ -27,7 +27,7 @@ fn observing(upstream: &Upstream, more: &str) -> Gate {
 
 /// The lines of the record about requests.
 fn of_requests(gate: &Gate) -> Vec<serde_json::Value> {
-    gate.files.record().into_iter().filter(|line| line["kind"] != "header").collect()
+    gate.files.record().into_iter().filter(|line| line["kind"] != "header" && line["kind"] != "keys").collect()
 }
 
 fn last(upstream: &Upstream) -> Received {
