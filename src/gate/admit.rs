@@ -69,7 +69,7 @@ impl Admit {
             match self.repeats.known(salt).filter(|first| fits(first)) {
                 Some(_) if self.repeats.answers() => {}
                 Some(first) => {
-                    again::tell(&first, authenticated, seen);
+                    again::tell(&first, authenticated, seen).await;
                     return Err(Refused::SaltReused);
                 }
                 // Another gateway may have had the first request; the length of its body is not known here.

@@ -1,8 +1,8 @@
 //! Answers requests whose salt is spent (contract §3, "A request that comes again").
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -15,25 +15,40 @@ use crate::refusal::{RefusedAfterSpend, Repeated};
 use crate::repeats::{Asked, Became, Earlier, First, KeptAnswer, Repeats, Shared};
 use crate::replay::{Mark, SpentSalts};
 
-/// Notes that a request, refused before its body was read, is a repeat. To find out, it reads only body bytes that
-/// have already arrived, up to the length of the first request's body.
-pub(super) fn tell<B>(first: &First, authenticated: &mut Authenticated<B>, seen: &mut Observation)
+/// How long a refusal waits for a body to find out whether the request is a repeat. Clients send a small body right
+/// after its head, but often in a packet of its own.
+const BODY_FOLLOWS: Duration = Duration::from_millis(100);
+
+/// Notes that a request, refused before its body was read, is a repeat. To find out, it reads at most as many body
+/// bytes as the first request had, and waits for them for at most [`BODY_FOLLOWS`].
+pub(super) async fn tell<B>(first: &First, authenticated: &mut Authenticated<B>, seen: &mut Observation)
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
-    let mut body = BytesMut::new();
     let most = usize::try_from(first.body_length).unwrap_or(usize::MAX);
-    let mut nobody = Context::from_waker(Waker::noop());
-    while !authenticated.head().body().is_end_stream() && body.len() <= most {
-        match Pin::new(authenticated.body_mut()).poll_frame(&mut nobody) {
-            Poll::Ready(Some(Ok(frame))) => body.extend(frame.into_data().ok()),
-            Poll::Ready(None) => break,
-            Poll::Ready(Some(Err(_))) | Poll::Pending => return,
-        }
-    }
-    if first.asked == asked(authenticated, &body) {
+    if let Ok(Some(body)) = timeout(BODY_FOLLOWS, whole(authenticated.body_mut(), most)).await
+        && first.asked == asked(authenticated, &body)
+    {
         seen.repeats(first);
     }
+}
+
+/// Reads a body; `None` if it is longer than `most` or does not arrive whole.
+async fn whole<B>(body: &mut B, most: usize) -> Option<BytesMut>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    let mut whole = BytesMut::new();
+    while !body.is_end_stream() {
+        match poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
+            Some(frame) => whole.extend(frame.ok()?.into_data().ok()),
+            None => break,
+        }
+        if whole.len() > most {
+            return None;
+        }
+    }
+    Some(whole)
 }
 
 /// Fingerprints what a request asks for.

@@ -118,6 +118,23 @@ fn refused_and_told_apart(spoken: Spoken) {
     assert_eq!((&told["request_id"], &told["first"]), (&id(&repeat).into(), &"deleted".into()), "{counted}");
 }
 
+#[test]
+fn a_repeat_is_recognized_although_its_body_follows_its_head() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    for spoken in BOTH {
+        let gate = gate(&upstream, REFUSE);
+        let header = signed("OWNER");
+        assert_eq!(spoken.ask(gate.address(), &request("DELETE", &path(SEGMENT), &header, "{}")).status, 200);
+        for pause in [Duration::ZERO, Duration::from_millis(20)] {
+            let late = Late::delete(spoken, gate.address(), &header);
+            std::thread::sleep(pause);
+            assert_eq!(late.end().status, 401);
+        }
+        let counted = "saltgate_repeats_total{first=\"deleted\"} 2\n";
+        assert!(gate.metrics().contains(counted), "{spoken:?}: {}", gate.metrics());
+    }
+}
+
 /// The line of the record that counts requests that spent nothing.
 fn counted(files: &Files) -> serde_json::Value {
     files.record().into_iter().rfind(|line| line["kind"] == "counted").unwrap()
