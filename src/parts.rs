@@ -1,6 +1,6 @@
 //! Re-exports for the tests, benches and compile-time examples of this repository. They change without notice.
 
-pub use crate::audit::{OpenIntent, Retention, Unread, heads, unknown, verify};
+pub use crate::audit::{Directories, OpenIntent, Retention, Unread, heads, unknown, verify};
 pub use crate::authentication::{Rules, judge};
 pub use crate::clock::{Clock, parse, rfc3339};
 pub use crate::config::Config;

@@ -23,8 +23,11 @@ const MAX_NAMED: usize = 20;
 pub(super) struct Segment {
     pub(super) number: u64,
     pub(super) path: PathBuf,
-    /// A compressed copy of the same file, which exists while an operator compresses it.
-    pub(super) copy: Option<PathBuf>,
+    /// Copies of the same file: a compressed one, which exists while an operator compresses it, or those in other
+    /// directories.
+    pub(super) copies: Vec<PathBuf>,
+    /// Whether reports name its directory, too, because the record is in several.
+    pub(super) with_directory: bool,
 }
 
 /// The files that one process wrote, oldest first.
@@ -111,27 +114,30 @@ pub(super) fn list(directory: &Path) -> Result<Vec<Instance>, ReadError> {
     for instance in &mut instances {
         instance.live = instance.is_locked();
     }
-    instances.sort_by_cached_key(|instance| instance.segments.first().and_then(Segment::started));
+    instances.sort_by_cached_key(Instance::started);
     Ok(instances)
 }
 
 impl Segment {
     /// If there is an original and a compressed copy, the original is read.
     fn of(number: u64, [original, compressed]: [Option<PathBuf>; 2]) -> Option<Self> {
-        let (path, copy) = match (original, compressed) {
-            (Some(original), copy) => (original, copy),
-            (None, compressed) => (compressed?, None),
+        let (path, copies) = match (original, compressed) {
+            (Some(original), copy) => (original, Vec::from_iter(copy)),
+            (None, compressed) => (compressed?, Vec::new()),
         };
-        Some(Self { number, path, copy })
+        Some(Self { number, path, copies, with_directory: false })
     }
 
-    /// The compressed copy, as a segment of its own.
-    pub(super) fn copied(&self) -> Option<Self> {
-        Some(Self { number: self.number, path: self.copy.clone()?, copy: None })
+    /// Its copies, as segments of their own.
+    pub(super) fn copies(&self) -> impl Iterator<Item = Self> {
+        self.copies.iter().map(|path| Self { path: path.clone(), copies: Vec::new(), ..self.clone() })
     }
 
-    /// The file name without the directory, as reports show it.
+    /// The file name as reports show it: without the directory, unless there are several.
     pub(super) fn name(&self) -> String {
+        if self.with_directory {
+            return self.path.display().to_string();
+        }
         self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
@@ -176,6 +182,11 @@ impl Segment {
 }
 
 impl Instance {
+    /// The time in the header of its first file.
+    pub(super) fn started(&self) -> Option<String> {
+        self.segments.first().and_then(Segment::started)
+    }
+
     /// Checks the last two files: during rotation the process may still hold only the lock on the previous one.
     fn is_locked(&self) -> bool {
         let last = self.segments.iter().rev().take(2).filter_map(|segment| File::open(&segment.path).ok());

@@ -28,6 +28,7 @@ mod adversary;
 mod chain;
 mod chain_writer;
 mod counted;
+mod directories;
 mod files;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
@@ -62,6 +63,7 @@ use writer::Writer;
 pub(crate) use chain::{ChainHead, NotAHead};
 pub(crate) use chain_writer::RecordOpenError;
 pub(crate) use counted::RepeatOf;
+pub use directories::Directories;
 pub(crate) use files::ReadError;
 pub use files::Unread;
 pub(crate) use key_set::KeySet;

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 
+use super::directories::Directories;
 use super::files::{self, Instance, ReadError, Segment, Unread};
 use crate::clock;
 
@@ -63,11 +64,11 @@ fn names(line: &Value, key: &str) -> bool {
 /// # Errors
 /// If the directory cannot be read, or a file is of a newer format.
 pub(crate) fn read(
-    directory: &Path,
+    record: impl Into<Directories>,
     unread: &mut Unread,
     mut each: impl FnMut(&Value) -> bool,
 ) -> Result<(), ReadError> {
-    for instance in files::list(directory)? {
+    for instance in record.into().list()? {
         for segment in &instance.segments {
             if !lines_of(segment, 0, unread, &mut each)? {
                 return Ok(());
@@ -219,9 +220,9 @@ const INTENT: &[u8] = b"\"intent\"";
 ///
 /// # Errors
 /// If the directory cannot be read, or a file is of a newer format.
-pub fn unknown(directory: &Path, unread: &mut Unread) -> Result<Vec<Value>, ReadError> {
+pub fn unknown(record: impl Into<Directories>, unread: &mut Unread) -> Result<Vec<Value>, ReadError> {
     let mut found = Unknown::default();
-    for instance in files::list(directory)? {
+    for instance in record.into().list()? {
         for segment in &instance.segments {
             found.read(segment, 0, unread)?;
         }

@@ -1,11 +1,11 @@
 //! Heads: the last position of each chain, to be kept where nobody who can write to the record has access.
 
 use std::collections::HashSet;
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::{Finding, Retention};
 use crate::audit::chain::{self, ChainHead};
+use crate::audit::directories::Directories;
 use crate::audit::files::{self, Instance, ReadError, Segment, Unread};
 use crate::clock;
 
@@ -18,11 +18,11 @@ const HEADER_PAUSE: Duration = Duration::from_millis(10);
 ///
 /// # Errors
 /// If the directory cannot be read, or a file is of a newer format.
-pub fn heads(directory: &Path, unread: &mut Unread) -> Result<Vec<ChainHead>, ReadError> {
-    let (mut heads, mut seen) = (Vec::new(), HashSet::new());
+pub fn heads(record: impl Into<Directories>, unread: &mut Unread) -> Result<Vec<ChainHead>, ReadError> {
+    let (record, mut heads, mut seen) = (record.into(), Vec::new(), HashSet::new());
     // Repeat until no new process has started in the meantime, so that every earlier process has a head.
     loop {
-        let all = files::list(directory)?.into_iter();
+        let all = record.list()?.into_iter();
         let new: Vec<Instance> = all.filter(|instance| seen.insert(instance.id.clone())).collect();
         if new.is_empty() {
             return Ok(heads);
@@ -95,7 +95,7 @@ fn last_of(instance: &Instance, segment: &Segment, unread: &mut Unread) -> Resul
 /// # Errors
 /// If the directory cannot be read.
 pub(crate) fn without_head(
-    directory: &Path,
+    record: impl Into<Directories>,
     heads: &[ChainHead],
     retention: Retention,
     now: SystemTime,
@@ -106,7 +106,7 @@ pub(crate) fn without_head(
     };
     let known: HashSet<&str> = heads.iter().map(|head| head.instance.as_str()).collect();
     let mut found = Vec::new();
-    for instance in files::list(directory)?.iter().filter(|instance| !known.contains(instance.id.as_str())) {
+    for instance in record.into().list()?.iter().filter(|instance| !known.contains(instance.id.as_str())) {
         let Some(first) = instance.segments.first() else { continue };
         let begun = first.started().filter(|started| started.as_str() < kept);
         if let Some(begun) = begun.filter(|begun| !retention.is_over(begun)) {

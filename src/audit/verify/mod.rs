@@ -10,11 +10,11 @@ mod key_sets;
 
 use std::collections::HashSet;
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::chain::{ChainHead, Link, position};
+use super::directories::Directories;
 use super::files::{self, Instance, ReadError, Segment};
 use crate::clock;
 use crate::plain;
@@ -84,10 +84,11 @@ pub struct Report {
 /// Verifies the whole record.
 ///
 /// # Errors
-/// If the directory cannot be read. A problem with a file is a finding.
-pub fn verify(directory: &Path, heads: &[ChainHead], retention: Retention) -> Result<Report, ReadError> {
+/// If a directory cannot be read. A problem with a file is a finding.
+pub fn verify(record: impl Into<Directories>, heads: &[ChainHead], retention: Retention) -> Result<Report, ReadError> {
     let mut report = Report::default();
-    let instances = files::list(directory)?;
+    let record = record.into();
+    let instances = record.list()?;
     for instance in &instances {
         let heads: Vec<&ChainHead> = heads.iter().filter(|head| head.instance == instance.id).collect();
         Chain { report: &mut report, instance, heads, before: None, key_sets: KeySets::default() }.check(retention);
@@ -103,7 +104,7 @@ pub fn verify(directory: &Path, heads: &[ChainHead], retention: Retention) -> Re
             report.faults.push(Finding { file, line: None, what });
         }
     }
-    for file in files::misspelt(directory)? {
+    for file in record.misspelt()? {
         let what = "is not read: its name is not a valid name of a file of the record; move it away".into();
         report.faults.push(Finding { file, line: None, what });
     }
@@ -201,7 +202,7 @@ impl Chain<'_> {
         self.report.files += 1;
         let Some(lines) = self.read(segment, is_last) else { return };
         self.report.lines += lines.len() as u64;
-        self.compare_with_copy(segment);
+        self.compare_with_copies(segment);
         for head in self.heads.clone().into_iter().filter(|head| head.file == segment.number) {
             match usize::try_from(head.line - 1).ok().and_then(|at| lines.get(at)) {
                 None => {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::{fail, load};
-use crate::audit::{self, ChainHead, NotAHead, Retention, Unread};
+use crate::audit::{self, ChainHead, Directories, NotAHead, Retention, Unread};
 use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::console::{self, complain, say};
@@ -26,7 +26,7 @@ pub(super) enum Command {
     /// Print lines of the record
     Show(show::Arguments),
     /// Ask the upstream about every deletion whose outcome is unknown, and record the answer
-    Reconcile(super::WithConfig),
+    Reconcile(reconcile::Arguments),
 }
 
 #[derive(Args)]
@@ -35,9 +35,9 @@ pub(super) struct Source {
     /// The configuration that names the record, in TOML
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The directory of the record
-    #[arg(long, value_name = "DIR")]
-    path: Option<PathBuf>,
+    /// The directory of the record; repeat it for a record in several directories, as a fleet has it
+    #[arg(long = "path", value_name = "DIR")]
+    paths: Vec<PathBuf>,
 }
 
 #[derive(Args)]
@@ -60,23 +60,20 @@ pub(super) fn run(command: &Command) -> ExitCode {
         Command::Verify(arguments) => verify(arguments),
         Command::Head(source) => head(source),
         Command::Show(arguments) => show::run(arguments),
-        Command::Reconcile(arguments) => reconcile::run(&arguments.config),
+        Command::Reconcile(arguments) => reconcile::run(arguments),
     }
 }
 
 impl Source {
-    /// The directory, and how much may be missing from it.
-    fn open(&self) -> Result<(PathBuf, Retention), ExitCode> {
-        match (&self.path, &self.config) {
-            (Some(path), _) => Ok((path.clone(), Retention::Unknown)),
-            (None, Some(config)) => {
-                let config = load(config)?;
-                let (path, retain) = record_of(&config)?;
-                let retention = retain.map_or(Retention::Forever, |r| Retention::For(r, Clock::system().now()));
-                Ok((path.to_owned(), retention))
-            }
-            (None, None) => Err(fail("give --config FILE or --path DIR")),
-        }
+    /// The record, and how much may be missing from it.
+    fn open(&self) -> Result<(Directories, Retention), ExitCode> {
+        let Some(config) = &self.config else {
+            return Ok((self.paths.iter().cloned().collect(), Retention::Unknown));
+        };
+        let config = load(config)?;
+        let (path, retain) = record_of(&config)?;
+        let retention = retain.map_or(Retention::Forever, |r| Retention::For(r, Clock::system().now()));
+        Ok((path.into(), retention))
     }
 }
 
@@ -87,7 +84,7 @@ fn record_of(config: &Config) -> Result<(&Path, Option<Duration>), ExitCode> {
 }
 
 fn verify(arguments: &Verify) -> ExitCode {
-    let (directory, mut retention) = match arguments.source.open() {
+    let (record, mut retention) = match arguments.source.open() {
         Ok(opened) => opened,
         Err(code) => return code,
     };
@@ -100,9 +97,9 @@ fn verify(arguments: &Verify) -> ExitCode {
         Err(error) => return fail(error),
     };
     let heads = [&arguments.heads[..], &all].concat();
-    let verified = audit::verify(&directory, &heads, retention).and_then(|mut report| {
+    let verified = audit::verify(record.clone(), &heads, retention).and_then(|mut report| {
         if !all.is_empty() {
-            report.faults.extend(audit::without_head(&directory, &heads, retention, now)?);
+            report.faults.extend(audit::without_head(record, &heads, retention, now)?);
         }
         Ok(report)
     });
@@ -160,12 +157,12 @@ enum HeadsError {
 }
 
 fn head(source: &Source) -> ExitCode {
-    let directory = match source.open() {
-        Ok((directory, _)) => directory,
+    let record = match source.open() {
+        Ok((record, _)) => record,
         Err(code) => return code,
     };
     let mut unread = Unread::default();
-    match audit::heads(&directory, &mut unread) {
+    match audit::heads(record, &mut unread) {
         Err(error) => fail(error),
         Ok(heads) => {
             heads.iter().for_each(|head| console::later(format_args!("{head}")));

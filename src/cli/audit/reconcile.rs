@@ -2,14 +2,15 @@
 //! look-up.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use clap::Args;
 use serde_json::Value;
 
 use super::{record_of, report_unread};
-use crate::audit::{self, RecordSettings, SegmentState, Unread};
+use crate::audit::{self, Directories, RecordSettings, SegmentState, Unread};
 use crate::cli::{fail, load, report};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -19,8 +20,18 @@ use crate::plain;
 use crate::policy::{Role, Route, SegmentId};
 use crate::upstream::{Identity, InvalidRequestHead, RequestHead, Servers, Upstream, headers};
 
-pub(super) fn run(path: &Path) -> ExitCode {
-    let config = match load(path) {
+#[derive(Args)]
+pub(in crate::cli) struct Arguments {
+    /// The configuration, in TOML. What is found goes into the directory of its record
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Another directory of the record, which is only read; repeat it for the directories of a fleet
+    #[arg(long = "path", value_name = "DIR")]
+    paths: Vec<PathBuf>,
+}
+
+pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    let config = match load(&arguments.config) {
         Ok(config) => config,
         Err(code) => return code,
     };
@@ -38,12 +49,13 @@ pub(super) fn run(path: &Path) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(error),
     };
-    runtime.block_on(reconcile(&config, directory))
+    runtime.block_on(reconcile(&config, directory, &arguments.paths))
 }
 
-async fn reconcile(config: &Config, directory: &Path) -> ExitCode {
+async fn reconcile(config: &Config, directory: &Path, others: &[PathBuf]) -> ExitCode {
     let mut unread = Unread::default();
-    let intents = match audit::unknown(directory, &mut unread) {
+    let all: Directories = [directory.to_owned()].into_iter().chain(others.iter().cloned()).collect();
+    let intents = match audit::unknown(all, &mut unread) {
         Ok(intents) => intents,
         Err(error) => return fail(error),
     };

@@ -48,8 +48,8 @@ fn time(text: &str) -> Result<String, NotATime> {
 struct NotATime;
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let directory = match arguments.source.open() {
-        Ok((directory, _)) => directory,
+    let record = match arguments.source.open() {
+        Ok((record, _)) => record,
         Err(code) => return code,
     };
     let filter = Filter {
@@ -70,11 +70,11 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     };
     let mut unread = Unread::default();
     let read = if arguments.unknown {
-        audit::unknown(&directory, &mut unread).map(|intents| {
+        audit::unknown(record, &mut unread).map(|intents| {
             let _all = intents.iter().all(&mut print);
         })
     } else {
-        audit::read(&directory, &mut unread, &mut print)
+        audit::read(record, &mut unread, &mut print)
     };
     match read {
         Err(error) => fail(error),
