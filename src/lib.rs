@@ -56,6 +56,7 @@ mod replay;
 mod safeguard;
 mod seal;
 mod serve;
+mod ship;
 mod stack;
 mod state;
 mod status;

@@ -64,6 +64,11 @@ pub(super) fn path(directory: &Path, instance: &str, number: u64) -> PathBuf {
     directory.join(format!("record-{instance}-{number:06}.jsonl"))
 }
 
+/// The path of a file of this process; `None` if no process has such a name.
+pub(crate) fn file_of(directory: &Path, instance: &str, number: u64) -> Option<PathBuf> {
+    (is_instance(instance) && number > 0).then(|| path(directory, instance, number))
+}
+
 /// Parses a name in its only valid spelling: with two spellings of one name, one file would never be read.
 fn parse(name: &str) -> Option<(&str, u64)> {
     let name = name.strip_suffix(".gz").unwrap_or(name);
@@ -88,11 +93,11 @@ pub(super) fn misspelt(directory: &Path) -> Result<Vec<String>, ReadError> {
     Ok(names)
 }
 
-/// All files of the record in a directory. Instances are sorted by the age of their first file.
+/// The files of the record in a directory, by the process that wrote them.
 ///
 /// # Errors
 /// If the directory cannot be read.
-pub(super) fn list(directory: &Path) -> Result<Vec<Instance>, ReadError> {
+pub(super) fn by_instance(directory: &Path) -> Result<BTreeMap<String, Vec<Segment>>, ReadError> {
     let failed = |error: io::Error| ReadError::io(directory, &error);
     let mut found: BTreeMap<String, BTreeMap<u64, [Option<PathBuf>; 2]>> = BTreeMap::new();
     for entry in std::fs::read_dir(directory).map_err(failed)? {
@@ -103,14 +108,19 @@ pub(super) fn list(directory: &Path) -> Result<Vec<Instance>, ReadError> {
         let compressed = entry.path().extension().is_some_and(|ext| ext == "gz");
         segments.entry(number).or_default()[usize::from(compressed)] = Some(entry.path());
     }
-    let mut instances: Vec<Instance> = found
-        .into_iter()
-        .map(|(id, segments)| Instance {
-            live: false,
-            id,
-            segments: segments.into_iter().filter_map(|(number, paths)| Segment::of(number, paths)).collect(),
-        })
-        .collect();
+    let segments = |all: BTreeMap<u64, [Option<PathBuf>; 2]>| {
+        all.into_iter().filter_map(|(number, paths)| Segment::of(number, paths)).collect()
+    };
+    Ok(found.into_iter().map(|(id, all)| (id, segments(all))).collect())
+}
+
+/// All files of the record in a directory. Instances are sorted by the age of their first file.
+///
+/// # Errors
+/// If the directory cannot be read.
+pub(super) fn list(directory: &Path) -> Result<Vec<Instance>, ReadError> {
+    let found = by_instance(directory)?.into_iter();
+    let mut instances: Vec<Instance> = found.map(|(id, segments)| Instance { live: false, id, segments }).collect();
     for instance in &mut instances {
         instance.live = instance.is_locked();
     }

@@ -40,7 +40,9 @@ mod query;
 mod queued;
 mod reconcile;
 mod settings;
+mod shipped_files;
 mod space;
+mod tail;
 mod verify;
 mod writer;
 mod writer_state;
@@ -64,15 +66,17 @@ pub(crate) use chain::{ChainHead, NotAHead};
 pub(crate) use chain_writer::RecordOpenError;
 pub(crate) use counted::RepeatOf;
 pub use directories::Directories;
-pub(crate) use files::ReadError;
 pub use files::Unread;
+pub(crate) use files::{ReadError, file_of};
 pub(crate) use key_set::KeySet;
 pub(crate) use open::Audit;
 pub use query::unknown;
 pub(crate) use query::{EndedRequest, Filter, abandoned, ended_since, intents_since, read};
 pub(crate) use reconcile::{Reconciled, SegmentState, reconcile};
 pub(crate) use settings::{RecordSettings, Sync};
-pub(crate) use verify::{Report, without_head};
+pub(crate) use shipped_files::ShippedFiles;
+pub(crate) use tail::{FileName, PlacedLine, Tail};
+pub(crate) use verify::{Report, verify_beside, without_head};
 pub use verify::{Retention, heads, verify};
 
 /// How many bytes an outcome may be longer than its intent.
@@ -209,6 +213,11 @@ impl Record {
     /// Whether an intent can probably be written now: the last write succeeded.
     pub fn is_ready(&self) -> bool {
         self.writer.as_ref().is_none_or(|writer| writer.is_healthy())
+    }
+
+    /// Where is noted which files were copied elsewhere. It does not keep the record open.
+    pub(crate) fn shipped_files(&self) -> ShippedFiles {
+        ShippedFiles(self.writer.as_ref().map(|writer| Arc::downgrade(writer.state())).unwrap_or_default())
     }
 
     /// Whether there is less free space than `audit.low_water`. Everything still works.

@@ -16,6 +16,8 @@ pub struct RecordSettings {
     pub retain: Option<Duration>,
     /// The free space in bytes below which a warning is given.
     pub low_water: u64,
+    /// Whether a file is kept until it was copied elsewhere ([`super::Record::shipped`]).
+    pub ships: bool,
     /// The name of the writing command in the header. Not a setting.
     pub writer: &'static str,
 }
@@ -39,6 +41,7 @@ impl Default for RecordSettings {
             rotate_age: Self::ROTATE_AGE,
             retain: None,
             low_water: Self::LOW_WATER,
+            ships: false,
             writer: "serve",
         }
     }

@@ -44,8 +44,14 @@ impl Cleanup {
     }
 
     /// Removes old files of each instance, oldest first and without a gap, so that the rest is one chain. Never removes
-    /// the file at `current`, or the last file of another running process. Returns how many were removed.
-    pub(super) fn forget(&mut self, directory: &Path, current: (&str, u64)) -> usize {
+    /// the file at `current`, the last file of another running process, or one of which `may_go` says no. Returns how
+    /// many were removed.
+    pub(super) fn forget(
+        &mut self,
+        directory: &Path,
+        current: (&str, u64),
+        may_go: impl Fn(&str, &Segment) -> bool,
+    ) -> usize {
         let (_, jumped) = self.watch.look();
         let (now, elapsed) = (self.clock.now(), self.clock.elapsed());
         if jumped {
@@ -67,6 +73,9 @@ impl Cleanup {
         let (mut removed, mut beyond) = (0, 0);
         for instance in &instances {
             for (segment, ended) in removable(instance, current) {
+                if !may_go(&instance.id, segment) {
+                    break;
+                }
                 match ended {
                     Some(ended) if ended <= due && ended >= oldest => {}
                     Some(ended) if ended < oldest => {
@@ -187,7 +196,7 @@ mod tests {
         }
 
         fn forgets(&self, cleanup: &mut Cleanup) -> usize {
-            cleanup.forget(self.dir.path(), (RUNS, 1))
+            cleanup.forget(self.dir.path(), (RUNS, 1), |_, _| true)
         }
     }
 
@@ -211,7 +220,7 @@ mod tests {
         for day in 0..120 {
             // It writes by that clock, too.
             kept.file(RUNS, day + 2, kept.today + (400 + day as u32) * DAY);
-            let gone = cleanup.forget(kept.dir.path(), (RUNS, day + 2));
+            let gone = cleanup.forget(kept.dir.path(), (RUNS, day + 2), |_, _| true);
             assert!(gone == 0 || day >= 90, "day {day}: {gone} are gone");
             hands.advance(DAY);
         }
@@ -237,6 +246,18 @@ mod tests {
             // A month ahead is not a gap; there were hours to notice.
             assert_eq!(kept.forgets(&mut cleanup), goes, "{ahead}");
         }
+    }
+
+    #[test]
+    fn a_file_that_must_be_copied_first_stays_and_so_do_later_ones_of_its_process() {
+        let kept = Kept::for_days(100, 0..0);
+        let old = format!("{:016x}", 99);
+        kept.file(&old, 2, kept.today - 98 * DAY);
+        let (mut cleanup, hands) = kept.start(kept.today);
+        hands.advance(RUN_FIRST);
+        let copied = |instance: &str, segment: &Segment| instance != old || segment.number != 1;
+        assert_eq!(cleanup.forget(kept.dir.path(), (RUNS, 1), copied), 9);
+        assert_eq!(cleanup.forget(kept.dir.path(), (RUNS, 1), |_, _| true), 2);
     }
 
     #[test]

@@ -279,10 +279,10 @@ fn files_are_chained_and_sealed_and_may_be_compressed_or_removed_by_retention() 
     // A process that started right after it.
     let (clock, hands) = Clock::manual(now);
     let mut cleanup = space::Cleanup::new(hour, &clock);
-    assert_eq!(cleanup.forget(dir.path(), ("", 0)), 0);
+    assert_eq!(cleanup.forget(dir.path(), ("", 0), |_, _| true), 0);
     let left = paths(dir.path()).len();
     hands.advance(3 * hour);
-    assert_eq!(cleanup.forget(dir.path(), ("", 0)), left);
+    assert_eq!(cleanup.forget(dir.path(), ("", 0), |_, _| true), left);
     assert_eq!(sound(Retention::Unknown).faults.len(), 1, "the head's process is gone");
 }
 

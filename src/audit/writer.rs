@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::chain_writer::{ChainWriter, Disk, RecordOpenError};
 use super::counted::Counted;
+use super::files::Segment;
 use super::queued::{Line, LineKind};
 use super::space::{self, Cleanup};
 use super::writer_state::WriterState;
@@ -381,7 +382,9 @@ impl Appender {
 
     fn forget(&mut self) {
         if let Some(cleanup) = &mut self.cleanup {
-            cleanup.forget(self.chain.directory(), self.chain.position());
+            let may_go =
+                |instance: &str, segment: &Segment| !self.settings.ships || self.state.is_shipped(instance, segment);
+            cleanup.forget(self.chain.directory(), self.chain.position(), may_go);
         }
     }
 }

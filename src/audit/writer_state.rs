@@ -1,10 +1,12 @@
 //! What other threads may read of the writer, whatever it is doing.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::ChainHead;
 use super::counted::Counted;
+use super::files::Segment;
+use super::{ChainHead, FileName};
 
 /// The free space before it was measured.
 const UNMEASURED: u64 = u64::MAX;
@@ -21,6 +23,8 @@ pub(super) struct WriterState {
     /// Intents of earlier processes that have no outcome.
     pub(super) abandoned: AtomicUsize,
     head: Mutex<Option<ChainHead>>,
+    /// The files that were copied elsewhere, up to which length; `None`: whole.
+    shipped: Mutex<HashMap<FileName, Option<u64>>>,
 }
 
 impl WriterState {
@@ -34,6 +38,7 @@ impl WriterState {
             open: AtomicUsize::new(0),
             abandoned: AtomicUsize::new(0),
             head: Mutex::default(),
+            shipped: Mutex::default(),
         }
     }
 
@@ -44,6 +49,20 @@ impl WriterState {
     /// The free bytes when last measured; `None` if they cannot be measured.
     pub(super) fn free(&self) -> Option<u64> {
         Some(self.free.load(Ordering::Relaxed)).filter(|bytes| *bytes != UNMEASURED)
+    }
+
+    pub(super) fn shipped(&self, file: FileName, length: Option<u64>) {
+        self.shipped.lock().unwrap_or_else(PoisonError::into_inner).insert(file, length);
+    }
+
+    /// Whether all of a file, as it is now, was copied elsewhere.
+    pub(super) fn is_shipped(&self, instance: &str, segment: &Segment) -> bool {
+        let file = FileName { instance: instance.to_owned(), number: segment.number };
+        match self.shipped.lock().unwrap_or_else(PoisonError::into_inner).get(&file) {
+            Some(Some(length)) => segment.path.metadata().is_ok_and(|about| about.len() == *length),
+            Some(None) => true,
+            None => false,
+        }
     }
 
     pub(super) fn set_head(&self, head: ChainHead) {

@@ -23,6 +23,11 @@ mod replay;
 mod schema;
 mod serve;
 mod serving;
+#[cfg(feature = "postgres")]
+mod shipping;
+#[cfg(not(feature = "postgres"))]
+#[path = "no_shipping.rs"]
+mod shipping;
 mod sign;
 mod socket;
 mod status;

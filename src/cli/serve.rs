@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::first_look::Source;
 use super::serving::{Signals, until_told_to_end};
+use super::shipping::Rest;
 use super::told::Told;
 use super::{fail, load, report};
 use crate::clock::Clock;
@@ -77,6 +78,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         tracing::warn!("{warning}");
     }
     let known = config.warnings.len();
+    let rest = Rest::of(&config);
     let mut gateway = match Gateway::start(config, Clock::system()) {
         Ok(gateway) => gateway,
         Err(StartError::Config(faults)) => return report(&faults),
@@ -90,7 +92,10 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     // The warnings of the configuration are already in the log.
     gateway.warnings().iter().skip(known).for_each(|warning| tracing::warn!("{warning}"));
     lower_priority();
-    runtime.block_on(until_told_to_end(gateway, signals, &logs, told))
+    let code = runtime.block_on(until_told_to_end(gateway, signals, &logs, told));
+    // The record is closed when nothing of the gateway is left.
+    rest.ship(&runtime);
+    code
 }
 
 /// Lowers the priority of this thread, which reloads files and keys: on a processor that it shares with workers,

@@ -119,6 +119,8 @@ pub struct Config {
     pub upstream: crate::upstream::UpstreamSettings,
     /// The audit record.
     pub audit: Audit,
+    /// Where the record is copied to.
+    pub(crate) ship: Option<crate::ship::ShipSettings>,
     /// The safeguards, and the socket that controls them.
     pub safeguards: crate::safeguard::SafeguardSettings,
     /// Limits on the size of messages, and timeouts of connections.

@@ -10,6 +10,7 @@ use crate::credential::{Doubt, Hidden};
 use crate::net::{Authority, AuthorityError};
 use crate::postgres::{KeyTableSettings, PostgresAddress, PostgresServer};
 use crate::seal::KeyRing;
+use crate::ship::ShipSettings;
 
 const URL: &str = "an address such as \"postgres://gate:${PG_PASSWORD}@db-1,db-2:5433/crm\"";
 const QUERY: &str = "a query whose columns are api_key, secret_1, account, member and role";
@@ -63,6 +64,27 @@ pub(super) fn key_table(mut section: Section<'_>, seal: KeyRing) -> Option<KeyTa
         timeout,
         seal: seal.into(),
     })
+}
+
+/// Where the record is copied to.
+pub(super) fn ship(mut section: Section<'_>) -> Option<ShipSettings> {
+    let source = section.source;
+    let at = section.at;
+    let faults = source.fault_count();
+    let ca = section.optional_text("ca", "the path of certificates in PEM").map(|path| source.resolve(&path));
+    let address = address(&mut section, "postgres", ca.as_ref());
+    let interval = section.duration("interval", ShipSettings::INTERVAL, LEAST_INTERVAL);
+    let timeout = section.duration("timeout", ShipSettings::TIMEOUT, MILLISECOND);
+    section.finish();
+    if !cfg!(feature = "postgres") && source.outline.is_none() {
+        let message = "is not in this build, which was made without the feature `postgres`; leave it out, or use a build with \
+                       that feature";
+        source.fault_at(Some(at), "audit.ship", message);
+    }
+    if source.fault_count() > faults {
+        return None;
+    }
+    Some(ShipSettings { address: address?, interval, timeout })
 }
 
 fn address(section: &mut Section<'_>, name: &'static str, ca: Option<&PathBuf>) -> Option<PostgresAddress> {

@@ -55,7 +55,8 @@ pub(super) fn read(
         );
         source.fault_at(at_servers, "upstream.servers", message);
     }
-    let audit = audit::audit(&mut root);
+    let (audit, ship) = audit::audit(&mut root).unzip();
+    let ship = ship.flatten();
     let at_control = root.at("control");
     let safeguards = safeguard::safeguards(&mut root, audit.as_ref());
     if let Some(socket) = &safeguards.socket
@@ -135,6 +136,7 @@ pub(super) fn read(
                 ownership,
                 upstream,
                 audit,
+                ship,
                 safeguards,
                 limits,
                 capacity,

@@ -43,6 +43,9 @@ pub(crate) enum PostgresError {
     /// There is more than one result.
     #[error("query holds more than one statement with rows")]
     Statements,
+    /// A row of the table of records cannot be read.
+    #[error("a row of saltgate.record is not as deploy/postgres/record.sql has it")]
+    RecordRow,
     /// The operating system has no random bytes.
     #[error("the operating system has no random bytes")]
     NoRandomness,

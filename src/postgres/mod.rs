@@ -14,6 +14,8 @@ mod settings;
 #[cfg(feature = "postgres")]
 mod error;
 #[cfg(feature = "postgres")]
+mod record_table;
+#[cfg(feature = "postgres")]
 mod rows;
 #[cfg(feature = "postgres")]
 mod secret_text;
@@ -26,6 +28,8 @@ mod tls;
 
 #[cfg(feature = "postgres")]
 pub(crate) use self::error::PostgresError;
+#[cfg(feature = "postgres")]
+pub(crate) use self::record_table::{RecordPlace, RecordTable};
 pub(crate) use self::settings::{KeyTableSettings, PostgresAddress, PostgresServer};
 #[cfg(feature = "postgres")]
 pub(crate) use self::table::{KeySnapshot, KeyTable, Listening};

@@ -131,6 +131,14 @@ pub(super) fn process(
     })
 }
 
+/// Starts to copy the record, if the configuration says where to.
+#[cfg(feature = "postgres")]
+pub(super) fn shipper(config: &Config, process: &Process) -> std::io::Result<Option<crate::ship::Shipper>> {
+    let (Some(settings), Some(directory)) = (&config.ship, config.audit.path()) else { return Ok(None) };
+    let files = process.record.shipped_files();
+    crate::ship::Shipper::start(directory, settings, files, process.clock.clone(), process.metrics.clone()).map(Some)
+}
+
 fn salts(config: &Config, clock: &Clock) -> Result<Box<dyn SpentSalts>, StartError> {
     config.replay.open(clock.clone()).map_err(|error| match error {
         StoreOpenError::Redis(RedisStartError::Ca { file, error }) => {

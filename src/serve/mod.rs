@@ -70,6 +70,9 @@ pub struct Gateway {
     events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
     progress: Progress,
     exporter: Option<SpanExporter>,
+    /// Copies the record.
+    #[cfg(feature = "postgres")]
+    _shipper: Option<crate::ship::Shipper>,
 }
 
 impl Gateway {
@@ -108,6 +111,8 @@ impl Gateway {
             config.key_table.clone().map(start).transpose().map_err(StartError::Workers)?
         };
 
+        #[cfg(feature = "postgres")]
+        let shipper = assemble::shipper(&config, &process).map_err(StartError::Workers)?;
         let shared = connection::Shared::new(&config.capacity, &process, &current);
         let certificates = Arc::new(Certificates::new(&config));
         let parts = (&process, &current, &entries, &certificates);
@@ -151,6 +156,8 @@ impl Gateway {
             events,
             progress,
             exporter,
+            #[cfg(feature = "postgres")]
+            _shipper: shipper,
         })
     }
 

@@ -1,12 +1,16 @@
-//! How much of what leaves the process for others to read arrives: lines of the log, and spans.
+//! How much of what leaves the process for others to read arrives: lines of the log and of the record, and spans.
 
-use prometheus::{IntCounter, Registry};
+use std::time::Duration;
+
+use prometheus::{Gauge, IntCounter, Registry};
 
 /// Counters of lines and spans.
 pub(crate) struct DeliveryCounters {
     log_dropped: IntCounter,
     spans_sent: IntCounter,
     spans_dropped: IntCounter,
+    record_shipped: IntCounter,
+    record_unshipped: Gauge,
 }
 
 impl DeliveryCounters {
@@ -16,7 +20,17 @@ impl DeliveryCounters {
             registry.register(Box::new(made.clone()))?;
             Ok::<_, prometheus::Error>(made)
         };
+        let record_unshipped = Gauge::new(
+            "saltgate_record_unshipped_seconds",
+            "For how long something on record has not been copied to where audit.ship says.",
+        )?;
+        registry.register(Box::new(record_unshipped.clone()))?;
         Ok(Self {
+            record_unshipped,
+            record_shipped: counter(
+                "saltgate_record_shipped_lines_total",
+                "Lines of the record that were copied to where audit.ship says.",
+            )?,
             log_dropped: counter(
                 "saltgate_log_dropped_total",
                 "Log lines that were dropped because nobody read them fast enough.",
@@ -32,6 +46,16 @@ impl DeliveryCounters {
     /// Sets how many log lines were dropped so far.
     pub(crate) fn log_dropped(&self, lines: usize) {
         self.log_dropped.inc_by((lines as u64).saturating_sub(self.log_dropped.get()));
+    }
+
+    /// Counts lines of the record that were copied.
+    pub(crate) fn record_shipped(&self, lines: usize) {
+        self.record_shipped.inc_by(lines as u64);
+    }
+
+    /// Sets for how long something on record has not been copied.
+    pub(crate) fn record_unshipped(&self, since: Duration) {
+        self.record_unshipped.set(since.as_secs_f64());
     }
 
     /// Counts spans that the collector took.

@@ -62,6 +62,7 @@ mod restores;
 mod revoked;
 mod safeguards;
 mod sealed;
+mod shipped_record;
 mod sighup;
 mod signals;
 mod slow;

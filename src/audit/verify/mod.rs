@@ -10,12 +10,13 @@ mod key_sets;
 
 use std::collections::HashSet;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::chain::{ChainHead, Link, position};
 use super::directories::Directories;
-use super::files::{self, Instance, ReadError, Segment};
+use super::files::{self, Instance, ReadError, Segment, Unread};
 use crate::clock;
 use crate::plain;
 
@@ -109,6 +110,18 @@ pub fn verify(record: impl Into<Directories>, heads: &[ChainHead], retention: Re
         report.faults.push(Finding { file, line: None, what });
     }
     Ok(report)
+}
+
+/// Verifies the record in a directory against a copy of it, which may also have the records of others: what the copy has
+/// and the directory lacks was cut off there. Lines that are not copied yet are only checked by themselves.
+///
+/// # Errors
+/// If a directory cannot be read.
+pub(crate) fn verify_beside(directory: &Path, copy: &Path, retention: Retention) -> Result<Report, ReadError> {
+    let here: HashSet<String> = files::by_instance(directory)?.into_keys().collect();
+    let mut heads = heads(copy, &mut Unread::default())?;
+    heads.retain(|head| here.contains(&head.instance));
+    verify(directory, &heads, retention)
 }
 
 /// One instance while it is read.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use super::shipping::Copied;
 use super::{fail, load};
 use crate::audit::{self, ChainHead, Directories, NotAHead, Retention, Unread};
 use crate::clock::{self, Clock};
@@ -30,14 +31,25 @@ pub(super) enum Command {
 }
 
 #[derive(Args)]
-#[group(required = true, multiple = false)]
 pub(super) struct Source {
     /// The configuration that names the record, in TOML
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", required_unless_present = "paths")]
     config: Option<PathBuf>,
     /// The directory of the record; repeat it for a record in several directories, as a fleet has it
-    #[arg(long = "path", value_name = "DIR")]
+    #[arg(long = "path", value_name = "DIR", conflicts_with = "config")]
     paths: Vec<PathBuf>,
+    /// With the copy of all records in PostgreSQL (audit.ship of the configuration)
+    #[arg(long, requires = "config")]
+    shipped: bool,
+}
+
+/// The record that a command reads.
+struct Opened {
+    record: Directories,
+    /// How much may be missing from it.
+    retention: Retention,
+    /// The directory of the configuration, and the copy of all records. Its files are removed with this.
+    shipped: Option<(PathBuf, Copied)>,
 }
 
 #[derive(Args)]
@@ -65,16 +77,28 @@ pub(super) fn run(command: &Command) -> ExitCode {
 }
 
 impl Source {
-    /// The record, and how much may be missing from it.
-    fn open(&self) -> Result<(Directories, Retention), ExitCode> {
+    fn open(&self) -> Result<Opened, ExitCode> {
         let Some(config) = &self.config else {
-            return Ok((self.paths.iter().cloned().collect(), Retention::Unknown));
+            let record = self.paths.iter().cloned().collect();
+            return Ok(Opened { record, retention: Retention::Unknown, shipped: None });
         };
         let config = load(config)?;
         let (path, retain) = record_of(&config)?;
         let retention = retain.map_or(Retention::Forever, |r| Retention::For(r, Clock::system().now()));
-        Ok((path.into(), retention))
+        if !self.shipped {
+            return Ok(Opened { record: path.into(), retention, shipped: None });
+        }
+        let copied = copy_of(&config)?;
+        let record = [copied.path().to_owned(), path.to_owned()].into_iter().collect();
+        Ok(Opened { record, retention, shipped: Some((path.to_owned(), copied)) })
     }
+}
+
+/// The copy of all records in PostgreSQL.
+fn copy_of(config: &Config) -> Result<Copied, ExitCode> {
+    let ship = config.ship.as_ref();
+    let ship = ship.ok_or_else(|| fail("--shipped: this configuration copies the record nowhere (audit.ship)"))?;
+    Copied::read(ship).map_err(fail)
 }
 
 fn record_of(config: &Config) -> Result<(&Path, Option<Duration>), ExitCode> {
@@ -84,7 +108,7 @@ fn record_of(config: &Config) -> Result<(&Path, Option<Duration>), ExitCode> {
 }
 
 fn verify(arguments: &Verify) -> ExitCode {
-    let (record, mut retention) = match arguments.source.open() {
+    let Opened { record, mut retention, shipped } = match arguments.source.open() {
         Ok(opened) => opened,
         Err(code) => return code,
     };
@@ -97,9 +121,17 @@ fn verify(arguments: &Verify) -> ExitCode {
         Err(error) => return fail(error),
     };
     let heads = [&arguments.heads[..], &all].concat();
-    let verified = audit::verify(record.clone(), &heads, retention).and_then(|mut report| {
+    // Of the copy, somebody may have removed what is old.
+    let copied = shipped.as_ref().map(|(_, copied)| (Directories::from(copied.path()), Retention::Unknown));
+    let (record, kept) = copied.unwrap_or((record, retention));
+    let verified = audit::verify(record.clone(), &heads, kept).and_then(|mut report| {
         if !all.is_empty() {
-            report.faults.extend(audit::without_head(record, &heads, retention, now)?);
+            report.faults.extend(audit::without_head(record, &heads, kept, now)?);
+        }
+        if let Some((directory, copied)) = &shipped {
+            let beside = audit::verify_beside(directory, copied.path(), retention)?;
+            report.faults.extend(beside.faults);
+            report.notes.extend(beside.notes);
         }
         Ok(report)
     });
@@ -120,7 +152,7 @@ fn verify(arguments: &Verify) -> ExitCode {
     );
     if report.faults.is_empty() {
         say!("sound: {counts}");
-        if heads.is_empty() {
+        if heads.is_empty() && shipped.is_none() {
             say!("no head was given: whoever can write to the disk could have rewritten all of it");
         }
         return ExitCode::SUCCESS;
@@ -157,12 +189,12 @@ enum HeadsError {
 }
 
 fn head(source: &Source) -> ExitCode {
-    let record = match source.open() {
-        Ok((record, _)) => record,
+    let opened = match source.open() {
+        Ok(opened) => opened,
         Err(code) => return code,
     };
     let mut unread = Unread::default();
-    match audit::heads(record, &mut unread) {
+    match audit::heads(opened.record, &mut unread) {
         Err(error) => fail(error),
         Ok(heads) => {
             heads.iter().for_each(|head| console::later(format_args!("{head}")));

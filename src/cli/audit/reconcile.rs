@@ -9,8 +9,9 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::Value;
 
-use super::{record_of, report_unread};
+use super::{copy_of, record_of, report_unread};
 use crate::audit::{self, Directories, RecordSettings, SegmentState, Unread};
+use crate::cli::shipping::Rest;
 use crate::cli::{fail, load, report};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -28,6 +29,9 @@ pub(in crate::cli) struct Arguments {
     /// Another directory of the record, which is only read; repeat it for the directories of a fleet
     #[arg(long = "path", value_name = "DIR")]
     paths: Vec<PathBuf>,
+    /// Read the copy of all records in PostgreSQL, too (audit.ship of the configuration); what is found is copied there
+    #[arg(long)]
+    shipped: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
@@ -49,12 +53,21 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(error),
     };
-    runtime.block_on(reconcile(&config, directory, &arguments.paths))
+    let copied = match arguments.shipped.then(|| copy_of(&config)).transpose() {
+        Ok(copied) => copied,
+        Err(code) => return code,
+    };
+    let others = copied.iter().map(|copied| copied.path().to_owned()).chain(arguments.paths.iter().cloned());
+    let code = runtime.block_on(reconcile(&config, directory, others.collect()));
+    if arguments.shipped {
+        Rest::of(&config).ship(&runtime);
+    }
+    code
 }
 
-async fn reconcile(config: &Config, directory: &Path, others: &[PathBuf]) -> ExitCode {
+async fn reconcile(config: &Config, directory: &Path, others: Vec<PathBuf>) -> ExitCode {
     let mut unread = Unread::default();
-    let all: Directories = [directory.to_owned()].into_iter().chain(others.iter().cloned()).collect();
+    let all: Directories = [directory.to_owned()].into_iter().chain(others).collect();
     let intents = match audit::unknown(all, &mut unread) {
         Ok(intents) => intents,
         Err(error) => return fail(error),

@@ -48,8 +48,8 @@ fn time(text: &str) -> Result<String, NotATime> {
 struct NotATime;
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let record = match arguments.source.open() {
-        Ok((record, _)) => record,
+    let super::Opened { record, shipped, .. } = match arguments.source.open() {
+        Ok(opened) => opened,
         Err(code) => return code,
     };
     let filter = Filter {
@@ -76,6 +76,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     } else {
         audit::read(record, &mut unread, &mut print)
     };
+    drop(shipped);
     match read {
         Err(error) => fail(error),
         Ok(()) => report_unread(&unread),
