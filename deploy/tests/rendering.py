@@ -24,6 +24,7 @@ COMPOSED = {
     "edge-ingress": (["edge"], ["ingress"]),
     "edge-httproute": (["edge"], ["httproute"]),
     "edge-certificate": (["edge"], ["certificate"]),
+    "edge-shipping": (["edge"], ["shipping"]),
     "edge-all": (["overlays/openshift"], ["certificate", "httproute", "podmonitor"]),
 }
 

@@ -138,7 +138,8 @@ class LockedDown(unittest.TestCase):
                 self.assertLessEqual(policy["podSelector"]["matchLabels"].items(), labels.items())
                 ports = sorted({port["port"] for rule in policy["egress"] for port in rule["ports"]})
                 service = next(one["value"] for one in gate(workload)["env"] if one["name"] == "UPSTREAM")
-                self.assertEqual(ports, [53] + ([] if "journal" in name else [6379]) + [int(service.rsplit(":", 1)[1])])
+                stores = ([] if "journal" in name else [6379]) + ([5432] if "shipping" in name else [])
+                self.assertEqual(ports, sorted([53, int(service.rsplit(":", 1)[1])] + stores))
 
 
 class AddsUp(unittest.TestCase):
@@ -254,6 +255,7 @@ class FitsTogether(unittest.TestCase):
 
     def test_every_variant_of_the_edge_changes_what_it_is_for_and_nothing_else(self):
         listener = tomllib.loads(configuration(renderings()["edge"]))["listener"][0]
+        audit = tomllib.loads(configuration(renderings()["edge"]))["audit"]
         changes = {
             "edge": {},
             "overlays/openshift": {},
@@ -261,6 +263,7 @@ class FitsTogether(unittest.TestCase):
             "overlays/proxy-protocol": {"listener": [{
                 **listener, "proxy_protocol": "required", "trusted_proxies": ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"],
             }]},
+            "edge-shipping": {"audit": {**audit, "ship": {"postgres": "${POSTGRES_URL}"}}},
             "edge-certificate": {"listener": [{
                 **listener, "tls": {"certificates": [{"chain": "/etc/saltgate/tls/tls.crt", "key": "/etc/saltgate/tls/tls.key"}]},
             }]},
@@ -274,6 +277,26 @@ class FitsTogether(unittest.TestCase):
         blocks = [one["ipBlock"]["cidr"] for one in policy["ingress"][0]["from"]]
         self.assertEqual(blocks, changes["overlays/proxy-protocol"]["listener"][0]["trusted_proxies"])
         self.assertEqual(only(renderings()["overlays/proxy-protocol"], "Service", "saltgate")["spec"]["externalTrafficPolicy"], "Local")
+
+    def test_the_job_that_reconciles_is_no_gate_and_has_what_its_configuration_names(self):
+        objects = renderings()["edge-shipping"]
+        job = only(objects, "CronJob")["spec"]
+        template = job["jobTemplate"]["spec"]["template"]
+        spec, labels = template["spec"], template["metadata"]["labels"]
+        (container,) = spec["containers"]
+        self.assertEqual(restricted.faults(spec), [])
+        self.assertEqual(container["image"], gate(only(objects, "StatefulSet"))["image"])
+        self.assertEqual(container["command"][1:3], ["audit", "reconcile"])
+        self.assertEqual({one["name"] for one in container["env"]}, set(re.findall(r"\$\{(\w+)\}", configuration(objects))))
+        (config,) = [volume["configMap"]["name"] for volume in spec["volumes"] if "configMap" in volume]
+        self.assertEqual(config, only(objects, "ConfigMap")["metadata"]["name"])
+        # Two runs at once would ask the same questions.
+        self.assertEqual((job["concurrencyPolicy"], job["jobTemplate"]["spec"]["backoffLimit"]), ("Forbid", 0))
+        for one in [one for one in objects if one["kind"] == "Service"]:
+            self.assertFalse(one["spec"]["selector"].items() <= labels.items(), "a Service would send requests to it")
+        policy = only(objects, "NetworkPolicy", "saltgate-reconcile")["spec"]
+        self.assertLessEqual(policy["podSelector"]["matchLabels"].items(), labels.items())
+        self.assertNotIn("ingress", policy)
 
     def test_the_edge_is_a_stateful_set_whose_volumes_stay(self):
         for name, objects, workload in workloads():
