@@ -131,7 +131,8 @@ class Field:
         place.mkdir(parents=True, exist_ok=True)
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="run-", dir=place))
         self.directory.chmod(0o755)
-        self.upstream = None
+        self.upstream = self._database = None
+        self.load_cpus = load_cpus
         try:
             self.keys = {}
             for count in (1000, 100_000):
@@ -145,7 +146,16 @@ class Field:
             self.close()
             raise
 
+    def database(self):
+        """The PostgreSQL server, started for the first series that asks it."""
+        if not self._database:
+            from .database import Database    # which needs this module
+            self._database = Database(self.load_cpus)
+        return self._database
+
     def close(self):
+        if self._database:
+            self._database.close()
         if self.upstream:
             end(self.upstream)
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -203,8 +213,9 @@ class Field:
 
     def _saltgate(self, series, directory, port, admin):
         stores = {"memory": "[replay.memory]", "journal": f'[replay.journal]\npath = "{directory}/replay"'}
-        ownerships = {"delegate": "[ownership.delegate]",
-                      "upstream": '[ownership.upstream]\naccount = "/accountId"\ncreator = "/ownerId"'}
+        ownerships = {"delegate": lambda: "[ownership.delegate]",
+                      "upstream": lambda: '[ownership.upstream]\naccount = "/accountId"\ncreator = "/ownerId"',
+                      "postgres": lambda: self.database().ownership}
         record = f'path = "{directory}/record"\nsync = "os"' if series.record else "danger_no_record = true"
         log = "[log]\nsuccesses = false" if series.quiet else ""
         tls = (f'[listener.tls]\ncertificates = [{{ chain = "{self.certificate}", key = "{self.key}" }}]\n'
@@ -222,7 +233,7 @@ max_salts = 4_000_000
 max_salts_per_key = 250_000
 [directory.file]
 path = "{self.directory}/{series.keys}/keys.toml"
-{ownerships[series.ownership]}
+{ownerships[series.ownership]()}
 [upstream]
 servers = ["http://{HOST}:{self.upstream_port}"]
 [audit]

@@ -24,6 +24,11 @@ DELETE = [
     Series("saltgate-ownership", "Saltgate, owner asked upstream: two exchanges", "saltgate", ownership="upstream"),
     HAPROXY, NGINX, HAPROXY_CHECKS, NGINX_CHECKS,
 ]
+OWNERSHIP = [
+    SALTGATE,
+    next(one for one in DELETE if one.ownership == "upstream"),
+    Series("saltgate-ownership-postgres", "Saltgate, owner asked of PostgreSQL", "saltgate", ownership="postgres"),
+]
 RELOADING = Series("saltgate-reload", "Saltgate, a SIGHUP every second", "saltgate", reload=True)
 LATENCY = [SALTGATE, RELOADING, HAPROXY, NGINX, HAPROXY_CHECKS, NGINX_CHECKS]
 TLS = [
@@ -39,7 +44,7 @@ MEMORY = [
 START = [SALTGATE, Series("saltgate-100000-keys", "Saltgate, 100 000 keys", "saltgate", keys=100_000)]
 REFUSALS = {"accepted": "good", "bad signature": "bad-signature", "unknown key": "unknown-key",
             "date of 20 minutes ago": "stale-date", "replayed salt": "replayed"}
-PHASES = ("delete", "refused", "latency", "tls", "h2", "workers", "memory")
+PHASES = ("delete", "ownership", "refused", "latency", "tls", "h2", "workers", "memory")
 
 
 class Bench:
@@ -59,7 +64,7 @@ class Bench:
         return [one for one in series if not only or one.product in only or one.name in only]
 
     def verify(self):
-        wanted = {"delete": DELETE, "refused": [SALTGATE], "latency": LATENCY, "tls": TLS, "h2": TLS, "workers": WORKERS,
+        wanted = {"delete": DELETE, "ownership": OWNERSHIP, "refused": [SALTGATE], "latency": LATENCY, "tls": TLS, "h2": TLS, "workers": WORKERS,
                   "memory": MEMORY + START}
         series = {one.name: one for phase in self.options.phases for one in self.chosen(wanted[phase])}
         say("verifying")
@@ -75,6 +80,10 @@ class Bench:
 
     def delete(self):
         return self.rounds(DELETE)
+
+    def ownership(self):
+        """What a look-up adds to a deletion, asked of the service and asked of PostgreSQL."""
+        return self.rounds(OWNERSHIP)
 
     def refused(self):
         if not self.chosen([SALTGATE]):

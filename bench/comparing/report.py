@@ -4,7 +4,7 @@ from statistics import median
 from . import phases
 
 LABELS = {one.name: one.label for one in
-          phases.DELETE + [phases.RELOADING] + phases.TLS + phases.WORKERS + phases.START}
+          phases.DELETE + phases.OWNERSHIP + [phases.RELOADING] + phases.TLS + phases.WORKERS + phases.START}
 
 
 def markdown(about, found):
@@ -76,6 +76,21 @@ def costs(title, note):
     return write
 
 
+def ownership(found):
+    rows = [[LABELS[name], spread(of(runs, "cpu_us")), spread(of(runs, "rate"), 0)] for name, runs in found.items()]
+    text = ("### Whose segment it is\n\nAs above; the owner is learned not at all (`delegate`), by a GET of the service, or by a query of "
+            "PostgreSQL, whose own work is not counted.\n\n" + table(["", "CPU µs a request", "requests/s"], rows))
+    names = [one.name for one in phases.OWNERSHIP]
+    if not all(name in found for name in names):
+        return text
+    rounds = list(zip(*(of(found[name], "cpu_us") for name in names)))
+    ratio = [(postgres - plain) / (service - plain) for plain, service, postgres in rounds]
+    text += (f"\n\nThe look-up adds {spread([service - plain for plain, service, _ in rounds])} µs asked of the service, "
+             f"{spread([postgres - plain for plain, _, postgres in rounds])} µs asked of PostgreSQL: × {spread(ratio, 2)} by round. ")
+    medians = [median(of(found[name], "cpu_us")) for name in names]
+    return text + f"By the medians × {(medians[2] - medians[0]) / (medians[1] - medians[0]):.2f}."
+
+
 def refused(found):
     accepted = of(found["accepted"], "cpu_us")
     rows = [[what, spread(of(runs, "cpu_us")), spread([mine / one for mine, one in zip(of(runs, "cpu_us"), accepted)], 2),
@@ -145,6 +160,7 @@ def runs_in(found):
 SECTIONS = {
     "delete": costs("An authorized DELETE", "HTTP/1.1, 32 keep-alive connections, 1000 keys, every request with a salt of its own. "
                     "HAProxy and nginx write no log."),
+    "ownership": ownership,
     "refused": refused,
     "latency": latency,
     "tls": costs("TLS in front", "HTTP/1.1 over TLS 1.3 (TLS_AES_128_GCM_SHA256, one P-256 certificate), 32 keep-alive connections; "

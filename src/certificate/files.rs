@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 /// Why a file of certificates or keys cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {message}", file.display())]
-pub(crate) struct CertificateError {
+pub struct CertificateError {
     /// The file.
     pub file: PathBuf,
     /// What is wrong with it, and what to do.

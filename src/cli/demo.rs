@@ -1,4 +1,4 @@
-//! `saltgate demo`: starts the demo, walks through the decision table, and keeps serving.
+//! `saltgate demo`: starts the demo, walks through the decision table, changes a key, and keeps serving.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use crate::telemetry;
 
 #[derive(Args)]
 pub(super) struct Arguments {
-    /// Exit after the walk-through: status 0, or 1 if any answer differs from the decision table
+    /// Exit after the walk-through: status 0, or 1 if any answer is not the expected one
     #[arg(long)]
     once: bool,
     /// Keep the CRM's data and the record in this directory instead of a temporary one
@@ -44,7 +44,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Err(error) => return fail(error),
     };
     if !as_expected {
-        return fail("an answer differs from the decision table");
+        return fail("an answer is not the expected one; its line begins with `!`");
     }
     if arguments.once {
         return ExitCode::SUCCESS;

@@ -6,36 +6,18 @@ use std::sync::Arc;
 use http::HeaderValue;
 use serde_json::Value;
 
-use super::{EX_USAGE, fail, key_table, report};
+use super::live_report::Report;
+use super::{EX_USAGE, fail, key_table, owner_query, report};
 use crate::clock::Clock;
 use crate::config::{Config, Fault};
-use crate::console::{complain, say};
+use crate::console::complain;
 use crate::directory::{Caller, Directory};
 use crate::lookup::{self, LookupAnswer};
 use crate::ownership::{Ownership, Pointers};
-use crate::plain;
 use crate::policy::{Identifier, Role, SegmentId};
 use crate::replay::{self, RedisStartError};
 use crate::safeguard::{AutomationsError, LinkedAutomations, LinksUnclear};
 use crate::upstream::{self, Identity, InvalidRequestHead, RequestHead, Servers, Upstream, headers};
-
-/// The results so far, printed one per line.
-#[derive(Default)]
-struct Report {
-    failed: bool,
-}
-
-impl Report {
-    // A line may quote the service, so control characters are escaped.
-    fn found(&self, line: &str) {
-        say!("ok: {}", plain::line(line));
-    }
-
-    fn failed(&mut self, line: &str) {
-        self.failed = true;
-        complain!("failed: {}", plain::line(line));
-    }
-}
 
 pub(super) async fn check(config: &Config, directory: Directory, segment: Option<&str>) -> ExitCode {
     let segment = match segment.map(|id| SegmentId::parse(id).ok_or(id)).transpose() {
@@ -62,6 +44,9 @@ pub(super) async fn check(config: &Config, directory: Directory, segment: Option
             }
         },
     };
+    if let Some(query) = owner_query::of(&config.ownership) {
+        owner_query::check(query, segment.as_ref(), &mut results).await;
+    }
     let clock = Clock::system();
     for server in &config.upstream.servers {
         // One at a time, so that no server answers for another.
@@ -80,7 +65,7 @@ pub(super) async fn check(config: &Config, directory: Directory, segment: Option
         }
         if let (Some(segment), true) = (&segment, reached) {
             let name = format!("upstream {server}");
-            ownership(config, &directory, &Upstream::new(&servers), segment, &name, &mut results).await;
+            look_ups(config, &directory, &Upstream::new(&servers), segment, &name, &mut results).await;
         }
     }
     if let replay::ReplaySettings::Redis(redis) = &config.replay {
@@ -99,8 +84,8 @@ pub(super) async fn check(config: &Config, directory: Directory, segment: Option
     if results.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// Makes the look-up that a deletion of the segment would make, and reports what the pointers find.
-async fn ownership(
+/// Makes the look-ups that a deletion of the segment would make at the service, and reports what they find.
+async fn look_ups(
     config: &Config,
     directory: &Directory,
     upstream: &Upstream,
@@ -112,54 +97,8 @@ async fn ownership(
         return report.failed("no key is active, so there is nobody to ask for");
     };
     for route in config.routes.iter() {
-        let path = route.path(segment);
-        let answered = |what: &str| format!("{name}: GET {path} for {}: {what}", caller.api_key);
-        let question = match question(&path, caller) {
-            Ok(question) => question,
-            Err(why) => {
-                report.failed(&answered(&why.to_string()));
-                continue;
-            }
-        };
-        let answer = match lookup::ask(upstream, question).await {
-            Ok(LookupAnswer::Found(answer)) => answer,
-            Ok(LookupAnswer::NotFound) => {
-                report.failed(&answered("answered 404, expected 200"));
-                continue;
-            }
-            Err(error) => {
-                report.failed(&answered(&error.to_string()));
-                continue;
-            }
-        };
-        report.found(&answered("answered 200"));
-        if let Ownership::Upstream(pointers) = &config.ownership {
-            let Pointers { account, creator, segment: id, name: called } = pointers;
-            let all = [("account", Some(account)), ("creator", Some(creator)), ("segment", id.as_ref())];
-            for (what, pointer) in all {
-                let Some(pointer) = pointer else { continue };
-                let line = |found: &str| format!("{name}: ownership.upstream.{what} {pointer} yields {found}");
-                match identifier(answer.root().pointer(pointer)) {
-                    Ok(text) => report.found(&line(&format!("{text:?}"))),
-                    Err(why) => report.failed(&line(&why.to_string())),
-                }
-            }
-            // Not a failure: the name is only for the record.
-            if let Some(pointer) = called {
-                let found = answer.root().pointer(pointer).and_then(Value::as_str).unwrap_or("nothing");
-                report.found(&format!("{name}: ownership.upstream.name {pointer} yields {found:?}"));
-            }
-            report.found(&match answer.version() {
-                Some(tag) => format!("{name}: the deletion would carry If-Match: {}", shown(tag.value())),
-                None => format!("{name}: the answer has no strong ETag, so the deletion would carry no If-Match"),
-            });
-            let refused = match pointers.read(segment, &answer) {
-                Ok(learned) => learned.creator().err().map(ToString::to_string),
-                Err(why) => Some(why.to_string()),
-            };
-            if let Some(why) = refused {
-                report.failed(&format!("{name}: a deletion would be refused: {why}"));
-            }
+        if owner_query::of(&config.ownership).is_none() {
+            owner(config, upstream, (&route.path(segment), segment), caller, name, report).await;
         }
         if let Some(path) = route.automations_path(segment) {
             let asked = automations(config, upstream, &path, caller, segment).await;
@@ -168,6 +107,65 @@ async fn ownership(
                 Ok(linked) => report.found(&answered(&format!("{} linked automations", linked.iter().count()))),
                 Err(why) => report.failed(&answered(&why.to_string())),
             }
+        }
+    }
+}
+
+/// Asks the service about the segment, and reports what the pointers find.
+async fn owner(
+    config: &Config,
+    upstream: &Upstream,
+    (path, segment): (&str, &SegmentId),
+    caller: &Caller,
+    name: &str,
+    report: &mut Report,
+) {
+    let answered = |what: &str| format!("{name}: GET {path} for {}: {what}", caller.api_key);
+    let question = match question(path, caller) {
+        Ok(question) => question,
+        Err(why) => {
+            report.failed(&answered(&why.to_string()));
+            return;
+        }
+    };
+    let answer = match lookup::ask(upstream, question).await {
+        Ok(LookupAnswer::Found(answer)) => answer,
+        Ok(LookupAnswer::NotFound) => {
+            report.failed(&answered("answered 404, expected 200"));
+            return;
+        }
+        Err(error) => {
+            report.failed(&answered(&error.to_string()));
+            return;
+        }
+    };
+    report.found(&answered("answered 200"));
+    if let Ownership::Upstream(pointers) = &config.ownership {
+        let Pointers { account, creator, segment: id, name: called } = pointers;
+        let all = [("account", Some(account)), ("creator", Some(creator)), ("segment", id.as_ref())];
+        for (what, pointer) in all {
+            let Some(pointer) = pointer else { continue };
+            let line = |found: &str| format!("{name}: ownership.upstream.{what} {pointer} yields {found}");
+            match identifier(answer.root().pointer(pointer)) {
+                Ok(text) => report.found(&line(&format!("{text:?}"))),
+                Err(why) => report.failed(&line(&why.to_string())),
+            }
+        }
+        // Not a failure: the name is only for the record.
+        if let Some(pointer) = called {
+            let found = answer.root().pointer(pointer).and_then(Value::as_str).unwrap_or("nothing");
+            report.found(&format!("{name}: ownership.upstream.name {pointer} yields {found:?}"));
+        }
+        report.found(&match answer.version() {
+            Some(tag) => format!("{name}: the deletion would carry If-Match: {}", shown(tag.value())),
+            None => format!("{name}: the answer has no strong ETag, so the deletion would carry no If-Match"),
+        });
+        let refused = match pointers.read(segment, &answer) {
+            Ok(learned) => learned.creator().err().map(ToString::to_string),
+            Err(why) => Some(why.to_string()),
+        };
+        if let Some(why) = refused {
+            report.failed(&format!("{name}: a deletion would be refused: {why}"));
         }
     }
 }

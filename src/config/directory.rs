@@ -46,8 +46,7 @@ pub(crate) fn keys_file(file: &Path) -> Result<KeysFile, Vec<Fault>> {
 /// The source of the keys.
 pub(super) fn directory(root: &mut Section<'_>, seal: KeyRing) -> Option<KeySource> {
     let source = root.source;
-    let choices = "[directory.file] or [directory.postgres]";
-    let mut section = root.one_of("directory", &["file", "postgres"], &[], choices);
+    let mut section = root.one_of("directory", &["file", "postgres"]);
     let found = match (section.has("file"), section.has("postgres")) {
         (true, false) => {
             let mut file = section.section("file");

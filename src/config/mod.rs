@@ -33,6 +33,7 @@ mod secrets;
 mod section;
 mod socket;
 mod source;
+mod statement;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -52,7 +53,7 @@ use crate::file_watch::FileWatch;
 use crate::listen::ListenerSettings;
 use crate::ownership::Ownership;
 use crate::policy::{Limits, Mode, Passthrough, Routes};
-use crate::postgres::KeyTableSettings;
+use crate::postgres::{KeyTableSettings, OwnerQuery};
 use crate::repeats;
 use crate::replay::Window;
 use crate::telemetry::LogLevel;
@@ -114,7 +115,7 @@ pub struct Config {
     /// The table of keys, if they are not in a file.
     pub(crate) key_table: Option<KeyTableSettings>,
     /// How the owner of a segment is found.
-    pub ownership: Ownership,
+    pub(crate) ownership: Ownership<OwnerQuery>,
     /// The service.
     pub upstream: crate::upstream::UpstreamSettings,
     /// The audit record.

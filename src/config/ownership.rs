@@ -1,17 +1,18 @@
 //! Reads `[ownership]`.
 
+use super::postgres;
 use super::section::Section;
 use super::texts::quoted;
 use crate::ownership::{Ownership, Pointers};
+use crate::postgres::OwnerQuery;
 
 /// How the owner of a segment is found.
-pub(super) fn ownership(root: &mut Section<'_>) -> Option<Ownership> {
+pub(super) fn ownership(root: &mut Section<'_>) -> Option<Ownership<OwnerQuery>> {
     let source = root.source;
-    let faults = source.fault_count();
-    let choices = "[ownership.upstream] or [ownership.delegate]";
-    let mut section = root.one_of("ownership", &["upstream", "delegate"], &["postgres"], choices);
-    let ownership = match (section.has("upstream"), section.has("delegate")) {
-        (true, false) => {
+    let choices = "[ownership.upstream], [ownership.postgres] or [ownership.delegate]";
+    let mut section = root.one_of("ownership", &["upstream", "postgres", "delegate"]);
+    let ownership = match ["upstream", "postgres", "delegate"].map(|name| section.has(name)) {
+        [true, false, false] => {
             let mut upstream = section.section("upstream");
             let account = pointer(&mut upstream, "account");
             let creator = pointer(&mut upstream, "creator");
@@ -21,15 +22,14 @@ pub(super) fn ownership(root: &mut Section<'_>) -> Option<Ownership> {
             let pointers = |(account, creator)| Pointers { account, creator, segment, name };
             account.zip(creator).map(pointers).map(Ownership::Upstream)
         }
-        (false, true) => {
+        [false, true, false] => postgres::owner_query(section.section("postgres")).map(Ownership::Postgres),
+        [false, false, true] => {
             section.section("delegate").finish();
             Some(Ownership::Delegate)
         }
-        (both, _) => {
-            if source.fault_count() == faults {
-                let what = if both { "two sources are named" } else { "no source is named" };
-                source.fault_at(None, "ownership", format!("{what}; expected one of {choices}"));
-            }
+        named => {
+            let what = if named.contains(&true) { "more than one source is named" } else { "no source is named" };
+            source.fault_at(None, "ownership", format!("{what}; expected one of {choices}"));
             return None;
         }
     };

@@ -1,19 +1,26 @@
-//! Reads `[directory.postgres]`.
+//! Reads `[directory.postgres]`, `[ownership.postgres]` and `[audit.ship]`.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::numbers::MILLISECOND;
 use super::section::Section;
+use super::source::Source;
+use super::statement;
 use super::user_info::{BadPercent, decoded, redacted};
 use crate::credential::{Doubt, Hidden};
 use crate::net::{Authority, AuthorityError};
-use crate::postgres::{KeyTableSettings, PostgresAddress, PostgresServer};
+use crate::postgres::{KeyTableSettings, OwnerQuery, PostgresAddress, PostgresServer};
 use crate::seal::KeyRing;
 use crate::ship::ShipSettings;
 
 const URL: &str = "an address such as \"postgres://gate:${PG_PASSWORD}@db-1,db-2:5433/crm\"";
 const QUERY: &str = "a query whose columns are api_key, secret_1, account, member and role";
+const OWNER: &str =
+    "a query of account and creator, such as \"select account_id, owner_id from segment where id = $1\"";
+const DIRECTORY: &str = "directory.postgres";
+const OWNERSHIP: &str = "ownership.postgres";
+const SHIP: &str = "audit.ship";
 const VERSION: &str = "a query of one value that changes with the keys";
 /// With shorter intervals a database would do little else.
 const LEAST_INTERVAL: Duration = Duration::from_millis(50);
@@ -23,9 +30,10 @@ pub(super) fn key_table(mut section: Section<'_>, seal: KeyRing) -> Option<KeyTa
     let source = section.source;
     let at = section.at;
     let faults = source.fault_count();
-    let ca = section.optional_text("ca", "the path of certificates in PEM").map(|path| source.resolve(&path));
-    let address = address(&mut section, "url", ca.as_ref());
-    let listen = section.has("listen_url").then(|| self::address(&mut section, "listen_url", ca.as_ref())).flatten();
+    let ca = ca(&mut section);
+    let address = address(&mut section, DIRECTORY, "url", ca.as_ref());
+    let listen = section.has("listen_url").then(|| self::address(&mut section, DIRECTORY, "listen_url", ca.as_ref()));
+    let listen = listen.flatten();
     section.known("listen_url");
     let query = section.text_or("query", KeyTableSettings::QUERY, QUERY);
     let version_query = section.optional_text("version_query", VERSION);
@@ -43,15 +51,10 @@ pub(super) fn key_table(mut section: Section<'_>, seal: KeyRing) -> Option<KeyTa
         let message = "is not longer than interval: every key would be refused between two looks at the database";
         source.fault_at(at_stale, "directory.postgres.max_stale", message);
     }
-    if !cfg!(feature = "postgres") && source.outline.is_none() {
-        let message = "is not in this build, which was made without the feature `postgres`; use [directory.file], or a build \
-                       with that feature";
-        source.fault_at(Some(at), "directory.postgres", message);
-    }
+    refuse_if_absent(source, at, DIRECTORY, "[directory.file]");
     if source.fault_count() > faults {
         return None;
     }
-    let statement = |text: String| text.trim_end().trim_end_matches(';').to_owned();
     let is_ours = query == KeyTableSettings::QUERY;
     let version_query = version_query.or_else(|| is_ours.then(|| KeyTableSettings::VERSION_QUERY.into()));
     Some(KeyTableSettings {
@@ -66,33 +69,70 @@ pub(super) fn key_table(mut section: Section<'_>, seal: KeyRing) -> Option<KeyTa
     })
 }
 
+/// The query of the owner of a segment.
+pub(super) fn owner_query(mut section: Section<'_>) -> Option<OwnerQuery> {
+    let source = section.source;
+    let at = section.at;
+    let faults = source.fault_count();
+    let ca = ca(&mut section);
+    let address = address(&mut section, OWNERSHIP, "url", ca.as_ref());
+    let (at_query, query) = (section.at("query"), section.text("query", OWNER).map(statement));
+    let timeout = section.duration("timeout", OwnerQuery::TIMEOUT, LEAST_INTERVAL);
+    section.finish();
+    if let Some(Err(why)) = query.as_deref().map(statement::judge) {
+        source.fault_at(at_query, "ownership.postgres.query", format!("{why}; expected {OWNER}"));
+    }
+    refuse_if_absent(source, at, OWNERSHIP, "[ownership.upstream]");
+    if source.fault_count() > faults {
+        return None;
+    }
+    Some(OwnerQuery { address: address?, query: query?, timeout })
+}
+
 /// Where the record is copied to.
 pub(super) fn ship(mut section: Section<'_>) -> Option<ShipSettings> {
     let source = section.source;
     let at = section.at;
     let faults = source.fault_count();
-    let ca = section.optional_text("ca", "the path of certificates in PEM").map(|path| source.resolve(&path));
-    let address = address(&mut section, "postgres", ca.as_ref());
+    let ca = ca(&mut section);
+    let address = address(&mut section, SHIP, "postgres", ca.as_ref());
     let interval = section.duration("interval", ShipSettings::INTERVAL, LEAST_INTERVAL);
     let timeout = section.duration("timeout", ShipSettings::TIMEOUT, MILLISECOND);
     section.finish();
-    if !cfg!(feature = "postgres") && source.outline.is_none() {
-        let message = "is not in this build, which was made without the feature `postgres`; leave it out, or use a build with \
-                       that feature";
-        source.fault_at(Some(at), "audit.ship", message);
-    }
+    refuse_if_absent(source, at, SHIP, "no [audit.ship]");
     if source.fault_count() > faults {
         return None;
     }
     Some(ShipSettings { address: address?, interval, timeout })
 }
 
-fn address(section: &mut Section<'_>, name: &'static str, ca: Option<&PathBuf>) -> Option<PostgresAddress> {
+fn refuse_if_absent(source: &Source<'_>, at: usize, section: &str, instead: &str) {
+    if let (Some(why), None) = (source.without_postgres, source.outline) {
+        source.fault_at(Some(at), section, format!("{why}; use {instead}, or a build with that feature"));
+    }
+}
+
+fn ca(section: &mut Section<'_>) -> Option<PathBuf> {
+    let source = section.source;
+    section.optional_text("ca", "the path of certificates in PEM").map(|path| source.resolve(&path))
+}
+
+/// The query without the `;` at its end.
+fn statement(text: String) -> String {
+    text.trim_end().trim_end_matches(';').trim_end().to_owned()
+}
+
+fn address(
+    section: &mut Section<'_>,
+    of: &'static str,
+    name: &'static str,
+    ca: Option<&PathBuf>,
+) -> Option<PostgresAddress> {
     let source = section.source;
     let (at, key) = (section.at(name), section.key(name));
     let text = section.hidden_text(name, URL, shown)?;
     let address = match parse(&text) {
-        Ok(address) => PostgresAddress { ca: ca.cloned(), ..address },
+        Ok(address) => PostgresAddress { section: of, ca: ca.cloned(), ..address },
         Err(problem) => {
             source.fault_at(at, &key, format!("{problem}; expected {URL}"));
             return None;
@@ -107,8 +147,15 @@ fn address(section: &mut Section<'_>, name: &'static str, ca: Option<&PathBuf>) 
         PostgresServer::Socket(..) => true,
     };
     if !address.tls && !address.servers.iter().all(is_near) {
-        let message =
-            "has sslmode=disable: whoever is on the way to the database reads every secret, and can change keys";
+        let message = match of {
+            DIRECTORY => {
+                "has sslmode=disable: whoever is on the way to the database reads every secret, and can change keys"
+            }
+            SHIP => {
+                "has sslmode=disable: whoever is on the way to the database reads the record, and can drop lines of it"
+            }
+            _ => "has sslmode=disable: whoever is on the way to the database can say whose a segment is",
+        };
         source.warn_at(at, &key, message);
     }
     if !address.tls && ca.is_some() {
@@ -149,6 +196,7 @@ impl From<BadPercent> for UrlError {
     }
 }
 
+/// The address; its section and authorities are set by the caller.
 fn parse(text: &str) -> Result<PostgresAddress, UrlError> {
     let (scheme, rest) = text.split_once("://").ok_or(UrlError::Scheme)?;
     if !["postgres", "postgresql"].contains(&scheme) {
@@ -185,6 +233,7 @@ fn parse(text: &str) -> Result<PostgresAddress, UrlError> {
         }
     };
     Ok(PostgresAddress {
+        section: DIRECTORY,
         servers,
         user: decoded(user)?.ok_or(UrlError::User)?,
         password: decoded(password)?.map(Hidden),
@@ -204,7 +253,11 @@ fn shown(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::config::directory::directory;
+    use crate::config::ownership::ownership;
 
     #[test]
     fn every_part_of_an_address_is_parsed() {
@@ -254,5 +307,30 @@ mod tests {
             );
         }
         assert_eq!(shown("postgres://u:p@h:1,i:2/d?sslmode=disable"), "postgres://…@h:1,i:2/d?sslmode=disable");
+    }
+
+    /// What [`ABSENT`](crate::postgres::ABSENT) does in a build without PostgreSQL, which does not compile without it.
+    #[test]
+    fn a_build_without_postgresql_refuses_both_sections_by_name() {
+        let text = "[directory.postgres]\nurl = \"postgres://u:p@h/d\"\n[ownership.postgres]\nurl = \"postgres://u:p@h/d\"\n\
+                    query = \"select account, owner from segment where id = $1\"\n";
+        let read = |without_postgres| {
+            let mut source = Source::new(Path::new("saltgate.toml"), text, &|_| None);
+            source.without_postgres = without_postgres;
+            let mut root = Section::document(&source).unwrap();
+            let keys = directory(&mut root, KeyRing::default()).is_some();
+            let owners = ownership(&mut root).is_some();
+            (keys, owners, source.findings().faults.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(read(None), (true, true, Vec::new()));
+        let (keys, owners, faults) = read(Some("is not in this build"));
+        assert!(!keys && !owners);
+        for (fault, section) in faults.iter().zip([
+            "1: directory.postgres: is not in this build; use [directory.file]",
+            "3: ownership.postgres: is not in this build; use [ownership.upstream]",
+        ]) {
+            assert!(fault.contains(section), "{fault}");
+        }
+        assert_eq!(faults.len(), 2);
     }
 }

@@ -20,7 +20,7 @@ pub(super) fn replay(root: &mut Section<'_>, window: Window) -> Option<(ReplaySe
     let source = root.source;
     let faults = source.fault_count();
     let choices = "[replay.journal], [replay.redis] or [replay.memory]";
-    let mut section = root.one_of("replay", &["journal", "redis", "memory"], &[], choices);
+    let mut section = root.one_of("replay", &["journal", "redis", "memory"]);
     let repeats = repeats(&mut section, window.past);
     let replay = match (section.has("journal"), section.has("redis"), section.has("memory")) {
         (true, false, false) => {

@@ -196,28 +196,11 @@ impl<'s> Section<'s> {
         None
     }
 
-    /// An inner table with exactly one of several parts. Reports those of `not_yet`.
-    pub(super) fn one_of(
-        &mut self,
-        name: &'static str,
-        parts: &[&'static str],
-        not_yet: &[&'static str],
-        choices: &str,
-    ) -> Section<'s> {
-        let mut section = self.section(name);
+    /// An inner table with exactly one of several parts.
+    pub(super) fn one_of(&mut self, name: &'static str, parts: &[&'static str]) -> Section<'s> {
+        let section = self.section(name);
         section.note_choice(parts);
-        for &part in not_yet {
-            section.not_yet(part, &format!("use {choices}"));
-        }
         section
-    }
-
-    /// Reports a table that is planned and not built yet.
-    fn not_yet(&mut self, name: &'static str, instead: &str) {
-        if let Some(value) = self.take(name) {
-            let at = Some(value.span().start);
-            self.source.fault_at(at, &self.key(name), format!("is not in this build yet; {instead}"));
-        }
     }
 
     /// Reports every key that was not taken, with the nearest known one.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::fault::{Fault, Setting};
 use super::outline::Outline;
 use crate::file_watch::FileWatch;
+use crate::postgres::ABSENT;
 use crate::seal::KeyRing;
 
 /// One file that is being read: its text, for line numbers, and what was found in it. Every `Section` of the file
@@ -28,6 +29,8 @@ pub(super) struct Source<'s> {
     watch: Option<&'s FileWatch>,
     /// What opens sealed secrets.
     pub(super) seal: Option<&'s KeyRing>,
+    /// Why PostgreSQL cannot be used, if it is not in the build.
+    pub(super) without_postgres: Option<&'static str>,
 }
 
 /// What was found in a file.
@@ -52,6 +55,7 @@ impl<'s> Source<'s> {
             outline: None,
             watch: None,
             seal: None,
+            without_postgres: ABSENT,
         }
     }
 

@@ -4,6 +4,7 @@ pub(crate) mod crm;
 
 mod crm_alone;
 mod programs;
+mod rotation;
 mod walk;
 
 pub(crate) use crm_alone::serve_crm;

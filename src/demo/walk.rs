@@ -16,25 +16,26 @@ use crate::credential::{Secret, SigningKey, header_value};
 use crate::serve::Gateway;
 use crate::state;
 
-type Outcome<T> = Result<T, Box<dyn Error>>;
+pub(super) type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// A well-formed segment id that no account has.
-const UNKNOWN: &str = "CRMSG1000000000000000SGM00000000";
+pub(super) const UNKNOWN: &str = "CRMSG1000000000000000SGM00000000";
 
 /// The gateway, the CRM behind it, and the keys of its members.
 pub(crate) struct Demo {
-    directory: PathBuf,
+    pub(super) directory: PathBuf,
     temporary: bool,
     crm: Arc<Crm>,
     gateway: Option<Gateway>,
-    keys: Vec<Key>,
+    pub(super) keys: Vec<Key>,
     _crm_runtime: tokio::runtime::Runtime,
 }
 
-struct Key {
-    member: SampleMember,
-    api_key: String,
-    secret: String,
+#[derive(Clone)]
+pub(super) struct Key {
+    pub(super) member: SampleMember,
+    pub(super) api_key: String,
+    pub(super) secret: String,
 }
 
 /// One request of the walk-through, and the answer that the decision table gives.
@@ -72,7 +73,7 @@ impl Demo {
         self.gateway.as_ref().and_then(Gateway::address).unwrap_or_else(|| ([127, 0, 0, 1], 0).into())
     }
 
-    /// Walks through the decision table. Returns whether every answer matches it.
+    /// Walks through the decision table, and changes a key. Returns whether every answer is the expected one.
     ///
     /// # Errors
     /// If a request gets no answer, or the sample data is used up.
@@ -107,6 +108,7 @@ impl Demo {
         say!("\nThe last deletion in the CRM's tables ({segment}):");
         show("before", &before);
         show("after ", &after);
+        as_expected &= self.change_a_key()?;
         Ok(as_expected)
     }
 
@@ -171,7 +173,7 @@ impl Demo {
         Ok(())
     }
 
-    fn delete(&self, segment: &str, header: &str) -> Outcome<u16> {
+    pub(super) fn delete(&self, segment: &str, header: &str) -> Outcome<u16> {
         let mut stream = TcpStream::connect(self.address())?;
         let path = format!("/crm-core/v1/segments/{segment}");
         let request = format!(
@@ -215,14 +217,17 @@ fn show(when: &str, tables: &Tables) {
     );
 }
 
+pub(super) fn random() -> Outcome<String> {
+    Ok(format!("{:016x}{:016x}", getrandom::u64()?, getrandom::u64()?))
+}
+
 fn key(member: SampleMember) -> Outcome<Key> {
-    let random = || -> Outcome<String> { Ok(format!("{:016x}{:016x}", getrandom::u64()?, getrandom::u64()?)) };
     let short: String = member.id.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_uppercase();
     Ok(Key { member, api_key: format!("NCS{short}"), secret: random()? })
 }
 
-fn signed(key: &Key, date: &str) -> Outcome<String> {
-    let salt = format!("{:016x}{:016x}", getrandom::u64()?, getrandom::u64()?);
+pub(super) fn signed(key: &Key, date: &str) -> Outcome<String> {
+    let salt = random()?;
     let signature = SigningKey::new(&Secret::new(key.secret.as_bytes())?).sign(date, &salt);
     Ok(header_value(&key.api_key, date, &salt, &signature))
 }

@@ -211,8 +211,8 @@ pub(crate) fn words(reason: Reason) -> Words {
             "서비스 일부에 문제가 있습니다. 삭제된 것은 없으니 나중에 새로 서명하여 보내 주세요.",
         ),
         Reason::OwnershipUnavailable => say(
-            "the service did not say whose segment it is, or what is linked to it",
-            "서비스가 세그먼트의 소유자나 연결된 자동화를 알려 주지 않았습니다",
+            "the service or its database did not say whose segment it is, or what is linked to it",
+            "서비스나 그 데이터베이스가 세그먼트의 소유자나 연결된 자동화를 알려 주지 않았습니다",
             "The service behind the gateway did not answer; nothing was deleted, please send a newly signed request later.",
             "게이트웨이 뒤의 서비스가 응답하지 않았습니다. 삭제된 것은 없으니 나중에 새로 서명하여 보내 주세요.",
         ),

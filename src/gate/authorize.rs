@@ -3,7 +3,7 @@
 use super::chain::Gate;
 use super::observation::Observation;
 use super::route::{Deletion, Purpose, Routed};
-use crate::ownership::{Ownership, OwnershipError, Pointers, SegmentInfo};
+use crate::ownership::{self, Ownership, OwnershipError, Pointers, SegmentInfo};
 use crate::policy::{ClientCondition, Condition, Permit, PermitRefusal, RoleReach};
 use crate::refusal::RefusedAfterSpend;
 use crate::telemetry::Stage;
@@ -11,13 +11,13 @@ use crate::trace::ChildSpan;
 use crate::upstream::{Identity, InvalidRequestHead, RequestHead, headers};
 
 /// Checks that the caller's role may delete this segment, and that the segment is the version that the client means
-/// (contract §5). The service says whose segment it is.
+/// (contract §5). The service, or the database that it uses, says whose segment it is.
 pub struct Authorize;
 
 /// A request that the decision table permits.
 pub struct Authorized<P = Deletion> {
     routed: Routed<P>,
-    /// Boxed to keep the value small that later gates pass on; `None` if the service is not asked.
+    /// Boxed to keep the value small that later gates pass on; `None` if nobody is asked.
     segment_info: Option<Box<SegmentInfo>>,
     permit: Permit,
 }
@@ -43,14 +43,21 @@ async fn judge<P: Purpose>(
     if routed.route().reach(caller.role) == RoleReach::Nothing {
         return Err(RefusedAfterSpend::RoleInsufficient);
     }
-    let pointers = match &routed.request().head().generation().ownership {
+    let head = routed.request().head();
+    let found = match &head.generation().ownership {
         Ownership::Delegate => {
             let permitted = routed.route().judge_role(caller.role).map_err(refusal)?;
             return Ok((permitted.on(condition(routed, None)?), None));
         }
-        Ownership::Upstream(pointers) => pointers,
+        Ownership::Upstream(pointers) => Box::pin(look_up(pointers, routed, seen)).await?,
+        Ownership::Postgres(table) => {
+            let asked = seen.trace_time();
+            let found = Box::pin(ownership::look_up(table, head.worker(), routed.segment())).await;
+            seen.child_ended(ChildSpan::LookUp, asked);
+            found
+        }
     };
-    let segment_info = Box::new(Box::pin(look_up(pointers, routed, seen)).await?);
+    let segment_info = Box::new(found.map_err(|not| unknown(not, seen))?);
     // The account is checked first: a caller who cannot see a segment must not learn anything about it, not even
     // that its creator is unknown.
     let in_account =
@@ -88,7 +95,7 @@ async fn look_up<P: Purpose>(
     pointers: &Pointers,
     routed: &Routed<P>,
     seen: &mut Observation,
-) -> Result<SegmentInfo, RefusedAfterSpend> {
+) -> Result<Result<SegmentInfo, OwnershipError>, RefusedAfterSpend> {
     let path = routed.route().path(routed.segment());
     let question = question(routed, &path, seen, ChildSpan::LookUp).map_err(|error| {
         seen.detail = Some(error.to_string());
@@ -97,14 +104,18 @@ async fn look_up<P: Purpose>(
     let asked = seen.trace_time();
     let answer = pointers.look_up(routed.request().head().upstream(), question, routed.segment()).await;
     seen.child_ended(ChildSpan::LookUp, asked);
-    answer.map_err(|not| match not {
+    Ok(answer)
+}
+
+fn unknown(not: OwnershipError, seen: &mut Observation) -> RefusedAfterSpend {
+    match not {
         OwnershipError::NoSuchSegment => RefusedAfterSpend::SegmentNotFound,
         OwnershipError::Timeout => RefusedAfterSpend::OwnershipTimeout,
         OwnershipError::Unclear(why) => {
             seen.detail = Some(why.to_string());
             RefusedAfterSpend::OwnershipUnavailable
         }
-    })
+    }
 }
 
 /// A GET with Saltgate's own headers and none of the client's. In traces it is this part of its request.
@@ -134,7 +145,7 @@ impl<P> Authorized<P> {
         &self.routed
     }
 
-    /// What the service said about the segment; `None` if the service itself checks the permission.
+    /// What is known of the segment; `None` if the service itself checks the permission.
     pub fn segment_info(&self) -> Option<&SegmentInfo> {
         self.segment_info.as_deref()
     }

@@ -211,6 +211,11 @@ impl<B> Head<B> {
         self.told.worker_state.upstream()
     }
 
+    /// The number of this request's worker.
+    pub(super) fn worker(&self) -> usize {
+        self.told.worker_state.worker
+    }
+
     pub(super) fn body(&self) -> &B {
         &self.body
     }

@@ -44,7 +44,7 @@ pub struct Generation {
     /// Whether the date format of the PHP SDK is accepted.
     pub php_dates: PhpDates,
     /// How the owner of a segment is found.
-    pub ownership: Ownership,
+    pub(crate) ownership: Ownership,
     /// How many deletions keys and accounts may make.
     pub budgets: Budgets,
     /// How the service reports linked automations.

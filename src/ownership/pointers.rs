@@ -2,9 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use super::Unclear;
-use crate::lookup::{Document, NotItsId, Unusable, segment_id};
-use crate::policy::{Identifier, SegmentId, StrongTag};
+use super::segment_info::SegmentInfo;
+use super::unclear::{NoCreator, Unclear};
+use crate::lookup::{Document, NotItsId, segment_id};
+use crate::policy::SegmentId;
 
 /// JSON pointers into the service's answer about a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,40 +19,6 @@ pub struct Pointers {
     pub segment: Option<String>,
     /// To the segment's name, for the record only.
     pub name: Option<String>,
-}
-
-/// What the service says about a segment. Only [`Pointers::read`] makes one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SegmentInfo {
-    account: Identifier,
-    creator: Result<Identifier, Unusable>,
-    name: Option<String>,
-    version: Option<StrongTag>,
-}
-
-impl SegmentInfo {
-    /// The segment's account.
-    pub fn account(&self) -> &Identifier {
-        &self.account
-    }
-
-    /// Who created the segment.
-    ///
-    /// # Errors
-    /// If the answer does not say. For a segment of another account this is no error.
-    pub fn creator(&self) -> Result<&Identifier, &Unusable> {
-        self.creator.as_ref()
-    }
-
-    /// The segment's name, if it is configured and is text.
-    pub fn name(&self) -> Option<&str> {
-        self.name.as_deref()
-    }
-
-    /// The version of the segment that this describes.
-    pub fn version(&self) -> Option<&StrongTag> {
-        self.version.as_ref()
-    }
 }
 
 impl Pointers {
@@ -75,7 +42,7 @@ impl Pointers {
         let name = self.name.as_deref().and_then(|pointer| answer.root().pointer(pointer)?.as_str());
         Ok(SegmentInfo {
             account: answer.identifier(&self.account)?,
-            creator: answer.identifier(&self.creator),
+            creator: answer.identifier(&self.creator).map_err(NoCreator::Value),
             name: name.map(cut),
             version: answer.version(),
         })

@@ -93,7 +93,7 @@ impl RecordTable {
         const ALL: &str =
             "select instance, file, line, encode(bytes, 'hex') from saltgate.record order by instance, file, line";
         let session = self.session().await?;
-        let limit = self.timeout;
+        let limit = (self.timeout, self.address.section);
         let mut messages = pin!(
             within(limit, "the query of all lines", async { Ok(session.client.simple_query_raw(ALL).await?) }).await?
         );
@@ -115,7 +115,7 @@ impl RecordTable {
     /// connection is closed.
     async fn query(&mut self, text: &str, what: &'static str) -> Result<Vec<SimpleQueryMessage>, PostgresError> {
         let session = self.session().await?;
-        let limit = self.timeout;
+        let limit = (self.timeout, self.address.section);
         let messages = within(limit, what, async { Ok(session.client.simple_query(text).await?) }).await?;
         self.session = Some(session);
         Ok(messages)

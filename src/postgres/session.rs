@@ -1,5 +1,6 @@
 //! One connection to PostgreSQL.
 
+use std::fmt;
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +16,21 @@ use super::tls::VerifiedTls;
 use super::{PostgresAddress, PostgresError, PostgresServer};
 use crate::credential::Hidden;
 
+/// How long a connection is silent before the system asks whether its other end is still there.
+const SILENCE: Duration = Duration::from_secs(30);
+/// How long the other end's system may take to acknowledge what was sent, however long the database takes to answer.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
+
 /// An open connection; dropping it closes it.
 pub(super) struct Session {
     pub(super) client: Client,
     driver: JoinHandle<()>,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").finish_non_exhaustive()
+    }
 }
 
 impl Drop for Session {
@@ -35,7 +47,15 @@ impl Session {
         timeout: Duration,
         notify: Option<&Arc<Notify>>,
     ) -> Result<Self, PostgresError> {
-        let tls = if address.tls { Some(VerifiedTls::new(address.ca.as_deref())?) } else { None };
+        let tls = match address.tls {
+            true => {
+                // The files are read on another thread: a worker may be waiting here.
+                let (ca, section) = (address.ca.clone(), address.section);
+                let read = tokio::task::spawn_blocking(move || VerifiedTls::new(ca.as_deref(), section)).await;
+                Some(read.unwrap_or(Err(PostgresError::NoAuthorities(address.section)))?)
+            }
+            false => None,
+        };
         let share = timeout / u32::try_from(address.servers.len()).unwrap_or(u32::MAX).max(1);
         let mut troubles = Vec::new();
         for server in &address.servers {
@@ -45,7 +65,7 @@ impl Session {
                 None => tokio::time::timeout(share, Self::by(&config, NoTls, notify)).await,
             };
             match opened {
-                Ok(Ok(session)) => return Ok(session),
+                Ok(Ok((client, driver))) => return Ok(Self { client, driver }),
                 Ok(Err(error)) => troubles.push(format!("{server}: {}", told(&error))),
                 Err(_) => troubles.push(format!("{server}: no connection within {} ms", share.as_millis())),
             }
@@ -53,13 +73,17 @@ impl Session {
         Err(PostgresError::NoServer(troubles))
     }
 
-    async fn by<T>(config: &Config, tls: T, notify: Option<&Arc<Notify>>) -> Result<Self, tokio_postgres::Error>
+    async fn by<T>(
+        config: &Config,
+        tls: T,
+        notify: Option<&Arc<Notify>>,
+    ) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error>
     where
         T: tokio_postgres::tls::MakeTlsConnect<tokio_postgres::Socket>,
         T::Stream: Send + 'static,
     {
         let (client, connection) = config.connect(tls).await?;
-        Ok(Self { client, driver: tokio::spawn(drive(connection, notify.cloned())) })
+        Ok((client, tokio::spawn(drive(connection, notify.cloned()))))
     }
 
     /// Whether the connection is known to have ended.
@@ -79,7 +103,8 @@ fn config(address: &PostgresAddress, server: &PostgresServer) -> Config {
         PostgresServer::Tcp(authority) => config.host(authority.host()).port(authority.port()),
         PostgresServer::Socket(folder, port) => config.host_path(folder).port(*port),
     };
-    config.user(&address.user).dbname(&address.database).application_name("saltgate");
+    config.user(&address.user).dbname(&address.database).application_name("saltgate").keepalives_idle(SILENCE);
+    config.tcp_user_timeout(UNACKNOWLEDGED);
     if let Some(Hidden(password)) = &address.password {
         config.password(password);
     }
@@ -104,9 +129,9 @@ where
 
 /// Waits for at most so long.
 pub(super) async fn within<T>(
-    limit: Duration,
+    (limit, section): (Duration, &'static str),
     what: &'static str,
     future: impl Future<Output = Result<T, PostgresError>>,
 ) -> Result<T, PostgresError> {
-    tokio::time::timeout(limit, future).await.unwrap_or(Err(PostgresError::Late { what, limit }))
+    tokio::time::timeout(limit, future).await.unwrap_or(Err(PostgresError::Late { what, section, limit }))
 }

@@ -1,4 +1,4 @@
-//! `[directory.postgres]` (contract §9). The configuration is read into these types; every default is a constant next to its
+//! `[directory.postgres]` and `[ownership.postgres]` (contract §9). The configuration is read into these types; every default is a constant next to its
 //! field.
 
 use std::fmt;
@@ -10,9 +10,18 @@ use crate::credential::Hidden;
 use crate::net::Authority;
 use crate::seal::KeyRing;
 
+/// Why a configuration that asks for PostgreSQL is refused, in a build without it. `absent.rs`, which only such a build has, does
+/// not compile if this is `None` there.
+pub(crate) const ABSENT: Option<&str> = match cfg!(feature = "postgres") {
+    true => None,
+    false => Some("is not in this build, which was made without the feature `postgres`"),
+};
+
 /// Where a database is, and how to reach it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PostgresAddress {
+    /// The section of the configuration that has it, for messages.
+    pub section: &'static str,
     /// The servers. The first that accepts writes is used.
     pub servers: Vec<PostgresServer>,
     /// The user.
@@ -92,4 +101,20 @@ impl KeyTableSettings {
     pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
     /// The channel of notifications.
     pub(crate) const CHANNEL: &str = "saltgate_key";
+}
+
+/// A query of the owner of a segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OwnerQuery {
+    /// The database.
+    pub address: PostgresAddress,
+    /// The query: `$1` is the segment's id, and the columns are its account and its creator.
+    pub query: String,
+    /// The time for a look-up, of which a connection may take half if there is none.
+    pub timeout: Duration,
+}
+
+impl OwnerQuery {
+    /// Default of [`OwnerQuery::timeout`].
+    pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
 }

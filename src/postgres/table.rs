@@ -65,7 +65,7 @@ impl KeyTable {
     /// If the database cannot be asked. The next look connects again.
     pub(crate) async fn look(&mut self) -> Result<Option<KeySnapshot>, PostgresError> {
         let session = self.session().await?;
-        let limit = self.settings.timeout;
+        let limit = (self.settings.timeout, self.settings.address.section);
         let version = within(limit, "the query of the version", self.version(&session, "commit")).await?;
         if self.version.as_ref() == Some(&version) {
             self.session = Some(session);
@@ -187,7 +187,8 @@ impl Listening {
     ) -> Result<Self, PostgresError> {
         let session = Session::open(address, timeout, Some(notify)).await?;
         let listen = format!("listen {}", KeyTableSettings::CHANNEL);
-        within(timeout, "LISTEN", async { Ok(session.client.batch_execute(&listen).await?) }).await?;
+        within((timeout, address.section), "LISTEN", async { Ok(session.client.batch_execute(&listen).await?) })
+            .await?;
         Ok(Self(session))
     }
 

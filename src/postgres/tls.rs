@@ -24,18 +24,18 @@ pub(super) struct VerifiedTls(TlsConnector);
 
 impl VerifiedTls {
     /// Reads the authorities, so that a file that was replaced holds for the next connection.
-    pub(super) fn new(ca: Option<&Path>) -> Result<Self, PostgresError> {
+    pub(super) fn new(ca: Option<&Path>, section: &'static str) -> Result<Self, PostgresError> {
         let mut roots = RootCertStore::empty();
         match ca {
             Some(path) => {
-                for authority in certificates(path)? {
+                for authority in certificates(path).map_err(|error| PostgresError::Ca(section, error))? {
                     roots.add(authority).map_err(PostgresError::Tls)?;
                 }
             }
             None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
         }
         if roots.is_empty() {
-            return Err(PostgresError::NoAuthorities);
+            return Err(PostgresError::NoAuthorities(section));
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();

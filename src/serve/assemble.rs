@@ -19,17 +19,18 @@ use crate::throttle::{FailedSignatures, LateBodies, PassingSlots, Slots};
 use crate::trace::{SpanExporter, TraceStartError, Tracing};
 use crate::upstream::{Servers, UpstreamSettings, Upstreams};
 
-/// Builds what a reload swaps. Takes the keys out of `config`, and keeps what `before` knows of servers.
+/// Builds what a reload swaps. Takes the keys out of `config`, and keeps what `before` knows of servers,
+/// and its connections to a database that stays the same.
 pub(super) fn generation(
     config: &mut Config,
     workers: usize,
     clock: &Clock,
-    before: Option<&Servers>,
+    before: Option<&Generation>,
 ) -> Result<Generation, Vec<Fault>> {
     let directory = config.take_directory()?;
     let max_idle = descriptors::max_idle(&config.capacity, workers, config.upstream.servers.len());
     let upstream = UpstreamSettings { max_idle, ..config.upstream.clone() };
-    let servers = Servers::new(upstream, clock.clone(), before);
+    let servers = Servers::new(upstream, clock.clone(), before.map(|before| &*before.servers));
     let servers = Arc::new(servers.map_err(|unfit| vec![config.fault(unfit.key, unfit.why)])?);
     Ok(Generation {
         directory: directory.into(),
@@ -44,7 +45,7 @@ pub(super) fn generation(
         log_successes: config.log_successes,
         window: config.window,
         php_dates: config.php_dates,
-        ownership: config.ownership.clone(),
+        ownership: config.ownership.open(workers, clock, before.map(|before| &before.ownership)),
         budgets: config.safeguards.budgets,
         guard: config.safeguards.guard.clone(),
         upstreams: (0..workers).map(|_| Upstreams::new(&servers)).collect(),

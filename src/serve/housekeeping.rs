@@ -8,6 +8,7 @@ use super::certificates::Certificates;
 use super::entries::Entries;
 use crate::clock::JumpWatch;
 use crate::gate::{Current, Generation};
+use crate::ownership::Ownership;
 use crate::process::Process;
 use crate::upstream::{Checks, Servers, Upstreams};
 
@@ -29,6 +30,9 @@ pub(super) async fn run(
         let generation = current.load_full();
         checked.follow(&generation);
         generation.servers.refresh_names();
+        if let Ownership::Postgres(table) = &generation.ownership {
+            table.try_again();
+        }
         watch_clock(&process, &mut clock);
         forget_what_expired(&process);
         process.metrics.sample(process.clock.elapsed());

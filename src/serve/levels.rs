@@ -6,7 +6,8 @@ use crate::process::Process;
 use crate::telemetry::Levels;
 
 pub(super) fn refresh(process: &Process, current: &Generation) {
-    let parts = ready::parts(process, current).map(|(name, part)| (name, part == Part::Ok));
+    let parts = ready::parts(process, current).into_iter().map(|(name, part)| (name, part == Part::Ok));
+    let parts: Vec<_> = parts.collect();
     process.metrics.levels(&Levels {
         parts: &parts,
         in_flight: process.slots.taken(),

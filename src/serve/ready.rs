@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use crate::clock;
 use crate::directory::KeyHealth;
 use crate::gate::Generation;
+use crate::ownership::Ownership;
 use crate::process::Process;
 use crate::replay::StoreHealth;
 
@@ -30,15 +31,20 @@ impl Part {
 }
 
 /// Every part by its name, in the order in which `/ready` has them.
-pub(super) fn parts(process: &Process, current: &Generation) -> [(&'static str, Part); 6] {
-    [
+pub(super) fn parts(process: &Process, current: &Generation) -> Vec<(&'static str, Part)> {
+    let mut parts = vec![
         ("draining", gone_if(process.is_draining(), || "the process is ending".into())),
         ("record", record(process)),
         ("replay", replay(process)),
         ("directory", directory(process, current)),
         ("clock", clock(process)),
         ("upstream", upstream(current)),
-    ]
+    ];
+    if let Ownership::Postgres(table) = &current.ownership {
+        // All gateways share it, too.
+        parts.push(("ownership", table.trouble().map_or(Part::Ok, Part::Degraded)));
+    }
+    parts
 }
 
 fn record(process: &Process) -> Part {

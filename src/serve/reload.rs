@@ -35,7 +35,7 @@ impl Gateway {
             let _changing = self.current.changing();
             let old = self.current.load_full();
             let (workers, clock) = (self.workers.len(), &self.process.clock);
-            let mut generation = assemble::generation(&mut config, workers, clock, Some(&old.servers))?;
+            let mut generation = assemble::generation(&mut config, workers, clock, Some(&old))?;
             let keeps_keys = self.reads_a_table() || config.key_table.is_some();
             if keeps_keys {
                 // Where the keys come from is chosen at the start.

@@ -27,7 +27,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("throttle", &["credential", "net", "policy"]),
     ("seal", &["credential"]),
     ("directory", &["credential", "policy", "seal", "throttle"]),
-    ("postgres", &["certificate", "clock", "credential", "directory", "net", "policy", "seal"]),
+    ("postgres", &["certificate", "clock", "credential", "directory", "event_loop", "net", "policy", "seal"]),
     ("http", &["bytewise", "clock", "event_loop", "policy"]),
     ("authentication", &["credential", "directory", "refusal", "replay"]),
     ("telemetry", &["clock", "net", "plain", "refusal", "repeats"]),
@@ -35,7 +35,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("audit", &["clock", "plain", "state"]),
     ("upstream", &["audit", "bytewise", "certificate", "clock", "event_loop", "file_watch", "http", "net"]),
     ("lookup", &["policy", "upstream"]),
-    ("ownership", &["lookup", "policy", "upstream"]),
+    ("ownership", &["clock", "lookup", "policy", "postgres", "upstream"]),
     ("safeguard", &["audit", "clock", "lookup", "policy", "state", "upstream"]),
     ("ship", &["audit", "clock", "postgres", "state", "telemetry"]),
     ("trace", &["clock", "refusal", "telemetry", "upstream"]),
@@ -162,7 +162,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "trace",
         ],
     ),
-    ("demo", &["clock", "config", "console", "credential", "serve", "state"]),
+    ("demo", &["clock", "config", "console", "credential", "key_file", "serve", "state"]),
     (
         "cli",
         &[

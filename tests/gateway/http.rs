@@ -179,6 +179,12 @@ pub fn delete(gate: SocketAddr, authorization: &str) -> Answer {
     exchange(gate, &Request::delete(authorization).closing().http1())
 }
 
+/// A deletion of this segment.
+pub fn delete_segment(gate: SocketAddr, authorization: &str, segment: &str) -> Answer {
+    let target = format!("/crm-core/v1/segments/{segment}");
+    exchange(gate, &Request::delete_at(&target, authorization).closing().http1())
+}
+
 pub fn get(address: SocketAddr, path: &str) -> Answer {
     exchange(address, &Request::get(path).closing().http1())
 }

@@ -44,6 +44,7 @@ mod lost_files;
 mod metrics;
 mod observed;
 mod operations;
+mod owners;
 mod passing;
 mod permissions;
 mod pools;

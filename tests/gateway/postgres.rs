@@ -252,6 +252,14 @@ impl PgBouncer {
         let (dir, port) = (directory(), free_port());
         let users = dir.path().join("users.txt");
         std::fs::write(&users, format!("\"gate\" \"{PASSWORD}\"\n")).unwrap();
+        let mut pooler = Self { child: None, port, dir };
+        pooler.configure(server);
+        pooler.run();
+        pooler
+    }
+
+    fn configure(&self, server: &Postgres) {
+        let (port, users) = (self.port, self.dir.path().join("users.txt"));
         let settings = format!(
             "[databases]\ncrm = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
              unix_socket_dir =\nauth_type = scram-sha-256\nauth_file = {}\npool_mode = transaction\n\
@@ -259,10 +267,14 @@ impl PgBouncer {
             server.port,
             users.display()
         );
-        std::fs::write(dir.path().join("pgbouncer.ini"), settings).unwrap();
-        let mut pooler = Self { child: None, port, dir };
-        pooler.run();
-        pooler
+        std::fs::write(self.dir.path().join("pgbouncer.ini"), settings).unwrap();
+    }
+
+    /// Leads to another server from now on. Connections of clients stay open.
+    pub fn lead_to(&self, server: &Postgres) {
+        self.configure(server);
+        let pid = self.child.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
     }
 
     pub fn run(&mut self) {

@@ -72,6 +72,26 @@ fn the_demo_walks_through_the_table_and_ends_with_0() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert!(said.contains("its salt is spent") && said.contains("segments: gone"), "{said}");
+    // What it says of a key that is rotated and revoked, each with the answers that show it.
+    let changes = said.split_once("is rotated and revoked while the gateway runs").unwrap().1.lines().skip(1);
+    let told = |line: &str| line.split_once("; in force after").map_or(line, |(what, _)| what).trim_end().to_owned();
+    let shown: Vec<String> = changes
+        .take(8)
+        .map(|line| {
+            told(line).split("  ").map(str::trim).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(": ")
+        })
+        .collect();
+    let expected = [
+        "a second secret is added",
+        "signed with the old secret: 404: accepted as before",
+        "signed with the new secret: 404: accepted too: callers change over one by one",
+        "the old one is taken away",
+        "signed with the old secret: 401: the signature does not match",
+        "signed with the new secret: 404: accepted",
+        "the key is revoked",
+        "signed with the new secret: 401: the key is switched off",
+    ];
+    assert_eq!(shown, expected, "{said}");
 }
 
 #[test]

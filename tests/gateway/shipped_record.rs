@@ -84,7 +84,10 @@ fn every_line_arrives_once_through_kills_of_the_database_and_of_the_gateway() {
     assert_eq!(copied(&server), on_disk(&files), "the end, too: {}", process.log());
     let last = shown(&files, &[]).pop().unwrap();
     assert_eq!(last["kind"], "closed", "{last}");
-    assert_eq!(server.sql("select count(*) from (select distinct convert_from(bytes, 'UTF8') from saltgate.record) as lines"), copied(&server).to_string());
+    assert_eq!(
+        server.sql("select count(*) from (select distinct convert_from(bytes, 'UTF8') from saltgate.record) as lines"),
+        copied(&server).to_string()
+    );
     let (code, said) = audit("verify", &files, &[]);
     assert!(code == Some(0) && said.contains("of 2 processes"), "{said}");
     assert_eq!(shown(&files, &["--decision", "deleted"]).len(), upstream.deletes());
@@ -117,7 +120,8 @@ fn the_copy_shows_what_was_cut_off_or_changed_on_disk_and_the_disk_what_was_chan
     assert_eq!(audit("verify", &files, &[]).0, Some(0));
 
     // The gateway's own role can do neither; an owner of the database can, and the chain shows it.
-    let denied = |statement: &str| server.sql(&format!("select has_table_privilege('gate', 'saltgate.record', '{statement}')"));
+    let denied =
+        |statement: &str| server.sql(&format!("select has_table_privilege('gate', 'saltgate.record', '{statement}')"));
     assert_eq!(["insert", "update", "delete", "truncate"].map(denied), ["t", "f", "f", "f"]);
     server.sql("update saltgate.record set bytes = convert_to(replace(convert_from(bytes, 'UTF8'), 'account-1', 'account-2'), 'UTF8') where line = 3");
     let (code, said) = audit("verify", &files, &[]);
@@ -134,7 +138,8 @@ fn one_gateway_reads_and_reconciles_what_others_copied() {
     process.signal("-TERM");
     process.wait();
 
-    let gone = Upstream::start(std::sync::Arc::new(|_, stream| crate::harness::answer(stream, "404 Not Found", "", "{}")));
+    let gone =
+        Upstream::start(std::sync::Arc::new(|_, stream| crate::harness::answer(stream, "404 Not Found", "", "{}")));
     let auditor = Files::new(gone.address, &ship(&server.url())).hasty();
     std::fs::create_dir(auditor.dir.path().join("record")).unwrap();
     assert_eq!(shown(&auditor, &["--unknown"]).len(), 1);

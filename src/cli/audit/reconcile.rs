@@ -86,7 +86,8 @@ async fn reconcile(config: &Config, directory: &Path, others: Vec<PathBuf>) -> E
     let settings = RecordSettings { writer: "reconcile", ..config.audit.settings() };
     // The service may work on a deletion for as long as the gateway waits for its answer.
     let timeout = config.upstream.connect_timeout + config.upstream.response_timeout;
-    let ask = async |intent: &Value| ask(intent, &upstream, &config.ownership).await;
+    let ownership = config.ownership.open(1, &clock, None);
+    let ask = async |intent: &Value| ask(intent, &upstream, &ownership).await;
     match audit::reconcile(&intents, directory, settings, &clock, timeout, ask, print).await {
         Ok(0) => ExitCode::SUCCESS,
         Ok(left) => fail(format!("{left} outcomes stay unknown")),
