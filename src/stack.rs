@@ -36,7 +36,7 @@ where
             Inspect::new() // checks the form of the message; depends on nothing but its bytes
                 .then(Authenticate::new(clock, salts, failed_signatures)) // whose signature is this, and is its date in the window?
                 .then(Admit::new(slots, salts, repeats, record, late_bodies)) // a slot, or 503 while nothing is spent
-                .then(Read), // the whole body, which must be small
+                .then(Read::new(clock)), // the whole body, which must be small; are the keys still good?
         ))
         .layer(Commit::new(tasks[worker].clone())) // from here on it runs to its end even if the client leaves
         .service(to_the_end(
@@ -72,7 +72,7 @@ where
             Inspect::new()
                 .then(Authenticate::new(clock, salts, failed_signatures))
                 .then(Admit::new(slots, salts, repeats, record, late_bodies))
-                .then(Read),
+                .then(Read::new(clock)),
             Spend::new(clock, salts, repeats, current)
                 .then(RouteGate)
                 .then(Either(Authorize, DryRunSafeguard::new(freeze, shadow_budget_usage, clock))),

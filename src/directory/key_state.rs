@@ -66,13 +66,14 @@ impl KeyState {
         self.at_fault.store(count, Ordering::Relaxed);
     }
 
-    /// Whether requests may be judged by these keys. Every request asks this.
-    pub fn is_usable(&self, now: Duration) -> bool {
+    /// Whether requests may be judged by these keys. Every request asks this when it arrives and before its salt is spent.
+    /// Reads the time only if they can become too old.
+    pub fn is_usable(&self, now: impl FnOnce() -> Duration) -> bool {
         match self.max_stale {
             None => true,
             Some(max_stale) => {
                 let confirmed = self.confirmed.load(Ordering::Acquire);
-                confirmed != 0 && nanoseconds(now).saturating_sub(confirmed) <= nanoseconds(max_stale)
+                confirmed != 0 && nanoseconds(now()).saturating_sub(confirmed) <= nanoseconds(max_stale)
             }
         }
     }
@@ -90,7 +91,7 @@ impl KeyState {
         let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let was_read = self.confirmed.load(Ordering::Acquire) != 0;
         let why = trouble.clone().unwrap_or_else(|| "its answer is awaited".into());
-        if !self.is_usable(now) {
+        if !self.is_usable(|| now) {
             return KeyHealth::Gone(match was_read {
                 true => format!("its keys are older than max_stale, so nobody is let through: {why}"),
                 false => format!("its keys have not been read yet: {why}"),
@@ -120,15 +121,15 @@ mod tests {
     #[test]
     fn keys_of_a_database_hold_until_max_stale_and_those_of_a_file_for_ever() {
         let state = KeyState::of_database(SECOND, 10 * SECOND);
-        assert!(!state.is_usable(SECOND) && matches!(state.health(SECOND), KeyHealth::Gone(_)));
+        assert!(!state.is_usable(|| SECOND) && matches!(state.health(SECOND), KeyHealth::Gone(_)));
         assert!(!state.confirm(2 * SECOND));
-        assert!(state.is_usable(12 * SECOND) && !state.is_usable(12 * SECOND + Duration::from_nanos(1)));
+        assert!(state.is_usable(|| 12 * SECOND) && !state.is_usable(|| 12 * SECOND + Duration::from_nanos(1)));
         assert!(state.failed("away".into()) && !state.failed("away".into()), "the same again is no news");
         assert!(matches!(state.health(12 * SECOND), KeyHealth::Degraded(why) if why.contains("away")));
         assert!(matches!(state.health(13 * SECOND), KeyHealth::Gone(why) if why.contains("max_stale")));
         assert_eq!(state.age(13 * SECOND), 11 * SECOND);
         assert!(state.confirm(13 * SECOND));
         assert_eq!(state.health(13 * SECOND), KeyHealth::Ok);
-        assert!(KeyState::of_file(SECOND).is_usable(Duration::MAX));
+        assert!(KeyState::of_file(SECOND).is_usable(|| Duration::MAX));
     }
 }

@@ -44,7 +44,7 @@ impl<B: Send> Gate<Head<B>> for Authenticate {
 
     async fn decide(&self, head: Head<B>, seen: &mut Observation) -> Result<Authenticated<B>, Refused> {
         // Nobody is judged by keys that the database may have revoked long ago (contract §4).
-        if !head.generation().keys.is_usable(seen.started()) {
+        if !head.generation().keys.is_usable(|| seen.started()) {
             return Err(Refused::KeysUnavailable);
         }
         let line = only_line(head.headers())?;

@@ -11,6 +11,7 @@ use super::admit::Admitted;
 use super::authenticate::Authenticated;
 use super::chain::Gate;
 use super::observation::Observation;
+use crate::clock::Clock;
 use crate::event_loop::timeout;
 use crate::refusal::Refused;
 use crate::replay::Reservation;
@@ -18,15 +19,26 @@ use crate::telemetry::Stage;
 use crate::throttle::Slot;
 
 /// Reads the whole body, which must be small. If it does not arrive, the request is refused and its salt is not
-/// spent.
-pub struct Read;
+/// spent. It also asks again whether the keys may be used: they may have become too old while the request waited
+/// (contract §4). Between this and the claim of the salt nothing is awaited.
+pub struct Read {
+    clock: Clock,
+}
 
-/// A request that has arrived completely: later gates need nothing more from the client.
+/// A request that has arrived completely, under keys that could be used then: later gates need nothing more from the
+/// client.
 pub struct Whole {
     authenticated: Authenticated<()>,
     slot: Slot,
     place: Reservation,
     body: Bytes,
+}
+
+impl Read {
+    /// Reads the age of the keys by this clock.
+    pub fn new(clock: &Clock) -> Self {
+        Self { clock: clock.clone() }
+    }
 }
 
 impl<B> Gate<Admitted<B>> for Read
@@ -50,6 +62,9 @@ where
             timeout(limits.body_timeout, whole).await.map_err(|_| Refused::BodyTooSlow)??
         };
         drop(late);
+        if !authenticated.head().generation().keys.is_usable(|| self.clock.elapsed()) {
+            return Err(Refused::KeysUnavailable);
+        }
         seen.passed(Stage::Admit);
         Ok(Whole { authenticated, slot, place, body })
     }

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use saltgate::parts::{Clock, Config};
 
-use crate::harness::{Files, Gate, ROLES, Upstream, api_key, secret, service, signed, until};
+use crate::harness::{Files, Gate, ROLES, Upstream, api_key, salt, secret, service, signed, signed_at, until};
 use crate::http::get;
+use crate::late_bodies::{Late, in_flight};
 use crate::postgres::{PASSWORD, PgBouncer, Postgres, url};
+use crate::spoken::BOTH;
 
 /// A revocation is in force within this time.
 const SOON: Duration = Duration::from_secs(2);
@@ -234,6 +236,27 @@ fn keys_that_are_not_confirmed_within_max_stale_are_refused_with_503() {
     until("it serves again", || status(&gate, "MEMBER") == 200);
     until("the key is refused", || status(&gate, "OWNER") == 401);
     assert!(upstream.deletes() > deletes);
+}
+
+#[test]
+fn keys_that_become_too_old_while_a_body_is_late_delete_nothing_and_nothing_is_spent() {
+    for spoken in BOTH {
+        let (mut server, upstream) = (ours(), upstream());
+        let (clock, time) = Clock::manual(Clock::system().now());
+        let files = files(&upstream, &server.url(), &format!("{HASTY}max_stale = \"60s\"\n"));
+        let mut gate = Gate::from_files(files, clock.clone());
+        let header = signed_at("OWNER", clock.now(), &salt());
+        let late = Late::delete(spoken, gate.address(), &header);
+        until("it waits for its body", || in_flight(&mut gate) == 1);
+        server.kill();
+        until("it is noticed", || ready(&gate).contains("degraded: its keys may be outdated"));
+        time.advance(Duration::from_secs(61));
+        let answer = late.end();
+        assert_eq!((answer.status, upstream.deletes()), (503, 0), "{spoken:?}: {}", answer.body);
+        assert!(gate.metrics().contains(r#"reason="keys_unavailable"} 1"#));
+        server.run();
+        until("the same header passes, as it was not spent", || spoken.delete(gate.address(), &header).status == 200);
+    }
 }
 
 #[test]
