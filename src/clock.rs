@@ -35,7 +35,7 @@ impl Clock {
 
     /// A clock that shows `wall` until the returned handle moves it.
     pub fn manual(wall: SystemTime) -> (Self, ManualTime) {
-        let time = ManualTime(Arc::new(Mutex::new(Reading { wall, elapsed: Duration::ZERO })));
+        let time = ManualTime(Arc::new(Mutex::new(Reading { wall, elapsed: Duration::ZERO, boot: 1 })));
         (Self(Source::Manual(time.clone())), time)
     }
 
@@ -45,6 +45,17 @@ impl Clock {
             #[allow(clippy::disallowed_methods, reason = "the one place that reads the clock")]
             Source::System => SystemTime::now(),
             Source::Manual(time) => time.reading().wall,
+        }
+    }
+
+    /// Names the boot since which [`Clock::elapsed`] counts; `None` if the system does not say. Two elapsed times of one boot
+    /// can be compared, also by different processes.
+    pub fn boot(&self) -> Option<String> {
+        match &self.0 {
+            Source::System => {
+                std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned())
+            }
+            Source::Manual(time) => Some(time.reading().boot.to_string()),
         }
     }
 
@@ -163,6 +174,7 @@ pub struct ManualTime(Arc<Mutex<Reading>>);
 struct Reading {
     wall: SystemTime,
     elapsed: Duration,
+    boot: u32,
 }
 
 impl ManualTime {
@@ -171,6 +183,14 @@ impl ManualTime {
         self.change(|r| {
             r.wall += by;
             r.elapsed += by;
+        });
+    }
+
+    /// Boots the machine again: elapsed time begins anew.
+    pub fn reboot(&self) {
+        self.change(|r| {
+            r.elapsed = Duration::ZERO;
+            r.boot += 1;
         });
     }
 

@@ -80,6 +80,21 @@ pub(crate) fn later(text: fmt::Arguments<'_>) {
     }
 }
 
+/// Prints a secret and a line end, and keeps no copy of it. It is printed as it is: only for secrets without control
+/// characters.
+pub(crate) fn secret(text: &[u8]) {
+    let mut out = out();
+    out.flush();
+    if out.lost.is_none() {
+        let mut line = zeroize::Zeroizing::new(Vec::with_capacity(text.len() + 1));
+        line.extend_from_slice(text);
+        line.push(b'\n');
+        #[allow(clippy::disallowed_methods, reason = "all output passes through this module")]
+        let stream = io::stdout();
+        out.lost = write(stream.as_fd(), &line, None).err();
+    }
+}
+
 /// Prints text that already has its line ends.
 pub(crate) fn text(text: &str) {
     let text = text.strip_suffix('\n').unwrap_or(text);

@@ -53,6 +53,8 @@ targets! {
     journal_witness = crate::replay::fuzz_journal::witness;
     /// The file of keys.
     keys = crate::config::fuzz_keys;
+    /// A snapshot of the keys of a database.
+    key_snapshot = crate::key_snapshot::fuzz::fuzz;
     /// The answer to a look-up.
     lookup = crate::lookup::fuzz::answer;
     /// A PROXY header.

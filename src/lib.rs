@@ -39,6 +39,8 @@ pub mod fuzz;
 mod gate;
 mod http;
 mod key_file;
+#[cfg_attr(not(feature = "postgres"), allow(dead_code, reason = "only keys in PostgreSQL are kept so"))]
+mod key_snapshot;
 mod listen;
 mod lookup;
 mod net;

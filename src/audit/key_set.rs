@@ -17,7 +17,7 @@ pub(crate) struct KeySet<'k> {
     pub version: u64,
     /// A digest of all that the keys say.
     pub digest: &'k str,
-    /// What put it in force: `start`, `reload` or `watch`.
+    /// What put it in force: `start`, `reload`, `watch`, `postgres` or `snapshot`.
     pub by: &'static str,
     /// How many keys there are.
     pub keys: usize,

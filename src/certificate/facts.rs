@@ -21,11 +21,11 @@ impl Facts {
     }
 }
 
-const SEQUENCE: u8 = 0x30;
+pub(super) const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 const VERSION: u8 = 0xA0;
 const EXTENSIONS: u8 = 0xA3;
-const OBJECT: u8 = 0x06;
+pub(super) const OBJECT: u8 = 0x06;
 const OCTETS: u8 = 0x04;
 const DNS_NAME: u8 = 0x82;
 const UTC_TIME: u8 = 0x17;
@@ -111,7 +111,7 @@ fn time((tag, text): (u8, &[u8])) -> Option<SystemTime> {
 }
 
 /// The unread rest of some DER.
-struct Der<'d>(&'d [u8]);
+pub(super) struct Der<'d>(pub(super) &'d [u8]);
 
 impl<'d> Der<'d> {
     /// The next element: its tag and its content.
@@ -131,7 +131,7 @@ impl<'d> Der<'d> {
     }
 
     /// The content of the next element, which must have this tag.
-    fn inside(&mut self, tag: u8) -> Option<&'d [u8]> {
+    pub(super) fn inside(&mut self, tag: u8) -> Option<&'d [u8]> {
         self.next().filter(|(found, _)| *found == tag).map(|(_, content)| content)
     }
 

@@ -2,9 +2,13 @@
 //!
 //! Certificates are only read here; rustls verifies them.
 
+#[cfg(feature = "postgres")]
+mod digest;
 mod facts;
 mod files;
 
+#[cfg(feature = "postgres")]
+pub(crate) use digest::{SignatureHash, signature_hash};
 pub(crate) use facts::{Facts, facts};
 pub(crate) use files::{CertificateError, certificates, private_key};
 

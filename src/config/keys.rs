@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use toml::Spanned;
 use toml::de::DeValue;
+use zeroize::Zeroizing;
 
 use super::Config;
 use super::fault::Fault;
@@ -91,7 +92,7 @@ pub(super) fn load(
 ) -> (Vec<KeyEntry>, Vec<Fault>, Vec<Fault>) {
     watch.add(path);
     let text = match super::file(path, "the keys, in TOML") {
-        Ok(text) => text,
+        Ok(text) => Zeroizing::new(text),
         Err(fault) => return (Vec::new(), vec![fault], Vec::new()),
     };
     let source = || Source::new(path, &text, environment).watched_by(watch).sealed_by(seal);

@@ -30,9 +30,9 @@ pub(super) fn key_table(mut section: Section<'_>, seal: KeyRing) -> Option<KeyTa
     let source = section.source;
     let at = section.at;
     let faults = source.fault_count();
-    let ca = ca(&mut section);
-    let address = address(&mut section, DIRECTORY, "url", ca.as_ref());
-    let listen = section.has("listen_url").then(|| self::address(&mut section, DIRECTORY, "listen_url", ca.as_ref()));
+    let tls = files(&mut section, DIRECTORY);
+    let address = address(&mut section, DIRECTORY, "url", &tls);
+    let listen = section.has("listen_url").then(|| self::address(&mut section, DIRECTORY, "listen_url", &tls));
     let listen = listen.flatten();
     section.known("listen_url");
     let query = section.text_or("query", KeyTableSettings::QUERY, QUERY);
@@ -41,12 +41,14 @@ pub(super) fn key_table(mut section: Section<'_>, seal: KeyRing) -> Option<KeyTa
     let at_stale = section.at("max_stale");
     let max_stale = section.duration("max_stale", KeyTableSettings::MAX_STALE, LEAST_INTERVAL);
     let timeout = section.duration("timeout", KeyTableSettings::TIMEOUT, MILLISECOND);
-    if section.has("snapshot") && source.outline.is_none() {
-        let message = "is not in this build yet: a gateway cannot start without its database; leave it out";
-        source.fault_at(section.at("snapshot"), "directory.postgres.snapshot", message);
-        drop(section.take("snapshot"));
-    }
+    let at_snapshot = section.at("snapshot");
+    let snapshot = section.optional_text("snapshot", "the path of a file that the gateway writes");
     section.finish();
+    if snapshot.is_some() && seal.sealing().is_none() {
+        let message = "needs a key to seal it by, because the secrets of all keys are in it; add [seal] with keys = [{ id = \"…\", \
+                       file = \"…\" }], or leave it out";
+        source.fault_at(at_snapshot, "directory.postgres.snapshot", message);
+    }
     if max_stale <= interval {
         let message = "is not longer than interval: every key would be refused between two looks at the database";
         source.fault_at(at_stale, "directory.postgres.max_stale", message);
@@ -65,6 +67,7 @@ pub(super) fn key_table(mut section: Section<'_>, seal: KeyRing) -> Option<KeyTa
         interval,
         max_stale,
         timeout,
+        snapshot: snapshot.map(|path| source.resolve(&path)),
         seal: seal.into(),
     })
 }
@@ -74,8 +77,8 @@ pub(super) fn owner_query(mut section: Section<'_>) -> Option<OwnerQuery> {
     let source = section.source;
     let at = section.at;
     let faults = source.fault_count();
-    let ca = ca(&mut section);
-    let address = address(&mut section, OWNERSHIP, "url", ca.as_ref());
+    let tls = files(&mut section, OWNERSHIP);
+    let address = address(&mut section, OWNERSHIP, "url", &tls);
     let (at_query, query) = (section.at("query"), section.text("query", OWNER).map(statement));
     let timeout = section.duration("timeout", OwnerQuery::TIMEOUT, LEAST_INTERVAL);
     section.finish();
@@ -94,8 +97,8 @@ pub(super) fn ship(mut section: Section<'_>) -> Option<ShipSettings> {
     let source = section.source;
     let at = section.at;
     let faults = source.fault_count();
-    let ca = ca(&mut section);
-    let address = address(&mut section, SHIP, "postgres", ca.as_ref());
+    let tls = files(&mut section, SHIP);
+    let address = address(&mut section, SHIP, "postgres", &tls);
     let interval = section.duration("interval", ShipSettings::INTERVAL, LEAST_INTERVAL);
     let timeout = section.duration("timeout", ShipSettings::TIMEOUT, MILLISECOND);
     section.finish();
@@ -112,9 +115,23 @@ fn refuse_if_absent(source: &Source<'_>, at: usize, section: &str, instead: &str
     }
 }
 
-fn ca(section: &mut Section<'_>) -> Option<PathBuf> {
+/// The files that TLS uses for every address of a section.
+struct Files {
+    ca: Option<PathBuf>,
+    identity: Option<(PathBuf, PathBuf)>,
+}
+
+fn files(section: &mut Section<'_>, of: &'static str) -> Files {
     let source = section.source;
-    section.optional_text("ca", "the path of certificates in PEM").map(|path| source.resolve(&path))
+    let ca = section.optional_text("ca", "the path of certificates in PEM").map(|path| source.resolve(&path));
+    let at = section.at("certificate").or(section.at("key"));
+    let certificate = section.optional_text("certificate", "the path of the gateway's own certificate, in PEM");
+    let key = section.optional_text("key", "the path of the key of the certificate, in PEM");
+    if certificate.is_some() != key.is_some() {
+        source.fault_at(at, of, "needs both certificate and key; one of them is missing");
+    }
+    let identity = certificate.zip(key).map(|(one, other)| (source.resolve(&one), source.resolve(&other)));
+    Files { ca, identity }
 }
 
 /// The query without the `;` at its end.
@@ -122,17 +139,14 @@ fn statement(text: String) -> String {
     text.trim_end().trim_end_matches(';').trim_end().to_owned()
 }
 
-fn address(
-    section: &mut Section<'_>,
-    of: &'static str,
-    name: &'static str,
-    ca: Option<&PathBuf>,
-) -> Option<PostgresAddress> {
+fn address(section: &mut Section<'_>, of: &'static str, name: &'static str, files: &Files) -> Option<PostgresAddress> {
     let source = section.source;
     let (at, key) = (section.at(name), section.key(name));
     let text = section.hidden_text(name, URL, shown)?;
     let address = match parse(&text) {
-        Ok(address) => PostgresAddress { section: of, ca: ca.cloned(), ..address },
+        Ok(address) => {
+            PostgresAddress { section: of, ca: files.ca.clone(), identity: files.identity.clone(), ..address }
+        }
         Err(problem) => {
             source.fault_at(at, &key, format!("{problem}; expected {URL}"));
             return None;
@@ -158,8 +172,17 @@ fn address(
         };
         source.warn_at(at, &key, message);
     }
-    if !address.tls && ca.is_some() {
-        source.fault_at(at, &key, "has no TLS, but ca is set; take away sslmode=disable, or ca");
+    if !address.tls && (files.ca.is_some() || files.identity.is_some()) {
+        let set = if files.ca.is_some() { "ca" } else { "certificate" };
+        source.fault_at(at, &key, format!("has no TLS, but {set} is set; take away sslmode=disable, or {set}"));
+        return None;
+    }
+    if !address.tls && address.requires_binding {
+        source.fault_at(
+            at,
+            &key,
+            "has no TLS, so no login can be bound to a certificate; take away channel_binding=require",
+        );
         return None;
     }
     Some(address)
@@ -182,7 +205,11 @@ enum UrlError {
     SslMode,
     #[error("has target_session_attrs other than read-write, which is the default")]
     Attributes,
-    #[error("has a parameter other than sslmode, host, port and target_session_attrs; a pooler would refuse it")]
+    #[error("has a channel_binding other than prefer (the default) and require")]
+    Binding,
+    #[error(
+        "has a parameter other than sslmode, channel_binding, host, port and target_session_attrs; a pooler would refuse it"
+    )]
     Parameter,
     #[error("names hosts twice: before the database and as host=")]
     TwoHosts,
@@ -206,12 +233,15 @@ fn parse(text: &str) -> Result<PostgresAddress, UrlError> {
     let (user, rest) = rest.rsplit_once('@').ok_or(UrlError::User)?;
     let (user, password) = user.split_once(':').unwrap_or((user, ""));
     let (hosts, database) = rest.split_once('/').ok_or(UrlError::Database)?;
-    let (mut tls, mut folder, mut port) = (true, None, PostgresServer::PORT);
+    let (mut tls, mut requires_binding, mut folder, mut port) = (true, false, None, PostgresServer::PORT);
     for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
         match parameter.split_once('=').ok_or(UrlError::Parameter)? {
             ("sslmode", "verify-full") => tls = true,
             ("sslmode", "disable") => tls = false,
             ("sslmode", _) => return Err(UrlError::SslMode),
+            ("channel_binding", "prefer") => requires_binding = false,
+            ("channel_binding", "require") => requires_binding = true,
+            ("channel_binding", _) => return Err(UrlError::Binding),
             ("target_session_attrs", "read-write") => {}
             ("target_session_attrs", _) => return Err(UrlError::Attributes),
             ("host", path) => folder = decoded(path)?,
@@ -240,6 +270,8 @@ fn parse(text: &str) -> Result<PostgresAddress, UrlError> {
         database: decoded(database)?.ok_or(UrlError::Database)?,
         tls,
         ca: None,
+        identity: None,
+        requires_binding,
     })
 }
 
@@ -267,6 +299,8 @@ mod tests {
         assert_eq!(address.servers, [host("a", 7000), host("::1", 7001), host("c", 5432)]);
         assert_eq!((&*address.user, &*address.database, address.tls), ("gate", "crm", true));
         assert_eq!(address.password, Some(Hidden("p@ss:w".into())));
+        assert!(!address.requires_binding);
+        assert!(parse("postgres://gate@h/crm?channel_binding=require").unwrap().requires_binding);
         assert!(!parse("postgresql://gate@h/crm?sslmode=disable").unwrap().tls);
         let local = parse("postgres://gate@/crm?host=%2Frun%2Fpg&port=6432").unwrap();
         assert_eq!(local.servers, [PostgresServer::Socket("/run/pg".into(), 6432)]);
@@ -283,6 +317,7 @@ mod tests {
             "postgres://u@h/d?sslmode=prefer",
             "postgres://u@h/d?sslmode=require",
             "postgres://u@h/d?options=-c",
+            "postgres://u@h/d?channel_binding=disable",
             "postgres://u@h/d?target_session_attrs=any",
             "postgres://u@h/d?host=/run",
             "postgres://u@/d?host=run",

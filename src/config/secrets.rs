@@ -100,6 +100,7 @@ fn resolve<'v>(
     if let Some(name) = text(table, "env") {
         let value = (source.environment)(name);
         let value = value.ok_or_else(|| format!("names {name}, which is not set in the environment"));
+        let value = value.map(zeroize::Zeroizing::new);
         return Some(value.map(|value| (SecretSource::Environment(name), Secret::new(value.as_bytes()))));
     }
     if let Some(sealed) = text(table, "sealed") {

@@ -25,7 +25,7 @@ use crate::upstream::{self, Servers, Unjudged, Upstream};
 /// spent, it moves to the one in force then ([`super::Spend`]), and keeps that.
 #[derive(Clone)]
 pub struct Generation {
-    /// The keys. Many take a while to be dropped, so who replaces them keeps them until no request uses them.
+    /// The keys. Many take a while to be dropped: [`Current::drop_replaced`].
     pub directory: Arc<Directory>,
     /// Until when they may be used.
     pub keys: Arc<KeyState>,
@@ -114,6 +114,8 @@ impl WorkerState {
 pub struct Current {
     reporting: Arc<Reporting>,
     worker_states: ArcSwap<WorkerStates>,
+    /// Directories that were replaced. Dropping one with many keys takes a while, so no request must be the last to hold one.
+    replaced: Mutex<Vec<Arc<Directory>>>,
     /// Held while a generation is made from the one in force.
     changing: Mutex<()>,
     /// Wakes those who wait for another generation.
@@ -129,14 +131,28 @@ impl Current {
     /// Starts with this generation. Observations of requests report to `reporting`.
     pub fn new(reporting: &Arc<Reporting>, generation: Generation) -> Self {
         let worker_states = ArcSwap::from_pointee(WorkerStates::new(reporting, generation));
-        Self { reporting: reporting.clone(), worker_states, changing: Mutex::default(), stored: watch::Sender::new(()) }
+        let (replaced, changing) = Default::default();
+        Self { reporting: reporting.clone(), worker_states, replaced, changing, stored: watch::Sender::new(()) }
     }
 
     /// Puts this generation in force for all requests from now on.
     pub fn store(&self, generation: Generation) {
+        let new = generation.directory.clone();
         let old = self.worker_states.swap(Arc::new(WorkerStates::new(&self.reporting, generation)));
+        if !Arc::ptr_eq(&old.generation.directory, &new) {
+            self.replaced.lock().unwrap_or_else(PoisonError::into_inner).push(old.generation.directory.clone());
+        }
         old.of_workers.iter().for_each(|worker_state| worker_state.retired.store(true, Ordering::Release));
         self.stored.send_replace(());
+    }
+
+    /// Drops the directories that were replaced and that no request uses any more. For a thread that serves none.
+    pub(crate) fn drop_replaced(&self) {
+        let unused: Vec<_> = {
+            let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+            replaced.extract_if(.., |directory| Arc::strong_count(directory) == 1).collect()
+        };
+        drop(unused);
     }
 
     /// Keeps others from storing a generation that is made from the one in force now, until this is dropped.

@@ -15,6 +15,12 @@ pub enum PostgresError {
     /// The file of its authorities cannot be used.
     #[error("{0}.ca: {1}")]
     Ca(&'static str, #[source] CertificateError),
+    /// The gateway's own certificate or its key cannot be read.
+    #[error("{0}.certificate or key: {1}")]
+    Identity(&'static str, #[source] CertificateError),
+    /// They do not belong together.
+    #[error("{0}.key is not the key of {0}.certificate: {1}")]
+    IdentityKey(&'static str, #[source] rustls::Error),
     /// There are no authorities.
     #[error("the system has no certificate authorities; name a file of them in {0}.ca")]
     NoAuthorities(&'static str),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio_postgres::config::{SslMode, TargetSessionAttrs};
+use tokio_postgres::config::{ChannelBinding, SslMode, TargetSessionAttrs};
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls};
 
 use super::error::told;
@@ -50,8 +50,8 @@ impl Session {
         let tls = match address.tls {
             true => {
                 // The files are read on another thread: a worker may be waiting here.
-                let (ca, section) = (address.ca.clone(), address.section);
-                let read = tokio::task::spawn_blocking(move || VerifiedTls::new(ca.as_deref(), section)).await;
+                let named = address.clone();
+                let read = tokio::task::spawn_blocking(move || VerifiedTls::new(&named)).await;
                 Some(read.unwrap_or(Err(PostgresError::NoAuthorities(address.section)))?)
             }
             false => None,
@@ -109,6 +109,7 @@ fn config(address: &PostgresAddress, server: &PostgresServer) -> Config {
         config.password(password);
     }
     config.ssl_mode(if address.tls { SslMode::Require } else { SslMode::Disable });
+    config.channel_binding(if address.requires_binding { ChannelBinding::Require } else { ChannelBinding::Prefer });
     // A standby may lag behind, and would not know of a revocation.
     config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     config

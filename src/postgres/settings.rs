@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::credential::Hidden;
+use crate::credential::{FieldDigest, Hidden};
 use crate::net::Authority;
 use crate::seal::KeyRing;
 
@@ -34,6 +34,10 @@ pub(crate) struct PostgresAddress {
     pub tls: bool,
     /// The PEM file of certificate authorities; the system's if `None`.
     pub ca: Option<PathBuf>,
+    /// The gateway's own certificate and its key, in PEM.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// Whether a login that is not bound to the certificate of the server is refused.
+    pub requires_binding: bool,
 }
 
 /// One server, or a pooler in front of it.
@@ -84,11 +88,24 @@ pub(crate) struct KeyTableSettings {
     pub max_stale: Duration,
     /// The time for a connection, and for each query.
     pub timeout: Duration,
+    /// Where the keys are kept for a start without the database.
+    pub snapshot: Option<PathBuf>,
     /// What opens its sealed secrets.
     pub(crate) seal: Arc<KeyRing>,
 }
 
 impl KeyTableSettings {
+    /// Tells tables apart: of another database, another user or another query the keys may be others.
+    pub(crate) fn identity(&self) -> String {
+        let KeyTableSettings { address, query, version_query, .. } = self;
+        let mut digest = FieldDigest::new("saltgate key table 1");
+        for field in [&address.to_string(), &address.user, &address.database, query] {
+            digest.field(field.as_bytes());
+        }
+        digest.field(version_query.as_deref().unwrap_or_default().as_bytes());
+        digest.end()
+    }
+
     /// Default of [`KeyTableSettings::query`]: the table of `deploy/postgres/schema.sql`.
     pub(crate) const QUERY: &str = "select * from saltgate.gateway_key";
     /// The version that belongs to [`Self::QUERY`].

@@ -2,11 +2,11 @@
 
 use std::future::Future;
 use std::io;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use ring::digest::{SHA256, SHA384, SHA512, digest};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -15,31 +15,42 @@ use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream}
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream as Encrypted;
 
-use super::PostgresError;
-use crate::certificate::certificates;
+use super::{PostgresAddress, PostgresError};
+use crate::certificate::{SignatureHash, certificates, private_key, signature_hash};
 
 /// Makes TLS connections.
 #[derive(Clone)]
 pub(super) struct VerifiedTls(TlsConnector);
 
 impl VerifiedTls {
-    /// Reads the authorities, so that a file that was replaced holds for the next connection.
-    pub(super) fn new(ca: Option<&Path>, section: &'static str) -> Result<Self, PostgresError> {
+    /// Reads the authorities and the gateway's own certificate, so that a file that was replaced holds for the next connection.
+    pub(super) fn new(address: &PostgresAddress) -> Result<Self, PostgresError> {
         let mut roots = RootCertStore::empty();
-        match ca {
+        match &address.ca {
             Some(path) => {
-                for authority in certificates(path).map_err(|error| PostgresError::Ca(section, error))? {
+                for authority in certificates(path).map_err(|error| PostgresError::Ca(address.section, error))? {
                     roots.add(authority).map_err(PostgresError::Tls)?;
                 }
             }
             None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
         }
         if roots.is_empty() {
-            return Err(PostgresError::NoAuthorities(section));
+            return Err(PostgresError::NoAuthorities(address.section));
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let config = versions.map_err(PostgresError::Tls)?.with_root_certificates(roots).with_no_client_auth();
+        let builder = versions.map_err(PostgresError::Tls)?.with_root_certificates(roots);
+        let config = match &address.identity {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let chain =
+                    certificates(certificate).map_err(|error| PostgresError::Identity(address.section, error))?;
+                let key = private_key(key).map_err(|error| PostgresError::Identity(address.section, error))?;
+                builder
+                    .with_client_auth_cert(chain, key)
+                    .map_err(|error| PostgresError::IdentityKey(address.section, error))?
+            }
+        };
         Ok(Self(TlsConnector::from(Arc::new(config))))
     }
 }
@@ -73,9 +84,19 @@ impl TlsConnect<Socket> for Handshake {
 pub(super) struct Verified(Box<Encrypted<Socket>>);
 
 impl TlsStream for Verified {
-    /// None: the certificate was verified for the host, so nobody can be in between.
+    /// The digest of the server's certificate. A login that is bound to it is worth nothing to somebody in between who has
+    /// another certificate, even one that an authority has signed for this host.
     fn channel_binding(&self) -> ChannelBinding {
-        ChannelBinding::none()
+        let certificate = self.0.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let bound = certificate.and_then(|certificate| {
+            let algorithm = match signature_hash(certificate)? {
+                SignatureHash::Sha256 => &SHA256,
+                SignatureHash::Sha384 => &SHA384,
+                SignatureHash::Sha512 => &SHA512,
+            };
+            Some(ChannelBinding::tls_server_end_point(digest(algorithm, certificate).as_ref().to_vec()))
+        });
+        bound.unwrap_or_else(ChannelBinding::none)
     }
 }
 

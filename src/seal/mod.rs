@@ -8,12 +8,16 @@
 //!    does not open.
 //! 4. What was opened is in memory that is overwritten when dropped. No error contains a part of it.
 //!
+//! A whole content, such as a file, is sealed in the same way ([`Sealing`]), with keys that are derived for that purpose;
+//! its head takes the place of apiKey and slot.
+//!
 //! ```text
 //! sg1:<id>:<salt, 64 digits>:<ciphertext and tag, hexadecimal digits>
 //! ```
 
 mod kek;
 mod text;
+mod whole;
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
@@ -27,6 +31,7 @@ use crate::credential::{Secret, SecretError};
 pub(crate) use kek::{Kek, is_id};
 pub(crate) use text::NotSealed;
 use text::{SALT, Sealed};
+pub(crate) use whole::Sealing;
 
 /// What the derived keys are for.
 const PURPOSE: &[u8] = b"saltgate seal 1";
@@ -119,7 +124,7 @@ impl KeyRing {
         let id = || sealed.id.to_owned();
         let (_, kek) = self.0.iter().find(|(id, _)| id == sealed.id).ok_or_else(|| OpenError::UnknownId(id()))?;
         let mut bytes = Zeroizing::new(sealed.sealed);
-        let key = one_time_key(kek, &sealed.salt, sealed.id).map_err(|_| OpenError::Changed(id()))?;
+        let key = one_time_key(kek, &sealed.salt, sealed.id, PURPOSE).map_err(|_| OpenError::Changed(id()))?;
         let opened = key.open_in_place(nonce(), Aad::from(place.authenticated()), &mut bytes);
         let opened = opened.map_err(|_| OpenError::Changed(id()))?;
         Secret::new(opened).map_err(OpenError::Secret)
@@ -140,7 +145,7 @@ impl KeyRing {
         // Room for the tag, so that no copy of the secret is left behind by a growing buffer.
         let mut bytes = Zeroizing::new(Vec::with_capacity(secret.expose().len() + AES_256_GCM.tag_len()));
         bytes.extend_from_slice(secret.expose());
-        let key = one_time_key(kek, salt, id).map_err(|_| SealError::NoRandomness)?;
+        let key = one_time_key(kek, salt, id, PURPOSE).map_err(|_| SealError::NoRandomness)?;
         key.seal_in_place_append_tag(nonce(), Aad::from(place.authenticated()), &mut *bytes)
             .map_err(|_| SealError::NoRandomness)?;
         Ok(Sealed { id, salt: *salt, sealed: bytes.to_vec() }.to_string())
@@ -152,9 +157,14 @@ fn nonce() -> Nonce {
     Nonce::assume_unique_for_key([0; 12])
 }
 
-fn one_time_key(kek: &Kek, salt: &[u8; SALT], id: &str) -> Result<LessSafeKey, ring::error::Unspecified> {
+fn one_time_key(
+    kek: &Kek,
+    salt: &[u8; SALT],
+    id: &str,
+    purpose: &[u8],
+) -> Result<LessSafeKey, ring::error::Unspecified> {
     let derived = Salt::new(HKDF_SHA256, salt).extract(kek.expose());
-    let info = [PURPOSE, id.as_bytes()];
+    let info = [purpose, id.as_bytes()];
     Ok(LessSafeKey::new(UnboundKey::from(derived.expand(&info, &AES_256_GCM)?)))
 }
 

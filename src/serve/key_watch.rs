@@ -1,15 +1,19 @@
 //! Keeps the keys in force equal to a table in PostgreSQL, on a thread of its own, so that no request waits for it.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use std::{io, thread};
 
 use tokio::sync::{Notify, oneshot};
 
+use super::kept_keys::KeptSet;
 use super::key_counts::KeyCounts;
 use super::keys::put_on_record;
+use crate::clock::rfc3339;
 use crate::directory::Directory;
 use crate::gate::Current;
+use crate::key_snapshot::{ConfirmedAt, KeptKeys};
 use crate::postgres::{KeySnapshot, KeyTable, KeyTableSettings, Listening, PostgresError};
 use crate::process::Process;
 
@@ -40,20 +44,27 @@ impl KeyWatch {
         self.notify.notify_one();
     }
 
-    /// Starts it. Returns when the keys were read, or could not be read: then nobody is let through until they are.
-    pub(super) fn start(settings: KeyTableSettings, process: Arc<Process>, current: Arc<Current>) -> io::Result<Self> {
+    /// Starts it. Returns when the keys were read, from the database or from the snapshot that is beside it, or could not be
+    /// read: then nobody is let through until they are. `record` is the folder of the record.
+    pub(super) fn start(
+        settings: KeyTableSettings,
+        record: Option<&Path>,
+        process: Arc<Process>,
+        current: Arc<Current>,
+    ) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let notify = Arc::new(Notify::new());
         let (stop, mut stopped) = oneshot::channel::<()>();
         let (looked, first) = std::sync::mpsc::channel();
         let woken = notify.clone();
+        let kept = KeptSet::new(&settings, &process, record);
         let thread = thread::Builder::new().name("keys".into()).spawn(move || {
             let table = KeyTable::new(settings.clone());
-            let mut reading = Reading { table, process, current, replaced: Vec::new() };
+            let mut reading = Reading { table, kept, process, current };
             runtime.block_on(async {
                 tokio::select! {
                     _ = &mut stopped => {}
-                    () = reading.look() => {}
+                    () = reading.look() => reading.start_without_database(),
                 }
                 let _ = looked.send(());
                 // On a processor that it shares with workers, requests go first.
@@ -73,10 +84,9 @@ impl KeyWatch {
 
 struct Reading {
     table: KeyTable,
+    kept: KeptSet,
     process: Arc<Process>,
     current: Arc<Current>,
-    /// Directories that requests may still use. Dropping one with many keys takes a while, so this thread does it.
-    replaced: Vec<Arc<Directory>>,
 }
 
 impl Reading {
@@ -92,7 +102,7 @@ impl Reading {
             let started = self.process.clock.elapsed();
             self.look().await;
             took = self.process.clock.elapsed().saturating_sub(started);
-            self.replaced.retain(|directory| Arc::strong_count(directory) > 1);
+            self.current.drop_replaced();
         }
     }
 
@@ -102,9 +112,10 @@ impl Reading {
         let state = self.current.load_full().keys.clone();
         match confirmed {
             Ok(asked) => {
-                if state.confirm(asked) {
+                if state.confirm(asked.elapsed) {
                     tracing::info!("the keys in PostgreSQL can be read again");
                 }
+                self.kept.confirm(&asked, &state);
             }
             Err(error) => {
                 let why = error.to_string();
@@ -116,17 +127,18 @@ impl Reading {
     }
 
     /// When the table was asked, if the keys in force are its keys now.
-    async fn confirm(&mut self) -> Result<Duration, PostgresError> {
+    async fn confirm(&mut self) -> Result<ConfirmedAt, PostgresError> {
         self.table.connect().await?;
-        let asked = self.process.clock.elapsed();
+        let asked = ConfirmedAt::now(&self.process.clock);
         if let Some(snapshot) = self.table.look().await? {
-            self.take(snapshot)?;
+            self.take(snapshot, &asked)?;
         }
         Ok(asked)
     }
 
-    fn take(&mut self, snapshot: KeySnapshot) -> Result<(), PostgresError> {
+    fn take(&mut self, snapshot: KeySnapshot, asked: &ConfirmedAt) -> Result<(), PostgresError> {
         let KeySnapshot { version, entries, faults, doubts } = snapshot;
+        let content = self.kept.content(&entries);
         let made = Directory::without_clashes(entries);
         let (directory, clashes) = made.map_err(|_| {
             self.table.forget();
@@ -140,16 +152,7 @@ impl Reading {
         for doubt in doubts.iter().take(NAMED) {
             tracing::warn!(doubt = %doubt, "a key in PostgreSQL may be a mistake");
         }
-        let changing = self.current.changing();
-        let old = self.current.load_full();
-        directory.inherit(&old.directory);
-        let counts = KeyCounts::new(&old.directory, &directory);
-        old.keys.set_at_fault(at_fault);
-        let mut generation = old.with_keys(Arc::new(directory), old.keys.clone());
-        put_on_record(&self.process.record, Some(&old), &mut generation, "postgres");
-        self.current.store(generation);
-        drop(changing);
-        self.replaced.push(old.directory.clone());
+        let (directory, counts) = self.put_in_force(directory, at_fault, "postgres");
         tracing::info!(
             version,
             keys = counts.all,
@@ -158,7 +161,49 @@ impl Reading {
             at_fault,
             "the keys in PostgreSQL have changed, and are in force"
         );
+        let state = self.current.load_full().keys.clone();
+        self.kept.write(content, &directory, version, at_fault, (asked, &state));
         Ok(())
+    }
+
+    fn put_in_force(&mut self, directory: Directory, at_fault: usize, by: &'static str) -> (Arc<Directory>, KeyCounts) {
+        let _changing = self.current.changing();
+        let old = self.current.load_full();
+        directory.inherit(&old.directory);
+        let (counts, directory) = (KeyCounts::new(&old.directory, &directory), Arc::new(directory));
+        old.keys.set_at_fault(at_fault);
+        let mut generation = old.with_keys(directory.clone(), old.keys.clone());
+        put_on_record(&self.process.record, Some(&old), &mut generation, by);
+        self.current.store(generation);
+        (directory, counts)
+    }
+
+    /// If the first look found no keys: takes those that the database confirmed last, if that is not too long ago.
+    fn start_without_database(&mut self) {
+        let state = self.current.load_full().keys.clone();
+        if state.has_keys() {
+            return;
+        }
+        let Some(KeptKeys { entries, facts, confirmed, age }) = self.kept.read(&state) else { return };
+        let Ok((directory, _)) = Directory::without_clashes(entries) else { return };
+        if directory.digest() != facts.digest {
+            tracing::error!("the snapshot of the keys is not used: it has another digest than it says");
+            return;
+        }
+        let confirmed = rfc3339(confirmed.wall);
+        let (_, counts) = self.put_in_force(directory, facts.at_fault, "snapshot");
+        state.taken_from_snapshot(
+            self.process.clock.elapsed(),
+            age,
+            format!("the snapshot that the database confirmed at {confirmed}"),
+        );
+        tracing::warn!(
+            keys = counts.all,
+            version = facts.version,
+            confirmed,
+            age_seconds = age.as_secs(),
+            "the database is away; the keys of the snapshot are in force until max_stale"
+        );
     }
 }
 

@@ -131,6 +131,7 @@ impl Watcher {
             tracing::debug!(%error, "the priority of reading keys cannot be lowered");
         }
         while self.is_awaited(TICK) {
+            self.current.drop_replaced();
             let Some(found) = self.read_if_changed() else { continue };
             if !self.is_awaited(SETTLED) {
                 return;

@@ -14,6 +14,8 @@ mod earlier;
 mod entries;
 mod heartbeat;
 mod housekeeping;
+#[cfg(feature = "postgres")]
+mod kept_keys;
 mod key_counts;
 #[cfg(feature = "postgres")]
 mod key_watch;
@@ -107,7 +109,8 @@ impl Gateway {
         // Before the workers, so that the first request finds the keys if they can be read.
         #[cfg(feature = "postgres")]
         let key_watch = {
-            let start = |table| key_watch::KeyWatch::start(table, process.clone(), current.clone());
+            let record = config.audit.path();
+            let start = |table| key_watch::KeyWatch::start(table, record, process.clone(), current.clone());
             config.key_table.clone().map(start).transpose().map_err(StartError::Workers)?
         };
 

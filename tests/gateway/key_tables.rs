@@ -21,13 +21,13 @@ fn schema() -> std::path::PathBuf {
 }
 
 /// A server with the schema of `deploy/postgres` and the keys of the tests.
-fn ours() -> Postgres {
+pub fn ours() -> Postgres {
     let server = Postgres::start();
     fill(&server);
     server
 }
 
-fn fill(server: &Postgres) {
+pub fn fill(server: &Postgres) {
     server.file_of_sql(&schema());
     for role in ROLES.into_iter().filter(|role| !["", "ADMIN"].contains(role)) {
         let (key, secret) = (api_key(role), secret(role));
@@ -52,16 +52,16 @@ fn theirs() -> Postgres {
     server
 }
 
-fn revoke(server: &Postgres, role: &str) {
+pub fn revoke(server: &Postgres, role: &str) {
     server.sql(&format!("update saltgate.key set state = 'revoked' where api_key = '{}'", api_key(role)));
 }
 
-fn upstream() -> Upstream {
+pub fn upstream() -> Upstream {
     Upstream::start(service("account-1", "member-1"))
 }
 
 /// The files of a gate with these keys.
-fn files(upstream: &Upstream, url: &str, more: &str) -> Files {
+pub fn files(upstream: &Upstream, url: &str, more: &str) -> Files {
     let files = Files::new(upstream.address, "");
     let text = std::fs::read_to_string(files.path()).unwrap();
     let table = format!("[directory.postgres]\nurl = \"{url}\"\n{more}");
@@ -76,18 +76,18 @@ fn gate(upstream: &Upstream, url: &str, more: &str) -> Gate {
 }
 
 /// Looks often.
-const HASTY: &str = "interval = \"100ms\"\n";
+pub const HASTY: &str = "interval = \"100ms\"\n";
 
-fn ready(gate: &Gate) -> String {
+pub fn ready(gate: &Gate) -> String {
     get(gate.admin(), "/ready").body
 }
 
-fn status(gate: &Gate, role: &str) -> u16 {
+pub fn status(gate: &Gate, role: &str) -> u16 {
     gate.delete(&signed(role)).status
 }
 
 /// Waits until the key is refused, and returns how long that took.
-fn refused_after(gate: &Gate, role: &str) -> Duration {
+pub fn refused_after(gate: &Gate, role: &str) -> Duration {
     let clock = Clock::system();
     let started = clock.elapsed();
     until("the key is refused", || status(gate, role) == 401);
@@ -281,6 +281,32 @@ fn a_lock_held_by_somebody_delays_only_the_look() {
 }
 
 #[test]
+fn a_database_that_stops_or_dies_in_the_middle_of_a_look_delays_only_the_look() {
+    let (server, upstream) = (ours(), upstream());
+    let gate = gate(&upstream, &server.url(), &format!("{HASTY}timeout = \"2s\"\n"));
+    let process = || server.sql("select pid from pg_stat_activity where usename = 'gate' limit 1");
+    let send = |signal: &str, pid: &str| {
+        assert!(std::process::Command::new("kill").args([signal, pid]).status().unwrap().success());
+    };
+    // The process of the connection does not answer any more, as if the network were cut.
+    let stopped = process();
+    send("-STOP", &stopped);
+    until("it is noticed", || ready(&gate).contains("longer than directory.postgres.timeout"));
+    assert_eq!(status(&gate, "OWNER"), 200);
+    revoke(&server, "DEVELOPER");
+    refused_after(&gate, "DEVELOPER");
+    send("-CONT", &stopped);
+    // One that is killed takes all others with it: the server recovers as after a crash.
+    until("there is a connection", || !process().is_empty());
+    send("-KILL", &process());
+    until("it has recovered", || gate.delete(&signed("OWNER")).status == 200 && server.answers());
+    revoke(&server, "OWNER");
+    refused_after(&gate, "OWNER");
+    assert_eq!(status(&gate, "MEMBER"), 200, "and nobody else");
+    until("it is well again", || ready(&gate).contains("\"directory\":\"ok\""));
+}
+
+#[test]
 fn what_is_wrong_is_said_without_a_password_and_mended_without_a_restart() {
     let (server, upstream) = (Postgres::start(), upstream());
     let wrong = server.url().replace("%25word", "%25hunter2");
@@ -374,6 +400,65 @@ fn certificates_are_verified_for_the_host() {
 }
 
 #[test]
+fn the_gate_shows_its_own_certificate_and_its_login_is_bound_to_that_of_the_server() {
+    let mut parameters = rcgen::CertificateParams::new([]).unwrap();
+    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let ca = parameters.self_signed(&key).unwrap().pem();
+    let issuer = rcgen::Issuer::new(parameters, key);
+    let signed_for = |names: &[&str], user: &str| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut parameters = rcgen::CertificateParams::new(names).unwrap();
+        parameters.distinguished_name = rcgen::DistinguishedName::new();
+        parameters.distinguished_name.push(rcgen::DnType::CommonName, user);
+        (parameters.signed_by(&key, &issuer).unwrap().pem(), key.serialize_pem())
+    };
+    let (of_server, of_gate, of_other) =
+        (signed_for(&["localhost"], "db"), signed_for(&[], "gate"), signed_for(&[], "other"));
+    let mut server = ours();
+    let named = [("chain.pem", &of_server.0), ("key.pem", &of_server.1), ("ca.pem", &ca)]
+        .map(|(name, content)| server.file(name, content).display().to_string());
+    server.sql(&format!(
+        "alter system set ssl_cert_file = '{}'; alter system set ssl_key_file = '{}'; alter system set ssl_ca_file = '{}'; alter system set ssl = on",
+        named[0], named[1], named[2]
+    ));
+    let upstream = upstream();
+    let tried = |server: &Postgres, parameters: &str, identity: Option<&(String, String)>| {
+        let url =
+            format!("{}{parameters}", server.url().replace("127.0.0.1", "localhost").replace("?sslmode=disable", ""));
+        let lines = if identity.is_some() { "certificate = \"gate.pem\"\nkey = \"gate.key\"\n" } else { "" };
+        let files = files(&upstream, &url, &format!("ca = \"ca.pem\"\n{lines}"));
+        let (certificate, key) = identity.unwrap_or(&of_other);
+        for (name, content) in [("ca.pem", &ca), ("gate.pem", certificate), ("gate.key", key)] {
+            std::fs::write(files.dir.path().join(name), content).unwrap();
+        }
+        let gate = Gate::from_files(files, Clock::system());
+        (status(&gate, "OWNER"), ready(&gate))
+    };
+    let restarted = |server: &mut Postgres, rule: &str| {
+        server.file("data/pg_hba.conf", &format!("local all all trust\n{rule}\n"));
+        server.kill();
+        server.run();
+    };
+    // By password: the server offers to bind it.
+    restarted(&mut server, "hostssl all all 127.0.0.1/32 scram-sha-256");
+    assert_eq!(tried(&server, "?channel_binding=require", None).0, 200);
+    // By certificate alone: the password is not asked for, so nothing binds the login to the server.
+    restarted(&mut server, "hostssl all gate 127.0.0.1/32 cert");
+    assert_eq!(tried(&server, "", Some(&of_gate)).0, 200);
+    let (refused, told) = tried(&server, "?channel_binding=require", Some(&of_gate));
+    assert!(refused == 503 && told.contains("channel binding"), "{told}");
+    for (identity, expected) in [(None, "client certificate"), (Some(&of_other), "certificate authentication failed")] {
+        let (refused, told) = tried(&server, "", identity);
+        assert!(refused == 503 && told.contains(expected), "{told}");
+    }
+    let mixed = (of_gate.0.clone(), of_other.1.clone());
+    let (refused, told) = tried(&server, "", Some(&mixed));
+    assert!(refused == 503 && told.contains("directory.postgres.key is not the key of"), "{told}");
+}
+
+#[test]
 fn a_standby_is_passed_over_until_it_is_promoted() {
     let upstream = upstream();
     let mut primary = Postgres::with(&["wal_level=replica"]);
@@ -436,8 +521,19 @@ fn faults_of_the_settings_are_named() {
     for (url, more, expected) in [
         ("postgres://u:hunter2@h/d?sslmode=prefer", "", "sslmode"),
         ("postgres://u:hunter2@h/d", "max_stale = \"1s\"\n", "directory.postgres.max_stale"),
-        ("postgres://u:hunter2@h/d", "snapshot = \"keys\"\n", "is not in this build yet"),
+        ("postgres://u:hunter2@h/d", "snapshot = \"keys\"\n", "directory.postgres.snapshot: needs a key to seal it by"),
         ("postgres://u:hunter2@h/d?sslmode=disable", "ca = \"ca.pem\"\n", "has no TLS, but ca is set"),
+        (
+            "postgres://u:hunter2@h/d?sslmode=disable",
+            "certificate = \"c.pem\"\nkey = \"c.key\"\n",
+            "has no TLS, but certificate is set",
+        ),
+        ("postgres://u:hunter2@h/d", "certificate = \"c.pem\"\n", "needs both certificate and key"),
+        (
+            "postgres://u:hunter2@h/d?sslmode=disable&channel_binding=require",
+            "",
+            "has no TLS, so no login can be bound",
+        ),
         ("postgres://u:hunter2@h/d", "[directory.file]\npath = \"keys.toml\"\n", "names two sources of keys"),
     ] {
         let files = files(&upstream, url, more);

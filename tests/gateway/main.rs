@@ -34,6 +34,7 @@ mod idle;
 mod journal;
 mod keep_alive;
 mod key_sets;
+mod key_snapshots;
 #[cfg(feature = "postgres")]
 mod key_tables;
 mod keys_command;
@@ -63,6 +64,7 @@ mod restores;
 mod revoked;
 mod safeguards;
 mod sealed;
+mod secrets_in_memory;
 mod shipped_record;
 mod sighup;
 mod signals;

@@ -176,6 +176,11 @@ impl Postgres {
         self.try_sql(text).unwrap_or_else(|error| panic!("{text}: {error}"))
     }
 
+    /// Whether it answers.
+    pub fn answers(&self) -> bool {
+        self.try_sql("select 1").is_ok()
+    }
+
     /// Runs a file of statements.
     pub fn file_of_sql(&self, path: &Path) {
         let output = self.psql().arg("--single-transaction").arg("--file").arg(path).output().unwrap();

@@ -9,7 +9,7 @@ use super::file::Opened;
 use super::{OneKey, Source};
 use crate::cli::fail;
 use crate::clock::{self, Clock};
-use crate::console::{complain, say};
+use crate::console::{self, complain, say};
 use crate::credential::Secret;
 use crate::key_file::{KeyFileError, WrittenSecret};
 use crate::seal::{Place, SecretSlot};
@@ -62,7 +62,7 @@ pub(super) fn add(arguments: &Add) -> Result<(), ExitCode> {
     fields.extend(role.as_deref().map(|role| ("role", role)));
     file.document.add(&fields, &written).map_err(|error| file.refused(&error))?;
     file.write()?;
-    print_once(api_key, "is added", &secret, &file)
+    print_once(api_key, "is added", secret, &file)
 }
 
 pub(super) fn rotate(OneKey { api_key, source }: &OneKey) -> Result<(), ExitCode> {
@@ -75,7 +75,7 @@ pub(super) fn rotate(OneKey { api_key, source }: &OneKey) -> Result<(), ExitCode
     secrets.push(file.written(api_key, SecretSlot::Second, &secret)?);
     file.document.set_secrets(api_key, &secrets).map_err(|error| file.refused(&error))?;
     file.write()?;
-    print_once(api_key, "has a second secret", &secret, &file)
+    print_once(api_key, "has a second secret", secret, &file)
 }
 
 pub(super) fn promote(OneKey { api_key, source }: &OneKey) -> Result<(), ExitCode> {
@@ -130,8 +130,10 @@ fn new_secret() -> Result<Secret, ExitCode> {
 }
 
 /// Prints the secret alone on standard output, and all else on standard error.
-fn print_once(api_key: &str, what: &str, secret: &Secret, file: &Opened) -> Result<(), ExitCode> {
-    say!("{}", String::from_utf8_lossy(secret.expose()));
+fn print_once(api_key: &str, what: &str, secret: Secret, file: &Opened) -> Result<(), ExitCode> {
+    console::secret(secret.expose());
+    // The wait for the gateway takes a while.
+    drop(secret);
     complain!("{api_key} {what}; its secret is on standard output and is not shown again; {}", file.since()?);
     Ok(())
 }
