@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::credential::{Credentials, MalformedHeader, PhpDates, SaltId};
+use crate::credential::{Credentials, MalformedHeader, PhpDates, SaltId, SecretSlot};
 use crate::directory::{Caller, Directory, Identified, Unidentified};
 use crate::refusal::{Refused, Revoked};
 use crate::replay::{Floor, OutOfWindow, Window};
@@ -27,6 +27,7 @@ pub struct Rules<'r> {
 /// Who signed a header, and when. Only this module makes one, from a valid signature.
 pub struct Signed {
     caller: Arc<Caller>,
+    secret: SecretSlot,
     salt: SaltId,
     date: SystemTime,
 }
@@ -93,7 +94,7 @@ pub(crate) fn signer<'h>(header: &'h [u8], rules: Rules<'_>, now: SystemTime) ->
     let credentials = Credentials::parse(header, rules.php_dates).map_err(Unsigned::Malformed)?;
     let date = credentials.date().instant();
     match rules.directory.identify(&credentials, now) {
-        Ok(Identified { caller, salt_id }) => Ok(Signed { caller, salt: salt_id, date }),
+        Ok(Identified { caller, secret, salt_id }) => Ok(Signed { caller, secret, salt: salt_id, date }),
         Err(why) => Err(Unsigned::Unidentified { api_key: credentials.api_key(), date, why }),
     }
 }
@@ -110,6 +111,11 @@ impl Signed {
     /// Who signed.
     pub fn caller(&self) -> &Arc<Caller> {
         &self.caller
+    }
+
+    /// With which secret.
+    pub(crate) fn secret(&self) -> SecretSlot {
+        self.secret
     }
 
     /// The id under which the stores remember the salt.

@@ -41,6 +41,7 @@ mod http;
 mod key_file;
 #[cfg_attr(not(feature = "postgres"), allow(dead_code, reason = "only keys in PostgreSQL are kept so"))]
 mod key_snapshot;
+mod key_use;
 mod listen;
 mod lookup;
 mod net;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use crate::audit;
 use crate::clock::Clock;
 use crate::gate::Reporting;
+use crate::key_use::UseLedger;
 use crate::pipeline::Tasks;
 use crate::repeats::Repeats;
 use crate::replay::SpentSalts;
@@ -51,6 +52,8 @@ pub struct Process {
     pub clock_skew: AtomicI64,
     /// Set while the keys that were found last cannot be used, so that earlier ones are in force.
     pub keys_refused: AtomicBool,
+    /// When the secrets of keys were last used.
+    pub(crate) key_uses: Arc<UseLedger>,
     /// Whether `/ready` fails while the store of salts is unavailable (`ready_needs` lists `replay`).
     pub ready_needs_replay: bool,
 }

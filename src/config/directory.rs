@@ -1,6 +1,6 @@
 //! Reads `[directory]`: where the keys are.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::fault::Fault;
 use super::postgres;
@@ -30,7 +30,14 @@ pub(crate) fn keys_file(file: &Path) -> Result<KeysFile, Vec<Fault>> {
     let source = Source::new(file, &text, &environment);
     let found = Section::document(&source).and_then(|mut root| {
         let seal = seal(&mut root);
-        directory(&mut root, seal)
+        let mut found = directory(&mut root, seal);
+        if let Some(KeySource::File(KeysFile { last_use: last_use @ None, .. })) = &mut found
+            && root.has("audit")
+        {
+            let record = root.section("audit").optional_text("path", "a directory for the record");
+            *last_use = record.map(|path| beside_the_record(&source.resolve(&path)));
+        }
+        found
     });
     let faults = source.findings().faults;
     match found.filter(|_| faults.is_empty()) {
@@ -43,6 +50,14 @@ pub(crate) fn keys_file(file: &Path) -> Result<KeysFile, Vec<Fault>> {
     }
 }
 
+/// The file in which a gateway with this record keeps when secrets were last used, if the configuration names none. Not within
+/// the directory, because readers of a record read everything in it.
+pub(super) fn beside_the_record(record: &Path) -> PathBuf {
+    let mut name = record.file_name().unwrap_or_default().to_owned();
+    name.push(".last-use");
+    record.with_file_name(name)
+}
+
 /// The source of the keys.
 pub(super) fn directory(root: &mut Section<'_>, seal: KeyRing) -> Option<KeySource> {
     let source = root.source;
@@ -52,8 +67,12 @@ pub(super) fn directory(root: &mut Section<'_>, seal: KeyRing) -> Option<KeySour
             let mut file = section.section("file");
             let path = file.text("path", "the path of the keys");
             let allow_empty = file.flag("allow_empty", KeysFile::ALLOW_EMPTY);
+            let last_use = file.optional_text("last_use", "the path of a file that the gateway writes");
+            let last_use = last_use.map(|path| source.resolve(&path));
             file.finish();
-            path.map(|path| KeySource::File(KeysFile { path: source.resolve(&path), allow_empty, seal: seal.into() }))
+            path.map(|path| {
+                KeySource::File(KeysFile { path: source.resolve(&path), allow_empty, last_use, seal: seal.into() })
+            })
         }
         (false, true) => postgres::key_table(section.section("postgres"), seal).map(KeySource::Table),
         (true, true) => {

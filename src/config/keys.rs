@@ -86,7 +86,7 @@ fn directory(keys: Vec<KeyEntry>, file: &Path) -> Result<Directory, Vec<Fault>> 
 
 /// The keys of a file, their faults, and their warnings. Adds the file, and those that it names, to `watch`.
 pub(super) fn load(
-    KeysFile { path, allow_empty, seal }: &KeysFile,
+    KeysFile { path, allow_empty, seal, .. }: &KeysFile,
     environment: &dyn Fn(&str) -> Option<String>,
     watch: &FileWatch,
 ) -> (Vec<KeyEntry>, Vec<Fault>, Vec<Fault>) {

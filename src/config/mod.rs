@@ -75,6 +75,7 @@ pub(crate) const NEEDS_RESTART: &[&str] = &[
     "audit.",
     "control.",
     "directory.postgres.",
+    "directory.file.last_use",
     "trace.",
     "log.level",
     "limits.max_connections",

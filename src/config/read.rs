@@ -100,10 +100,13 @@ pub(super) fn read(
         ) if faults.is_empty() => {
             replay.set_record(audit.path().map(Into::into));
             let (keys_file, key_table) = match directory {
-                directory::KeySource::File(file) => (file, None),
+                directory::KeySource::File(mut file) => {
+                    file.last_use = file.last_use.or_else(|| audit.path().map(directory::beside_the_record));
+                    (file, None)
+                }
                 directory::KeySource::Table(table) => {
                     let path = format!("PostgreSQL at {}", table.address).into();
-                    (KeysFile { path, allow_empty: true, seal: table.seal.clone() }, Some(table))
+                    (KeysFile { path, allow_empty: true, last_use: None, seal: table.seal.clone() }, Some(table))
                 }
             };
             warnings.extend(replay::warn_of_one_process(path, &replay, &listeners, environment));

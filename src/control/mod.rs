@@ -67,6 +67,8 @@ pub enum Question {
     },
     /// Which keys are in force.
     KeySet,
+    /// When secrets were last used, as [`crate::key_use::GatewayUses`] writes it in lines.
+    KeyUses,
     /// Takes the configuration as it is now; answers what was taken, or every fault.
     Reload,
     /// Drains; answers once nothing is under way.
@@ -120,6 +122,7 @@ impl Question {
             Self::Status => json!({ "command": "status" }),
             Self::Explain { header } => json!({ "command": "explain", "header": header }),
             Self::KeySet => json!({ "command": "key_set" }),
+            Self::KeyUses => json!({ "command": "key_uses" }),
             Self::Reload => json!({ "command": "reload" }),
             Self::Drain { wait } => json!({ "command": "drain", "wait_ms": wait.as_millis() as u64 }),
         }
@@ -145,6 +148,7 @@ impl Question {
             Some("status") => Ok(Self::Status),
             Some("explain") => Ok(Self::Explain { header: text("header").ok_or(QuestionError::NoHeader)? }),
             Some("key_set") => Ok(Self::KeySet),
+            Some("key_uses") => Ok(Self::KeyUses),
             Some("reload") => Ok(Self::Reload),
             Some("drain") => {
                 let wait = Duration::from_millis(value["wait_ms"].as_u64().unwrap_or(30_000));
@@ -194,6 +198,7 @@ mod tests {
             Question::Refusals { id: some("x"), key: None, since: some("2026-11-24T00:00:00.000Z") },
             Question::Explain { header: "HMAC-SHA256 \"\n".into() },
             Question::KeySet,
+            Question::KeyUses,
             Question::Reload,
             Question::Drain { wait: Duration::from_millis(1500) },
         ] {

@@ -26,7 +26,7 @@ pub(crate) use hidden::Hidden;
 pub(crate) use malformed::MalformedHeader;
 pub use salt_id::SaltId;
 pub use secret::Secret;
-pub(crate) use secret::{Doubt, SecretError};
+pub(crate) use secret::{Doubt, SecretError, SecretSlot};
 pub(crate) use signature::Signature;
 pub use signing_key::SigningKey;
 

@@ -10,6 +10,20 @@ use zeroize::Zeroizing;
 /// search for, gives the bytes.
 pub struct Secret(Zeroizing<Box<[u8]>>);
 
+/// Which of the two secrets of a key one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SecretSlot {
+    /// The first, or the only one.
+    First,
+    /// The second.
+    Second,
+}
+
+impl SecretSlot {
+    /// Both, in their order.
+    pub(crate) const BOTH: [Self; 2] = [Self::First, Self::Second];
+}
+
 /// Why bytes cannot be a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {

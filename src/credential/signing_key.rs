@@ -88,6 +88,12 @@ impl SigningKey {
         mac(&self.keyed, TAG, b"")
     }
 
+    /// A few digits by which the secrets of one key are told apart where their use is kept. Too short to confirm a guess of
+    /// the secret.
+    pub fn short_tag(&self) -> String {
+        self.tag()[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// A value that two keys share exactly if they produce the same signatures, for a map over many keys. It cannot
     /// be computed without the secret: it is the id of a salt that no request can have.
     pub fn block_digest(&self) -> [u8; 16] {

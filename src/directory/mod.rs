@@ -10,6 +10,7 @@ mod changes;
 mod entry;
 mod index;
 mod key_state;
+mod last_use;
 mod settings;
 
 use std::collections::HashMap;
@@ -18,13 +19,15 @@ use std::time::SystemTime;
 
 use subtle::Choice;
 
-use crate::credential::{Credentials, SaltId, SigningKey};
+use crate::credential::{Credentials, SaltId, SecretSlot, SigningKey};
 use crate::policy::{Owner, Role};
 use crate::throttle::KeyUse;
 use index::{Index, IndexBuilder};
+use last_use::LastUse;
 
 pub use entry::KeyEntry;
 pub(crate) use key_state::{KeyHealth, KeyState};
+pub(crate) use last_use::SecretUse;
 pub(crate) use settings::KeysFile;
 
 /// The caller that a key stands for.
@@ -37,6 +40,8 @@ pub struct Caller {
     /// The role; `None` permits nothing.
     pub role: Option<Role>,
     usage: OnceLock<KeyUse>,
+    /// When its secrets were last used.
+    used: [LastUse; 2],
     /// The index of its entry.
     index: u32,
     active: bool,
@@ -88,6 +93,7 @@ fn decoy_caller() -> Result<Caller, Clash> {
         owner: Owner { account: "".into(), member: "".into() },
         role: None,
         usage: OnceLock::new(),
+        used: Default::default(),
         index: 0,
         active: true,
         expires: None,
@@ -108,6 +114,7 @@ impl Caller {
             owner: entry.owner,
             role: entry.role,
             usage: OnceLock::new(),
+            used: Default::default(),
             active: entry.active,
             expires: entry.expires,
             signing,
@@ -124,6 +131,8 @@ impl Caller {
 pub struct Identified {
     /// The caller.
     pub caller: Arc<Caller>,
+    /// Which secret.
+    pub(crate) secret: SecretSlot,
     /// The id under which the stores remember the salt.
     pub salt_id: SaltId,
 }
@@ -200,12 +209,14 @@ impl Directory {
         Ok((Self { callers: callers.build(), decoy: decoy()? }, clashes))
     }
 
-    /// Makes this snapshot the successor of `before`: the keys' requests in flight and spent salts continue to count.
+    /// Makes this snapshot the successor of `before`: the keys' requests in flight and spent salts continue to count,
+    /// and the last use of each secret is that of the same secret before.
     pub fn inherit(&self, before: &Self) {
         for caller in self.callers.callers() {
             if let Some(before) = before.caller(&caller.api_key) {
                 // The value cannot be set already: nobody uses this snapshot yet.
                 let _ = caller.usage.set(before.usage().clone());
+                caller.inherit_use(before);
             }
         }
     }
@@ -227,8 +238,9 @@ impl Directory {
         if !bool::from(known & active & (by_first | by_second)) {
             return Err(Unidentified::of(known, active));
         }
-        let signer = if by_second.into() { second } else { &caller.signing };
-        Ok(Identified { caller: caller.clone(), salt_id: signer.salt_id(credentials.salt()) })
+        let (secret, signer) =
+            if by_second.into() { (SecretSlot::Second, second) } else { (SecretSlot::First, &caller.signing) };
+        Ok(Identified { caller: caller.clone(), secret, salt_id: signer.salt_id(credentials.salt()) })
     }
 
     /// The caller of an apiKey, for explanations and not for authentication.

@@ -12,6 +12,8 @@ pub(crate) struct KeysFile {
     pub path: PathBuf,
     /// Whether it may hold no keys at all.
     pub allow_empty: bool,
+    /// Where the gateway keeps when secrets were last used; `None`: in memory only.
+    pub last_use: Option<PathBuf>,
     /// What opens its sealed secrets.
     pub seal: Arc<KeyRing>,
 }

@@ -52,6 +52,7 @@ impl<B: Send> Gate<Head<B>> for Authenticate {
         match authentication::judge(line.as_bytes(), head.generation().rules(), floor_of, seen.arrived()) {
             Ok(signed) => {
                 seen.signed(&signed);
+                signed.caller().note_use(signed.secret(), seen.arrived());
                 Ok(Authenticated { head, signed })
             }
             Err(unauthentic) => Err(self.refuse(&head, unauthentic, seen)),

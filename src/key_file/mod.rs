@@ -67,6 +67,13 @@ impl WrittenSecret {
         }
     }
 
+    /// Whether its value is the same for this process as for a gateway: not if it is a variable that is not set here.
+    pub(crate) fn is_readable_here(&self) -> bool {
+        let Self::Elsewhere(value) = self else { return true };
+        let name = value.as_inline_table().and_then(|table| table.get("env")?.as_str());
+        name.is_none_or(|name| std::env::var_os(name).is_some())
+    }
+
     /// Where the secret is, without any part of it.
     pub(crate) fn place(&self) -> String {
         match self {

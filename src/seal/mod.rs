@@ -28,6 +28,7 @@ use zeroize::Zeroizing;
 
 use crate::credential::{Secret, SecretError};
 
+pub(crate) use crate::credential::SecretSlot;
 pub(crate) use kek::{Kek, is_id};
 pub(crate) use text::NotSealed;
 use text::{SALT, Sealed};
@@ -35,15 +36,6 @@ pub(crate) use whole::Sealing;
 
 /// What the derived keys are for.
 const PURPOSE: &[u8] = b"saltgate seal 1";
-
-/// Which of the two secrets of a key one is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SecretSlot {
-    /// The first, or the only one.
-    First,
-    /// The second.
-    Second,
-}
 
 /// Whose secret is sealed.
 #[derive(Clone, Copy, Debug)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::time::Duration;
 
-use super::{StartError, descriptors, earlier, workers};
+use super::{StartError, descriptors, earlier, last_use, workers};
 use crate::clock::Clock;
 use crate::config::{Config, Fault};
 use crate::directory::KeyState;
@@ -94,6 +94,7 @@ pub(super) fn process(
     let record = config.audit.open(clock.clone(), move |took| synced.audit_sync(took));
     let record = record.map_err(StartError::Record)?;
     let salts = salts(config, &clock)?;
+    let now = clock.now();
     let repeats = Repeats::new(config.repeats, clock.clone());
     repeats.restore(earlier);
     let (capacity, workers) = (&config.capacity, workers::count(config.workers));
@@ -128,6 +129,7 @@ pub(super) fn process(
         draining: AtomicBool::new(false),
         clock_skew: AtomicI64::new(0),
         keys_refused: AtomicBool::new(false),
+        key_uses: Arc::new(last_use::ledger(config, now)),
         ready_needs_replay: config.ready_needs.iter().any(|part| part == "replay"),
     })
 }

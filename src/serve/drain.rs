@@ -119,8 +119,19 @@ impl Gateway {
     }
 
     fn leave(self, told_to_end: bool) -> Drained {
-        let Self { process, mut workers, entries, config, admin_worker, control, events, progress, exporter, .. } =
-            self;
+        let Self {
+            process,
+            mut workers,
+            entries,
+            config,
+            admin_worker,
+            control,
+            events,
+            progress,
+            exporter,
+            last_use,
+            ..
+        } = self;
         let limits = &config.limits;
         let mut waiting = Waiting { events: events.1, working: workers.len(), told_to_end, hurried: false };
         process.draining.store(true, Ordering::Relaxed);
@@ -146,8 +157,9 @@ impl Gateway {
         }
         while !waiting.told_to_end && waiting.next(None) {}
         workers.end();
-        // No request ends any more.
+        // No request ends any more, and no secret is used.
         drop(exporter);
+        drop(last_use);
         drop(admin_worker);
         drop(control);
         drained

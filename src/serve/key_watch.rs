@@ -169,6 +169,7 @@ impl Reading {
     fn put_in_force(&mut self, directory: Directory, at_fault: usize, by: &'static str) -> (Arc<Directory>, KeyCounts) {
         let _changing = self.current.changing();
         let old = self.current.load_full();
+        self.process.key_uses.collect(&old.directory);
         directory.inherit(&old.directory);
         let (counts, directory) = (KeyCounts::new(&old.directory, &directory), Arc::new(directory));
         old.keys.set_at_fault(at_fault);

@@ -177,7 +177,9 @@ impl Watcher {
                     tracing::warn!("{warning}");
                 }
                 let old = self.current.load_full();
+                self.process.key_uses.collect(&old.directory);
                 directory.inherit(&old.directory);
+                directory.remember_uses(&self.process.key_uses.all());
                 let keys = directory.len();
                 let state = KeyState::of_file(self.process.clock.elapsed());
                 let mut new = old.with_keys(Arc::new(directory), Arc::new(state));

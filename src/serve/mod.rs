@@ -20,6 +20,7 @@ mod key_counts;
 #[cfg(feature = "postgres")]
 mod key_watch;
 mod keys;
+mod last_use;
 mod levels;
 mod ready;
 mod reload;
@@ -41,6 +42,7 @@ use self::certificates::Certificates;
 use self::drain::{Event, Progress, Stage};
 use self::entries::Entries;
 use self::keys::Keys;
+use self::last_use::LastUse;
 use self::status::StatusSource;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -64,6 +66,7 @@ pub struct Gateway {
     certificates: Arc<Certificates>,
     status: Arc<StatusSource>,
     keys: Keys,
+    last_use: Option<LastUse>,
     admin: Option<SocketAddr>,
     admin_worker: Option<admin::Admin>,
     control: Option<control::Control>,
@@ -103,6 +106,7 @@ impl Gateway {
         let (tracing, exporter) = assemble::traces(&config, &metrics, &clock)?;
         let process = assemble::process(&config, &metrics, clock, tracing)?;
         let process = Arc::new(process);
+        generation.directory.remember_uses(&process.key_uses.all());
         keys::put_on_record(&process.record, None, &mut generation, "start");
         let current = Arc::new(Current::new(&process.reporting, generation));
         metrics.reloaded(Some(&config.hash()));
@@ -140,6 +144,7 @@ impl Gateway {
             control.map(|socket| control::start(socket, &process, &current, keys_file, owner, &status)).transpose();
         let control = control.map_err(StartError::Workers)?;
         let keys = Keys::start(&mut config, &process, &current).map_err(StartError::Workers)?;
+        let last_use = LastUse::start(&config, &process, &current).map_err(StartError::Workers)?;
         Ok(Self {
             process,
             current,
@@ -151,6 +156,7 @@ impl Gateway {
             certificates,
             status,
             keys,
+            last_use,
             admin,
             admin_worker,
             control,

@@ -41,7 +41,9 @@ impl Gateway {
                 // Where the keys come from is chosen at the start.
                 (generation.directory, generation.keys) = (old.directory.clone(), old.keys.clone());
             } else {
+                self.process.key_uses.collect(&old.directory);
                 generation.directory.inherit(&old.directory);
+                generation.directory.remember_uses(&self.process.key_uses.all());
             }
             let keys = KeyCounts::new(&old.directory, &generation.directory);
             let names: Vec<String> = generation.servers.healthy().map(|(name, _)| name.to_owned()).collect();

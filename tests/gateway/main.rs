@@ -38,6 +38,7 @@ mod key_snapshots;
 #[cfg(feature = "postgres")]
 mod key_tables;
 mod keys_command;
+mod last_use;
 mod late_bodies;
 mod listeners;
 mod lookups;

@@ -88,6 +88,7 @@ fn no_command_panics_if_its_output_is_closed() {
         &["replay", "reset-clock", "--config", config],
         &["probe", "ready", "--config", probed.to_str().unwrap()],
         &["keys", "list", "--file", FRESH_KEYS],
+        &["keys", "list", "--json", "--config", FRESH_CONFIG],
         &["keys", "add", "NEW", "--account", "a", "--member", "m", "--file", FRESH_KEYS],
         &["keys", "rotate", "ONE", "--file", FRESH_KEYS],
         &["keys", "promote", "TWO", "--file", FRESH_KEYS],

@@ -1,6 +1,6 @@
 //! The file of keys that a command shows or changes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use crate::credential::Secret;
 use crate::directory::{Directory, KeysFile};
 use crate::file_watch::FileWatch;
 use crate::key_file::{KeyFile, KeyFileError, WrittenSecret};
+use crate::key_use::{GatewayUses, UseFile};
 use crate::seal::{Place, SecretSlot};
 use crate::state;
 
@@ -23,6 +24,8 @@ pub(super) struct Opened {
     pub(super) directory: Directory,
     watch: FileWatch,
     in_force: InForce,
+    /// Files of other gateways.
+    last_uses: Vec<PathBuf>,
 }
 
 impl Source {
@@ -30,11 +33,14 @@ impl Source {
     pub(super) fn open(&self) -> Result<Opened, ExitCode> {
         let settings = match (&self.config, &self.file) {
             (Some(config), _) => keys_file(config).map_err(|faults| report(&faults))?,
-            (None, Some(file)) => KeysFile { path: file.clone(), allow_empty: true, seal: Arc::default() },
+            (None, Some(file)) => {
+                KeysFile { path: file.clone(), allow_empty: true, last_use: None, seal: Arc::default() }
+            }
             (None, None) => return Err(fail("give --config FILE or --file FILE")),
         };
         let in_force = InForce::of(self.config.as_deref());
-        Opened::read(settings, in_force)
+        let last_uses = self.last_use.clone();
+        Ok(Opened { last_uses, ..Opened::read(settings, in_force)? })
     }
 }
 
@@ -45,7 +51,7 @@ impl Opened {
         let text = read.map_err(|error| fail(format!("{}: {error}", settings.path.display())))?;
         let document = KeyFile::parse(&text).map_err(|error| refused(&settings.path, &error))?;
         let (directory, _) = judge_keys(&settings, &text).map_err(|faults| report(&faults))?;
-        Ok(Self { settings, document, directory, watch, in_force })
+        Ok(Self { settings, document, directory, watch, in_force, last_uses: Vec::new() })
     }
 
     /// The same error for every change that the file does not allow.
@@ -79,6 +85,32 @@ impl Opened {
             .map_err(|error| fail(format!("{}: {error}; nothing was written", self.settings.path.display())))?;
         self.directory = directory;
         Ok(())
+    }
+
+    /// When secrets were last used, as each gateway knows it: the running one, or its file, and the files that were named.
+    pub(super) fn uses(&self) -> Result<Vec<GatewayUses>, ExitCode> {
+        let own = match self.in_force.uses() {
+            Some(uses) => Some(uses),
+            None => self
+                .settings
+                .last_use
+                .clone()
+                .map(|path| UseFile::new(path).read().map_err(fail))
+                .transpose()?
+                .flatten(),
+        };
+        let named = self.last_uses.iter().map(|path| {
+            let read = UseFile::new(path.clone()).read().map_err(fail)?;
+            read.ok_or_else(|| fail(format!("{} does not exist", path.display())))
+        });
+        own.into_iter().map(Ok).chain(named).collect()
+    }
+
+    /// The short tag of a secret, if it can be read here.
+    pub(super) fn short_tag(&self, api_key: &str, slot: SecretSlot) -> Option<String> {
+        let secrets = self.document.secrets(api_key).ok()?;
+        secrets.get(slot as usize).filter(|secret| secret.is_readable_here())?;
+        self.directory.caller(api_key)?.short_tag(slot)
     }
 
     /// From when the change is in force, as a sentence.

@@ -8,6 +8,7 @@ use crate::cli::fail;
 use crate::clock::{self, Clock};
 use crate::config;
 use crate::control::{self, Question};
+use crate::key_use::GatewayUses;
 
 /// How long an answer of the gateway may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -70,6 +71,13 @@ impl InForce {
         Err(fail(
             "written, but NOT in force: the gateway has not taken the file; its log and `saltgate status` say why",
         ))
+    }
+
+    /// When secrets were last used, as the running gateway knows it.
+    pub(super) fn uses(&self) -> Option<GatewayUses> {
+        let mut lines = Vec::new();
+        let asked = control::ask(self.socket.as_ref()?, &Question::KeyUses, PATIENCE, |line| lines.push(line));
+        asked.ok().and_then(|()| GatewayUses::of_lines(lines).ok())
     }
 
     fn keys(&self) -> Option<Keys> {

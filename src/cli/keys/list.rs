@@ -1,30 +1,91 @@
 //! `list`.
 
 use std::process::ExitCode;
+use std::time::SystemTime;
+
+use clap::Args;
+use serde_json::{Value, json};
 
 use super::Source;
+use super::file::Opened;
+use super::uses::{self, Use};
 use crate::clock::{self, Clock};
 use crate::console::say;
+use crate::directory::Caller;
+use crate::key_use::GatewayUses;
+use crate::plain;
 use crate::policy::Role;
+use crate::seal::SecretSlot;
 
-pub(super) fn run(source: &Source) -> Result<(), ExitCode> {
-    let file = source.open()?;
+#[derive(Args)]
+pub(in crate::cli) struct List {
+    /// Print each key as one line of JSON, and what is known of all in the last one
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    source: Source,
+}
+
+pub(super) fn run(arguments: &List) -> Result<(), ExitCode> {
+    let file = arguments.source.open()?;
+    let gateways = file.uses()?;
     let now = Clock::system().now();
+    let (many, digest) = (file.directory.len(), file.directory.digest());
     for caller in file.directory.callers() {
-        let (key, owner) = (&caller.api_key, &caller.owner);
-        let role = caller.role.map_or("no role", Role::as_str);
-        let state = if caller.is_active(now) {
-            "active"
-        } else if caller.has_expired(|| now) {
-            "expired"
+        let secrets = secrets(&file, &gateways, caller);
+        if arguments.json {
+            say!("{}", plain::json_line(&described(caller, &secrets, now)));
         } else {
-            "off"
-        };
-        let secrets = file.document.secrets(key).unwrap_or_default();
-        let places: Vec<String> = secrets.iter().map(crate::key_file::WrittenSecret::place).collect();
-        let expires = caller.expires().map(|at| format!(" until {}", clock::rfc3339(at))).unwrap_or_default();
-        say!("{key} {}/{} {role} {state}{expires}; secrets: {}", owner.account, owner.member, places.join(", "));
+            say!("{}", line(caller, &secrets, now));
+        }
     }
-    say!("{} keys; digest {}", file.directory.len(), file.directory.digest());
+    if arguments.json {
+        let gateways: Vec<Value> = gateways.iter().map(uses::gateway).collect();
+        say!("{}", plain::json_line(&json!({ "keys": many, "digest": digest, "gateways": gateways })));
+    } else {
+        say!("{many} keys; digest {digest}");
+    }
     Ok(())
+}
+
+/// Where each secret is, and when it was last used.
+fn secrets(file: &Opened, gateways: &[GatewayUses], caller: &Caller) -> Vec<(String, Use)> {
+    let written = file.document.secrets(&caller.api_key).unwrap_or_default();
+    let places = written.iter().zip(SecretSlot::BOTH);
+    places.map(|(secret, slot)| (secret.place(), Use::of(file, gateways, &caller.api_key, slot))).collect()
+}
+
+fn state(caller: &Caller, now: SystemTime) -> &'static str {
+    if caller.is_active(now) {
+        "active"
+    } else if caller.has_expired(|| now) {
+        "expired"
+    } else {
+        "off"
+    }
+}
+
+fn line(caller: &Caller, secrets: &[(String, Use)], now: SystemTime) -> String {
+    let (key, owner, state) = (&caller.api_key, &caller.owner, state(caller, now));
+    let role = caller.role.map_or("no role", Role::as_str);
+    let expires = caller.expires().map(|at| format!(" until {}", clock::rfc3339(at))).unwrap_or_default();
+    let secrets: Vec<String> = secrets.iter().map(|(place, used)| format!("{place}{}", used.text())).collect();
+    format!("{key} {}/{} {role} {state}{expires}; secrets: {}", owner.account, owner.member, secrets.join(", "))
+}
+
+fn described(caller: &Caller, secrets: &[(String, Use)], now: SystemTime) -> Value {
+    let secrets = secrets.iter().map(|(place, used)| {
+        let mut secret = json!({ "place": place });
+        used.describe(&mut secret);
+        secret
+    });
+    json!({
+        "api_key": caller.api_key,
+        "account": caller.owner.account,
+        "member": caller.owner.member,
+        "role": caller.role.map(Role::as_str),
+        "state": state(caller, now),
+        "expires": caller.expires().map(clock::rfc3339),
+        "secrets": secrets.collect::<Vec<_>>(),
+    })
 }

@@ -10,6 +10,7 @@ mod file;
 mod in_force;
 mod list;
 mod sealing;
+mod uses;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,8 +19,8 @@ use clap::{Args, Subcommand};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// List the keys: whose they are, and where their secrets stand
-    List(Source),
+    /// List the keys: whose they are, where their secrets stand, and when each was last used
+    List(list::List),
     /// Add a key, and print its new secret once
     Add(change::Add),
     /// Give a key a second secret, and print it once; both are accepted until `promote`
@@ -42,14 +43,16 @@ pub(super) enum Command {
 
 /// Which file of keys.
 #[derive(Args)]
-#[group(required = true, multiple = false)]
 pub(super) struct Source {
     /// The configuration that names the file of keys, the keys of `[seal]` and the control socket, in TOML
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", required_unless_present = "file", conflicts_with = "file")]
     config: Option<PathBuf>,
     /// The file of keys, in TOML; without `[seal]` and without a gateway to ask
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
+    /// The directory.file.last_use of another gateway with the same keys; once for each
+    #[arg(long, value_name = "FILE")]
+    last_use: Vec<PathBuf>,
 }
 
 #[derive(Args)]
@@ -63,7 +66,7 @@ pub(super) struct OneKey {
 
 pub(super) fn run(command: &Command) -> ExitCode {
     let done = match command {
-        Command::List(source) => list::run(source),
+        Command::List(arguments) => list::run(arguments),
         Command::Add(arguments) => change::add(arguments),
         Command::Rotate(key) => change::rotate(key),
         Command::Promote(key) => change::promote(key),

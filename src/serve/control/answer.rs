@@ -40,6 +40,11 @@ pub(super) async fn to(question: Question, peer: Peer, subject: &Subject) -> Str
         Question::Status => Lines::of([subject.status.status().json_with_keys()]),
         Question::Explain { header } => explain(&header, subject).await,
         Question::KeySet => key_set(subject),
+        Question::KeyUses => {
+            let Subject { process, current, .. } = subject;
+            process.key_uses.collect(&current.load_full().directory);
+            Lines::of(process.key_uses.known(process.clock.now(), false).lines())
+        }
         Question::Reload => owner::reload(peer, subject).await,
         Question::Drain { wait } => owner::drain(wait, peer, subject).await,
     }

@@ -163,7 +163,11 @@ fn is_large(question: &Question) -> bool {
         | Question::KeySet
         | Question::Reload
         | Question::Drain { .. } => false,
-        Question::Frozen | Question::Refusals { .. } | Question::Status | Question::Explain { .. } => true,
+        Question::Frozen
+        | Question::Refusals { .. }
+        | Question::Status
+        | Question::KeyUses
+        | Question::Explain { .. } => true,
     }
 }
 

@@ -1,0 +1,70 @@
+//! When secrets were last used, as the gateways know it that a command can ask.
+
+use std::time::SystemTime;
+
+use serde_json::{Value, json};
+
+use super::file::Opened;
+use crate::clock::rfc3339;
+use crate::key_use::GatewayUses;
+use crate::seal::SecretSlot;
+
+/// What is known of the last use of one secret.
+pub(super) enum Use {
+    /// Nothing: no gateway could be asked, or the secret cannot be read here.
+    NotKnown,
+    /// No gateway has seen it, since one of them began to look.
+    Never(SystemTime),
+    /// It was used in the minute that begins then, on this gateway.
+    Last(SystemTime, String),
+}
+
+impl Use {
+    /// The last use over all gateways.
+    pub(super) fn of(file: &Opened, gateways: &[GatewayUses], api_key: &str, slot: SecretSlot) -> Self {
+        let Some(since) = gateways.iter().map(|one| one.since).min() else { return Self::NotKnown };
+        let Some(tag) = file.short_tag(api_key, slot) else { return Self::NotKnown };
+        let uses = gateways.iter().filter_map(|one| Some((one.last(api_key, &tag)?, one)));
+        match uses.max_by_key(|(at, _)| *at) {
+            Some((at, one)) => Self::Last(at, one.gateway.clone()),
+            None => Self::Never(since),
+        }
+    }
+
+    /// Behind the place of the secret.
+    pub(super) fn text(&self) -> String {
+        match self {
+            Self::NotKnown => String::new(),
+            Self::Never(since) => format!(" (not used since {})", minute(*since)),
+            Self::Last(at, gateway) => format!(" (last used {} on {gateway})", minute(*at)),
+        }
+    }
+
+    /// Puts it into the description of the secret.
+    pub(super) fn describe(&self, secret: &mut Value) {
+        let (at, gateway, since) = match self {
+            Self::NotKnown => (None, None, None),
+            Self::Never(since) => (None, None, Some(*since)),
+            Self::Last(at, gateway) => (Some(*at), Some(gateway), None),
+        };
+        secret["last_used"] = at.map(rfc3339).into();
+        secret["last_used_on"] = gateway.cloned().into();
+        secret["not_used_since"] = since.map(rfc3339).into();
+    }
+}
+
+/// A gateway and the time that it knows of.
+pub(super) fn gateway(one: &GatewayUses) -> Value {
+    json!({
+        "gateway": one.gateway,
+        "since": rfc3339(one.since),
+        "until": rfc3339(one.until),
+        "ended": one.ended,
+        "lost": one.lost.map(|(from, to)| [rfc3339(from), rfc3339(to)]),
+    })
+}
+
+/// A time without its seconds.
+fn minute(at: SystemTime) -> String {
+    format!("{}Z", &rfc3339(at)[..16])
+}
