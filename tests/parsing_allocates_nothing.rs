@@ -74,6 +74,7 @@ fn the_verdict_on_a_header_allocates_nothing() {
             role: None,
             active: true,
             expires: None,
+            secret_1_expires: None,
             line: 1,
         }])
     };

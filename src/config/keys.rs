@@ -186,10 +186,19 @@ fn key(mut section: Section<'_>) -> Option<KeyEntry> {
     section.note("active", || Shape::Flag, Some(if KeyEntry::ACTIVE { "true" } else { "false" }));
     section.note("expires", || Shape::Date, None);
     section.note_optional("expires");
+    section.note("secret_1_expires", || Shape::Date, None);
+    section.note_optional("secret_1_expires");
     let active = section.take("active").map_or(KeyEntry::ACTIVE, |value| active(&value, source));
-    let expires = section.take("expires").and_then(|value| expires(value, source));
+    let expires = section.take("expires").and_then(|value| date(value, "key.expires", source));
+    let at_end = section.at("secret_1_expires");
+    let secret_1_expires = section.take("secret_1_expires");
+    let secret_1_expires = secret_1_expires.and_then(|value| date(value, "key.secret_1_expires", source));
     let secrets = secrets(&mut section, api_key.as_deref());
     section.finish();
+    if secrets.len() == 1 && secret_1_expires.is_some() {
+        let message = "ends the first of two secrets, and this key has one; expected `expires`, which ends the key";
+        source.fault_at(at_end, "key.secret_1_expires", message);
+    }
     if source.fault_count() > faults {
         return None;
     }
@@ -197,7 +206,7 @@ fn key(mut section: Section<'_>) -> Option<KeyEntry> {
         return None;
     }
     let owner = Owner { account: account?.into(), member: member?.into() };
-    Some(KeyEntry { api_key: api_key?, secrets, owner, role, active, expires, line })
+    Some(KeyEntry { api_key: api_key?, secrets, owner, role, active, expires, secret_1_expires, line })
 }
 
 fn named(section: &mut Section<'_>, name: &'static str, expected: &str, fits: impl Fn(&str) -> bool) -> Option<String> {
@@ -241,16 +250,16 @@ fn active(value: &Spanned<DeValue<'_>>, source: &Source<'_>) -> bool {
     *active
 }
 
-fn expires(value: Spanned<DeValue<'_>>, source: &Source<'_>) -> Option<SystemTime> {
+fn date(value: Spanned<DeValue<'_>>, name: &'static str, source: &Source<'_>) -> Option<SystemTime> {
     let at = value.span().start;
     let expected = "expected a date with its zone and without quotes, such as 2027-01-01T00:00:00Z";
     let DeValue::Datetime(datetime) = value.get_ref() else {
-        source.fault_at(Some(at), "key.expires", format!("is not a date; {expected}"));
+        source.fault_at(Some(at), name, format!("is not a date; {expected}"));
         return None;
     };
     let parsed = parse_datetime(datetime);
     if parsed.is_none() {
-        source.fault_at(Some(at), "key.expires", format!("has no day, no time or no zone; {expected}"));
+        source.fault_at(Some(at), name, format!("has no day, no time or no zone; {expected}"));
     }
     parsed
 }
@@ -297,7 +306,7 @@ mod tests {
             KEY,
             "role = \"OWNER\"\nactive = false\n\n[[key]]\n",
             &bare,
-            "secrets = [\"fedcba9876543210\", { env = \"SECRET\" }] # two\nexpires = 2027-01-01T00:00:00+09:00\n[[key]]\n",
+            "secrets = [\"fedcba9876543210\", { env = \"SECRET\" }] # two\nexpires = 2027-01-01T00:00:00+09:00\nsecret_1_expires = 2026-12-01T00:00:00Z\n[[key]]\n",
             &bare,
             "[key.secret]\nenv = \"SECRET\"\n[[ key ]]\n",
             KEY,
@@ -308,7 +317,7 @@ mod tests {
         let keys = read(&text, one_by_one).unwrap();
         assert_eq!(Some(&keys), read(&text, whole).as_ref());
         let lines: Vec<&str> = keys.iter().map(|key| &key[key.find("line: ").unwrap()..][6..8]).collect();
-        assert_eq!(lines, ["3 ", "11", "17", "23", "29"]);
+        assert_eq!(lines, ["3 ", "11", "18", "24", "30"]);
     }
 
     #[test]
@@ -318,6 +327,7 @@ mod tests {
             "[[key]]\n".into(),
             format!("[[key]]\n{KEY}[[key]]\n{KEY}rule = \"OWNER\"\n"),
             format!("[[key]]\n{KEY}role = \"BOSS\"\n"),
+            format!("[[key]]\n{KEY}secret_1_expires = 2026-12-01T00:00:00Z\n"),
             format!("[[key]]\n{KEY}[other]\n[[key]]\n{KEY}"),
             format!("note = \"x\"\n[[key]]\n{KEY}"),
             format!("key = []\n[[key]]\n{KEY}"),

@@ -63,6 +63,10 @@ impl Directory {
             digest.field(expires.map(u128::to_be_bytes).as_ref().map_or(&[], <[u8; 16]>::as_slice));
             digest.field(&caller.signing.tag());
             digest.field(caller.second.as_ref().map(|second| second.tag()).as_ref().map_or(&[], <[u8; 32]>::as_slice));
+            // Only where there is one, so that digests without it stay what they were. No apiKey looks like it.
+            if let Some(at) = caller.secret_1_expires {
+                digest.field(&at.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos().to_be_bytes());
+            }
         }
         digest.end()
     }
@@ -80,6 +84,7 @@ impl Caller {
             ("role", self.role != other.role),
             ("active", self.active != other.active),
             ("expires", self.expires != other.expires),
+            ("secret_1_expires", self.secret_1_expires != other.secret_1_expires),
         ];
         fields.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
     }
@@ -105,6 +110,7 @@ mod tests {
             role: Some(Role::Member),
             active: true,
             expires: None,
+            secret_1_expires: None,
             line: 1,
         }
     }
@@ -125,6 +131,7 @@ mod tests {
             // The same bytes, divided differently.
             (KeyEntry { owner: owner("account-1m", "ember-1"), ..entry("K", &[ONE]) }, vec!["account", "member"]),
             (KeyEntry { role: None, ..entry("K", &[ONE]) }, vec!["role"]),
+            (KeyEntry { secret_1_expires: expires, ..entry("K", &[ONE]) }, vec!["secret_1_expires"]),
             (KeyEntry { active: false, expires, ..entry("K", &[ONE]) }, vec!["active", "expires"]),
         ];
         for (entry, fields) in cases {

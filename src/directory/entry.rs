@@ -20,6 +20,8 @@ pub struct KeyEntry {
     pub active: bool,
     /// From when on the key is no longer accepted.
     pub expires: Option<SystemTime>,
+    /// From when on the first of two secrets is no longer accepted.
+    pub secret_1_expires: Option<SystemTime>,
     /// The line in its file at which it begins.
     pub line: usize,
 }

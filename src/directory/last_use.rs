@@ -145,6 +145,7 @@ mod tests {
             role: None,
             active: true,
             expires: None,
+            secret_1_expires: None,
             line: 1,
         };
         Directory::new(keys.iter().map(entry)).unwrap()

@@ -46,6 +46,8 @@ pub struct Caller {
     index: u32,
     active: bool,
     expires: Option<SystemTime>,
+    /// From when on the first secret is no longer accepted.
+    secret_1_expires: Option<SystemTime>,
     signing: SigningKey,
     /// Boxed, because few keys have a second secret.
     second: Option<Box<SigningKey>>,
@@ -97,6 +99,7 @@ fn decoy_caller() -> Result<Caller, Clash> {
         index: 0,
         active: true,
         expires: None,
+        secret_1_expires: None,
         signing: decoy()?,
         second: None,
     })
@@ -117,6 +120,7 @@ impl Caller {
             used: Default::default(),
             active: entry.active,
             expires: entry.expires,
+            secret_1_expires: entry.secret_1_expires,
             signing,
             second,
         })
@@ -234,7 +238,9 @@ impl Directory {
         let by_second = second.verify(&date, credentials.salt(), credentials.signature());
         // A match with the decoy does not count.
         let by_second = by_second & Choice::from(u8::from(caller.second.is_some()));
-        let active = Choice::from(u8::from(caller.is_active(now)));
+        // A secret that has ended makes its key inactive for whoever signs with it.
+        let ended = by_first & !Choice::from(u8::from(caller.is_accepted(SecretSlot::First, now)));
+        let active = Choice::from(u8::from(caller.is_active(now))) & !ended;
         if !bool::from(known & active & (by_first | by_second)) {
             return Err(Unidentified::of(known, active));
         }
@@ -275,6 +281,31 @@ impl Caller {
     /// Whether the key has expired. Reads the time only if the key has an expiry.
     pub fn has_expired(&self, now: impl FnOnce() -> SystemTime) -> bool {
         self.expires.is_some_and(|expires| now() >= expires)
+    }
+
+    /// Whether the key or this secret of it has expired. Reads the time only if one of them has an expiry.
+    pub(crate) fn has_ended(&self, secret: SecretSlot, now: impl Fn() -> SystemTime) -> bool {
+        self.has_expired(&now) || self.secret_expires(secret).is_some_and(|expires| now() >= expires)
+    }
+
+    /// Whether this secret has not ended, whatever the key is.
+    pub(crate) fn is_accepted(&self, secret: SecretSlot, now: SystemTime) -> bool {
+        // Without a branch on the expiry, like that of the key.
+        self.secret_expires(secret).is_none_or(|expires| now < expires)
+    }
+
+    /// From when on this secret is no longer accepted.
+    pub(crate) fn secret_expires(&self, secret: SecretSlot) -> Option<SystemTime> {
+        match secret {
+            SecretSlot::First => self.secret_1_expires,
+            SecretSlot::Second => None,
+        }
+    }
+
+    /// When the secret that made this signature has ended, for explanations.
+    pub(crate) fn signed_by_ended(&self, credentials: &Credentials<'_>, now: SystemTime) -> Option<SystemTime> {
+        let made = self.signing.verify(&credentials.date(), credentials.salt(), credentials.signature());
+        self.secret_1_expires.filter(|_| made.into() && !self.is_accepted(SecretSlot::First, now))
     }
 
     /// From when on the key is no longer accepted.
@@ -319,6 +350,7 @@ mod tests {
             role: Some(Role::Member),
             active: true,
             expires: None,
+            secret_1_expires: None,
             line: 1,
         }
     }
@@ -376,6 +408,26 @@ mod tests {
             let directory = Directory::new(vec![entry]).unwrap();
             assert!(matches!(identify(&directory, &signed("KEY", OLD)), Err(Unidentified::Inactive)));
             assert!(matches!(identify(&directory, &signed("KEY", NEW)), Err(Unidentified::Inactive)));
+        }
+    }
+
+    #[test]
+    fn the_first_of_two_secrets_ends_by_itself() {
+        let now = Credentials::parse(signed("KEY", OLD).as_bytes(), PhpDates::Accept).unwrap().date().instant();
+        let later = now + std::time::Duration::from_nanos(1);
+        for (expires, accepted) in [(later, true), (now, false)] {
+            let entry = KeyEntry { secret_1_expires: Some(expires), ..entry("KEY", &[OLD, NEW]) };
+            let directory = Directory::new(vec![entry]).unwrap();
+            let old = identify(&directory, &signed("KEY", OLD));
+            assert!(if accepted { old.is_ok() } else { matches!(old, Err(Unidentified::Inactive)) });
+            assert!(identify(&directory, &signed("KEY", NEW)).is_ok(), "the second goes on");
+            assert!(matches!(
+                identify(&directory, &signed("KEY", b"another secret of theirs")),
+                Err(Unidentified::Mismatch)
+            ));
+            let caller = directory.caller("KEY").unwrap();
+            assert_eq!(caller.has_ended(SecretSlot::First, || now), !accepted);
+            assert!(!caller.has_ended(SecretSlot::Second, || now));
         }
     }
 

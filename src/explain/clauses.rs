@@ -11,8 +11,18 @@ use crate::refusal::RefusedAfterSpend;
 use crate::replay::{Floor, OutOfWindow, Window};
 
 impl Explainer<'_> {
-    pub(super) fn key(&self, api_key: &str, caller: Option<&Caller>, report: &mut Report) {
+    pub(super) fn key(&self, credentials: &Credentials<'_>, caller: Option<&Caller>, report: &mut Report) {
+        let api_key = credentials.api_key();
+        let ended = caller.and_then(|caller| caller.signed_by_ended(credentials, self.now)).map(clock::rfc3339);
         match caller {
+            Some(caller) if caller.is_active(self.now) && ended.is_some() => {
+                let at = ended.unwrap_or_default();
+                report.no(
+                    KEY,
+                    &format!("§4: {api_key} is active, but its first secret, which made this signature, ended at {at}"),
+                    &format!("§4: {api_key} 키는 사용 중이지만, 이 서명을 만든 첫 번째 비밀키는 {at}에 만료되었습니다"),
+                );
+            }
             Some(caller) if caller.is_active(self.now) => report.yes(
                 KEY,
                 &format!("§4: {api_key} is known and active"),

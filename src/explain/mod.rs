@@ -98,7 +98,7 @@ impl Explainer<'_> {
             &format!("{text}은(는) UTC로 {at}입니다{}", if php { ": PHP SDK 형식, 한국 시각" } else { "" }),
         );
         let caller = self.rules.directory.caller(credentials.api_key()).map(|caller| &**caller);
-        self.key(credentials.api_key(), caller, report);
+        self.key(&credentials, caller, report);
         self.signature(&credentials, caller, report);
         self.freshness(&date, floor, report);
         live::salt(live, report);

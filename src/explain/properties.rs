@@ -22,10 +22,10 @@ fn at(seconds: i64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(NOW.saturating_add_signed(seconds))
 }
 
-/// Two keys of one secret and of two, each active or not, and expiring or not.
+/// Two keys of one secret and of two, each active or not, and expiring or not; the first of the two may end by itself.
 fn directories() -> impl Strategy<Value = Directory> {
     let state = (any::<bool>(), prop::option::of(-5..5_i64));
-    (state.clone(), state).prop_map(|states| {
+    (state.clone(), state, prop::option::of(-5..5_i64)).prop_map(|(one, two, ends)| {
         let entry = |api_key: &str, secrets: &[usize], (active, expires): (bool, Option<i64>)| KeyEntry {
             api_key: api_key.into(),
             secrets: secrets.iter().map(|&n| Secret::new(SECRETS[n]).unwrap()).collect(),
@@ -33,9 +33,10 @@ fn directories() -> impl Strategy<Value = Directory> {
             role: Some(Role::Member),
             active,
             expires: expires.map(at),
+            secret_1_expires: ends.filter(|_| secrets.len() > 1).map(at),
             line: 1,
         };
-        Directory::new([entry("ONE", &[0], states.0), entry("TWO", &[1, 2], states.1)]).unwrap()
+        Directory::new([entry("ONE", &[0], one), entry("TWO", &[1, 2], two)]).unwrap()
     })
 }
 

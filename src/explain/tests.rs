@@ -14,7 +14,16 @@ fn faults_of_the_header_come_before_the_state_of_the_gateway() {
     let secret = || Secret::new(b"a secret of the tests").unwrap();
     let owner = Owner { account: "a".into(), member: "m".into() };
     let (role, active) = (Some(Role::Member), true);
-    let entry = KeyEntry { api_key: "K".into(), secrets: vec![secret()], owner, role, active, expires: None, line: 1 };
+    let entry = KeyEntry {
+        api_key: "K".into(),
+        secrets: vec![secret()],
+        owner,
+        role,
+        active,
+        expires: None,
+        secret_1_expires: None,
+        line: 1,
+    };
     let directory = Directory::new(vec![entry]).unwrap();
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
     let rules = Rules { directory: &directory, php_dates: PhpDates::Accept, window: Window::default() };

@@ -11,7 +11,7 @@ use super::observation::Observation;
 use super::state::WorkerState;
 use crate::authentication::{self, Signed, Unauthentic, Unsigned};
 use crate::clock::Clock;
-use crate::credential::SaltId;
+use crate::credential::{SaltId, SecretSlot};
 use crate::directory::Caller;
 use crate::refusal::{Refused, Revoked};
 use crate::replay::SpentSalts;
@@ -95,6 +95,11 @@ impl<B> Authenticated<B> {
     /// Who signed it.
     pub fn caller(&self) -> &Caller {
         self.signed.caller()
+    }
+
+    /// With which secret of the key.
+    pub(super) fn secret(&self) -> SecretSlot {
+        self.signed.secret()
     }
 
     /// The id that the salt is stored under.

@@ -56,7 +56,7 @@ impl Spend {
             let worker_state = self.current.worker_state(authenticated.head().worker_state().worker);
             return authenticated.again(worker_state, seen, clock.now());
         }
-        if authenticated.caller().has_expired(|| clock.now()) {
+        if authenticated.caller().has_ended(authenticated.secret(), || clock.now()) {
             return Err(Revoked::InactiveKey);
         }
         Ok(authenticated)

@@ -222,6 +222,17 @@ impl KeyFile {
         self.set(name, "expires", at.into())
     }
 
+    /// Sets when the first of its two secrets ends, or that it does not.
+    ///
+    /// # Errors
+    /// If there is no such key.
+    pub(crate) fn end_first(&mut self, name: &str, at: Option<toml_edit::Datetime>) -> Result<(), KeyFileError> {
+        match at {
+            Some(at) => self.set(name, "secret_1_expires", at.into()),
+            None => self.table(name).map(|table| drop(table.remove("secret_1_expires"))),
+        }
+    }
+
     fn set(&mut self, name: &str, field: &str, mut value: Value) -> Result<(), KeyFileError> {
         let table = self.table(name)?;
         if let Some(Item::Value(old)) = table.get(field) {
@@ -274,6 +285,10 @@ mod tests {
         assert_eq!(promoted, TEXT.replace("[{ env = \"B1\" }, \"of B\"]", "[\"of B\"]"));
         let off = changed(|file| file.switch_off("A").unwrap());
         assert_eq!(off, TEXT.replace("account = \"a\"\n", "account = \"a\"\nactive = false\n"));
+        let at = "2027-01-01T00:00:00Z".parse().unwrap();
+        let ending = changed(|file| file.end_first("B", Some(at)).unwrap());
+        assert_eq!(ending, TEXT.replace("\"of B\"]\n", "\"of B\"]\nsecret_1_expires = 2027-01-01T00:00:00Z\n"));
+        assert_eq!(changed(|file| [Some(at), None].into_iter().for_each(|at| file.end_first("B", at).unwrap())), TEXT);
         let added = changed(|file| {
             file.add(&[("api_key", "C"), ("account", "c")], &WrittenSecret::Text("of C".into())).unwrap();
         });

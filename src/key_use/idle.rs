@@ -45,6 +45,25 @@ pub(crate) enum NotIdle {
     },
 }
 
+impl NotIdle {
+    /// What to do about it.
+    pub(crate) fn advice(&self, span: Duration) -> String {
+        let again = |from: SystemTime| format!("try again after {}", rfc3339(from + span));
+        match self {
+            Self::Used { at, .. } => format!(
+                "have its callers sign with the second secret; if nobody uses it any more, {}",
+                again(*at + MINUTE)
+            ),
+            Self::NoGateway => "give the configuration of a gateway that runs, or its directory.file.last_use".into(),
+            Self::NotBefore(since) => again(*since),
+            Self::Lost { to, .. } => again(*to),
+            Self::Silent { since, .. } => {
+                format!("its log says why if it runs; if it is gone, {}", again(*since + KEEP_EVERY + MINUTE))
+            }
+        }
+    }
+}
+
 fn minute(at: &SystemTime) -> String {
     rfc3339(*at).replace(":00.000Z", "Z")
 }

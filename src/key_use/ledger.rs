@@ -100,7 +100,6 @@ impl UseLedger {
     }
 
     /// The gateway, for people.
-    #[cfg(feature = "postgres")]
     pub(crate) fn gateway(&self) -> &str {
         &self.gateway
     }

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 pub(crate) use file::UseFile;
-pub(crate) use idle::{NotIdle, idle};
+pub(crate) use idle::idle;
 pub(crate) use ledger::UseLedger;
 pub(crate) use lines::NotUses;
 

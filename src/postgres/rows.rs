@@ -31,8 +31,8 @@ enum RowError {
     Secret(&'static str, #[source] SecretTextError),
     #[error("its active is neither true nor false")]
     Active,
-    #[error("its expires is not a time")]
-    Expires,
+    #[error("its {0} is not a time")]
+    Expires(&'static str),
     #[error("its role is none of MEMBER, DEVELOPER and OWNER, so it may delete nothing")]
     Role,
     #[error("its {0} begins or ends with a blank, or has a control character or quotes, which is part of it")]
@@ -49,6 +49,7 @@ pub(super) struct Columns {
     secret_2: Option<usize>,
     active: Option<usize>,
     expires: Option<usize>,
+    secret_1_expires: Option<usize>,
 }
 
 impl Columns {
@@ -66,6 +67,7 @@ impl Columns {
             secret_2: optional("secret_2"),
             active: optional("active"),
             expires: optional("expires"),
+            secret_1_expires: optional("secret_1_expires"),
         })
     }
 
@@ -91,7 +93,11 @@ impl Columns {
         };
         let expires = match self.expires.and_then(&value) {
             None | Some("infinity") => None,
-            Some(text) => Some(time(text).ok_or_else(|| fault(RowError::Expires))?),
+            Some(text) => Some(time(text).ok_or_else(|| fault(RowError::Expires("expires")))?),
+        };
+        let secret_1_expires = match self.secret_1_expires.and_then(&value) {
+            None | Some("infinity") => None,
+            Some(text) => Some(time(text).ok_or_else(|| fault(RowError::Expires("secret_1_expires")))?),
         };
         let role_text = value(self.role).unwrap_or_default();
         let role = Role::parse(role_text);
@@ -102,7 +108,8 @@ impl Columns {
             (_, Some(_)) => Some(RowError::Doubtful("secret_2")),
             _ => None,
         };
-        let entry = KeyEntry { api_key: api_key.into(), secrets, owner, role, active, expires, line: number };
+        let entry =
+            KeyEntry { api_key: api_key.into(), secrets, owner, role, active, expires, secret_1_expires, line: number };
         Ok((entry, doubt.map(fault)))
     }
 

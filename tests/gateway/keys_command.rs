@@ -202,6 +202,9 @@ fn what_cannot_be_done_is_said_and_writes_nothing() {
         (vec!["rotate", "THREE"], 1, "has no key THREE"),
         (vec!["rotate", "TWO"], 1, "has two secrets for TWO"),
         (vec!["promote", "ONE"], 1, "has only one secret for ONE"),
+        (vec!["promote", "TWO", "--idle", "24h"], 1, "no gateway has kept when it was used"),
+        (vec!["rotate", "ONE", "--end", "tomorrow"], 2, "expected how long it is accepted, such as 7d"),
+        (vec!["rotate", "ONE", "--end", "2020-01-01T00:00:00Z"], 2, "is not ahead"),
         (vec!["revoke", "one"], 1, "has no key one"),
         (vec!["expire", "ONE", "--at", "tomorrow"], 2, "expected a time with its zone"),
         (vec!["seal"], 1, "there is no key to seal by"),
@@ -264,4 +267,24 @@ fn files_are_sealed_compared_and_joined() {
     let listed = done(&["list"]);
     assert!(listed.contains("THREE b/m no role active; secrets: in the file\n"), "{listed}");
     assert!(listed.contains("ONE a/m OWNER active; secrets: sealed by k\n"), "{listed}");
+}
+
+#[test]
+fn the_old_secret_ends_by_itself_and_a_promotion_takes_its_end_away() {
+    let folder = folder(TWO);
+    let (status, secret, complained) = keys(folder.path(), &["rotate", "ONE", "--end", "7d"]);
+    assert!(status == Some(0) && secret.len() == 65, "{complained}");
+    assert!(complained.contains("and the old one ends at 20"), "{complained}");
+    let ending = content(&folder);
+    assert!(ending.contains("role = \"OWNER\"\nsecret_1_expires = 20"), "{ending}");
+    let (_, listed, _) = keys(folder.path(), &["list"]);
+    assert!(listed.contains("secrets: in the file until 20") && listed.contains("Z, in the file\n"), "{listed}");
+    assert_eq!(keys(folder.path(), &["promote", "ONE"]).0, Some(0));
+    let promoted = content(&folder);
+    assert!(!promoted.contains("secret_1_expires") && promoted.contains(secret.trim_end()), "{promoted}");
+    // Alone it would be the end of the key.
+    let wrong = promoted.replace("role = \"OWNER\"\n", "role = \"OWNER\"\nsecret_1_expires = 2037-01-01T00:00:00Z\n");
+    std::fs::write(folder.path().join("keys.toml"), wrong.replace(", \"the second of TWO\"", "")).unwrap();
+    let (status, _, complained) = keys(folder.path(), &["list"]);
+    assert!(status == Some(78) && complained.contains("ends the first of two secrets"), "{complained}");
 }

@@ -164,3 +164,75 @@ fn a_place_that_cannot_be_written_is_named_and_keeps_no_gateway_from_serving() {
     assert!(secrets[0]["last_used"].is_string(), "the running gateway knows");
     assert!(!Path::new("/proc/saltgate").exists());
 }
+
+/// Runs `keys promote NCSKEY` with these options.
+fn promote(files: &Files, options: &[&str]) -> (Option<i32>, String) {
+    let config = files.path();
+    let output = told(&[&["keys", "promote", "NCSKEY", "--config", config.to_str().unwrap()], options].concat(), "");
+    (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+}
+
+#[test]
+fn a_secret_that_was_used_or_may_have_been_used_is_not_replaced() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let files = files(&upstream);
+    let keys = std::fs::read_to_string(files.dir.path().join("keys.toml")).unwrap();
+    let refused = |why: &str, options: &[&str]| {
+        let (status, said) = promote(&files, &[&["--idle", "24h"], options].concat());
+        assert!(status == Some(1) && said.contains(why) && said.contains("nothing was written"), "{said}");
+        assert_eq!(std::fs::read_to_string(files.dir.path().join("keys.toml")).unwrap(), keys);
+    };
+    refused("no gateway has kept when it was used", &[]);
+    let mut process = Process::serve(&files);
+    refused("when secrets are used is known since ", &[]);
+    assert_eq!(delete(process.address(), &signed_by(OLD)).status, 200);
+    refused("it was last used at ", &[]);
+    process.signal("-TERM");
+    process.wait();
+    // As if it had run for two days, and nobody had used the old secret for one.
+    let path = last_use_file(&files);
+    let kept = std::fs::read_to_string(&path).unwrap();
+    let ago = |hours: u64| rfc3339(Clock::system().now() - std::time::Duration::from_secs(hours * 3600));
+    let (used, since) = (kept.split("\"used\":\"").nth(1).unwrap(), kept.split("\"since\":\"").nth(1).unwrap());
+    let kept = kept.replace(&used[..24], &ago(25)).replace(&since[..24], &ago(48));
+    let with = |text: &str| std::fs::write(&path, text).unwrap();
+    with(&kept.replace("\"lost\":null", &format!("\"lost\":[\"{}\",\"{}\"]", ago(6), ago(5))));
+    refused("it ended without being told to", &[]);
+    let until = kept.split("\"until\":\"").nth(1).unwrap();
+    with(&kept.replace(&until[..24], &ago(2)).replace("\"ended\":true", "\"ended\":false"));
+    refused("it has kept nothing since", &[]);
+    with(&kept);
+    // A second gateway has seen it.
+    let other = files.dir.path().join("other");
+    std::fs::write(&other, kept.replace(&ago(25)[..15], &ago(23)[..15])).unwrap();
+    refused("it was last used at ", &["--last-use", other.to_str().unwrap()]);
+    let (status, said) = promote(&files, &["--idle", "24h"]);
+    assert!(status == Some(0) && said.contains("only the newer secret is accepted"), "{said}");
+}
+
+#[test]
+fn a_secret_that_has_ended_is_refused_and_the_other_goes_on() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let files = files(&upstream);
+    let keys = files.dir.path().join("keys.toml");
+    let text = std::fs::read_to_string(&keys).unwrap();
+    let end = Clock::system().now() + std::time::Duration::from_secs(3);
+    std::fs::write(&keys, format!("{text}secret_1_expires = {}\n", rfc3339(end))).unwrap();
+    let process = Process::serve(&files);
+    assert_eq!(delete(process.address(), &signed_by(OLD)).status, 200, "it has not ended yet");
+    let mut header = String::new();
+    until("it has ended", || {
+        header = signed_by(OLD);
+        delete(process.address(), &header).status == 401
+    });
+    assert!(Clock::system().now() >= end);
+    assert_eq!(delete(process.address(), &signed_by(NEW)).status, 200);
+    until("the log has it", || process.log().contains("\"inactive_key\""));
+    let explained = told(&["explain", "--config", files.path().to_str().unwrap()], &header);
+    let explained = crate::operations::text(&explained.stdout);
+    assert!(explained.contains("its first secret, which made this signature, ended at "), "{explained}");
+    // Nobody is refused for its sake, so it may be replaced at once.
+    let (status, said) = promote(&files, &["--idle", "24h"]);
+    assert!(status == Some(0) && said.contains("in force since "), "{said}");
+    assert!(!std::fs::read_to_string(&keys).unwrap().contains("secret_1_expires"));
+}

@@ -1,12 +1,13 @@
 //! `add`, `rotate`, `promote`, `revoke` and `expire`.
 
 use std::process::ExitCode;
-use std::time::SystemTime;
+use std::str::FromStr;
+use std::time::{Duration, SystemTime};
 
 use clap::Args;
 
 use super::file::Opened;
-use super::{OneKey, Source};
+use super::{OneKey, Source, uses};
 use crate::cli::fail;
 use crate::clock::{self, Clock};
 use crate::console::{self, complain, say};
@@ -44,6 +45,40 @@ pub(in crate::cli) struct Expire {
     source: Source,
 }
 
+#[derive(Args)]
+pub(in crate::cli) struct Rotate {
+    /// The apiKey
+    #[arg(value_name = "API_KEY")]
+    api_key: String,
+    /// When the old secret ends: after this time (7d), or then (2027-01-01T00:00:00Z); without it, by `promote`
+    #[arg(long, value_name = "TIME", value_parser = end)]
+    end: Option<SystemTime>,
+    #[command(flatten)]
+    source: Source,
+}
+
+#[derive(Args)]
+pub(in crate::cli) struct Promote {
+    /// The apiKey
+    #[arg(value_name = "API_KEY")]
+    api_key: String,
+    /// Refuse unless it is certain that the old secret was not used for so long (24h)
+    #[arg(long, value_name = "DURATION", value_parser = clock::parse_duration)]
+    idle: Option<Duration>,
+    #[command(flatten)]
+    source: Source,
+}
+
+/// A time to come, or how long until then.
+fn end(text: &str) -> Result<SystemTime, String> {
+    let now = Clock::system().now();
+    let at = match clock::parse_duration(text) {
+        Ok(span) => now.checked_add(span).ok_or("is too far ahead")?,
+        Err(_) => time(text).map_err(|_| "expected how long it is accepted, such as 7d, or a time with its zone")?,
+    };
+    if at > now { Ok(at) } else { Err("is not ahead; `promote` ends the old secret at once".into()) }
+}
+
 fn time(text: &str) -> Result<SystemTime, String> {
     if text == "now" {
         return Ok(Clock::system().now());
@@ -65,7 +100,7 @@ pub(super) fn add(arguments: &Add) -> Result<(), ExitCode> {
     print_once(api_key, "is added", secret, &file)
 }
 
-pub(super) fn rotate(OneKey { api_key, source }: &OneKey) -> Result<(), ExitCode> {
+pub(super) fn rotate(Rotate { api_key, end, source }: &Rotate) -> Result<(), ExitCode> {
     let mut file = source.open()?;
     let mut secrets = file.document.secrets(api_key).map_err(|error| file.refused(&error))?;
     if secrets.len() > 1 {
@@ -74,16 +109,28 @@ pub(super) fn rotate(OneKey { api_key, source }: &OneKey) -> Result<(), ExitCode
     let secret = new_secret()?;
     secrets.push(file.written(api_key, SecretSlot::Second, &secret)?);
     file.document.set_secrets(api_key, &secrets).map_err(|error| file.refused(&error))?;
+    let text = end.as_ref().map(seconds);
+    file.document.end_first(api_key, date(text.as_deref())?).map_err(|error| file.refused(&error))?;
     file.write()?;
-    print_once(api_key, "has a second secret", secret, &file)
+    let until = text.map(|at| format!(", and the old one ends at {at}")).unwrap_or_default();
+    print_once(api_key, &format!("has a second secret{until}"), secret, &file)
 }
 
-pub(super) fn promote(OneKey { api_key, source }: &OneKey) -> Result<(), ExitCode> {
+pub(super) fn promote(Promote { api_key, idle, source }: &Promote) -> Result<(), ExitCode> {
     let mut file = source.open()?;
     let secrets = file.document.secrets(api_key).map_err(|error| file.refused(&error))?;
     let [_, second] = &secrets[..] else {
         return Err(file.refused(&KeyFileError::OneSecret(api_key.clone())));
     };
+    if let Some(span) = idle {
+        let first = || {
+            file.directory.caller(api_key).is_some_and(|it| it.is_accepted(SecretSlot::First, Clock::system().now()))
+        };
+        // Nobody is refused for the sake of a secret that has ended.
+        if first() {
+            uses::was_idle(&file, api_key, *span)?;
+        }
+    }
     // A sealed secret opens only where it stands.
     let first = match second {
         WrittenSecret::Sealed(sealed) => {
@@ -94,6 +141,7 @@ pub(super) fn promote(OneKey { api_key, source }: &OneKey) -> Result<(), ExitCod
         other => other.clone(),
     };
     file.document.set_secrets(api_key, &[first]).map_err(|error| file.refused(&error))?;
+    file.document.end_first(api_key, None).map_err(|error| file.refused(&error))?;
     file.write()?;
     say!("{api_key}: only the newer secret is accepted; {}", file.since()?);
     Ok(())
@@ -109,12 +157,23 @@ pub(super) fn revoke(OneKey { api_key, source }: &OneKey) -> Result<(), ExitCode
 
 pub(super) fn expire(Expire { api_key, at, source }: &Expire) -> Result<(), ExitCode> {
     let mut file = source.open()?;
-    let text = clock::rfc3339(*at).replace(".000Z", "Z");
-    let date = text.parse().map_err(|_| fail(format!("{text} cannot be written")))?;
+    let text = seconds(at);
+    let Some(date) = date(Some(&text))? else { return Ok(()) };
     file.document.expire(api_key, date).map_err(|error| file.refused(&error))?;
     file.write()?;
     say!("{api_key} expires at {text}; {}", file.since()?);
     Ok(())
+}
+
+/// A time by its second, as it is shown and written.
+fn seconds(at: &SystemTime) -> String {
+    format!("{}Z", &clock::rfc3339(*at)[..19])
+}
+
+/// The same as a date of TOML.
+fn date<D: FromStr>(text: Option<&str>) -> Result<Option<D>, ExitCode> {
+    let parsed = text.map(|text| text.parse().map_err(|_| fail(format!("{text} cannot be written"))));
+    parsed.transpose()
 }
 
 /// 256 random bits as hexadecimal digits.

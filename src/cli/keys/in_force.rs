@@ -25,10 +25,10 @@ pub(super) struct InForce {
 }
 
 /// What the gateway says of its keys.
-#[derive(PartialEq, Eq)]
 struct Keys {
     set: u64,
     refused: bool,
+    gateway: String,
 }
 
 impl InForce {
@@ -53,7 +53,7 @@ impl InForce {
         let Some(before) = &self.before else {
             return Ok(match self.socket {
                 Some(_) => "no gateway with this control.socket is running: in force from its next start on".into(),
-                None => "a running gateway takes it within 2 seconds".into(),
+                None => "a running gateway with this file takes it within 2 seconds; which gateways that are is not known here".into(),
             });
         };
         let clock = Clock::system();
@@ -61,7 +61,12 @@ impl InForce {
         while clock.elapsed() < until {
             match self.keys() {
                 Some(keys) if keys.set != before.set => {
-                    return Ok(format!("in force since {} (key set {})", clock::rfc3339(clock.now()), keys.set));
+                    return Ok(format!(
+                        "in force since {} on {} (key set {})",
+                        clock::rfc3339(clock.now()),
+                        keys.gateway,
+                        keys.set
+                    ));
                 }
                 Some(keys) if keys.refused && !before.refused => break,
                 Some(_) => std::thread::sleep(PAUSE),
@@ -83,7 +88,8 @@ impl InForce {
     fn keys(&self) -> Option<Keys> {
         let mut keys = None;
         let asked = control::ask(self.socket.as_ref()?, &Question::KeySet, PATIENCE, |line| {
-            keys = line["key_set"].as_u64().map(|set| Keys { set, refused: line["refused"] == true });
+            let gateway = line["gateway"].as_str().unwrap_or("the gateway").to_owned();
+            keys = line["key_set"].as_u64().map(|set| Keys { set, refused: line["refused"] == true, gateway });
         });
         asked.ok().and(keys)
     }

@@ -48,11 +48,21 @@ pub(super) fn run(arguments: &List) -> Result<(), ExitCode> {
     Ok(())
 }
 
-/// Where each secret is, and when it was last used.
-fn secrets(file: &Opened, gateways: &[GatewayUses], caller: &Caller) -> Vec<(String, Use)> {
+/// Where a secret is, when it ends, and when it was last used.
+struct Listed {
+    place: String,
+    ends: Option<SystemTime>,
+    used: Use,
+}
+
+fn secrets(file: &Opened, gateways: &[GatewayUses], caller: &Caller) -> Vec<Listed> {
     let written = file.document.secrets(&caller.api_key).unwrap_or_default();
-    let places = written.iter().zip(SecretSlot::BOTH);
-    places.map(|(secret, slot)| (secret.place(), Use::of(file, gateways, &caller.api_key, slot))).collect()
+    let listed = written.iter().zip(SecretSlot::BOTH).map(|(secret, slot)| Listed {
+        place: secret.place(),
+        ends: caller.secret_expires(slot),
+        used: Use::of(file, gateways, &caller.api_key, slot),
+    });
+    listed.collect()
 }
 
 fn state(caller: &Caller, now: SystemTime) -> &'static str {
@@ -65,17 +75,21 @@ fn state(caller: &Caller, now: SystemTime) -> &'static str {
     }
 }
 
-fn line(caller: &Caller, secrets: &[(String, Use)], now: SystemTime) -> String {
+fn line(caller: &Caller, secrets: &[Listed], now: SystemTime) -> String {
     let (key, owner, state) = (&caller.api_key, &caller.owner, state(caller, now));
     let role = caller.role.map_or("no role", Role::as_str);
     let expires = caller.expires().map(|at| format!(" until {}", clock::rfc3339(at))).unwrap_or_default();
-    let secrets: Vec<String> = secrets.iter().map(|(place, used)| format!("{place}{}", used.text())).collect();
+    let secrets = secrets.iter().map(|Listed { place, ends, used }| {
+        let ends = ends.map(|at| format!(" until {}", clock::rfc3339(at))).unwrap_or_default();
+        format!("{place}{ends}{}", used.text())
+    });
+    let secrets: Vec<String> = secrets.collect();
     format!("{key} {}/{} {role} {state}{expires}; secrets: {}", owner.account, owner.member, secrets.join(", "))
 }
 
-fn described(caller: &Caller, secrets: &[(String, Use)], now: SystemTime) -> Value {
-    let secrets = secrets.iter().map(|(place, used)| {
-        let mut secret = json!({ "place": place });
+fn described(caller: &Caller, secrets: &[Listed], now: SystemTime) -> Value {
+    let secrets = secrets.iter().map(|Listed { place, ends, used }| {
+        let mut secret = json!({ "place": place, "ends": ends.map(clock::rfc3339) });
         used.describe(&mut secret);
         secret
     });

@@ -23,10 +23,10 @@ pub(super) enum Command {
     List(list::List),
     /// Add a key, and print its new secret once
     Add(change::Add),
-    /// Give a key a second secret, and print it once; both are accepted until `promote`
-    Rotate(OneKey),
+    /// Give a key a second secret, and print it once; both are accepted until `promote`, or until `--end`
+    Rotate(change::Rotate),
     /// Remove the first of two secrets: only the second is accepted from then on
-    Promote(OneKey),
+    Promote(change::Promote),
     /// Switch a key off
     Revoke(OneKey),
     /// Set when a key expires

@@ -1,12 +1,14 @@
 //! When secrets were last used, as the gateways know it that a command can ask.
 
-use std::time::SystemTime;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
 use super::file::Opened;
-use crate::clock::rfc3339;
-use crate::key_use::GatewayUses;
+use crate::cli::fail;
+use crate::clock::{Clock, rfc3339};
+use crate::key_use::{GatewayUses, idle};
 use crate::seal::SecretSlot;
 
 /// What is known of the last use of one secret.
@@ -51,6 +53,20 @@ impl Use {
         secret["last_used_on"] = gateway.cloned().into();
         secret["not_used_since"] = since.map(rfc3339).into();
     }
+}
+
+/// Whether the first secret of this key was idle for so long. Says what to do if that is not certain.
+pub(super) fn was_idle(file: &Opened, api_key: &str, span: Duration) -> Result<(), ExitCode> {
+    let otherwise = "nothing was written; without --idle it is promoted all the same";
+    let Some(tag) = file.short_tag(api_key, SecretSlot::First) else {
+        let why = "its value is a variable that is not set here, so its uses cannot be told";
+        return Err(fail(format!("{api_key}: the old secret may be in use: {why}; {otherwise}")));
+    };
+    let judged = idle(&file.uses()?, (api_key, &tag), span, Clock::system().now());
+    judged.map_err(|not| {
+        let advice = not.advice(span);
+        fail(format!("{api_key}: the old secret may be in use: {not}. To be certain, {advice}; {otherwise}"))
+    })
 }
 
 /// A gateway and the time that it knows of.

@@ -53,7 +53,9 @@ pub(super) async fn to(question: Question, peer: Peer, subject: &Subject) -> Str
 fn key_set(subject: &Subject) -> String {
     let current = subject.current.load();
     let refused = subject.process.keys_refused.load(std::sync::atomic::Ordering::Relaxed);
-    Lines::of([json!({ "key_set": current.key_set, "keys": current.directory.len(), "refused": refused })])
+    Lines::of([
+        json!({ "key_set": current.key_set, "keys": current.directory.len(), "refused": refused, "gateway": subject.process.key_uses.gateway() }),
+    ])
 }
 
 async fn freeze(target: &Target, reason: Option<String>, wait: Duration, peer: Peer, subject: &Subject) -> String {
