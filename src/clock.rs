@@ -248,7 +248,6 @@ impl Stamp {
 }
 
 /// Parses a time in RFC 3339, in UTC.
-#[cfg(feature = "postgres")]
 pub(crate) fn instant(text: &str) -> Option<SystemTime> {
     humantime::parse_rfc3339(text).ok()
 }

@@ -8,25 +8,19 @@ use super::seal::seal;
 use super::section::Section;
 use super::source::Source;
 use crate::directory::KeysFile;
-use crate::postgres::KeyTableSettings;
+use crate::postgres::KeySource;
 use crate::seal::KeyRing;
 
-/// Where the keys are.
-pub(super) enum KeySource {
-    /// `[directory.file]`.
-    File(KeysFile),
-    /// `[directory.postgres]`.
-    Table(KeyTableSettings),
-}
-
-/// The `[directory.file]` of a configuration, and the keys of its `[seal]`. Nothing else is read, so that a command about
-/// keys does not need other secrets.
+/// The `[directory]` of a configuration, with the keys of its `[seal]`. Nothing else is read, so that a command about keys does not
+/// need other secrets.
+///
+/// `is_reached_otherwise`: the address in it is not used, so what it names of the environment need not be set.
 ///
 /// # Errors
-/// If it names no file of keys, or cannot be read.
-pub(crate) fn keys_file(file: &Path) -> Result<KeysFile, Vec<Fault>> {
+/// If it names no keys, or cannot be read.
+pub(crate) fn key_source(file: &Path, is_reached_otherwise: bool) -> Result<KeySource, Vec<Fault>> {
     let text = super::file(file, "a configuration, in TOML").map_err(|fault| vec![fault])?;
-    let environment = |name: &str| std::env::var(name).ok();
+    let environment = |name: &str| std::env::var(name).ok().or_else(|| is_reached_otherwise.then(String::new));
     let source = Source::new(file, &text, &environment);
     let found = Section::document(&source).and_then(|mut root| {
         let seal = seal(&mut root);
@@ -40,14 +34,7 @@ pub(crate) fn keys_file(file: &Path) -> Result<KeysFile, Vec<Fault>> {
         found
     });
     let faults = source.findings().faults;
-    match found.filter(|_| faults.is_empty()) {
-        Some(KeySource::File(keys)) => Ok(keys),
-        Some(KeySource::Table(_)) => {
-            let message = "holds the keys; this command changes files of keys only (docs/keys-in-postgresql.md has the statements)";
-            Err(vec![Fault::new(file, None, "directory.postgres", message)])
-        }
-        None => Err(faults),
-    }
+    found.filter(|_| faults.is_empty()).ok_or(faults)
 }
 
 /// The file in which a gateway with this record keeps when secrets were last used, if the configuration names none. Not within

@@ -61,11 +61,13 @@ use crate::telemetry::LogLevel;
 pub(crate) use self::admin::admin_address;
 pub(crate) use self::limits::Capacity;
 pub(crate) use self::safeguard::control_socket;
-pub(crate) use directory::keys_file;
+pub(crate) use directory::key_source;
 pub(crate) use fault::{Fault, Setting};
 #[cfg(any(test, fuzzing))]
 pub(crate) use keys::fuzz::fuzz as fuzz_keys;
 pub(crate) use keys::{judge_keys, read_keys};
+#[cfg(feature = "postgres")]
+pub(crate) use postgres::address_of;
 
 /// Settings that only a restart changes: those whose key begins with one of these.
 pub(crate) const NEEDS_RESTART: &[&str] = &[

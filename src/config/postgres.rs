@@ -1,5 +1,7 @@
 //! Reads `[directory.postgres]`, `[ownership.postgres]` and `[audit.ship]`.
 
+#[cfg(feature = "postgres")]
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -64,6 +66,7 @@ pub(super) fn key_table(mut section: Section<'_>, seal: KeyRing) -> Option<KeyTa
         listen,
         query: statement(query),
         version_query: version_query.map(statement),
+        is_ours,
         interval,
         max_stale,
         timeout,
@@ -137,6 +140,22 @@ fn files(section: &mut Section<'_>, of: &'static str) -> Files {
 /// The query without the `;` at its end.
 fn statement(text: String) -> String {
     text.trim_end().trim_end_matches(';').trim_end().to_owned()
+}
+
+/// The address that a command was given, in which `${NAME}` is the environment's.
+///
+/// # Errors
+/// What is wrong with it, without any part of it.
+#[cfg(feature = "postgres")]
+pub(crate) fn address_of(text: &str, ca: Option<PathBuf>) -> Result<PostgresAddress, String> {
+    let environment = |name: &str| std::env::var(name).ok();
+    let source = Source::new(Path::new(""), "", &environment);
+    let Some(text) = source.expand(0, "", text) else {
+        return Err("names a variable by `${NAME}` that is not set, or has a `${` without its `}`".into());
+    };
+    let address = parse(&text).map_err(|problem| format!("{problem}; expected {URL}"))?;
+    let ca = ca.filter(|_| address.tls);
+    Ok(PostgresAddress { ca, ..address })
 }
 
 fn address(section: &mut Section<'_>, of: &'static str, name: &'static str, files: &Files) -> Option<PostgresAddress> {

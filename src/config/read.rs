@@ -16,6 +16,7 @@ use crate::directory::KeysFile;
 use crate::file_watch::FileWatch;
 use crate::listen::ListenAddress;
 use crate::policy::Mode;
+use crate::postgres::KeySource;
 use crate::telemetry::LogLevel;
 
 /// The configuration of a file, or every fault that was found.
@@ -83,7 +84,7 @@ pub(super) fn read(
     let Findings { mut faults, mut warnings, settings } = source.findings();
     let mut all_keys = Vec::new();
     let keys_watch = FileWatch::default();
-    if let Some(directory::KeySource::File(file)) = &directory {
+    if let Some(KeySource::File(file)) = &directory {
         let (keys, key_faults, key_warnings) = keys::load(file, environment, &keys_watch);
         all_keys = keys;
         warnings.extend(key_warnings);
@@ -100,11 +101,11 @@ pub(super) fn read(
         ) if faults.is_empty() => {
             replay.set_record(audit.path().map(Into::into));
             let (keys_file, key_table) = match directory {
-                directory::KeySource::File(mut file) => {
+                KeySource::File(mut file) => {
                     file.last_use = file.last_use.or_else(|| audit.path().map(directory::beside_the_record));
                     (file, None)
                 }
-                directory::KeySource::Table(table) => {
+                KeySource::Table(table) => {
                     let path = format!("PostgreSQL at {}", table.address).into();
                     (KeysFile { path, allow_empty: true, last_use: None, seal: table.seal.clone() }, Some(table))
                 }

@@ -33,6 +33,7 @@ pub(crate) fn question(bytes: &[u8]) {
         | Question::Refusals { .. }
         | Question::Explain { .. }
         | Question::KeySet
+        | Question::KeyUses
         | Question::Reload
         | Question::Status => {}
     }

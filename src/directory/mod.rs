@@ -278,6 +278,12 @@ impl Caller {
         self.active & self.expires.is_none_or(|expires| now < expires)
     }
 
+    /// Whether the key is switched on, whether or not it has expired.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn is_switched_on(&self) -> bool {
+        self.active
+    }
+
     /// Whether the key has expired. Reads the time only if the key has an expiry.
     pub fn has_expired(&self, now: impl FnOnce() -> SystemTime) -> bool {
         self.expires.is_some_and(|expires| now() >= expires)

@@ -2,7 +2,11 @@
 //!
 //! Nothing is judged here: whoever writes a changed text has the configuration's reader judge it first.
 
-use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Key, Table, Value};
+mod written;
+
+use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Key, Table, Value};
+
+pub(crate) use written::WrittenSecret;
 
 /// A file of keys that can be changed.
 #[derive(Debug)]
@@ -29,59 +33,20 @@ pub(crate) enum KeyFileError {
     /// The key has one secret.
     #[error("has only one secret for {0}; there is nothing to promote")]
     OneSecret(String),
+    /// TOML has no such date.
+    #[error("cannot have the date {0}")]
+    NoDate(String),
+    /// A column of a table cannot hold a secret of the key.
+    #[cfg(feature = "postgres")]
+    #[error("cannot hold a secret of {0}: it is in a file with a relative path, or looks as if it was elsewhere")]
+    NoColumn(String),
+    /// The table needs a role.
+    #[cfg(feature = "postgres")]
+    #[error("holds no key without a role, such as {0}")]
+    NoRole(String),
     /// The key has neither `secret` nor a list `secrets`.
     #[error("has no secret for {0}")]
     NoSecret(String),
-}
-
-/// A secret as it is written in the file.
-#[derive(Clone, Debug)]
-pub(crate) enum WrittenSecret {
-    /// `"text"`.
-    Text(String),
-    /// `{ sealed = "…" }`.
-    Sealed(String),
-    /// `{ env = "NAME" }` or `{ file = "path" }`, or something else.
-    Elsewhere(Value),
-}
-
-impl WrittenSecret {
-    fn read(value: &Value) -> Self {
-        let sealed = value.as_inline_table().and_then(|table| table.get("sealed")?.as_str());
-        match (value.as_str(), sealed) {
-            (Some(text), _) => Self::Text(text.to_owned()),
-            (None, Some(sealed)) => Self::Sealed(sealed.to_owned()),
-            (None, None) => Self::Elsewhere(value.clone().decorated("", "")),
-        }
-    }
-
-    fn value(&self) -> Value {
-        match self {
-            Self::Text(text) => text.as_str().into(),
-            Self::Sealed(sealed) => {
-                let mut table = InlineTable::new();
-                table.insert("sealed", sealed.as_str().into());
-                table.into()
-            }
-            Self::Elsewhere(value) => value.clone(),
-        }
-    }
-
-    /// Whether its value is the same for this process as for a gateway: not if it is a variable that is not set here.
-    pub(crate) fn is_readable_here(&self) -> bool {
-        let Self::Elsewhere(value) = self else { return true };
-        let name = value.as_inline_table().and_then(|table| table.get("env")?.as_str());
-        name.is_none_or(|name| std::env::var_os(name).is_some())
-    }
-
-    /// Where the secret is, without any part of it.
-    pub(crate) fn place(&self) -> String {
-        match self {
-            Self::Text(_) => "in the file".to_owned(),
-            Self::Sealed(sealed) => format!("sealed by {}", crate::seal::id_of(sealed).unwrap_or("?")),
-            Self::Elsewhere(value) => value.to_string(),
-        }
-    }
 }
 
 impl KeyFile {

@@ -1,6 +1,6 @@
 //! The keys as bytes. What holds them is overwritten when dropped, and never grows, so that no copy is left behind.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use zeroize::Zeroizing;
 
@@ -27,6 +27,15 @@ trait Sink {
         self.put(&(bytes.len() as u16).to_be_bytes());
         self.put(bytes);
     }
+
+    fn put_time(&mut self, time: Option<SystemTime>) {
+        self.put(&[u8::from(time.is_some())]);
+        if let Some(time) = time {
+            let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+            self.put(&since.as_secs().to_be_bytes());
+            self.put(&since.subsec_nanos().to_be_bytes());
+        }
+    }
 }
 
 struct Length(usize);
@@ -49,12 +58,10 @@ fn write(entries: &[KeyEntry], into: &mut impl Sink) {
         into.put_text(entry.owner.account.as_bytes());
         into.put_text(entry.owner.member.as_bytes());
         into.put_text(entry.role.map_or("", Role::as_str).as_bytes());
-        into.put(&[u8::from(entry.active), u8::from(entry.expires.is_some()), entry.secrets.len() as u8]);
-        if let Some(expires) = entry.expires {
-            let since = expires.duration_since(UNIX_EPOCH).unwrap_or_default();
-            into.put(&since.as_secs().to_be_bytes());
-            into.put(&since.subsec_nanos().to_be_bytes());
-        }
+        into.put(&[u8::from(entry.active)]);
+        into.put_time(entry.expires);
+        into.put_time(entry.secret_1_expires);
+        into.put(&[entry.secrets.len() as u8]);
         for secret in &entry.secrets {
             into.put_text(secret.expose());
         }
@@ -82,19 +89,19 @@ fn entry(rest: &mut Rest<'_>, number: usize) -> Option<KeyEntry> {
         "" => None,
         role => Some(Role::parse(role)?),
     };
-    let (active, expires, secrets) = (rest.flag()?, rest.flag()?, rest.byte()?);
-    let expires = match expires {
-        false => None,
-        true => {
-            let seconds = u64::from_be_bytes(*rest.array()?);
-            let nanos = u32::from_be_bytes(*rest.array()?);
-            let since = (nanos < 1_000_000_000).then(|| Duration::new(seconds, nanos))?;
-            Some(UNIX_EPOCH.checked_add(since)?)
-        }
-    };
+    let (active, expires, secret_1_expires, secrets) = (rest.flag()?, rest.time()?, rest.time()?, rest.byte()?);
     let secrets = (0..secrets).map(|_| Secret::new(rest.field()?).ok()).collect::<Option<Vec<_>>>()?;
     let is_complete = (1..=2).contains(&secrets.len());
-    is_complete.then(|| KeyEntry { api_key: api_key.into(), secrets, owner, role, active, expires, line: number })
+    is_complete.then(|| KeyEntry {
+        api_key: api_key.into(),
+        secrets,
+        owner,
+        role,
+        active,
+        expires,
+        secret_1_expires,
+        line: number,
+    })
 }
 
 /// Bytes that are not read yet.
@@ -117,6 +124,16 @@ impl<'b> Rest<'b> {
             1 => Some(true),
             _ => None,
         }
+    }
+
+    fn time(&mut self) -> Option<Option<SystemTime>> {
+        if !self.flag()? {
+            return Some(None);
+        }
+        let seconds = u64::from_be_bytes(*self.array()?);
+        let nanos = u32::from_be_bytes(*self.array()?);
+        let since = (nanos < 1_000_000_000).then(|| Duration::new(seconds, nanos))?;
+        UNIX_EPOCH.checked_add(since).map(Some)
     }
 
     fn field(&mut self) -> Option<&'b [u8]> {

@@ -74,10 +74,20 @@ fn entries(member: &str) -> Vec<KeyEntry> {
         role: Some(Role::Owner),
         active: false,
         expires,
+        secret_1_expires: Some(UNIX_EPOCH + Duration::new(1_800_000_000, 9)),
         line: 1,
     };
     let secrets = vec![Secret::new(b"0123456789abcdef").unwrap()];
-    let two = KeyEntry { api_key: "TWO".into(), secrets, owner, role: None, active: true, expires: None, line: 2 };
+    let two = KeyEntry {
+        api_key: "TWO".into(),
+        secrets,
+        owner,
+        role: None,
+        active: true,
+        expires: None,
+        secret_1_expires: None,
+        line: 2,
+    };
     vec![one, two]
 }
 

@@ -22,6 +22,7 @@ pub(crate) struct UseLedger {
 #[derive(Clone, Copy, Debug)]
 struct Known {
     at: SystemTime,
+    #[cfg_attr(not(feature = "postgres"), allow(dead_code, reason = "a file is always written as a whole"))]
     /// Whether it was given to a place that keeps each use by itself.
     is_sent: bool,
 }
@@ -102,12 +103,6 @@ impl UseLedger {
     /// The gateway, for people.
     pub(crate) fn gateway(&self) -> &str {
         &self.gateway
-    }
-
-    /// From when on every use is known.
-    #[cfg(feature = "postgres")]
-    pub(crate) fn since(&self) -> SystemTime {
-        self.since
     }
 }
 

@@ -33,6 +33,13 @@ pub enum PostgresError {
     /// A query failed.
     #[error("{}", told(.0))]
     Query(#[source] tokio_postgres::Error),
+    /// Our own schema is not there, or not whole, or not for this role.
+    #[error(
+        "{}; deploy/postgres/schema.sql and schema-2.sql make the tables, and grant saltgate_read to gateways and \
+         saltgate_admin to whoever changes keys",
+        told(.0)
+    )]
+    Schema(#[source] tokio_postgres::Error),
     /// There was no answer in time.
     #[error("{what} took longer than {section}.timeout ({} ms)", limit.as_millis())]
     Late {
@@ -76,6 +83,9 @@ pub enum PostgresError {
     /// A row of the table of records cannot be read.
     #[error("a row of saltgate.record is not as deploy/postgres/record.sql has it")]
     RecordRow,
+    /// Somebody else has changed keys.
+    #[error("the keys were changed by somebody else meanwhile; nothing was written: run it again")]
+    Changed,
     /// The operating system has no random bytes.
     #[error("the operating system has no random bytes")]
     NoRandomness,
@@ -118,6 +128,17 @@ impl PostgresError {
                 None => error.is_closed(),
             },
             _ => false,
+        }
+    }
+}
+
+impl PostgresError {
+    /// An error of a statement about our own schema.
+    pub(super) fn of_ours(error: tokio_postgres::Error) -> Self {
+        match error.code() {
+            Some(code) if *code == SqlState::T_R_SERIALIZATION_FAILURE => Self::Changed,
+            Some(code) if code.code().starts_with("42") => Self::Schema(error),
+            _ => Self::Query(error),
         }
     }
 }

@@ -140,7 +140,7 @@ impl Columns {
 }
 
 /// A time as PostgreSQL writes it in the time zone UTC, such as `2027-01-01 00:00:00.5+00`.
-fn time(text: &str) -> Option<SystemTime> {
+pub(super) fn time(text: &str) -> Option<SystemTime> {
     if text == "-infinity" {
         return Some(SystemTime::UNIX_EPOCH);
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::credential::{FieldDigest, Hidden};
+use crate::directory::KeysFile;
 use crate::net::Authority;
 use crate::seal::KeyRing;
 
@@ -71,6 +72,14 @@ impl fmt::Display for PostgresAddress {
     }
 }
 
+/// Where the keys are.
+pub(crate) enum KeySource {
+    /// `[directory.file]`.
+    File(KeysFile),
+    /// `[directory.postgres]`.
+    Table(KeyTableSettings),
+}
+
 /// A table of keys, and how it is read.
 #[derive(Clone, Debug)]
 pub(crate) struct KeyTableSettings {
@@ -90,6 +99,8 @@ pub(crate) struct KeyTableSettings {
     pub timeout: Duration,
     /// Where the keys are kept for a start without the database.
     pub snapshot: Option<PathBuf>,
+    /// Whether it is the table of our own schema, which commands can change and last uses are kept beside.
+    pub is_ours: bool,
     /// What opens its sealed secrets.
     pub(crate) seal: Arc<KeyRing>,
 }

@@ -1,7 +1,7 @@
 //! The table of keys: whether it changed, and all of it.
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::Stream;
@@ -12,13 +12,32 @@ use super::rows::{Columns, RowFault};
 use super::session::{Session, within};
 use super::{KeyTableSettings, PostgresAddress, PostgresError};
 use crate::directory::KeyEntry;
+use crate::seal::KeyRing;
 
 /// A table of keys that is read again and again, by one connection.
 pub(crate) struct KeyTable {
-    settings: KeyTableSettings,
-    session: Option<Session>,
+    pub(super) settings: KeyTableSettings,
+    pub(super) session: Option<Session>,
     /// The version that was read last.
     version: Option<String>,
+    seal: SealInForce,
+    /// What its secrets were opened by when it was read last.
+    opened_by: Option<Arc<KeyRing>>,
+}
+
+/// What opens the sealed secrets of a table. A reload replaces it.
+#[derive(Clone)]
+pub(crate) struct SealInForce(Arc<Mutex<Arc<KeyRing>>>);
+
+impl SealInForce {
+    fn load(&self) -> Arc<KeyRing> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whatever is read from now on is opened by these keys.
+    pub(crate) fn replace(&self, seal: Arc<KeyRing>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = seal;
+    }
 }
 
 /// All keys at one moment.
@@ -33,6 +52,13 @@ pub(crate) struct KeySnapshot {
     pub doubts: Vec<RowFault>,
 }
 
+impl KeySnapshot {
+    /// The version of our own schema, without the server.
+    pub(crate) fn number(&self) -> Option<i64> {
+        self.version.split(' ').next()?.parse().ok()
+    }
+}
+
 /// Columns of our own, next to those of the version.
 const STANDBY: &str = "saltgate_standby";
 const SERVER: &str = "saltgate_server";
@@ -40,7 +66,13 @@ const SERVER: &str = "saltgate_server";
 impl KeyTable {
     /// Connects at the first look.
     pub(crate) fn new(settings: KeyTableSettings) -> Self {
-        Self { settings, session: None, version: None }
+        let seal = SealInForce(Arc::new(Mutex::new(settings.seal.clone())));
+        Self { settings, session: None, version: None, seal, opened_by: None }
+    }
+
+    /// What opens its sealed secrets, to be replaced.
+    pub(crate) fn seal_in_force(&self) -> SealInForce {
+        self.seal.clone()
     }
 
     /// Connects, if there is no connection.
@@ -52,7 +84,7 @@ impl KeyTable {
         Ok(())
     }
 
-    async fn session(&mut self) -> Result<Session, PostgresError> {
+    pub(super) async fn session(&mut self) -> Result<Session, PostgresError> {
         match self.session.take().filter(|session| !session.is_closed()) {
             Some(session) => Ok(session),
             None => Session::open(&self.settings.address, self.settings.timeout, None).await,
@@ -67,11 +99,13 @@ impl KeyTable {
         let session = self.session().await?;
         let limit = (self.settings.timeout, self.settings.address.section);
         let version = within(limit, "the query of the version", self.version(&session, "commit")).await?;
-        if self.version.as_ref() == Some(&version) {
+        let same_seal = self.opened_by.as_ref().is_some_and(|seal| Arc::ptr_eq(seal, &self.seal.load()));
+        if self.version.as_ref() == Some(&version) && same_seal {
             self.session = Some(session);
             return Ok(None);
         }
-        let snapshot = within(limit, "the query of all keys", self.snapshot(&session)).await?;
+        let (snapshot, seal) = within(limit, "the query of all keys", self.snapshot(&session)).await?;
+        self.opened_by = Some(seal);
         self.version = Some(snapshot.version.clone());
         self.session = Some(session);
         Ok(Some(snapshot))
@@ -112,8 +146,10 @@ impl KeyTable {
         }
     }
 
-    async fn snapshot(&self, session: &Session) -> Result<KeySnapshot, PostgresError> {
+    async fn snapshot(&self, session: &Session) -> Result<(KeySnapshot, Arc<KeyRing>), PostgresError> {
         let version = self.version(session, "").await?;
+        // Only now: if these rows were sealed after a reload, they are opened by what that reload has put in force.
+        let seal = self.seal.load();
         let mut snapshot = KeySnapshot { version, entries: Vec::new(), faults: Vec::new(), doubts: Vec::new() };
         let mut columns = None;
         let mut messages = pin!(session.client.simple_query_raw(&self.settings.query).await?);
@@ -129,7 +165,7 @@ impl KeyTable {
                 SimpleQueryMessage::Row(row) => {
                     number += 1;
                     let Some(columns) = &columns else { continue };
-                    match columns.entry(|column| value(&row, column), number, &self.settings.seal) {
+                    match columns.entry(|column| value(&row, column), number, &seal) {
                         Ok((entry, doubt)) => {
                             snapshot.doubts.extend(doubt);
                             snapshot.entries.push(entry);
@@ -144,7 +180,7 @@ impl KeyTable {
             return Err(PostgresError::Column("api_key"));
         }
         session.client.batch_execute("commit").await?;
-        Ok(snapshot)
+        Ok((snapshot, seal))
     }
 }
 

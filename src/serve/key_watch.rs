@@ -14,19 +14,23 @@ use crate::clock::rfc3339;
 use crate::directory::Directory;
 use crate::gate::Current;
 use crate::key_snapshot::{ConfirmedAt, KeptKeys};
-use crate::postgres::{KeySnapshot, KeyTable, KeyTableSettings, Listening, PostgresError};
+use crate::key_use::KEEP_EVERY;
+use crate::postgres::{KeptUses, KeySnapshot, KeyTable, KeyTableSettings, Listening, PostgresError, SealInForce};
 use crate::process::Process;
 
 /// Rows at fault that the log names, of each snapshot.
 const NAMED: usize = 20;
 /// The time between two attempts to listen for announcements.
 const LISTEN_AGAIN: Duration = Duration::from_secs(5);
+/// How long the end of the gateway waits for what is kept last.
+const LAST_KEPT: Duration = Duration::from_secs(2);
 
 /// The thread; dropping this ends it.
 pub(super) struct KeyWatch {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
     notify: Arc<Notify>,
+    seal: SealInForce,
 }
 
 impl Drop for KeyWatch {
@@ -39,8 +43,11 @@ impl Drop for KeyWatch {
 }
 
 impl KeyWatch {
-    /// Looks at the table again before its time.
-    pub(super) fn look(&self) {
+    /// Reads the table again before its time, and opens its sealed secrets by the keys of these settings from now on.
+    pub(super) fn look(&self, settings: Option<&KeyTableSettings>) {
+        if let Some(settings) = settings {
+            self.seal.replace(settings.seal.clone());
+        }
         self.notify.notify_one();
     }
 
@@ -58,9 +65,11 @@ impl KeyWatch {
         let (looked, first) = std::sync::mpsc::channel();
         let woken = notify.clone();
         let kept = KeptSet::new(&settings, &process, record);
+        let table = KeyTable::new(settings.clone());
+        let seal = table.seal_in_force();
         let thread = thread::Builder::new().name("keys".into()).spawn(move || {
-            let table = KeyTable::new(settings.clone());
-            let mut reading = Reading { table, kept, process, current };
+            let keeping = settings.is_ours.then(Keeping::new).flatten();
+            let mut reading = Reading { table, kept, process, current, keeping };
             runtime.block_on(async {
                 tokio::select! {
                     _ = &mut stopped => {}
@@ -74,11 +83,13 @@ impl KeyWatch {
                     () = reading.again_and_again(settings.interval, &woken) => {}
                     () = listen(&settings, &woken) => {}
                 }
+                // Whoever stops the process waits for this.
+                let _ = tokio::time::timeout(LAST_KEPT, reading.keep(true)).await;
             });
         })?;
         // An error means that the thread panicked, and the panic is in the log.
         let _ = first.recv();
-        Ok(Self { stop: Some(stop), thread: Some(thread), notify })
+        Ok(Self { stop: Some(stop), thread: Some(thread), notify, seal })
     }
 }
 
@@ -87,20 +98,51 @@ struct Reading {
     kept: KeptSet,
     process: Arc<Process>,
     current: Arc<Current>,
+    /// `None` for a table of somebody else.
+    keeping: Option<Keeping>,
+}
+
+/// What is kept of when secrets were last used.
+struct Keeping {
+    instance: String,
+    /// When it was kept last.
+    kept: Option<Duration>,
+    /// The version of the keys in force.
+    version: Option<i64>,
+    /// Whether the last attempt failed.
+    failed: bool,
+}
+
+impl Keeping {
+    /// `None` if there is no randomness to number this process by.
+    fn new() -> Option<Self> {
+        let instance = format!("{:016x}{:016x}", getrandom::u64().ok()?, getrandom::u64().ok()?);
+        Some(Self { instance, kept: None, version: None, failed: false })
+    }
 }
 
 impl Reading {
     async fn again_and_again(&mut self, interval: Duration, woken: &Notify) {
         let mut took = Duration::ZERO;
+        self.keep(false).await;
         loop {
             // A table that takes long to look at is looked at half of the time at most.
             tokio::time::sleep(took).await;
-            tokio::select! {
-                () = tokio::time::sleep(interval.saturating_sub(took)) => {}
-                () = woken.notified() => {}
+            let mut left = interval.saturating_sub(took);
+            loop {
+                let step = left.min(KEEP_EVERY);
+                tokio::select! {
+                    () = tokio::time::sleep(step) => left -= step,
+                    () = woken.notified() => break,
+                }
+                if left.is_zero() {
+                    break;
+                }
+                self.keep(false).await;
             }
             let started = self.process.clock.elapsed();
             self.look().await;
+            self.keep(false).await;
             took = self.process.clock.elapsed().saturating_sub(started);
             self.current.drop_replaced();
         }
@@ -126,6 +168,30 @@ impl Reading {
         }
     }
 
+    /// Keeps when secrets were last used, if it is time for that, or others are in force.
+    async fn keep(&mut self, ended: bool) {
+        let Self { table, process, current, keeping: Some(keeping), .. } = self else { return };
+        let now = process.clock.elapsed();
+        if !ended && keeping.kept.is_some_and(|kept| now < kept + KEEP_EVERY) {
+            return;
+        }
+        process.key_uses.collect(&current.load_full().directory);
+        let uses = process.key_uses.unsent();
+        let Keeping { instance, version, .. } = &*keeping;
+        let kept = KeptUses { instance, name: process.key_uses.gateway(), ended, version: *version, uses: &uses };
+        let done = table.keep_uses(&kept).await;
+        match &done {
+            Ok(()) => process.key_uses.sent(&uses),
+            Err(error) if !keeping.failed => {
+                tracing::warn!(%error, "when secrets were last used cannot be kept in PostgreSQL");
+            }
+            Err(_) => {}
+        }
+        keeping.failed = done.is_err();
+        // After a failure it is tried again as if it had been kept, because the keys themselves are more important.
+        keeping.kept = Some(now);
+    }
+
     /// When the table was asked, if the keys in force are its keys now.
     async fn confirm(&mut self) -> Result<ConfirmedAt, PostgresError> {
         self.table.connect().await?;
@@ -137,6 +203,7 @@ impl Reading {
     }
 
     fn take(&mut self, snapshot: KeySnapshot, asked: &ConfirmedAt) -> Result<(), PostgresError> {
+        let number = snapshot.number();
         let KeySnapshot { version, entries, faults, doubts } = snapshot;
         let content = self.kept.content(&entries);
         let made = Directory::without_clashes(entries);
@@ -153,6 +220,10 @@ impl Reading {
             tracing::warn!(doubt = %doubt, "a key in PostgreSQL may be a mistake");
         }
         let (directory, counts) = self.put_in_force(directory, at_fault, "postgres");
+        if let Some(keeping) = &mut self.keeping {
+            // Whoever has changed keys waits for this gateway to say so.
+            (keeping.version, keeping.kept) = (number, None);
+        }
         tracing::info!(
             version,
             keys = counts.all,

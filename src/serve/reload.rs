@@ -68,7 +68,7 @@ impl Gateway {
             gone.for_each(|(name, _)| self.process.metrics.upstream_gone(name));
             self.status.reloaded(&config);
             #[cfg(feature = "postgres")]
-            self.key_watch.iter().for_each(super::key_watch::KeyWatch::look);
+            self.key_watch.iter().for_each(|watch| watch.look(config.key_table.as_ref()));
             self.config = config;
             Ok(Reloaded { changed, needs_restart, warnings: self.warnings(), keys })
         });

@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex};
 
 use saltgate::parts::{Clock, Secret, SigningKey, header_value, rfc3339};
 
-use crate::harness::{Files, Upstream, salt, service, until};
+use crate::harness::{Files, PATIENCE, Upstream, salt, service, until};
 use crate::http::delete;
 use crate::operations::{Process, text, told};
+use crate::postgres::Postgres;
 
 const KEY: &str = "NCSSHOP0000001";
 
@@ -21,17 +22,26 @@ fn signed(secret: &str) -> String {
 }
 
 /// Runs a line of the walk in this folder.
-fn sh(folder: &Path, line: &str) -> Output {
+pub fn sh(folder: &Path, line: &str) -> Output {
     let program = Path::new(env!("CARGO_BIN_EXE_saltgate")).parent().unwrap();
     let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
-    Command::new("sh").args(["-c", line]).current_dir(folder).env("PATH", path).output().unwrap()
+    Command::new("sh")
+        .args(["-c", line])
+        .current_dir(folder)
+        .env("PATH", path)
+        .env("CLERK_PASSWORD", CLERK)
+        .output()
+        .unwrap()
 }
 
 /// The commands of the walk.
 fn walk() -> Vec<String> {
     let document = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/keys.md")).unwrap();
     let lines = document.lines().filter_map(|line| line.strip_prefix("    "));
-    let is_command = |line: &&str| ["saltgate ", "(umask", "sed "].iter().any(|begin| line.starts_with(begin));
+    let is_command = |line: &&str| {
+        // The walk with a table has the same commands.
+        ["saltgate ", "(umask", "sed "].iter().any(|begin| line.starts_with(begin)) && !line.contains("--postgres")
+    };
     lines.filter(is_command).map(str::to_owned).collect()
 }
 
@@ -52,6 +62,8 @@ impl Customer {
                 let secret = given.lock().unwrap().clone();
                 assert_eq!(delete(address, &signed(&secret)).status, 200, "a customer is refused");
                 count.fetch_add(1, Ordering::Relaxed);
+                // It must not keep the processor from the others while it waits for a minute to end.
+                std::thread::sleep(std::time::Duration::from_millis(5));
             }
         });
         Self { secret, ended, deleted, thread }
@@ -71,25 +83,81 @@ impl Customer {
     }
 }
 
+/// The password of the role that changes a table.
+const CLERK: &str = "the password of the clerk";
+
+/// A server with both files of `deploy/postgres`, for a gateway and for a clerk.
+pub fn server() -> Postgres {
+    let server = Postgres::start();
+    for file in ["schema.sql", "schema-2.sql"] {
+        server.file_of_sql(&Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/postgres").join(file));
+    }
+    server.sql("grant saltgate_read to gate");
+    server.sql(&format!("create role clerk login password '{CLERK}' in role saltgate_admin"));
+    server
+}
+
+/// The option that names the table, for the clerk.
+pub fn postgres(server: &Postgres) -> String {
+    format!("--postgres 'postgres://clerk:${{CLERK_PASSWORD}}@127.0.0.1:{}/crm?sslmode=disable'", server.port)
+}
+
+const SETTINGS: &str = "[seal]\nkeys = [{ id = \"2026-12\", file = \"kek\" }]\n[control]\nsocket = \"c.sock\"\n";
+
 #[test]
-fn a_key_is_added_rotated_and_revoked_without_one_refused_customer() {
-    const SETTINGS: &str = "[seal]\nkeys = [{ id = \"2026-12\", file = \"kek\" }]\n[control]\nsocket = \"c.sock\"\n";
+fn a_key_in_a_file_is_added_rotated_and_revoked_without_one_refused_customer() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let files = Files::new(upstream.address, SETTINGS);
-    let (folder, keys) = (files.dir.path(), files.dir.path().join("keys.toml"));
+    let keys = files.dir.path().join("keys.toml");
     let config = std::fs::read_to_string(files.path()).unwrap();
     std::fs::write(files.path(), config.replace("[directory.file]\n", "[directory.file]\nallow_empty = true\n"))
         .unwrap();
     std::fs::write(&keys, "# Our keys.\n").unwrap();
+    goes_without_a_refusal(&files, "", || std::fs::read_to_string(&keys).unwrap());
+    assert!(std::fs::read_to_string(&keys).unwrap().starts_with("# Our keys.\n"));
+}
 
+#[test]
+fn a_key_in_a_table_is_added_rotated_and_revoked_without_one_refused_customer() {
+    let (server, upstream) = (server(), Upstream::start(service("account-1", "member-1")));
+    let files = Files::new(upstream.address, SETTINGS);
+    let config = std::fs::read_to_string(files.path()).unwrap();
+    let table = format!("[directory.postgres]\nurl = \"{}\"\n", server.url());
+    std::fs::write(files.path(), config.replace("[directory.file]\npath = \"keys.toml\"\n", &table)).unwrap();
+    goes_without_a_refusal(&files, &postgres(&server), || server.sql("select * from saltgate.key"));
+    // Every use on the way is of the one key, and nothing of a secret is in any table.
+    assert_eq!(server.sql("select distinct api_key from saltgate.key_use"), KEY);
+    assert_eq!(server.sql("select distinct changed_by from saltgate.key_change"), "clerk");
+}
+
+/// Runs the walk with this option behind each command about keys.
+fn goes_without_a_refusal(files: &Files, option: &str, written: impl Fn() -> String) {
+    let folder = files.dir.path();
     let (mut process, mut customer, mut done) = (None, None::<Customer>, Vec::new());
     let secret = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap().trim_end().to_owned();
     for line in walk() {
-        let output = sh(folder, &line);
+        let command = line.split(' ').take(3).collect::<Vec<_>>().join(" ");
+        let line = if command.starts_with("saltgate keys") {
+            line.replace("--config saltgate.toml", &format!("--config saltgate.toml {option}"))
+        } else {
+            line
+        };
+        let mut output = sh(folder, &line);
+        if command == "saltgate keys promote" {
+            assert_eq!(output.status.code(), Some(1), "it was used this minute");
+            assert!(text(&output.stderr).contains("the old secret may be in use: "), "{}", text(&output.stderr));
+            // The use is known by its minute, which must be over.
+            let line = line.replace("--idle 24h", "--idle 1s");
+            let clock = Clock::system();
+            let begun = clock.elapsed();
+            while output.status.code() == Some(1) && clock.elapsed() < begun + 5 * PATIENCE {
+                customer.as_ref().unwrap().goes_on();
+                output = sh(folder, &line);
+            }
+        }
         let (said, complained) = (text(&output.stdout), text(&output.stderr));
         assert!(output.status.success(), "{line}: {said}{complained}");
-        let gate = process.get_or_insert_with(|| Process::serve(&files));
-        let command = line.split(' ').take(3).collect::<Vec<_>>().join(" ");
+        let gate = process.get_or_insert_with(|| Process::serve(files));
         match &*command {
             "saltgate keys add" => {
                 assert!(said.is_empty() && complained.contains("in force since "), "{said}{complained}");
@@ -97,6 +165,7 @@ fn a_key_is_added_rotated_and_revoked_without_one_refused_customer() {
             }
             "saltgate keys list" => assert!(said.contains(&format!("{KEY} account-1/member-1 OWNER active")), "{said}"),
             "saltgate keys rotate" => {
+                assert!(complained.contains("and the old one ends at "), "{complained}");
                 customer.as_ref().unwrap().goes_on();
                 *customer.as_ref().unwrap().secret.lock().unwrap() = secret("second.secret");
             }
@@ -107,7 +176,7 @@ fn a_key_is_added_rotated_and_revoked_without_one_refused_customer() {
             "saltgate keys reseal" => assert!(said.contains("sealed 1 secrets again"), "{said}"),
             "saltgate keys expire" => customer.take().unwrap().end(),
             "saltgate keys revoke" => {
-                assert!(said.contains("in force since "), "{said}");
+                assert!(said.contains("in force since ") && said.contains(" on "), "{said}");
                 assert_eq!(delete(gate.address(), &signed(&secret("second.secret"))).status, 401, "when it returns");
             }
             _ => {}
@@ -120,9 +189,8 @@ fn a_key_is_added_rotated_and_revoked_without_one_refused_customer() {
     for command in ["add", "list", "rotate", "promote", "reseal", "expire", "revoke"] {
         assert!(done.iter().any(|it| it.ends_with(&format!("keys {command}"))), "{command} is in the walk");
     }
-    let written = std::fs::read_to_string(&keys).unwrap();
-    assert!(written.starts_with("# Our keys.\n") && written.contains("sealed = \"sg1:2027-06:"), "{written}");
-    let gate = process.unwrap();
+    let (gate, written) = (process.unwrap(), written());
+    assert!(written.contains("sg1:2027-06:"), "{written}");
     for name in ["first.secret", "second.secret"] {
         let secret = secret(name);
         assert!(!written.contains(&secret) && !gate.log().contains(&secret) && !files.record_text().contains(&secret));

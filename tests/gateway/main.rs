@@ -78,6 +78,7 @@ mod status;
 mod stopped;
 mod strangers;
 mod systemd;
+mod table_commands;
 mod throttles;
 mod tls;
 mod traces;

@@ -1,13 +1,13 @@
 //! `add`, `rotate`, `promote`, `revoke` and `expire`.
 
 use std::process::ExitCode;
-use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
 
+use super::document::{NewKey, seconds};
 use super::file::Opened;
-use super::{OneKey, Source, uses};
+use super::{OneKey, Source, last_use};
 use crate::cli::fail;
 use crate::clock::{self, Clock};
 use crate::console::{self, complain, say};
@@ -93,9 +93,17 @@ pub(super) fn add(arguments: &Add) -> Result<(), ExitCode> {
     let mut file = source.open()?;
     let secret = new_secret()?;
     let written = file.written(api_key, SecretSlot::First, &secret)?;
-    let mut fields = vec![("api_key", &**api_key), ("account", account), ("member", member)];
-    fields.extend(role.as_deref().map(|role| ("role", role)));
-    file.document.add(&fields, &written).map_err(|error| file.refused(&error))?;
+    let key = NewKey {
+        api_key: api_key.clone(),
+        account: account.clone(),
+        member: member.clone(),
+        role: role.clone(),
+        active: true,
+        expires: None,
+        secrets: vec![written],
+        secret_1_expires: None,
+    };
+    file.document.add(&key).map_err(|error| file.refused(&error))?;
     file.write()?;
     print_once(api_key, "is added", secret, &file)
 }
@@ -110,7 +118,7 @@ pub(super) fn rotate(Rotate { api_key, end, source }: &Rotate) -> Result<(), Exi
     secrets.push(file.written(api_key, SecretSlot::Second, &secret)?);
     file.document.set_secrets(api_key, &secrets).map_err(|error| file.refused(&error))?;
     let text = end.as_ref().map(seconds);
-    file.document.end_first(api_key, date(text.as_deref())?).map_err(|error| file.refused(&error))?;
+    file.document.end_first(api_key, text.as_deref()).map_err(|error| file.refused(&error))?;
     file.write()?;
     let until = text.map(|at| format!(", and the old one ends at {at}")).unwrap_or_default();
     print_once(api_key, &format!("has a second secret{until}"), secret, &file)
@@ -128,7 +136,7 @@ pub(super) fn promote(Promote { api_key, idle, source }: &Promote) -> Result<(),
         };
         // Nobody is refused for the sake of a secret that has ended.
         if first() {
-            uses::was_idle(&file, api_key, *span)?;
+            last_use::was_idle(&file, api_key, *span)?;
         }
     }
     // A sealed secret opens only where it stands.
@@ -158,22 +166,10 @@ pub(super) fn revoke(OneKey { api_key, source }: &OneKey) -> Result<(), ExitCode
 pub(super) fn expire(Expire { api_key, at, source }: &Expire) -> Result<(), ExitCode> {
     let mut file = source.open()?;
     let text = seconds(at);
-    let Some(date) = date(Some(&text))? else { return Ok(()) };
-    file.document.expire(api_key, date).map_err(|error| file.refused(&error))?;
+    file.document.expire(api_key, &text).map_err(|error| file.refused(&error))?;
     file.write()?;
     say!("{api_key} expires at {text}; {}", file.since()?);
     Ok(())
-}
-
-/// A time by its second, as it is shown and written.
-fn seconds(at: &SystemTime) -> String {
-    format!("{}Z", &clock::rfc3339(*at)[..19])
-}
-
-/// The same as a date of TOML.
-fn date<D: FromStr>(text: Option<&str>) -> Result<Option<D>, ExitCode> {
-    let parsed = text.map(|text| text.parse().map_err(|_| fail(format!("{text} cannot be written"))));
-    parsed.transpose()
 }
 
 /// 256 random bits as hexadecimal digits.

@@ -2,14 +2,25 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+#[cfg(feature = "postgres")]
+use std::time::SystemTime;
 
 use clap::Args;
 
 use super::Source;
+use super::document::Document;
+#[cfg(feature = "postgres")]
+use super::document::{NewKey, seconds};
 use super::file::Opened;
 use super::in_force::InForce;
 use crate::console::say;
+#[cfg(feature = "postgres")]
+use crate::directory::Caller;
 use crate::directory::KeysFile;
+#[cfg(feature = "postgres")]
+use crate::key_file::KeyFileError;
+#[cfg(feature = "postgres")]
+use crate::seal::SecretSlot;
 
 #[derive(Args)]
 pub(in crate::cli) struct Other {
@@ -30,10 +41,31 @@ impl Other {
 
 pub(super) fn import(arguments: &Other) -> Result<(), ExitCode> {
     let (mut file, other) = arguments.open()?;
-    file.document.add_all(&other.document).map_err(|error| file.refused(&error))?;
+    let added = match (&mut file.document, &other.document) {
+        // As they are written, with their comments.
+        (Document::File(file), Document::File(other)) => file.add_all(other),
+        #[cfg(feature = "postgres")]
+        (rows, _) => other.directory.callers().try_for_each(|caller| rows.add(&new_key(&other, caller)?)),
+    };
+    added.map_err(|error| file.refused(&error))?;
     file.write()?;
     say!("{} keys are added; {}", other.directory.len(), file.since()?);
     Ok(())
+}
+
+#[cfg(feature = "postgres")]
+fn new_key(other: &Opened, caller: &Caller) -> Result<NewKey, KeyFileError> {
+    let time = |at: Option<SystemTime>| at.as_ref().map(seconds);
+    Ok(NewKey {
+        api_key: caller.api_key.to_string(),
+        account: caller.owner.account.to_string(),
+        member: caller.owner.member.to_string(),
+        role: caller.role.map(|role| role.as_str().to_owned()),
+        active: caller.is_switched_on(),
+        expires: time(caller.expires()),
+        secrets: other.document.secrets(&caller.api_key)?,
+        secret_1_expires: time(caller.secret_expires(SecretSlot::First)),
+    })
 }
 
 pub(super) fn diff(arguments: &Other) -> Result<(), ExitCode> {

@@ -1,47 +1,82 @@
-//! The file of keys that a command shows or changes.
+//! The keys that a command shows or changes: in a file, or in a table.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::Source;
+use super::document::Document;
 use super::in_force::InForce;
+#[cfg(feature = "postgres")]
+use super::table::Table;
+use super::up_to::UpTo;
 use crate::cli::{fail, report};
-use crate::config::{judge_keys, keys_file};
+use crate::clock::Clock;
+use crate::config::{judge_keys, key_source};
 use crate::console::complain;
 use crate::credential::Secret;
 use crate::directory::{Directory, KeysFile};
 use crate::file_watch::FileWatch;
 use crate::key_file::{KeyFile, KeyFileError, WrittenSecret};
 use crate::key_use::{GatewayUses, UseFile};
+use crate::postgres::{KeySource, KeyTableSettings};
 use crate::seal::{Place, SecretSlot};
 use crate::state;
 
-/// A file that was read.
+/// Keys that were read.
 pub(super) struct Opened {
+    /// Where they are, and what seals their secrets.
     pub(super) settings: KeysFile,
-    pub(super) document: KeyFile,
+    pub(super) document: Document,
     pub(super) directory: Directory,
-    watch: FileWatch,
-    in_force: InForce,
+    home: Home,
     /// Files of other gateways.
     last_uses: Vec<PathBuf>,
 }
 
+/// Where they are written.
+enum Home {
+    File {
+        watch: FileWatch,
+        in_force: InForce,
+    },
+    #[cfg(feature = "postgres")]
+    Table(Table),
+}
+
 impl Source {
-    /// Reads the file. Prints every fault itself.
+    /// Reads the keys. Prints every fault itself.
     pub(super) fn open(&self) -> Result<Opened, ExitCode> {
-        let settings = match (&self.config, &self.file) {
-            (Some(config), _) => keys_file(config).map_err(|faults| report(&faults))?,
-            (None, Some(file)) => {
-                KeysFile { path: file.clone(), allow_empty: true, last_use: None, seal: Arc::default() }
+        let Self { config, file, postgres, last_use } = self;
+        let found = config.as_deref().map(|config| key_source(config, postgres.is_some()));
+        let opened = match (found.transpose().map_err(|faults| report(&faults))?, file, postgres) {
+            (Some(KeySource::File(_)), _, Some(_)) => {
+                return Err(fail("the configuration names a file of keys; leave out --postgres, or --config"));
             }
-            (None, None) => return Err(fail("give --config FILE or --file FILE")),
+            (Some(KeySource::File(settings)), _, None) => Opened::read(settings, InForce::of(config.as_deref()))?,
+            (Some(KeySource::Table(settings)), _, url) => table(Some(settings), url.as_deref())?,
+            (None, Some(file), _) => {
+                let settings = KeysFile { path: file.clone(), allow_empty: true, last_use: None, seal: Arc::default() };
+                Opened::read(settings, InForce::nowhere())?
+            }
+            (None, None, url) => table(None, url.as_deref())?,
         };
-        let in_force = InForce::of(self.config.as_deref());
-        let last_uses = self.last_use.clone();
-        Ok(Opened { last_uses, ..Opened::read(settings, in_force)? })
+        Ok(Opened { last_uses: last_use.clone(), ..opened })
     }
+}
+
+#[cfg(feature = "postgres")]
+fn table(settings: Option<KeyTableSettings>, url: Option<&str>) -> Result<Opened, ExitCode> {
+    let (table, rows, settings) = Table::open(settings, url)?;
+    let (directory, _) = rows.judge(&settings.seal).map_err(fail)?;
+    let home = Home::Table(table);
+    Ok(Opened { settings, document: Document::Table(rows), directory, home, last_uses: Vec::new() })
+}
+
+#[cfg(not(feature = "postgres"))]
+fn table(_: Option<KeyTableSettings>, _: Option<&str>) -> Result<Opened, ExitCode> {
+    Err(fail("this build was made without the feature `postgres`"))
 }
 
 impl Opened {
@@ -51,7 +86,8 @@ impl Opened {
         let text = read.map_err(|error| fail(format!("{}: {error}", settings.path.display())))?;
         let document = KeyFile::parse(&text).map_err(|error| refused(&settings.path, &error))?;
         let (directory, _) = judge_keys(&settings, &text).map_err(|faults| report(&faults))?;
-        Ok(Self { settings, document, directory, watch, in_force, last_uses: Vec::new() })
+        let home = Home::File { watch, in_force };
+        Ok(Self { settings, document: Document::File(document), directory, home, last_uses: Vec::new() })
     }
 
     /// The same error for every change that the file does not allow.
@@ -69,41 +105,56 @@ impl Opened {
         sealed.map(WrittenSecret::Sealed).map_err(fail)
     }
 
-    /// Replaces the file by the changed one, if that has no fault.
+    /// Writes the changed keys, if they have no fault.
     pub(super) fn write(&mut self) -> Result<(), ExitCode> {
-        let text = zeroize::Zeroizing::new(self.document.text());
-        let (directory, warnings) = judge_keys(&self.settings, &text).map_err(|faults| {
-            complain!("saltgate: nothing was written; the changed file would have these faults:");
-            report(&faults)
-        })?;
-        warnings.iter().for_each(|warning| complain!("warning: {warning}"));
-        if self.watch.has_changed() {
-            return Err(fail("the file was changed by somebody else meanwhile; nothing was written: run it again"));
-        }
-        self.in_force.will_change();
-        state::replace_kept(&self.settings.path, text.as_bytes())
-            .map_err(|error| fail(format!("{}: {error}; nothing was written", self.settings.path.display())))?;
-        self.directory = directory;
+        self.directory = match (&mut self.home, &self.document) {
+            (Home::File { watch, in_force }, Document::File(document)) => {
+                let text = zeroize::Zeroizing::new(document.text());
+                let (directory, warnings) = judge_keys(&self.settings, &text).map_err(|faults| {
+                    complain!("saltgate: nothing was written; the changed file would have these faults:");
+                    report(&faults)
+                })?;
+                warnings.iter().for_each(|warning| complain!("warning: {warning}"));
+                if watch.has_changed() {
+                    let why = "the file was changed by somebody else meanwhile; nothing was written: run it again";
+                    return Err(fail(why));
+                }
+                in_force.will_change();
+                state::replace_kept(&self.settings.path, text.as_bytes())
+                    .map_err(|error| fail(format!("{}: {error}; nothing was written", self.settings.path.display())))?;
+                directory
+            }
+            #[cfg(feature = "postgres")]
+            (Home::Table(table), Document::Table(rows)) => table.write(rows, &self.settings.seal)?,
+            #[cfg(feature = "postgres")]
+            _ => return Err(fail("these keys are not written there")),
+        };
         Ok(())
     }
 
-    /// When secrets were last used, as each gateway knows it: the running one, or its file, and the files that were named.
-    pub(super) fn uses(&self) -> Result<Vec<GatewayUses>, ExitCode> {
-        let own = match self.in_force.uses() {
-            Some(uses) => Some(uses),
-            None => self
-                .settings
-                .last_use
-                .clone()
-                .map(|path| UseFile::new(path).read().map_err(fail))
-                .transpose()?
-                .flatten(),
+    /// When secrets were last used, as each gateway knows it that can be asked, and the files that were named; and the
+    /// time by the same clock.
+    pub(super) fn uses(&self, up_to: UpTo) -> Result<(Vec<GatewayUses>, SystemTime), ExitCode> {
+        let (own, now) = match &self.home {
+            Home::File { in_force, .. } => {
+                let read = |path: PathBuf| UseFile::new(path).read().map_err(fail);
+                let own = match in_force.uses() {
+                    Some(uses) => Some(uses),
+                    None => self.settings.last_use.clone().map(read).transpose()?.flatten(),
+                };
+                (own.into_iter().collect(), Clock::system().now())
+            }
+            #[cfg(feature = "postgres")]
+            Home::Table(table) => table.uses(up_to)?,
         };
+        #[cfg(not(feature = "postgres"))]
+        let _ = up_to;
         let named = self.last_uses.iter().map(|path| {
             let read = UseFile::new(path.clone()).read().map_err(fail)?;
             read.ok_or_else(|| fail(format!("{} does not exist", path.display())))
         });
-        own.into_iter().map(Ok).chain(named).collect()
+        let all: Result<Vec<_>, ExitCode> = Vec::into_iter(own).map(Ok).chain(named).collect();
+        Ok((all?, now))
     }
 
     /// The short tag of a secret, if it can be read here.
@@ -113,9 +164,13 @@ impl Opened {
         self.directory.caller(api_key)?.short_tag(slot)
     }
 
-    /// From when the change is in force, as a sentence.
+    /// From when the change is in force, and where, as a sentence.
     pub(super) fn since(&self) -> Result<String, ExitCode> {
-        self.in_force.since()
+        match &self.home {
+            Home::File { in_force, .. } => in_force.since(),
+            #[cfg(feature = "postgres")]
+            Home::Table(table) => table.since(),
+        }
     }
 }
 

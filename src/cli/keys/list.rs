@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use super::Source;
 use super::file::Opened;
-use super::uses::{self, Use};
-use crate::clock::{self, Clock};
+use super::last_use::{self, Use};
+use super::up_to::UpTo;
+use crate::clock;
 use crate::console::say;
 use crate::directory::Caller;
 use crate::key_use::GatewayUses;
@@ -28,8 +29,7 @@ pub(in crate::cli) struct List {
 
 pub(super) fn run(arguments: &List) -> Result<(), ExitCode> {
     let file = arguments.source.open()?;
-    let gateways = file.uses()?;
-    let now = Clock::system().now();
+    let (gateways, now) = file.uses(UpTo::Kept)?;
     let (many, digest) = (file.directory.len(), file.directory.digest());
     for caller in file.directory.callers() {
         let secrets = secrets(&file, &gateways, caller);
@@ -40,7 +40,7 @@ pub(super) fn run(arguments: &List) -> Result<(), ExitCode> {
         }
     }
     if arguments.json {
-        let gateways: Vec<Value> = gateways.iter().map(uses::gateway).collect();
+        let gateways: Vec<Value> = gateways.iter().map(last_use::gateway).collect();
         say!("{}", plain::json_line(&json!({ "keys": many, "digest": digest, "gateways": gateways })));
     } else {
         say!("{many} keys; digest {digest}");
@@ -58,7 +58,7 @@ struct Listed {
 fn secrets(file: &Opened, gateways: &[GatewayUses], caller: &Caller) -> Vec<Listed> {
     let written = file.document.secrets(&caller.api_key).unwrap_or_default();
     let listed = written.iter().zip(SecretSlot::BOTH).map(|(secret, slot)| Listed {
-        place: secret.place(),
+        place: secret.place(file.document.here()),
         ends: caller.secret_expires(slot),
         used: Use::of(file, gateways, &caller.api_key, slot),
     });

@@ -1,16 +1,22 @@
-//! `saltgate keys`: shows and changes the file of keys (contract §8). Comments and order of the file stay.
+//! `saltgate keys`: shows and changes the keys, in a file or in the table of our own schema (contract §8). Comments and order of a
+//! file stay.
 //!
-//! 1. A changed file is judged as `saltgate check` does before it is written, and is replaced as a whole.
+//! 1. Changed keys are judged as `saltgate check` does before they are written. A file is replaced as a whole, a table changed in
+//!    one transaction.
 //! 2. A new secret is printed once, alone on standard output. No other output holds a secret.
-//! 3. With `--config`, the running gateway is asked from when the change is in force.
+//! 3. The gateways that can be asked say from when the change is in force.
 
 mod change;
 mod compare;
+mod document;
 mod file;
 mod in_force;
+mod last_use;
 mod list;
 mod sealing;
-mod uses;
+#[cfg(feature = "postgres")]
+mod table;
+mod up_to;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -41,15 +47,19 @@ pub(super) enum Command {
     Diff(compare::Other),
 }
 
-/// Which file of keys.
+/// Which keys.
 #[derive(Args)]
 pub(super) struct Source {
-    /// The configuration that names the file of keys, the keys of `[seal]` and the control socket, in TOML
-    #[arg(long, value_name = "FILE", required_unless_present = "file", conflicts_with = "file")]
+    /// The configuration that names the file or table of keys, the keys of `[seal]` and the control socket, in TOML
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["file", "postgres"], conflicts_with = "file")]
     config: Option<PathBuf>,
     /// The file of keys, in TOML; without `[seal]` and without a gateway to ask
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
+    /// The database with the table of keys, as a role that may change them: postgres://clerk:${PG_PASSWORD}@db/crm, in which
+    /// ${NAME} is a variable; with --config in place of its directory.postgres.url
+    #[arg(long, value_name = "URL", conflicts_with = "file")]
+    postgres: Option<String>,
     /// The directory.file.last_use of another gateway with the same keys; once for each
     #[arg(long, value_name = "FILE")]
     last_use: Vec<PathBuf>,

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::Source;
+use super::document::Document;
 use super::file::Opened;
 use crate::cli::fail;
 use crate::console::say;
@@ -11,11 +12,15 @@ use crate::key_file::WrittenSecret;
 use crate::seal::{Place, SecretSlot, id_of};
 
 pub(super) fn seal(source: &Source) -> Result<(), ExitCode> {
-    let (sealed, _) = seal_those(source, |_, secret, _| match secret {
+    let (sealed, file) = seal_those(source, |_, secret, _| match secret {
         WrittenSecret::Text(text) => Ok(Some(Secret::new(text.as_bytes()).map_err(fail)?)),
         WrittenSecret::Sealed(_) | WrittenSecret::Elsewhere(_) => Ok(None),
     })?;
-    say!("sealed {sealed} secrets that stood in the file");
+    match file.document {
+        Document::File(_) => say!("sealed {sealed} secrets that stood in the file"),
+        #[cfg(feature = "postgres")]
+        Document::Table(_) => say!("sealed {sealed} secrets"),
+    }
     Ok(())
 }
 
@@ -27,7 +32,7 @@ pub(super) fn reseal(source: &Source) -> Result<(), ExitCode> {
         WrittenSecret::Sealed(_) | WrittenSecret::Text(_) | WrittenSecret::Elsewhere(_) => Ok(None),
     })?;
     let id = file.settings.seal.sealing().unwrap_or_default();
-    say!("sealed {sealed} secrets again; every sealed secret of the file is sealed by {id} now");
+    say!("sealed {sealed} secrets again; every sealed secret is sealed by {id} now");
     Ok(())
 }
 

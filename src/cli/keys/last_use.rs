@@ -6,8 +6,9 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use super::file::Opened;
+use super::up_to::UpTo;
 use crate::cli::fail;
-use crate::clock::{Clock, rfc3339};
+use crate::clock::rfc3339;
 use crate::key_use::{GatewayUses, idle};
 use crate::seal::SecretSlot;
 
@@ -62,7 +63,8 @@ pub(super) fn was_idle(file: &Opened, api_key: &str, span: Duration) -> Result<(
         let why = "its value is a variable that is not set here, so its uses cannot be told";
         return Err(fail(format!("{api_key}: the old secret may be in use: {why}; {otherwise}")));
     };
-    let judged = idle(&file.uses()?, (api_key, &tag), span, Clock::system().now());
+    let (gateways, now) = file.uses(UpTo::Now)?;
+    let judged = idle(&gateways, (api_key, &tag), span, now);
     judged.map_err(|not| {
         let advice = not.advice(span);
         fail(format!("{api_key}: the old secret may be in use: {not}. To be certain, {advice}; {otherwise}"))
