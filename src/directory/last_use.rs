@@ -95,7 +95,23 @@ impl Caller {
     }
 }
 
+/// How long a use counts as recent.
+const RECENTLY: Duration = Duration::from_secs(24 * 3600);
+
 impl Directory {
+    /// How many keys have two secrets of which the old one was used within 24 hours, by when it ends.
+    pub(crate) fn old_secrets_used(&self, now: SystemTime) -> [(&'static str, usize); 3] {
+        let mut counts = [("within_24h", 0), ("later", 0), ("never", 0)];
+        for caller in self.callers().filter(|caller| caller.second.is_some() && caller.is_active(now)) {
+            let used = caller.last_use(SecretSlot::First).is_some_and(|at| at + RECENTLY > now);
+            if used && caller.is_accepted(SecretSlot::First, now) {
+                let ends = caller.secret_expires(SecretSlot::First);
+                counts[ends.map_or(2, |at| usize::from(at > now + RECENTLY))].1 += 1;
+            }
+        }
+        counts
+    }
+
     /// The last uses that were not collected before.
     pub(crate) fn collect_uses(&self) -> Vec<SecretUse> {
         let mut uses = Vec::new();
@@ -180,6 +196,38 @@ mod tests {
         after.caller("K").unwrap().note_use(SecretSlot::First, at(4_000_000, 0));
         after.caller("K").unwrap().note_use(SecretSlot::First, at(11, 0));
         assert_eq!(used(&after, "K")[0], Some(at(11, 0)));
+    }
+
+    #[test]
+    fn old_secrets_that_were_used_within_a_day_are_counted_by_their_end() {
+        const DAY: u64 = 24 * 60;
+        let now = at(10 * DAY, 0);
+        let counted = |secrets: &[&str], ends: Option<u64>, used: Option<u64>| {
+            let entry = |number: usize, secret: &&str| Secret::new(format!("{secret} {number}").as_bytes()).unwrap();
+            let directory = Directory::new([KeyEntry {
+                api_key: "K".into(),
+                secrets: secrets.iter().enumerate().map(|(number, secret)| entry(number, secret)).collect(),
+                owner: Owner { account: "a".into(), member: "m".into() },
+                role: None,
+                active: true,
+                expires: None,
+                secret_1_expires: ends.map(|minute| at(minute, 0)),
+                line: 1,
+            }])
+            .unwrap();
+            let caller = directory.caller("K").unwrap();
+            caller.note_use(SecretSlot::Second, now);
+            used.into_iter().for_each(|minute| caller.note_use(SecretSlot::First, at(minute, 0)));
+            directory.old_secrets_used(now).map(|(_, count)| count)
+        };
+        let (both, recent) = ([OLD, NEW], Some(9 * DAY + 1));
+        assert_eq!(counted(&both, None, recent), [0, 0, 1]);
+        assert_eq!(counted(&both, Some(11 * DAY + 1), recent), [0, 1, 0]);
+        assert_eq!(counted(&both, Some(11 * DAY), recent), [1, 0, 0]);
+        assert_eq!(counted(&both, Some(10 * DAY), recent), [0; 3], "it has ended");
+        assert_eq!(counted(&both, None, Some(9 * DAY)), [0; 3], "a day ago");
+        assert_eq!(counted(&both, None, None), [0; 3]);
+        assert_eq!(counted(&both[..1], None, recent), [0; 3], "it is the only one");
     }
 
     #[test]

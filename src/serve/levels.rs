@@ -15,6 +15,7 @@ pub(super) fn refresh(process: &Process, current: &Generation) {
         open_outcomes: process.record.open_outcomes(),
         frozen: &process.freeze.counts(),
         keys: current.directory.len(),
+        old_secrets_used: &current.directory.old_secrets_used(process.clock.now()),
         keys_age: current.keys.age(process.clock.elapsed()),
     });
 }

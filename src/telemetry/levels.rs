@@ -20,6 +20,8 @@ pub(crate) struct Levels<'l> {
     pub keys: usize,
     /// How long ago they were read.
     pub keys_age: Duration,
+    /// Keys whose old secret was used within 24 hours, by when it ends.
+    pub old_secrets_used: &'l [(&'static str, usize)],
 }
 
 /// The gauges for [`Levels`].
@@ -31,6 +33,7 @@ pub(super) struct LevelGauges {
     frozen: IntGaugeVec,
     directory_keys: IntGauge,
     directory_age_seconds: Gauge,
+    old_secrets_used: IntGaugeVec,
 }
 
 impl LevelGauges {
@@ -60,6 +63,11 @@ impl LevelGauges {
             frozen: labelled("saltgate_frozen", "How much is frozen, by scope.", &["scope"])?,
             directory_keys: gauge("saltgate_directory_keys", "Keys in force.")?,
             directory_age_seconds,
+            old_secrets_used: labelled(
+                "saltgate_old_secrets_used",
+                "Keys with two secrets whose old one was used within 24 hours, by when it ends.",
+                &["ends"],
+            )?,
         })
     }
 
@@ -70,6 +78,9 @@ impl LevelGauges {
         }
         for (scope, count) in levels.frozen {
             self.frozen.with_label_values(&[*scope]).set(whole(*count));
+        }
+        for (ends, count) in levels.old_secrets_used {
+            self.old_secrets_used.with_label_values(&[*ends]).set(whole(*count));
         }
         // Without a record there is no such metric, rather than a record without free space.
         if let Some(free) = levels.record_free {

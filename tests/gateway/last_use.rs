@@ -81,6 +81,10 @@ fn the_last_use_of_each_secret_is_listed_and_outlives_restarts() {
     assert!(line.contains(&format!("in the file (last used {}Z on ", &used[..16])), "{line}");
     assert!(line.contains(&format!("in the file (not used since {}Z)", &since.as_str().unwrap()[..16])), "{line}");
 
+    let metrics = crate::http::get(process.admin(), "/metrics").body;
+    assert!(metrics.contains("saltgate_old_secrets_used{ends=\"never\"} 1\n"), "{metrics}");
+    assert!(metrics.contains("saltgate_old_secrets_used{ends=\"within_24h\"} 0\n") && !metrics.contains("NCSKEY"));
+
     // Without a gateway the file has it.
     process.signal("-TERM");
     process.wait();
