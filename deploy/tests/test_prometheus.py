@@ -9,7 +9,7 @@ import yaml
 from watched import ROOT, Watched, metric_names, promtool
 
 RULES = ROOT / "deploy/prometheus/rules.yaml"
-TESTS = ROOT / "deploy/prometheus/rules.test.yaml"
+TESTS = [ROOT / "deploy/prometheus" / name for name in ("rules.test.yaml", "rules.week.test.yaml")]
 
 
 def rules():
@@ -27,12 +27,12 @@ class TestRules(unittest.TestCase):
         self.assertEqual(said.returncode, 0, said.stdout + said.stderr)
 
     def test_every_alert_fires_and_does_not_fire(self):
-        said = subprocess.run([promtool(), "test", "rules", TESTS], capture_output=True, text=True)
+        said = subprocess.run([promtool(), "test", "rules", *TESTS], capture_output=True, text=True)
         self.assertEqual(said.returncode, 0, said.stdout + said.stderr)
         alerts = {rule["alert"] for rule in rules() if "alert" in rule}
         self.assertGreater(len(alerts), 15)
         tested = {True: set(), False: set()}
-        for test in yaml.safe_load(TESTS.read_text())["tests"]:
+        for test in (test for file in TESTS for test in yaml.safe_load(file.read_text())["tests"]):
             for case in test.get("alert_rule_test", []):
                 tested[bool(case["exp_alerts"])].add(case["alertname"])
         self.assertEqual(tested, {True: alerts, False: alerts})
