@@ -187,7 +187,8 @@ impl Writer {
         }
     }
 
-    fn hand_over(&self, line: Line) {
+    /// Has the thread write the line, whatever else is written how.
+    pub(super) fn hand_over(&self, line: Line) {
         // If the thread is gone, the line is dropped, which also closes the channel that its sender waits on.
         if let Some(lines) = &self.lines {
             drop(lines.send(line));

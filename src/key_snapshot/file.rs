@@ -89,6 +89,11 @@ impl SnapshotFile {
         Self { path, ring, database, max_stale, clock, counts, written: None, pending: None, refreshed }
     }
 
+    /// Seals what is written from now on by these keys.
+    pub(crate) fn seal_by(&mut self, ring: Arc<KeyRing>) {
+        self.ring = ring;
+    }
+
     /// The keys as they will be written. They are taken before a directory is made of them, which keeps no secret.
     pub(crate) fn content(entries: &[KeyEntry]) -> SetContent {
         SetContent(encode(entries, Sealing::TAG))

@@ -30,7 +30,8 @@ pub(crate) struct KeyTable {
 pub(crate) struct SealInForce(Arc<Mutex<Arc<KeyRing>>>);
 
 impl SealInForce {
-    fn load(&self) -> Arc<KeyRing> {
+    /// What opens them now.
+    pub(crate) fn load(&self) -> Arc<KeyRing> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

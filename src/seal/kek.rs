@@ -9,7 +9,8 @@ const BYTES: usize = 32;
 /// The most characters of an id.
 const MAX_ID: usize = 32;
 
-/// A sealing key. Overwritten when dropped; never printed.
+/// A sealing key. Overwritten when dropped; never printed. Compared only with itself of before a reload.
+#[derive(PartialEq, Eq)]
 pub(crate) struct Kek(Zeroizing<[u8; BYTES]>);
 
 /// What is wrong with the content of a file of a sealing key.

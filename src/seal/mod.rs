@@ -57,7 +57,7 @@ impl Place<'_> {
 }
 
 /// The sealing keys by their ids.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct KeyRing(Vec<(String, Kek)>);
 
 /// Why a text cannot be opened.

@@ -1,14 +1,24 @@
 //! The snapshot of the keys of a table, from which a start takes them while the database is away.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::directory::{Directory, KeyEntry, KeyState};
 use crate::key_snapshot::{ConfirmedAt, KeptKeys, SetContent, SetFacts, SnapshotError, SnapshotFile};
 use crate::postgres::KeyTableSettings;
 use crate::process::Process;
+use crate::seal::KeyRing;
 
 /// The snapshot, if `snapshot` is set. No trouble with it keeps keys from coming into force.
 pub(super) struct KeptSet(Option<SnapshotFile>);
+
+/// Keys that have come into force, and how they will be written.
+pub(super) struct TakenSet {
+    pub(super) content: Option<SetContent>,
+    pub(super) directory: Arc<Directory>,
+    pub(super) version: String,
+    pub(super) at_fault: usize,
+}
 
 impl KeptSet {
     pub(super) fn new(settings: &KeyTableSettings, process: &Process, record: Option<&Path>) -> Self {
@@ -18,20 +28,19 @@ impl KeptSet {
         }))
     }
 
+    /// Other sealing keys are in force.
+    pub(super) fn seal_by(&mut self, ring: &Arc<KeyRing>) {
+        self.0.iter_mut().for_each(|file| file.seal_by(ring.clone()));
+    }
+
     /// What will be written of these keys, before a directory is made of them.
     pub(super) fn content(&self, entries: &[KeyEntry]) -> Option<SetContent> {
         self.0.is_some().then(|| SnapshotFile::content(entries))
     }
 
     /// Writes the keys that have come into force.
-    pub(super) fn write(
-        &mut self,
-        content: Option<SetContent>,
-        directory: &Directory,
-        version: String,
-        at_fault: usize,
-        (confirmed, state): (&ConfirmedAt, &KeyState),
-    ) {
+    pub(super) fn write(&mut self, taken: TakenSet, confirmed: &ConfirmedAt, state: &KeyState) {
+        let TakenSet { content, directory, version, at_fault } = taken;
         let (Some(file), Some(content)) = (&mut self.0, content) else { return };
         let facts = SetFacts { version, digest: directory.digest(), at_fault };
         tell(file.write(content, &facts, confirmed), state);

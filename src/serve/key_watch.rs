@@ -7,7 +7,7 @@ use std::{io, thread};
 
 use tokio::sync::{Notify, oneshot};
 
-use super::kept_keys::KeptSet;
+use super::kept_keys::{KeptSet, TakenSet};
 use super::key_counts::KeyCounts;
 use super::keys::put_on_record;
 use crate::clock::rfc3339;
@@ -17,6 +17,7 @@ use crate::key_snapshot::{ConfirmedAt, KeptKeys};
 use crate::key_use::KEEP_EVERY;
 use crate::postgres::{KeptUses, KeySnapshot, KeyTable, KeyTableSettings, Listening, PostgresError, SealInForce};
 use crate::process::Process;
+use crate::seal::KeyRing;
 
 /// Rows at fault that the log names, of each snapshot.
 const NAMED: usize = 20;
@@ -43,10 +44,10 @@ impl Drop for KeyWatch {
 }
 
 impl KeyWatch {
-    /// Reads the table again before its time, and opens its sealed secrets by the keys of these settings from now on.
-    pub(super) fn look(&self, settings: Option<&KeyTableSettings>) {
-        if let Some(settings) = settings {
-            self.seal.replace(settings.seal.clone());
+    /// Looks at the table again before its time, with the sealing keys of a reload.
+    pub(super) fn look(&self, seal: Option<Arc<KeyRing>>) {
+        if let Some(seal) = seal {
+            self.seal.replace(seal);
         }
         self.notify.notify_one();
     }
@@ -66,10 +67,10 @@ impl KeyWatch {
         let woken = notify.clone();
         let kept = KeptSet::new(&settings, &process, record);
         let table = KeyTable::new(settings.clone());
-        let seal = table.seal_in_force();
+        let (seal, ring) = (table.seal_in_force(), settings.seal.clone());
         let thread = thread::Builder::new().name("keys".into()).spawn(move || {
             let keeping = settings.is_ours.then(Keeping::new).flatten();
-            let mut reading = Reading { table, kept, process, current, keeping };
+            let mut reading = Reading { table, kept, ring, process, current, keeping };
             runtime.block_on(async {
                 tokio::select! {
                     _ = &mut stopped => {}
@@ -96,6 +97,8 @@ impl KeyWatch {
 struct Reading {
     table: KeyTable,
     kept: KeptSet,
+    /// What seals the snapshot.
+    ring: Arc<KeyRing>,
     process: Arc<Process>,
     current: Arc<Current>,
     /// `None` for a table of somebody else.
@@ -150,14 +153,25 @@ impl Reading {
 
     /// Looks at the table once, and puts its keys in force if they are others.
     async fn look(&mut self) {
+        let ring = self.table.seal_in_force().load();
+        if *ring != *self.ring {
+            self.kept.seal_by(&ring);
+            self.ring = ring;
+            // So that they are written again, sealed by these.
+            self.table.forget();
+        }
         let confirmed = self.confirm().await;
         let state = self.current.load_full().keys.clone();
         match confirmed {
-            Ok(asked) => {
+            Ok((asked, taken)) => {
                 if state.confirm(asked.elapsed) {
                     tracing::info!("the keys in PostgreSQL can be read again");
                 }
-                self.kept.confirm(&asked, &state);
+                // Last, because requests do not wait for the disk.
+                match taken {
+                    Some(taken) => self.kept.write(taken, &asked, &state),
+                    None => self.kept.confirm(&asked, &state),
+                }
             }
             Err(error) => {
                 let why = error.to_string();
@@ -192,17 +206,15 @@ impl Reading {
         keeping.kept = Some(now);
     }
 
-    /// When the table was asked, if the keys in force are its keys now.
-    async fn confirm(&mut self) -> Result<ConfirmedAt, PostgresError> {
+    /// When the table was asked, if the keys in force are its keys now; and those that were put in force, if they are others.
+    async fn confirm(&mut self) -> Result<(ConfirmedAt, Option<TakenSet>), PostgresError> {
         self.table.connect().await?;
         let asked = ConfirmedAt::now(&self.process.clock);
-        if let Some(snapshot) = self.table.look().await? {
-            self.take(snapshot, &asked)?;
-        }
-        Ok(asked)
+        let taken = self.table.look().await?.map(|snapshot| self.take(snapshot)).transpose()?;
+        Ok((asked, taken))
     }
 
-    fn take(&mut self, snapshot: KeySnapshot, asked: &ConfirmedAt) -> Result<(), PostgresError> {
+    fn take(&mut self, snapshot: KeySnapshot) -> Result<TakenSet, PostgresError> {
         let number = snapshot.number();
         let KeySnapshot { version, entries, faults, doubts } = snapshot;
         let content = self.kept.content(&entries);
@@ -232,9 +244,7 @@ impl Reading {
             at_fault,
             "the keys in PostgreSQL have changed, and are in force"
         );
-        let state = self.current.load_full().keys.clone();
-        self.kept.write(content, &directory, version, at_fault, (asked, &state));
-        Ok(())
+        Ok(TakenSet { content, directory, version, at_fault })
     }
 
     fn put_in_force(&mut self, directory: Directory, at_fault: usize, by: &'static str) -> (Arc<Directory>, KeyCounts) {

@@ -68,7 +68,9 @@ impl Gateway {
             gone.for_each(|(name, _)| self.process.metrics.upstream_gone(name));
             self.status.reloaded(&config);
             #[cfg(feature = "postgres")]
-            self.key_watch.iter().for_each(|watch| watch.look(config.key_table.as_ref()));
+            if let Some(key_watch) = &self.key_watch {
+                key_watch.look(config.key_table.as_ref().map(|table| table.seal.clone()));
+            }
             self.config = config;
             Ok(Reloaded { changed, needs_restart, warnings: self.warnings(), keys })
         });

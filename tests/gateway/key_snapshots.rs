@@ -167,6 +167,31 @@ fn a_snapshot_that_is_not_the_last_of_this_gate_is_not_used() {
 }
 
 #[test]
+fn another_sealing_key_is_taken_by_a_reload_and_seals_the_snapshot() {
+    let (mut server, upstream) = (ours(), upstream());
+    let mut gate = Gate::by(keeping(&upstream, &server));
+    std::fs::write(gate.files.dir.path().join("newer"), [8; 32]).unwrap();
+    let sealed_by = |files: &Files| {
+        let bytes = std::fs::read(snapshot(files)).unwrap_or_default();
+        let head = bytes.split(|byte| *byte == b'\n').next().unwrap().to_vec();
+        serde_json::from_slice::<serde_json::Value>(&head).unwrap_or_default()["kek"].clone()
+    };
+    assert_eq!(sealed_by(&gate.files), "2026-12");
+    let change = |gate: &mut Gate, from: &str, to: &str| {
+        let text = std::fs::read_to_string(gate.files.path()).unwrap();
+        std::fs::write(gate.files.path(), text.replace(from, to)).unwrap();
+        assert_eq!(gate.reload(), Ok(Vec::new()));
+    };
+    change(&mut gate, "keys = [", "keys = [{ id = \"2027-06\", file = \"newer\" }, ");
+    until("it is sealed again", || sealed_by(&gate.files) == "2027-06");
+    change(&mut gate, ", { id = \"2026-12\", file = \"kek\" }", "");
+    assert_eq!(status(&gate, "OWNER"), 200);
+    let files = ended(gate);
+    server.kill();
+    assert_eq!(status(&Gate::by(files), "OWNER"), 200, "the old sealing key is not needed any more");
+}
+
+#[test]
 fn a_snapshot_that_cannot_be_written_keeps_no_key_from_coming_into_force() {
     let (server, upstream) = (ours(), upstream());
     let files = keeping(&upstream, &server);

@@ -33,6 +33,7 @@ mod http2;
 mod idle;
 mod journal;
 mod keep_alive;
+mod key_replacements;
 mod key_sets;
 mod key_snapshots;
 #[cfg(feature = "postgres")]

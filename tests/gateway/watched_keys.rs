@@ -3,11 +3,12 @@
 use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use saltgate::parts::Clock;
 
-use crate::harness::{Files, Upstream, api_key, secret, service, signed, until};
+use crate::harness::{Files, Gate, Upstream, api_key, secret, service, signed, until};
 use crate::http::{delete, get};
 use crate::operations::Process;
 
@@ -50,6 +51,21 @@ impl Watched {
     fn part_ok(&self) -> bool {
         get(self.process.admin(), "/metrics").body.contains("saltgate_part_ok{part=\"directory\"} 1")
     }
+}
+
+#[test]
+fn no_request_drops_the_keys_that_were_replaced() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let mut gate = Gate::before(&upstream);
+    // As a request holds them that came before the change.
+    let held = gate.gateway().current().load_full();
+    let keys = std::fs::read_to_string(gate.files.dir.path().join("keys.toml")).unwrap();
+    std::fs::write(gate.files.dir.path().join("keys.toml"), without(&keys, "MEMBER")).unwrap();
+    until("the change is in force", || gate.delete(&signed("MEMBER")).status == 401);
+    let replaced = Arc::downgrade(&held.directory);
+    drop(held);
+    assert_eq!(replaced.strong_count(), 1, "another thread drops them, within a second");
+    until("they are dropped", || replaced.strong_count() == 0);
 }
 
 fn without(keys: &str, role: &str) -> String {
