@@ -60,6 +60,7 @@ mod safeguard;
 mod seal;
 mod serve;
 mod ship;
+mod socket;
 mod stack;
 mod state;
 mod status;

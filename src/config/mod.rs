@@ -101,6 +101,8 @@ pub struct Config {
     pub ready_needs: Vec<String>,
     /// How many workers.
     pub workers: Workers,
+    /// How their sockets are read and written.
+    pub(crate) io: crate::socket::IoChoice,
     /// How far a date may lie from now.
     pub window: Window,
     /// Whether the date format of the PHP SDK is accepted.

@@ -11,11 +11,12 @@ use super::outline::Shape;
 use super::section::Section;
 use crate::credential::PhpDates;
 use crate::replay::Window;
+use crate::socket::IoChoice;
 
 /// The most workers.
 const MAX_WORKERS: usize = 1024;
 
-pub(super) fn workers(root: &mut Section<'_>) -> Workers {
+pub(super) fn runtime(root: &mut Section<'_>) -> (Workers, IoChoice) {
     let source = root.source;
     let mut runtime = root.section("runtime");
     let default =
@@ -54,8 +55,18 @@ pub(super) fn workers(root: &mut Section<'_>) -> Workers {
             }
         }
     };
+    let at = runtime.at("io");
+    let io = runtime.word("io", &IoChoice::WORDS, IoChoice::DEFAULT);
+    if (workers, io) == (Workers::Shared, IoChoice::Uring) {
+        source.fault_at(
+            at,
+            "runtime.io",
+            "is \"uring\" with runtime.workers = \"shared\": a ring belongs to one core; expected \"auto\" or \"epoll\", or other \
+             workers",
+        );
+    }
     runtime.finish();
-    workers
+    (workers, io)
 }
 
 /// How far a date may lie from now, and whether the date format of the PHP SDK is accepted.

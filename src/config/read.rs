@@ -39,7 +39,7 @@ pub(super) fn read(
     let mode = root.word("mode", &modes, Mode::Enforce);
     let (listeners, tls_files) = listener::listeners(&mut root).unzip();
     let (admin, ready_needs) = admin::admin(&mut root, listeners.as_ref());
-    let workers = process::workers(&mut root);
+    let (workers, io) = process::runtime(&mut root);
     let (window, php_dates) = process::authentication(&mut root);
     let replay = replay::replay(&mut root, window);
     let seal = seal::seal(&mut root);
@@ -129,6 +129,7 @@ pub(super) fn read(
                 admin,
                 ready_needs,
                 workers,
+                io,
                 window,
                 php_dates,
                 replay,

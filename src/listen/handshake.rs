@@ -7,9 +7,10 @@ use std::net::IpAddr;
 use tokio_rustls::TlsAcceptor;
 
 use super::proxy::{self, Header, Source};
-use super::{ConnectionSlot, Io, Opened, Peer, Raw, Stream};
+use super::{ConnectionSlot, Io, Opened, Peer, Stream};
 use crate::event_loop::timeout;
 use crate::policy::Limits;
+use crate::socket::Socket;
 
 /// Which HTTP a connection speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +73,7 @@ impl GreetError {
 /// # Errors
 /// Why the connection must be closed.
 pub(crate) async fn handshake(
-    raw: Raw,
+    raw: Socket,
     opened: &Opened,
     limits: &Limits,
     slot: &mut ConnectionSlot,

@@ -1,27 +1,19 @@
 //! The streams of a connection: raw, with bytes read ahead, and with or without TLS.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-/// An accepted connection.
-pub(crate) enum Raw {
-    /// TCP.
-    Tcp(TcpStream),
-    /// A Unix socket.
-    Unix(UnixStream),
-}
+use crate::socket::{Delivery, Socket};
 
 /// A connection of which some bytes were read ahead. Reading returns those first.
 pub(crate) struct Stream {
-    raw: Raw,
+    raw: Socket,
     ahead: Vec<u8>,
     /// How many of those bytes were returned.
     taken: usize,
@@ -41,23 +33,16 @@ pub(crate) enum Io {
 /// them: `write_timeout` would then treat a slow client as one that reads nothing.
 const MAX_UNSENT: u32 = 256 << 10;
 
-impl Raw {
-    /// A TCP connection that was accepted, with the options that suit answers.
-    pub(crate) fn accepted(stream: TcpStream) -> Self {
-        // If the kernel refuses an option, the connection still works. Without the first one, a small answer could
-        // wait for the acknowledgement of the one before.
-        drop(stream.set_nodelay(true));
-        drop(SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT));
-        Self::Tcp(stream)
-    }
-
-    /// The other side's address; a Unix socket has none.
-    pub(crate) fn peer(&self) -> io::Result<Option<SocketAddr>> {
-        match self {
-            Self::Tcp(stream) => stream.peer_addr().map(Some),
-            Self::Unix(_) => Ok(None),
-        }
-    }
+/// A TCP connection that was accepted, with the options that suit answers.
+///
+/// # Errors
+/// If it is gone.
+pub(crate) fn accepted(stream: TcpStream) -> io::Result<Socket> {
+    // If the kernel refuses an option, the connection still works. Without the first one, a small answer could
+    // wait for the acknowledgement of the one before.
+    drop(stream.set_nodelay(true));
+    drop(SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT));
+    Socket::tcp(stream, Delivery::Posted)
 }
 
 /// Does the same for every variant.
@@ -70,47 +55,12 @@ macro_rules! either {
 impl Io {
     /// Closes the connection with a reset and without `close_notify`, so that the other side cannot take it for a regular end.
     /// A Unix socket is closed as usual, since it has no reset.
-    pub(crate) fn reset(self) {
-        let stream = match &self {
+    pub(crate) fn reset(mut self) {
+        let stream = match &mut self {
             Self::Plain(stream) => stream,
-            Self::Tls(stream) => stream.get_ref().0,
+            Self::Tls(stream) => stream.get_mut().0,
         };
-        if let Raw::Tcp(stream) = &stream.raw {
-            // If the kernel refuses this, the connection is still closed.
-            drop(SockRef::from(stream).set_linger(Some(Duration::ZERO)));
-        }
-    }
-}
-
-impl AsyncRead for Raw {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        either!(self.get_mut(), Raw { Tcp, Unix }, stream => Pin::new(stream).poll_read(cx, buf))
-    }
-}
-
-impl AsyncWrite for Raw {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        either!(self.get_mut(), Raw { Tcp, Unix }, stream => Pin::new(stream).poll_write(cx, bytes))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        either!(self.get_mut(), Raw { Tcp, Unix }, stream => Pin::new(stream).poll_write_vectored(cx, parts))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        either!(self, Raw { Tcp, Unix }, stream => stream.is_write_vectored())
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self.get_mut(), Raw { Tcp, Unix }, stream => Pin::new(stream).poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self.get_mut(), Raw { Tcp, Unix }, stream => Pin::new(stream).poll_shutdown(cx))
+        stream.raw.reset_when_dropped();
     }
 }
 
@@ -118,7 +68,7 @@ impl AsyncWrite for Raw {
 const AHEAD: usize = 2048;
 
 impl Stream {
-    pub(super) fn new(raw: Raw) -> Self {
+    pub(super) fn new(raw: Socket) -> Self {
         Self { raw, ahead: Vec::new(), taken: 0 }
     }
 

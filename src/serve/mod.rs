@@ -3,6 +3,7 @@
 mod accepting;
 mod admin;
 mod assemble;
+mod backend;
 mod certificates;
 mod commands;
 mod connection;
@@ -50,6 +51,7 @@ use crate::gate::Current;
 use crate::listen::{BoundTcp, ListenAddress, unused_sockets};
 use crate::process::Process;
 use crate::replay;
+use crate::socket::IoBackend;
 use crate::telemetry::Metrics;
 use crate::trace::SpanExporter;
 
@@ -91,6 +93,7 @@ impl Gateway {
         descriptors::make_room(&mut config.capacity);
         // Faults of the configuration are found before anything is opened, so that a faulty file takes no port.
         let mut generation = assemble::generation(&mut config, workers, &clock, None).map_err(StartError::Config)?;
+        let io = backend::choose(&config).map_err(|fault| StartError::Config(vec![fault]))?;
         let entries = Arc::new(Entries::new(workers));
         let listeners = entries.plan(&config)?;
         for name in unused_sockets(config.listeners.iter().map(|listener| &listener.address)) {
@@ -124,11 +127,15 @@ impl Gateway {
         let certificates = Arc::new(Certificates::new(&config));
         let parts = (&process, &current, &entries, &certificates);
         let (events, heartbeat) = (mpsc::channel(), Heartbeat::new(workers));
-        let workers = workers::start(config.workers, workers, parts, &shared, (&events.0, &heartbeat));
+        let runtimes = (config.workers, config.io, io);
+        let workers = workers::start(runtimes, workers, parts, &shared, (&events.0, &heartbeat));
         let workers = workers.map_err(StartError::Workers)?;
+        let kinds: Vec<_> = workers.io_backends().into_iter().map(IoBackend::as_str).collect();
+        metrics.io_backends(&kinds);
+        tracing::info!(io = kinds.join(", "), workers = workers.len(), "the workers have started");
         entries.carry_out(listeners, |worker, order| workers.order(worker, order));
         certificates.tell_expiries(&entries, &current.load().servers, &metrics);
-        let status = Arc::new(StatusSource::new(&process, &current, &entries, &certificates, &config));
+        let status = Arc::new(StatusSource::new(&process, &current, &entries, &certificates, (&config, kinds)));
         let (admin, admin_worker) = match admin {
             None => (None, None),
             Some(socket) => {

@@ -29,6 +29,7 @@ pub(super) struct StatusSource {
     config: ArcSwap<ConfigStatus>,
     capacity: Capacity,
     store: &'static str,
+    io: Vec<&'static str>,
     started: Duration,
 }
 
@@ -38,7 +39,7 @@ impl StatusSource {
         current: &Arc<Current>,
         entries: &Arc<Entries>,
         certificates: &Arc<Certificates>,
-        config: &Config,
+        (config, io): (&Config, Vec<&'static str>),
     ) -> Self {
         Self {
             process: process.clone(),
@@ -52,6 +53,7 @@ impl StatusSource {
                 ReplaySettings::Memory(_) => "memory",
                 ReplaySettings::Redis(_) => "redis",
             },
+            io,
             started: process.clock.elapsed(),
         }
     }
@@ -75,6 +77,7 @@ impl StatusSource {
             troubles: parts.into_iter().filter_map(|(name, part)| Some((name, part.trouble()?))).collect(),
             requests: process.metrics.lately(elapsed),
             in_flight: (process.slots.taken(), self.capacity.max_in_flight),
+            io: self.io.clone(),
             connections: (process.metrics.open_connections() as u64, self.capacity.max_connections),
             refusals: refusals(process),
             upstreams: current.servers.healthy().map(|(name, healthy)| (name.to_owned(), healthy)).collect(),

@@ -16,6 +16,7 @@ use super::heartbeat::Heartbeat;
 use crate::config;
 use crate::gate::Current;
 use crate::process::Process;
+use crate::socket::{IoBackend, IoChoice, begin_ring, turn_ring};
 use crate::stack::stack;
 
 /// The threads that serve requests. Each worker has a listener of its own on each shared port, a stack, and its own
@@ -29,6 +30,8 @@ pub(super) struct Workers {
     /// Sends each worker the listeners to accept from; dropping a sender means that no more will come.
     orders: Vec<orders::UnboundedSender<Order>>,
     give_up: watch::Sender<bool>,
+    /// How each reads and writes its sockets.
+    io: Vec<IoBackend>,
 }
 
 /// How many workers to start on this machine.
@@ -40,16 +43,25 @@ pub(super) fn count(workers: config::Workers) -> usize {
     }
 }
 
-fn runtime(workers: config::Workers) -> io::Result<Runtime> {
+fn runtime(workers: config::Workers, io: IoBackend) -> io::Result<Runtime> {
     match workers {
-        config::Workers::PerCore | config::Workers::Count(_) => Builder::new_current_thread().enable_all().build(),
+        config::Workers::PerCore | config::Workers::Count(_) => {
+            let mut builder = Builder::new_current_thread();
+            if io == IoBackend::Uring {
+                builder.on_thread_park(turn_ring);
+            }
+            builder.enable_all().build()
+        }
         config::Workers::Shared => Builder::new_multi_thread().thread_name("worker").enable_all().build(),
     }
 }
 
 /// Starts this many workers. The first one does the housekeeping.
+///
+/// # Errors
+/// If a thread, its runtime or a ring that must be there cannot be made.
 pub(super) fn start(
-    kind: config::Workers,
+    (kind, choice, io): (config::Workers, IoChoice, IoBackend),
     count: usize,
     (process, current, entries, certificates): (&Arc<Process>, &Arc<Current>, &Arc<Entries>, &Arc<Certificates>),
     shared: &Shared,
@@ -57,13 +69,28 @@ pub(super) fn start(
 ) -> io::Result<Workers> {
     let (give_up, given_up) = watch::channel(false);
     let (orders, to_come): (Vec<_>, Vec<_>) = (0..count).map(|_| orders::unbounded_channel()).unzip();
+    let (begun, begins) = mpsc::channel();
     let threads = to_come.into_iter().enumerate().map(|(worker, mut to_come)| {
-        let runtime = runtime(kind)?;
+        let runtime = runtime(kind, io)?;
         let (process, current, shared, entries) = (process.clone(), current.clone(), shared.clone(), entries.clone());
         let (certificates, beating) = (certificates.clone(), heartbeat.of(worker));
+        let begun = begun.clone();
         let (mut given_up, ended) = (given_up.clone(), Ended(events.clone()));
         std::thread::Builder::new().name(format!("worker-{worker}")).spawn(move || {
             let _ended = ended;
+            let ring = {
+                let _inside = runtime.enter();
+                (io == IoBackend::Uring).then(begin_ring).transpose()
+            };
+            let (ring, io) = match ring {
+                Ok(ring) => {
+                    let io = if ring.is_some() { IoBackend::Uring } else { IoBackend::Epoll };
+                    (ring, Ok(io))
+                }
+                Err(error) => (None, Err(error)),
+            };
+            // Whoever starts the workers waits for this.
+            drop(begun.send(io));
             let work = async move {
                 if worker == 0 {
                     tokio::spawn(super::housekeeping::run(process.clone(), current.clone(), entries, certificates));
@@ -87,10 +114,19 @@ pub(super) fn start(
             runtime.block_on(async { drop(runtime.spawn(work).await) });
             // Tasks that still hang when the time is up are abandoned.
             runtime.shutdown_background();
+            drop(ring);
         })
     });
-    let threads = threads.collect::<io::Result<_>>()?;
-    Ok(Workers { threads, orders, give_up })
+    let threads: Vec<_> = threads.collect::<io::Result<_>>()?;
+    let io = begins.iter().take(threads.len()).map(|begun| match begun {
+        Err(error) if choice == IoChoice::Auto => {
+            tracing::warn!(%error, "a worker gets no io_uring and uses epoll");
+            Ok(IoBackend::Epoll)
+        }
+        begun => begun,
+    });
+    let io = io.collect::<io::Result<_>>()?;
+    Ok(Workers { threads, orders, give_up, io })
 }
 
 /// Dropped at the end of a worker, however it ends.
@@ -106,6 +142,11 @@ impl Drop for Ended {
 impl Workers {
     pub(super) fn len(&self) -> usize {
         self.threads.len()
+    }
+
+    /// How they read and write their sockets: one kind, unless some got no ring.
+    pub(super) fn io_backends(&self) -> Vec<IoBackend> {
+        IoBackend::ALL.into_iter().filter(|kind| self.io.contains(kind)).collect()
     }
 
     /// Has a worker accept from another listener.

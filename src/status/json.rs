@@ -32,6 +32,7 @@ impl Status {
             })).collect::<Vec<_>>(),
             "in_flight": {"now": self.in_flight.0, "max": self.in_flight.1},
             "connections": {"now": self.connections.0, "max": self.connections.1},
+            "io": self.io,
             "refusals": self.refusals.iter().map(refusal).collect::<Vec<_>>(),
             "upstreams": self.upstreams.iter().map(|(server, healthy)| {
                 json!({"server": server, "healthy": healthy})

@@ -41,6 +41,8 @@ pub(crate) struct Status {
     pub in_flight: (usize, usize),
     /// Open connections, and how many there may be.
     pub connections: (u64, usize),
+    /// How the workers read and write their sockets.
+    pub io: Vec<&'static str>,
     /// The latest refusals, newest first.
     pub refusals: Vec<ShownRefusal>,
     /// Each server, and whether it is used and could last be reached.

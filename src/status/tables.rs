@@ -120,6 +120,7 @@ fn rooms(status: &Status, page: &mut Page) -> fmt::Result {
     bar(page, &format!("salts ({})", status.salts.kind), of(status.salts.held), of(status.salts.room))?;
     bar(page, "requests under way", of(status.in_flight.0), of(status.in_flight.1))?;
     bar(page, "connections", status.connections.0, of(status.connections.1))?;
+    row(page, "sockets by", "", status.io.join(", "))?;
     end_table(page)?;
     end(page)
 }

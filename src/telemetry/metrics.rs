@@ -35,6 +35,7 @@ pub struct Metrics {
     upstream_healthy: IntGaugeVec,
     reload_success: IntGauge,
     config_info: IntGaugeVec,
+    io_backend: IntGaugeVec,
     truncated: IntCounterVec,
     repeats: IntCounterVec,
     deliveries: DeliveryCounters,
@@ -187,6 +188,11 @@ impl Metrics {
             )?,
             reload_success: gauge("saltgate_config_last_reload_success", "Whether the last reload was applied.")?,
             config_info: labelled("saltgate_config_info", "The configuration in force.", &["hash"])?,
+            io_backend: labelled(
+                "saltgate_io_backend",
+                "How the workers read and write their sockets; 1 for each kind in use.",
+                &["kind"],
+            )?,
             truncated,
             repeats,
             deliveries: DeliveryCounters::new(&registry)?,
@@ -278,6 +284,11 @@ impl Metrics {
             self.config_info.reset();
             self.config_info.with_label_values(&[hash]).set(1);
         }
+    }
+
+    /// Sets how the workers read and write their sockets.
+    pub fn io_backends(&self, kinds: &[&str]) {
+        kinds.iter().for_each(|kind| self.io_backend.with_label_values(&[kind]).set(1));
     }
 
     /// Counts an accepted connection.

@@ -3,6 +3,7 @@
 use std::io;
 use std::marker::PhantomData;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream};
@@ -13,6 +14,7 @@ use super::server::{Endpoint, Server, Servers};
 use super::stream::Stream;
 use super::traffic::{Probe, Traffic};
 use crate::event_loop::{TimedOut, timeout_at};
+use crate::socket::{Delivery, Socket};
 
 /// A new connection for this kind of traffic, with the epoch of the addresses and certificates in force when it began.
 pub(super) struct Made<T> {
@@ -42,9 +44,7 @@ impl Servers {
         let deadline = Instant::now() + limit;
         let epoch = server.epoch();
         let made = match &server.endpoint {
-            Endpoint::Unix(path) => {
-                timeout_at(deadline, UnixStream::connect(path)).await.map(|made| made.map(Stream::Unix))
-            }
+            Endpoint::Unix(path) => timeout_at(deadline, open_unix(path)).await,
             Endpoint::Fixed(address) => timeout_at(deadline, open::<T>(server, *address)).await,
             Endpoint::Named(host, port) => return self.connect_by_name(server, host, *port, deadline).await,
         };
@@ -123,14 +123,19 @@ impl Servers {
     }
 }
 
+async fn open_unix(path: &Path) -> io::Result<Stream> {
+    Socket::unix(UnixStream::connect(path).await?, Delivery::Known).map(Stream::Plain)
+}
+
 async fn open<T: Traffic>(server: &Server, address: SocketAddr) -> io::Result<Stream> {
     let stream = TcpStream::connect(address).await?;
     // Nagle's algorithm would delay small requests until an acknowledgement.
     drop(stream.set_nodelay(true));
+    let socket = Socket::tcp(stream, Delivery::Known)?;
     match &server.tls {
-        None => Ok(Stream::Tcp(stream)),
+        None => Ok(Stream::Plain(socket)),
         Some((tls, name)) => {
-            let connected = tls.connector::<T>().connect(name.clone(), stream).await?;
+            let connected = tls.connector::<T>().connect(name.clone(), socket).await?;
             Ok(Stream::Tls(Box::new(connected)))
         }
     }

@@ -79,7 +79,8 @@ impl RequestWrite {
     fn poll_write(&mut self, cx: &mut Context<'_>, wire: &mut Wire) -> io::Result<Option<BytesWritten>> {
         let mut moved = None;
         while self.state == State::Part {
-            match wire.poll_written(cx) {
+            let is_last = matches!(self.body, Outgoing::Whole(_));
+            match wire.poll_written(cx, is_last) {
                 Poll::Pending => break,
                 Poll::Ready(Err(_)) => self.state = State::Cut,
                 Poll::Ready(Ok(())) => match &mut self.body {
@@ -182,7 +183,7 @@ impl<T: Traffic> Underway<T> {
 pub(super) async fn status(made: Made<Probe>, host: &HeaderValue, question: &RequestHead) -> io::Result<StatusCode> {
     let mut wire = Wire::new(made.into_parts().0);
     question.write(host, &Outgoing::default(), wire.begin());
-    poll_fn(|cx| wire.poll_written(cx)).await?;
+    poll_fn(|cx| wire.poll_written(cx, false)).await?;
     Ok(poll_fn(|cx| poll_head(cx, &mut wire, question.is_head())).await?.answer.status())
 }
 

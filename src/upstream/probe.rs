@@ -54,6 +54,6 @@ fn described(server: &Server, stream: &Stream) -> String {
             let version = version.and_then(|version| version.as_str()).unwrap_or("TLS");
             format!("upstream {name}: connected, its certificate is valid ({version})")
         }
-        Stream::Tcp(_) | Stream::Unix(_) => format!("upstream {name}: connected"),
+        Stream::Plain(_) => format!("upstream {name}: connected"),
     }
 }

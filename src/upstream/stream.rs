@@ -1,51 +1,59 @@
-//! The stream of a connection to a server: TCP, TLS or a Unix socket.
+//! The stream of a connection to a server: TCP or a Unix socket, with or without TLS.
 
 use std::io::{self, IoSlice};
-use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
+
+use crate::socket::Socket;
 
 /// The bytes of a connection, whatever carries them. Only TLS, whose state is large, is boxed.
 pub(super) enum Stream {
-    Tcp(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-    Unix(UnixStream),
+    Plain(Socket),
+    Tls(Box<TlsStream<Socket>>),
 }
 
 impl Stream {
-    /// Whether there is nothing to read, not even the end of the stream. Asks the kernel, because the runtime's readiness is
-    /// only as recent as its last poll.
+    /// Whether there is nothing to read, not even the end of the stream.
     pub(super) fn is_quiet(&mut self) -> bool {
         match self {
-            Self::Tcp(stream) => nothing_waits(stream),
-            Self::Unix(stream) => nothing_waits(stream),
+            Self::Plain(socket) => socket.is_quiet(),
             Self::Tls(stream) => {
+                // On a ring, this is what brings in what has arrived.
+                let _ = stream.get_ref().0.is_quiet();
                 // Reads TLS messages such as session tickets, which are not part of an answer.
                 let (mut piece, mut nobody) = ([0], Context::from_waker(Waker::noop()));
                 let read = Pin::new(&mut **stream).poll_read(&mut nobody, &mut ReadBuf::new(&mut piece));
-                read.is_pending() && nothing_waits(stream.get_ref().0)
+                read.is_pending() && stream.get_ref().0.is_quiet()
             }
         }
     }
-}
 
-fn nothing_waits(socket: impl AsFd) -> bool {
-    let first = recv(socket, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT);
-    first.is_err_and(|error| error == Errno::AGAIN)
+    /// How many bytes the kernel has taken, if that is not known from writing alone.
+    pub(super) fn taken(&self) -> Option<u64> {
+        match self {
+            Self::Plain(socket) => socket.taken(),
+            Self::Tls(_) => None,
+        }
+    }
+
+    /// Like flushing, for one who waits for an answer next: it need not be told that everything was taken until something
+    /// arrives, or something is wrong.
+    pub(super) fn poll_taken(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(socket) => socket.poll_taken(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
 }
 
 macro_rules! each {
     ($stream:expr, $inner:ident => $what:expr) => {
         match $stream.get_mut() {
-            Stream::Tcp($inner) => $what,
+            Stream::Plain($inner) => $what,
             Stream::Tls($inner) => $what,
-            Stream::Unix($inner) => $what,
         }
     };
 }
@@ -71,9 +79,8 @@ impl AsyncWrite for Stream {
 
     fn is_write_vectored(&self) -> bool {
         match self {
-            Self::Tcp(inner) => inner.is_write_vectored(),
+            Self::Plain(inner) => inner.is_write_vectored(),
             Self::Tls(inner) => inner.is_write_vectored(),
-            Self::Unix(inner) => inner.is_write_vectored(),
         }
     }
 

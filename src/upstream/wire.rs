@@ -26,18 +26,21 @@ pub(super) struct Wire {
     /// What is to be written, and how many bytes of it were.
     out: Vec<u8>,
     written: usize,
-    /// Whether some of the request was handed to the kernel, or to TLS.
+    /// Whether some of the request was handed to the kernel, or to TLS, as far as writing tells.
     is_touched: bool,
+    /// Where only the kernel's word tells: how much it had taken when the request began.
+    taken_before: Option<u64>,
 }
 
 impl Wire {
     pub(super) fn new(stream: Stream) -> Self {
-        Self { stream, unread: BytesMut::new(), out: Vec::new(), written: 0, is_touched: false }
+        Self { stream, unread: BytesMut::new(), out: Vec::new(), written: 0, is_touched: false, taken_before: None }
     }
 
     /// The write buffer, for the beginning of a request.
     pub(super) fn begin(&mut self) -> &mut Vec<u8> {
         self.is_touched = false;
+        self.taken_before = self.stream.taken();
         if self.out.capacity() > KEPT {
             self.out = Vec::new();
         }
@@ -51,8 +54,9 @@ impl Wire {
         &mut self.out
     }
 
-    /// Writes all that is to be written.
-    pub(super) fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Writes all that is to be written. If `is_last`, only the answer matters next: then this may stay pending until something of it
+    /// arrives.
+    pub(super) fn poll_written(&mut self, cx: &mut Context<'_>, is_last: bool) -> Poll<io::Result<()>> {
         // TLS may have sent a part even if it reports an error.
         self.is_touched |= matches!(self.stream, Stream::Tls(_));
         while let left @ [_, ..] = &self.out[self.written..] {
@@ -60,14 +64,14 @@ impl Wire {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 written => self.written += written,
             }
-            self.is_touched = true;
+            self.is_touched |= self.taken_before.is_none();
         }
-        Pin::new(&mut self.stream).poll_flush(cx)
+        if is_last { self.stream.poll_taken(cx) } else { Pin::new(&mut self.stream).poll_flush(cx) }
     }
 
     /// Whether some of the request may have been sent. Nothing was if the kernel took nothing.
     pub(super) fn is_touched(&self) -> bool {
-        self.is_touched
+        self.is_touched || self.stream.taken().zip(self.taken_before).is_some_and(|(taken, before)| taken > before)
     }
 
     /// Reads what has arrived and returns the number of bytes. `left` is how many bytes of a body are left, if that is

@@ -171,6 +171,17 @@ impl Files {
         } else if !more.contains("spent_per_key") {
             more = more.replacen("[limits]\n", UNHURRIED, 1);
         }
+        // The same tests, on rings: CONTRIBUTING.md.
+        if let Ok(io) = std::env::var("SALTGATE_TEST_IO")
+            && !more.contains("\"shared\"")
+        {
+            let setting = format!("[runtime]\nio = \"{io}\"\n");
+            if more.contains("[runtime]\n") {
+                more = more.replacen("[runtime]\n", &setting, 1);
+            } else {
+                config += &setting;
+            }
+        }
         if !more.contains("[ownership") {
             config += "[ownership.upstream]\naccount = \"/accountId\"\ncreator = \"/ownerId\"\n";
         }

@@ -62,7 +62,9 @@ fn write(to: &mut String, status: &Value) -> std::fmt::Result {
     let taken = |of: &str| format!("{} of {}", number(&status[of], "now"), number(&status[of], "max"));
     let salts = &status["salts"];
     writeln!(to, "salts      {} of {} ({})", number(salts, "held"), number(salts, "room"), text(salts, "store"))?;
-    writeln!(to, "under way  {} requests, {} connections", taken("in_flight"), taken("connections"))?;
+    let io: Vec<_> = list(status, "io").filter_map(Value::as_str).collect();
+    let io = if io.is_empty() { String::new() } else { format!(" ({})", io.join(", ")) };
+    writeln!(to, "under way  {} requests, {} connections{io}", taken("in_flight"), taken("connections"))?;
     writeln!(to, "record     {}", record(&status["record"]))?;
     writeln!(
         to,

@@ -17,7 +17,8 @@ use tracing::Instrument;
 
 use super::accepting::Failures;
 use super::entries::{Entry, Order, Phase};
-use crate::listen::{ConnectionSlot, Full, GreetError, Http, Listener, Raw, handshake};
+use crate::listen::{ConnectionSlot, Full, GreetError, Http, Listener, accepted, handshake};
+use crate::socket::{Delivery, Socket};
 use context::{Connection, last_call};
 pub(super) use context::{Shared, Stack};
 
@@ -35,15 +36,15 @@ impl Accepting {
         })
     }
 
-    async fn accept(&self) -> io::Result<Raw> {
+    async fn accept(&self) -> io::Result<Socket> {
         match self {
-            Self::Tcp(listener) => Ok(Raw::accepted(listener.accept().await?.0)),
-            Self::Unix(listener) => Ok(Raw::Unix(listener.accept().await?.0)),
+            Self::Tcp(listener) => accepted(listener.accept().await?.0),
+            Self::Unix(listener) => Socket::unix(listener.accept().await?.0, Delivery::Posted),
         }
     }
 
     /// A connection that waits to be accepted, if there is one.
-    async fn waiting(&self) -> Option<Raw> {
+    async fn waiting(&self) -> Option<Socket> {
         let now = std::future::poll_fn(|_| std::task::Poll::Ready(()));
         tokio::select! {
             biased;
@@ -114,7 +115,7 @@ async fn drain_timeout(shared: &Shared) {
     }
 }
 
-async fn serve(raw: Raw, slot: Option<ConnectionSlot>, stack: impl Stack, shared: Shared, entry: Arc<Entry>) {
+async fn serve(raw: Socket, slot: Option<ConnectionSlot>, stack: impl Stack, shared: Shared, entry: Arc<Entry>) {
     let slot = match slot {
         Some(slot) => Some(slot),
         None => tokio::select! {
@@ -136,7 +137,7 @@ async fn serve(raw: Raw, slot: Option<ConnectionSlot>, stack: impl Stack, shared
     }
 }
 
-async fn converse(raw: Raw, slot: &mut ConnectionSlot, stack: impl Stack, shared: &Shared, entry: Arc<Entry>) {
+async fn converse(raw: Socket, slot: &mut ConnectionSlot, stack: impl Stack, shared: &Shared, entry: Arc<Entry>) {
     // The order matters: if the settings change between the two reads, the connection ends once too often, which is
     // better than once too seldom.
     let (changes, opened, limits) = (entry.changes(), entry.opened(), shared.limits());
