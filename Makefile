@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .PHONY: demo test deploy-test field check release bench bench-parts guard flame timing fuzz adversary mutants \
-	image image-test compose packages packages-test static
+	image image-test compose packages packages-test static sanitize
 
 # Shows what the gateway does, in front of an embedded CRM. Needs no setup.
 demo:
@@ -103,6 +103,11 @@ fuzz:
 # `make test` but many more times. A failed run prints its SALTGATE_ADVERSARY_SEED, which repeats it.
 adversary:
 	SALTGATE_ADVERSARY_ROUNDS=$${ROUNDS:-50000} $(CARGO) test --locked --lib -- --nocapture adversary::
+
+# Runs the tests of the rings, whose memory the kernel shares, with AddressSanitizer. Needs a nightly Rust; TOOLCHAIN names another one.
+TOOLCHAIN ?= nightly
+sanitize:
+	cd tests/sanitize && RUSTFLAGS="-Zsanitizer=address" $(CARGO) +$(TOOLCHAIN) test --locked --target $(HOST) uring::
 
 # Checks that a test fails for every small change of the code that decides: tests/mutants. A part: make mutants ARGS="-F src/policy/"
 mutants:

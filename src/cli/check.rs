@@ -45,6 +45,9 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     if let Some(fault) = missing_socket_folder(&config) {
         return report(&[fault]);
     }
+    if let Err(fault) = config.io_backend() {
+        return report(&[fault]);
+    }
     for warning in config.warnings.iter().map(ToString::to_string).chain(expired) {
         complain!("warning: {warning}");
     }

@@ -12,6 +12,7 @@ mod descriptions;
 mod directory;
 mod expired;
 mod fault;
+mod io;
 mod keys;
 mod limits;
 mod listener;

@@ -3,7 +3,6 @@
 mod accepting;
 mod admin;
 mod assemble;
-mod backend;
 mod certificates;
 mod commands;
 mod connection;
@@ -93,7 +92,7 @@ impl Gateway {
         descriptors::make_room(&mut config.capacity);
         // Faults of the configuration are found before anything is opened, so that a faulty file takes no port.
         let mut generation = assemble::generation(&mut config, workers, &clock, None).map_err(StartError::Config)?;
-        let io = backend::choose(&config).map_err(|fault| StartError::Config(vec![fault]))?;
+        let io = config.io_backend().map_err(|fault| StartError::Config(vec![fault]))?;
         let entries = Arc::new(Entries::new(workers));
         let listeners = entries.plan(&config)?;
         for name in unused_sockets(config.listeners.iter().map(|listener| &listener.address)) {

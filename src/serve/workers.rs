@@ -48,7 +48,8 @@ fn runtime(workers: config::Workers, io: IoBackend) -> io::Result<Runtime> {
         config::Workers::PerCore | config::Workers::Count(_) => {
             let mut builder = Builder::new_current_thread();
             if io == IoBackend::Uring {
-                builder.on_thread_park(turn_ring);
+                // After it has slept, too: what has arrived is then read without looking for other events first.
+                builder.on_thread_park(turn_ring).on_thread_unpark(turn_ring);
             }
             builder.enable_all().build()
         }

@@ -3,8 +3,8 @@
 //! A [`Socket`] is made of a connection of the runtime. On a worker that has a ring it moves there; everywhere else it stays. TLS and
 //! HTTP read and write it without knowing.
 
-mod ring;
 mod settings;
+mod uring;
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -17,9 +17,9 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use ring::RingSocket;
-pub(crate) use ring::{begin as begin_ring, probe as probe_ring, turn as turn_ring};
 pub(crate) use settings::{IoBackend, IoChoice};
+use uring::RingSocket;
+pub(crate) use uring::{begin as begin_ring, probe as probe_ring, turn as turn_ring};
 
 /// A connected socket. An enum and not a trait object, so that no call goes through a table.
 pub(crate) enum Socket {
@@ -47,8 +47,8 @@ impl Socket {
     /// # Errors
     /// If it cannot be taken from the runtime.
     pub(crate) fn tcp(stream: TcpStream, delivery: Delivery) -> io::Result<Self> {
-        if ring::has_room() {
-            return ring::adopt(stream.into_std()?.into(), delivery).map(Self::Ring);
+        if uring::has_room() {
+            return uring::adopt(stream.into_std()?.into(), delivery).map(Self::Ring);
         }
         Ok(Self::Tcp(stream))
     }
@@ -58,8 +58,8 @@ impl Socket {
     /// # Errors
     /// If it cannot be taken from the runtime.
     pub(crate) fn unix(stream: UnixStream, delivery: Delivery) -> io::Result<Self> {
-        if ring::has_room() {
-            return ring::adopt(OwnedFd::from(stream.into_std()?), delivery).map(Self::Ring);
+        if uring::has_room() {
+            return uring::adopt(OwnedFd::from(stream.into_std()?), delivery).map(Self::Ring);
         }
         Ok(Self::Unix(stream))
     }
@@ -94,8 +94,8 @@ impl Socket {
     /// only as recent as its last poll.
     pub(crate) fn is_quiet(&self) -> bool {
         match self {
-            Self::Tcp(stream) => ring::nothing_waits(stream),
-            Self::Unix(stream) => ring::nothing_waits(stream),
+            Self::Tcp(stream) => uring::nothing_waits(stream),
+            Self::Unix(stream) => uring::nothing_waits(stream),
             Self::Ring(socket) => socket.is_quiet(),
         }
     }

@@ -64,6 +64,7 @@ mod reloads;
 mod repeats;
 mod restores;
 mod revoked;
+mod rings;
 mod safeguards;
 mod sealed;
 mod secrets_in_memory;

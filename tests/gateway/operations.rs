@@ -59,6 +59,11 @@ impl Process {
         process
     }
 
+    /// A process that was started in another way, with its log in this file.
+    pub fn of(child: Child, log: std::path::PathBuf) -> Self {
+        Self { child, log }
+    }
+
     /// A running gateway, or the output of one that did not start.
     pub fn attempt(files: &Files) -> Result<Self, String> {
         let log = files.dir.path().join("log");

@@ -1,6 +1,6 @@
 //! A ring (io_uring) for each worker, driven from the worker's own event loop.
 //!
-//! 1. A worker calls [`begin`] inside its runtime, whose hook before it parks is [`turn`]. From then on [`adopt`] makes
+//! 1. A worker calls [`begin`] inside its runtime, whose hook before and after it parks is [`turn`]. From then on [`adopt`] makes
 //!    connections of this thread's ring.
 //! 2. What is written is put together and submitted once in each turn of the event loop, with one system call for all
 //!    connections. What arrives was received before anybody asks for it, and is only copied.
@@ -80,7 +80,7 @@ impl Drop for RingGuard {
     }
 }
 
-/// Makes the ring of this thread. To be called inside the runtime whose hook is [`turn`].
+/// Makes the ring of this thread. To be called inside the runtime whose hooks are [`turn`].
 ///
 /// # Errors
 /// If the kernel does not know rings, knows too little of them, or does not permit them.
@@ -128,7 +128,7 @@ pub(super) fn adopt(socket: OwnedFd, delivery: Delivery) -> io::Result<RingSocke
     adopted.ok_or_else(|| io::Error::other("this thread has no ring"))
 }
 
-/// Submits what is due and takes what has completed. The hook of a runtime before it parks.
+/// Submits what is due and takes what has completed. The hook of a runtime before it parks and after.
 pub(crate) fn turn() {
     let mut wakers = Wakers::new();
     with_ring(|ring| ring.turn(&mut wakers));

@@ -4,30 +4,32 @@ use std::io;
 
 use rustix::io::Errno;
 
-use crate::config::{Config, Fault, Workers};
+use super::{Config, Fault, Workers};
 use crate::socket::{IoBackend, IoChoice, probe_ring};
 
-/// Tries whether a ring can be had, if the configuration asks for one. To be called before anything is opened.
-///
-/// # Errors
-/// If it asks for nothing else, and none can be had.
-pub(super) fn choose(config: &Config) -> Result<IoBackend, Fault> {
-    if config.io == IoChoice::Epoll || config.workers == Workers::Shared {
-        return Ok(IoBackend::Epoll);
-    }
-    match probe_ring() {
-        Ok(()) => Ok(IoBackend::Uring),
-        Err(error) if config.io == IoChoice::Auto => {
-            tracing::debug!(%error, "the kernel gives no io_uring: {}", remedy(&error));
-            Ok(IoBackend::Epoll)
+impl Config {
+    /// How the workers read and write their sockets. If the configuration asks for a ring, tries whether one can be had.
+    ///
+    /// # Errors
+    /// If it asks for nothing else, and none can be had.
+    pub(crate) fn io_backend(&self) -> Result<IoBackend, Fault> {
+        if self.io == IoChoice::Epoll || self.workers == Workers::Shared {
+            return Ok(IoBackend::Epoll);
         }
-        Err(error) => Err(config.fault(
-            "runtime.io",
-            format!(
-                "is \"uring\", and the kernel gives none: {error}: {}; or choose \"auto\" or \"epoll\"",
-                remedy(&error)
-            ),
-        )),
+        match probe_ring() {
+            Ok(()) => Ok(IoBackend::Uring),
+            Err(error) if self.io == IoChoice::Auto => {
+                tracing::debug!(%error, "there is no io_uring, and sockets use epoll: {}", remedy(&error));
+                Ok(IoBackend::Epoll)
+            }
+            Err(error) => {
+                let message = format!(
+                    "is \"uring\", and the kernel gives none ({error}): {}; or choose \"auto\" or \"epoll\"",
+                    remedy(&error)
+                );
+                Err(self.fault("runtime.io", message))
+            }
+        }
     }
 }
 
