@@ -1,11 +1,10 @@
 //! The lines about the keys in force. Each intent names the set of keys by which it was judged, so the chain tells who
 //! was let through by which keys.
 
-use serde_json::{Map, Value, json};
-
 use std::thread;
 use std::time::Duration;
 
+use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 

@@ -157,6 +157,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "repeats",
             "replay",
             "safeguard",
+            "seal",
             "ship",
             "socket",
             "stack",

@@ -52,21 +52,17 @@ impl Phase {
         self.took[(self.took.len() * of_thousand / 1000).min(self.took.len() - 1)]
     }
 
-    fn told(&mut self, name: &str) {
+    fn told(&mut self, name: &str) -> String {
         let [half, most, nearly, last] = [500, 990, 999, 1000].map(|part| self.part(part));
-        println!(
-            "{name}: {} requests, {} changes: p50 {half:?}, p99 {most:?}, p99.9 {nearly:?}, most {last:?}",
-            self.took.len(),
-            self.changes
+        let (requests, changes) = (self.took.len(), self.changes);
+        let mut text = format!(
+            "{name}: {requests} requests, {changes} changes: p50 {half:?}, p99 {most:?}, p99.9 {nearly:?}, most {last:?}\n"
         );
         for (thread, [ran, waited]) in &self.threads {
-            let each = |nanos: &u64| *nanos as f64 / 1e3 / self.took.len() as f64;
-            println!(
-                "  {thread}: ran {:.1} µs and waited {:.1} µs for a processor, per request",
-                each(ran),
-                each(waited)
-            );
+            let [ran, waited] = [ran, waited].map(|nanos| *nanos as f64 / 1e3 / requests as f64);
+            text += &format!("  {thread}: ran {ran:.1} µs and waited {waited:.1} µs for a processor, per request\n");
         }
+        text
     }
 }
 
@@ -159,8 +155,7 @@ fn no_request_waits_while_a_hundred_thousand_keys_are_replaced() {
         replaced.add(phase(&process, &server, true));
         quiet.add(phase(&process, &server, false));
     }
-    quiet.told("the same keys");
-    replaced.told("keys replaced");
+    println!("{}{}", quiet.told("the same keys"), replaced.told("keys replaced"));
     let taken = process.log().matches("have changed, and are in force").count();
     println!("{taken} sets of keys were taken");
     assert!(taken > PHASES, "they were replaced");
