@@ -121,8 +121,6 @@ address = "{HOST}:0"
 keep_alive = "always"
 [runtime]
 workers = 1
-# What the kernel gives must not change the count.
-io = "epoll"
 [replay.memory]
 when_new = "accept"
 max_salts = 100_000

@@ -76,15 +76,19 @@ fn pass_with(io: &str) {
 }
 
 #[test]
-fn the_gateway_is_the_same_on_epoll() {
-    pass_with("epoll");
-}
-
-#[test]
 fn the_gateway_is_the_same_on_io_uring() {
     if has_rings() {
         pass_with("uring");
     }
+}
+
+#[test]
+fn nobody_gets_a_ring_without_asking_for_one() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let files = files(&upstream, "epoll");
+    let config = std::fs::read_to_string(files.path()).unwrap().replace("io = \"epoll\"\n", "");
+    std::fs::write(files.path(), config).unwrap();
+    assert!(Gate::by(files).metrics().contains("saltgate_io_backend{kind=\"epoll\"} 1"));
 }
 
 #[test]
