@@ -36,6 +36,8 @@ pub enum CertificateUse {
     Upstream,
     /// `upstream.tls.ca`.
     UpstreamCa,
+    /// `replay.redis.certificate`.
+    Redis,
     /// `replay.redis.ca`.
     RedisCa,
 }
@@ -48,6 +50,7 @@ impl CertificateUse {
             Self::ListenerClientCa => "listener_client_ca",
             Self::Upstream => "upstream",
             Self::UpstreamCa => "upstream_ca",
+            Self::Redis => "redis",
             Self::RedisCa => "redis_ca",
         }
     }
@@ -59,6 +62,7 @@ impl CertificateUse {
             Self::ListenerClientCa => "listener.tls.client_ca",
             Self::Upstream => "upstream.tls.certificate",
             Self::UpstreamCa => "upstream.tls.ca",
+            Self::Redis => "replay.redis.certificate",
             Self::RedisCa => "replay.redis.ca",
         }
     }

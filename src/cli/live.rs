@@ -71,7 +71,9 @@ pub(super) async fn check(config: &Config, directory: Directory, segment: Option
     if let replay::ReplaySettings::Redis(redis) = &config.replay {
         let answers = match replay::examine(redis).await {
             Ok(answers) => answers,
-            Err(RedisStartError::Ca { file, error }) => return report(&[Fault::of_redis_ca(&file, &error)]),
+            Err(RedisStartError::File { setting, file, error }) => {
+                return report(&[Fault::of_redis_file(setting, &file, &error)]);
+            }
             Err(error) => return fail(error),
         };
         for (server, answer) in answers {

@@ -10,6 +10,12 @@ fn environment(name: &str) -> Option<String> {
     }
 }
 
+const SENTINEL: &str = "[replay.redis]\nsentinel = { master = \"mine\", nodes = [\"redis://a\", \"rediss://b:1\"] }";
+
+fn sentinels(url: &str, nodes: &str) -> String {
+    format!("[replay.redis]\nurl = \"{url}\"\nsentinel = {{ master = \"mine\", nodes = [{nodes}] }}")
+}
+
 /// The example with every commented setting uncommented, except for these.
 fn edge_uncommented(but: &[&str]) -> Config {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
@@ -45,7 +51,15 @@ fn edge_uncommented(but: &[&str]) -> Config {
 
 #[test]
 fn the_edge_example_has_every_setting_with_its_default() {
-    let other = ["mode = \"0660\"", "client_ca", "automations_path", "danger_no_record", "[seal]", "[[seal"];
+    let other = [
+        "mode = \"0660\"",
+        "client_ca",
+        "automations_path",
+        "danger_no_record",
+        "[seal]",
+        "[[seal",
+        "[replay.redis.sentinel]",
+    ];
     let journal = edge_uncommented(&[&other[..], &["[replay.redis]", "[directory.postgres]"]].concat());
     let redis = edge_uncommented(&[&other[..], &["[replay.journal]", "[directory.file]"]].concat());
     let example = include_str!("../../config/edge.toml");
@@ -69,7 +83,15 @@ fn the_edge_example_has_every_setting_with_its_default() {
 #[test]
 fn the_schema_has_every_setting_with_its_default() {
     let schema: serde_json::Value = serde_json::from_str(&schema::of_configuration()).unwrap();
-    let other = ["mode = \"0660\"", "client_ca", "automations_path", "danger_no_record", "[seal]", "[[seal"];
+    let other = [
+        "mode = \"0660\"",
+        "client_ca",
+        "automations_path",
+        "danger_no_record",
+        "[seal]",
+        "[[seal",
+        "[replay.redis.sentinel]",
+    ];
     let journal = edge_uncommented(&[&other[..], &["[replay.redis]", "[directory.postgres]"]].concat());
     let redis = edge_uncommented(&[&other[..], &["[replay.journal]", "[directory.file]"]].concat());
     for setting in journal.settings.iter().chain(&redis.settings) {
@@ -288,6 +310,51 @@ fn each_fault_names_its_line_its_key_and_what_was_expected() {
             but("[replay.memory]", "[replay.redis]\nurl = \"redis://h\"\nca = \"x\""),
             KEY,
             &["replay.redis.ca", "rediss://"],
+        ),
+        ("Sentinels", but("[replay.memory]", &sentinels("rediss://u:hunter2@mine/3", "\"redis://a,b\"")), KEY, &["several Sentinels"]),
+        ("Sentinels and no url", but("[replay.memory]", SENTINEL), KEY, &[]),
+        ("Sentinels and a url", but("[replay.memory]", &sentinels("rediss://u:hunter2@mine/3", "\"redis://:hunter2@a\"")), KEY, &[]),
+        (
+            "Sentinels and a server",
+            but("[replay.memory]", &sentinels("redis://u:hunter2@h", "\"redis://:hunter2@a\"")),
+            KEY,
+            &["replay.redis.url: names a server, whose address the Sentinels give", "\"mine\" as its host"],
+        ),
+        (
+            "Sentinels and a cluster",
+            but("[replay.memory]", &SENTINEL.replace("[replay.redis]", "[replay.redis]\ncluster = true")),
+            KEY,
+            &["replay.redis.sentinel: is set with cluster = true"],
+        ),
+        (
+            "a Sentinel's database",
+            but("[replay.memory]", &sentinels("redis://mine", "\"redis://:hunter2@a/1\"")),
+            KEY,
+            &["replay.redis.sentinel.nodes: holds an address with a database"],
+        ),
+        (
+            "a Sentinel by http",
+            but("[replay.memory]", &sentinels("redis://mine", "\"http://:hunter2@a\"")),
+            KEY,
+            &["replay.redis.sentinel.nodes: holds an address that does not begin with redis://"],
+        ),
+        (
+            "no Sentinel",
+            but("[replay.memory]", &sentinels("redis://mine", "")),
+            KEY,
+            &["replay.redis.sentinel.nodes: is empty"],
+        ),
+        (
+            "a certificate without its key",
+            but("[replay.memory]", "[replay.redis]\nurl = \"rediss://h\"\ncertificate = \"x\""),
+            KEY,
+            &["replay.redis.certificate: and key belong together"],
+        ),
+        (
+            "a certificate without TLS",
+            but("[replay.memory]", "[replay.redis]\nurl = \"redis://h\"\ncertificate = \"x\"\nkey = \"y\""),
+            KEY,
+            &["replay.redis.certificate: is set for an address without TLS"],
         ),
         (
             "ready_needs",

@@ -109,6 +109,16 @@ impl<'s> Section<'s> {
 
     /// At least one text.
     pub(super) fn some_texts(&mut self, name: &'static str, expected: &str) -> Option<Vec<String>> {
+        self.some_hidden_texts(name, expected, str::to_owned)
+    }
+
+    /// At least one text, of which only the results of `show` are shown.
+    pub(super) fn some_hidden_texts(
+        &mut self,
+        name: &'static str,
+        expected: &str,
+        show: impl Fn(&str) -> String,
+    ) -> Option<Vec<String>> {
         self.setting(
             name,
             || Shape::some(Shape::Text),
@@ -126,7 +136,7 @@ impl<'s> Section<'s> {
                 if texts.is_empty() {
                     return Err(Misread::Wrong("is empty".into()));
                 }
-                let shown: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
+                let shown: Vec<String> = texts.iter().map(|text| quoted(&show(text))).collect();
                 Ok((texts, format!("[{}]", shown.join(", "))))
             },
         )

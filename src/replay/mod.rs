@@ -25,7 +25,9 @@ pub(crate) use journal::{JournalError, Reset};
 pub use memory::{Memory, MemorySettings};
 #[cfg(any(test, fuzzing))]
 pub(crate) use redis::fuzz::fuzz as fuzz_redis;
-pub(crate) use redis::{OnFailover, Redis, RedisSettings, RedisStartError, examine};
+pub(crate) use redis::{
+    Access, ClientCertificate, OnFailover, Redis, RedisSettings, RedisStartError, SentinelSettings, examine,
+};
 pub(crate) use settings::{ReplaySettings, StoreOpenError};
 pub(crate) use window::OutOfWindow;
 pub use window::{Floor, Window};

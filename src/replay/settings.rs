@@ -37,12 +37,16 @@ impl ReplaySettings {
         })
     }
 
-    /// The expiry dates of the certificate authorities for Redis. Empty if the file cannot be read: the start refuses
-    /// it anyway.
+    /// The expiry dates of the certificates for Redis. Without those of a file that cannot be read: the start refuses it
+    /// anyway.
     pub(crate) fn expiries(&self) -> Vec<Expiry> {
         let Self::Redis(redis) = self else { return Vec::new() };
-        let authorities = redis.ca.as_deref().and_then(|path| certificate::certificates(path).ok());
-        authorities.map(|authorities| certificate::expiries(CertificateUse::RedisCa, &authorities)).unwrap_or_default()
+        let of = |part, path: Option<&Path>| {
+            let found = path.and_then(|path| certificate::certificates(path).ok()).unwrap_or_default();
+            certificate::expiries(part, &found)
+        };
+        let own = redis.client_certificate.as_ref().map(|client| &*client.certificate);
+        [of(CertificateUse::RedisCa, redis.ca.as_deref()), of(CertificateUse::Redis, own)].concat()
     }
 
     /// The journal's directory, if the store is a journal.

@@ -144,8 +144,8 @@ pub(super) fn shipper(config: &Config, process: &Process) -> std::io::Result<Opt
 
 fn salts(config: &Config, clock: &Clock) -> Result<Box<dyn SpentSalts>, StartError> {
     config.replay.open(clock.clone()).map_err(|error| match error {
-        StoreOpenError::Redis(RedisStartError::Ca { file, error }) => {
-            StartError::Config(vec![Fault::of_redis_ca(&file, &error)])
+        StoreOpenError::Redis(RedisStartError::File { setting, file, error }) => {
+            StartError::Config(vec![Fault::of_redis_file(setting, &file, &error)])
         }
         error => StartError::Salts(error),
     })

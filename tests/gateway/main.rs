@@ -68,6 +68,7 @@ mod rings;
 mod safeguards;
 mod sealed;
 mod secrets_in_memory;
+mod sentinels;
 mod shipped_record;
 mod sighup;
 mod signals;

@@ -1,6 +1,7 @@
 //! A fleet that shares its spent salts in Redis: real servers that are killed, emptied and paused.
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -60,6 +61,16 @@ impl Redis {
         let port = self.port.to_string();
         let output = Command::new("redis-cli").args(["-p", &port]).args(arguments).output().unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Sends these commands at once.
+    pub fn pipe(&self, commands: impl Iterator<Item = String>) {
+        let mut command = Command::new("redis-cli");
+        command.args(["-p", &self.port.to_string()]).stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let lines: String = commands.map(|line| line + "\n").collect();
+        child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success());
     }
 
     pub fn signal(&self, name: &str) {
@@ -279,23 +290,26 @@ fn a_gateway_whose_clock_differs_is_out_of_use() {
 }
 
 /// Clients that send fresh headers and, in between, old ones. Counts how often each passed.
-struct Load {
+pub struct Load {
     ending: Arc<AtomicBool>,
     passed: Arc<AtomicUsize>,
     refused: Arc<AtomicUsize>,
     sent: Arc<Mutex<HashMap<String, usize>>>,
+    /// By which gateway headers passed, and when.
+    times: Arc<Mutex<Vec<(usize, Duration)>>>,
     clients: Vec<std::thread::JoinHandle<()>>,
     gates: Vec<SocketAddr>,
 }
 
 impl Load {
-    fn start(gates: &[&Gate]) -> Self {
+    pub fn start(gates: &[&Gate]) -> Self {
         let gates: Vec<SocketAddr> = gates.iter().map(|gate| gate.address()).collect();
         let mut load = Self {
             ending: Arc::default(),
             passed: Arc::default(),
             refused: Arc::default(),
             sent: Arc::default(),
+            times: Arc::default(),
             clients: Vec::new(),
             gates,
         };
@@ -305,7 +319,8 @@ impl Load {
 
     fn client(&self) -> std::thread::JoinHandle<()> {
         let (ending, passed, refused) = (self.ending.clone(), self.passed.clone(), self.refused.clone());
-        let (sent, gates) = (self.sent.clone(), self.gates.clone());
+        let (sent, gates, times) = (self.sent.clone(), self.gates.clone(), self.times.clone());
+        let clock = Clock::system();
         std::thread::spawn(move || {
             let mut gates: Vec<Kept> = gates.into_iter().map(Kept::to).collect();
             let mut mine: Vec<String> = Vec::new();
@@ -324,6 +339,7 @@ impl Load {
                         200 => {
                             passed.fetch_add(1, Ordering::SeqCst);
                             *sent.lock().unwrap().entry(header).or_default() += 1;
+                            times.lock().unwrap().push((gate, clock.elapsed()));
                         }
                         503 => {
                             refused.fetch_add(1, Ordering::SeqCst);
@@ -337,18 +353,30 @@ impl Load {
         })
     }
 
-    fn passes(&self, more: usize) {
+    pub fn passes(&self, more: usize) {
         let passed = self.passed.load(Ordering::SeqCst);
         until("headers pass", || self.passed.load(Ordering::SeqCst) >= passed + more);
     }
 
-    fn is_refused(&self) {
+    pub fn is_refused(&self) {
         let refused = self.refused.load(Ordering::SeqCst);
         until("headers are refused", || self.refused.load(Ordering::SeqCst) > refused);
     }
 
+    /// The longest time since then in which a gateway let nothing through, for each gateway.
+    pub fn longest_pauses(&self, since: Duration) -> Vec<Duration> {
+        let mut times = self.times.lock().unwrap().clone();
+        times.sort_unstable_by_key(|(_, at)| *at);
+        let now = Clock::system().elapsed();
+        let of = |gate| {
+            let times = times.iter().filter(|(by, at)| *by == gate && *at >= since).map(|(_, at)| *at).chain([now]);
+            times.fold((since, Duration::ZERO), |(last, longest), at| (at, longest.max(at.saturating_sub(last)))).1
+        };
+        (0..self.gates.len()).map(of).collect()
+    }
+
     /// Replays everything that passed, everywhere; nothing may have passed twice.
-    fn end(self) -> usize {
+    pub fn end(self) -> usize {
         self.ending.store(true, Ordering::SeqCst);
         self.clients.into_iter().for_each(|client| client.join().unwrap());
         let sent = self.sent.lock().unwrap();
@@ -589,17 +617,25 @@ fn a_new_redis_is_fenced_and_limits_hold() {
     assert_eq!(get(gate.admin(), "/ready").status, 200, "full is not out of reach");
 }
 
-#[test]
-fn tls_and_a_user_with_minimal_rights_suffice() {
-    let upstream = Upstream::start(service("account-1", "member-1"));
+/// A folder with an authority (`ca.pem`), and certificate and key of a server and of a client of it (`r`, `c`).
+pub fn certificates() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let script = "
         openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=ca
-        openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout r.key -out r.csr -subj /CN=redis
         printf 'subjectAltName=IP:127.0.0.1' > san
-        openssl x509 -req -in r.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile san -out r.pem";
+        for of in r c; do
+            openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout $of.key -out $of.csr -subj /CN=$of
+            openssl x509 -req -in $of.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile san -out $of.pem
+        done";
     let made = Command::new("sh").args(["-ec", script]).current_dir(&dir).stderr(Stdio::null()).status();
     assert!(made.unwrap().success());
+    dir
+}
+
+#[test]
+fn tls_and_a_user_with_minimal_rights_suffice() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let dir = certificates();
     let file = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let port = free_port();
     let user = "gate on >hunter2 ~saltgate:* +evalsha +eval +script|load +get +set +info +time +dbsize +ping +hello +cluster|info +cluster|slots";

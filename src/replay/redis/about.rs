@@ -6,6 +6,7 @@ use redis::Value;
 use redis::aio::MultiplexedConnection;
 use tokio::time::timeout;
 
+use super::RedisSettings;
 use super::script::{Number, decimal};
 use super::server::Trouble;
 use crate::net::Authority;
@@ -33,6 +34,8 @@ pub(super) struct About {
     /// Its master, if it is a replica.
     copies: Option<String>,
     policy: String,
+    /// Whether it takes writes only while enough replicas follow it (`min-replicas-to-write`).
+    pub(super) needs_replicas: bool,
     /// Bytes that its data use.
     pub(super) used: u64,
     /// `maxmemory` in bytes; 0 if unlimited.
@@ -51,10 +54,23 @@ pub(super) struct Counted {
 pub(super) enum Expected {
     /// A single master without a cluster.
     Alone,
+    /// A master without a cluster, which Sentinels name.
+    Named,
     /// A master of a cluster.
     InCluster,
     /// Any server of a cluster.
     Seed,
+}
+
+impl Expected {
+    /// What holds the data.
+    pub(super) fn of(settings: &RedisSettings) -> Self {
+        match (settings.cluster, &settings.sentinel) {
+            (true, _) => Self::InCluster,
+            (false, Some(_)) => Self::Named,
+            (false, None) => Self::Alone,
+        }
+    }
 }
 
 /// Asks a server about itself, and checks that it is what is expected.
@@ -153,10 +169,10 @@ fn judge_kind(server: &str, address: &Authority, expected: Expected) -> Result<(
                 "at {address} is a Sentinel, which holds no data: name the master that it watches"
             )));
         }
-        Mode::Cluster if expected == Expected::Alone => {
+        Mode::Cluster if matches!(expected, Expected::Alone | Expected::Named) => {
             return Err(Trouble::Misconfigured(format!("at {address} is a cluster: set cluster = true")));
         }
-        Mode::Standalone if expected != Expected::Alone => {
+        Mode::Standalone if matches!(expected, Expected::InCluster | Expected::Seed) => {
             return Err(Trouble::Misconfigured(format!(
                 "at {address} is not a cluster: leave out cluster = true, or name the cluster's servers"
             )));
@@ -204,6 +220,8 @@ impl About {
             policy: field(memory, "maxmemory_policy").ok_or_else(|| missing("maxmemory_policy"))?.to_owned(),
             used: number("used_memory")?,
             most: number("maxmemory")?,
+            // The field is there only with `min-replicas-to-write` above 0.
+            needs_replicas: field(replication, "min_slaves_good_slaves").is_some(),
         })
     }
 
@@ -219,8 +237,8 @@ impl About {
             (Some(master), Expected::Alone) => Err(Trouble::Misconfigured(format!(
                 "at {address} is a replica of {master} and cannot store salts: name the master"
             ))),
-            // In a cluster the master may change at any time.
-            (Some(_), Expected::InCluster) => Err(Trouble::OutOfReach("is not a master now".into())),
+            // In a cluster, and with Sentinels, the master may change at any time.
+            (Some(_), Expected::InCluster | Expected::Named) => Err(Trouble::OutOfReach("is not a master now".into())),
             (Some(_), Expected::Seed) | (None, _) => Ok(()),
         }
     }
@@ -234,7 +252,8 @@ impl std::fmt::Display for About {
             (Mode::Standalone | Mode::Sentinel, None) => "a master",
             (Mode::Standalone | Mode::Sentinel, Some(_)) => "a replica",
         };
-        write!(f, "Redis {}, {kind}", self.version)
+        write!(f, "Redis {}, {kind}", self.version)?;
+        if self.needs_replicas { f.write_str(", min-replicas-to-write is set") } else { Ok(()) }
     }
 }
 

@@ -2,7 +2,8 @@
 --   KEYS: the salt, the witness of its slot
 --   ARGV: its date (20 digits of nanoseconds), how long it is kept (ms), the window (past and
 --         future, ms), the gateway's clock (ms), how far clocks may differ (ms), the number of this claim,
---         the mark of its request
+--         the mark of its request, the epoch of the failover that made this server the master (20 digits;
+--         nothing without Sentinels)
 -- Every answer names the salt's key and the number of the claim: one that was meant for another claim, by
 -- whatever mistake, is not taken for this one's.
 local function answer(word, more)
@@ -10,8 +11,13 @@ local function answer(word, more)
 end
 local witness = redis.call('GET', KEYS[2])
 if not witness then return answer('FORGOT') end
-local history, floor, past, future = string.match(witness, '^1 %x+ (%x+) (%d+) (%d+) (%d+)$')
-if not history then return answer('VERSION') end
+local version, history, floor, past, future, epoch =
+    string.match(witness, '^([12]) %x+ (%x+) (%d+) (%d+) (%d+) ?(%d*)$')
+if not history or (version == '2') ~= (epoch ~= '') then return answer('VERSION') end
+local mine = ARGV[9] or ''
+if epoch ~= '' and mine == '' then return answer('VERSION') end
+-- Vouched for under another failover than the gateway knows: another master may have spent salts since.
+if epoch ~= mine then return answer('FORGOT') end
 -- Another history of the data than the one that was vouched for: a restart, a failover.
 if not string.find(redis.call('INFO', 'replication'), 'master_replid:' .. history, 1, true) then return answer('FORGOT') end
 if past ~= ARGV[3] or future ~= ARGV[4] then return answer('WINDOW', ' ' .. past .. ' ' .. future) end

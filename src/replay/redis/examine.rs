@@ -1,8 +1,10 @@
 //! The check of Redis for `check --live`.
 
 use super::about::{self, Expected};
-use super::script::Numbers;
+use super::script::{Number, Numbers};
+use super::sentinels::{Report, Sentinels, elected};
 use super::server::{Server, Trouble};
+use super::settings::TlsFiles;
 use super::{RedisSettings, RedisStartError};
 use crate::net::Authority;
 
@@ -13,20 +15,32 @@ use crate::net::Authority;
 pub(crate) async fn examine(
     settings: &RedisSettings,
 ) -> Result<Vec<(Authority, Result<String, Trouble>)>, RedisStartError> {
-    let ca = settings.authorities()?;
+    let tls = settings.tls_files()?;
+    let number = Numbers::new().map_err(RedisStartError::NoRandomness)?.next();
     let mut answers = Vec::new();
-    for address in &settings.servers {
-        answers.push((address.clone(), examine_one(address, settings, ca.as_deref()).await));
+    let mut servers = settings.servers.clone();
+    if let Some(sentinels) = &settings.sentinel {
+        let reports = Sentinels::new(sentinels, &tls)?.reports(number).await;
+        servers.extend(elected(&reports).ok().map(|(master, _)| master));
+        let told = |(node, report): (_, Result<Report, _>)| (node, report.map(|report| report.to_string()));
+        answers.extend(reports.into_iter().map(told));
+    }
+    for address in servers {
+        let answer = examine_one(&address, settings, &tls, number).await;
+        answers.push((address, answer));
     }
     Ok(answers)
 }
 
-async fn examine_one(address: &Authority, settings: &RedisSettings, ca: Option<&[u8]>) -> Result<String, Trouble> {
-    let server = Server::new(address.clone(), settings, ca)?;
+async fn examine_one(
+    address: &Authority,
+    settings: &RedisSettings,
+    tls: &TlsFiles,
+    number: Number,
+) -> Result<String, Trouble> {
+    let server = Server::new(address.clone(), &settings.access, tls)?;
     let mut connection = server.connection(settings.timeout).await?;
-    let expected = if settings.cluster { Expected::Seed } else { Expected::Alone };
-    let number =
-        Numbers::new().map_err(|error| Trouble::OutOfReach(RedisStartError::NoRandomness(error).to_string()))?.next();
+    let expected = if settings.cluster { Expected::Seed } else { Expected::of(settings) };
     let about = about::ask(&mut connection, address, expected, number, settings.timeout).await?;
     Ok(about.to_string())
 }

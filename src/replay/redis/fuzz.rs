@@ -5,7 +5,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use redis::Value;
 
 use super::about::{self, Expected};
-use super::script::{Number, Verdict, digits};
+use super::script::{self, Number, Verdict, digits};
+use super::sentinels::Report;
 use super::slots;
 use crate::net::Authority;
 
@@ -21,6 +22,7 @@ pub(crate) fn fuzz(bytes: &[u8]) {
             let Ok(value) = redis::parse_redis_value(rest) else { return };
             match kind {
                 b'n' => counted(&value),
+                b'm' => sentinel(&value),
                 b's' => owners(&value),
                 _ => verdict(&value),
             }
@@ -50,6 +52,7 @@ fn verdict(answer: &Value) {
         Verdict::Floor(at) => with("FLOOR", &format!(" {}", digits(at))),
         Verdict::Attested(at) => with("OK", &format!(" {}", digits(at))),
         Verdict::Raised(at) => with("RAISED", &format!(" {}", digits(at))),
+        Verdict::Later(epoch) => with("LATER", &format!(" {}", script::epoch(Some(epoch)))),
         Verdict::OtherWindow(window) => {
             let rest = text.strip_prefix(&format!("WINDOW {KEY} {number} ")).expect("this question's");
             let times: Vec<Duration> =
@@ -88,6 +91,19 @@ fn info(bytes: &[u8]) {
             line.parse::<u64>().expect("a number")
         };
         assert_eq!((about.used, about.most), (number("used_memory:"), number("maxmemory:")));
+    }
+}
+
+/// The answers of a Sentinel: what is understood names one epoch, twice.
+fn sentinel(value: &Value) {
+    let Some([id, before, address, after]) = value.as_sequence() else { return };
+    let Some(report) = Report::read(id, before, address, after) else { return };
+    for fields in [before, after] {
+        let fields = fields.as_sequence().expect("names and values");
+        let is_epoch = |pair: &&[Value]| pair[0] == Value::BulkString(b"config-epoch".into());
+        let told: Vec<&[Value]> = fields.chunks(2).filter(is_epoch).collect();
+        let [[_, Value::BulkString(digits)]] = told[..] else { panic!("{fields:?}") };
+        assert_eq!(std::str::from_utf8(digits).expect("digits").parse(), Ok(report.epoch()));
     }
 }
 

@@ -22,8 +22,9 @@
 //! 5. A connection matches replies to requests only by their order. So every request has a number of its own, and
 //!    every reply that decides anything repeats this number and the key, and is compared as a whole. A surplus reply
 //!    admits nothing, and closes its connection.
-//! 6. Nothing is ever sent twice, except a script that the server reports as missing and so did not run. A claim
-//!    without a reply in time is [`ClaimRefused::Unknown`](super::ClaimRefused::Unknown).
+//! 6. Nothing is ever sent twice, except what the server reports as not run (`claim.rs`). If such a report was another
+//!    request's, the second claim finds the mark of the first, and admits nothing. A claim without a reply in time is
+//!    [`ClaimRefused::Unknown`](super::ClaimRefused::Unknown).
 //! 7. A failure opens the server's circuit breaker: [`SpentSalts::reach`] refuses, before anything is spent, until
 //!    the watcher gets a reply from the server in time. Nothing fails open.
 //! 8. Clocks: the script refuses if the server's clock and the gateway's differ by more than `clock_margin`, so two
@@ -33,19 +34,25 @@
 //! 9. `max_salts` applies to the fleet: the keys that the servers hold, counted every second. `max_salts_per_key`
 //!    applies to each process: the salts that it spent itself and Redis still holds.
 //!
-//! Not covered: a network partition with gateways on both sides, where the old master keeps serving after another
-//! server was promoted. In a cluster the old master stops by itself within `cluster-node-timeout`, before its
+//! 10. If Sentinels name the server, a majority of them must have named it within a short term, and marker and claim name
+//!     the failover that made it the master ([`sentinels`]). So an old master is not used after its successor's fence can
+//!     end, and is fenced if it comes back with the history that was attested once.
+//!
+//! Not covered: a network partition without Sentinels and with gateways on both sides, where the old master keeps serving
+//! after another server was promoted. In a cluster the old master stops by itself within `cluster-node-timeout`, before its
 //! successor's fence ends. With a single address, whoever moves the address must make sure of that
 //! (`min-replicas-to-write`).
 
 mod about;
 mod answers;
 mod claim;
+mod examination;
 mod examine;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod look_up;
 mod script;
+mod sentinels;
 mod server;
 mod settings;
 mod shared;
@@ -63,7 +70,9 @@ use tokio::sync::Notify;
 pub(crate) use self::examine::examine;
 use self::script::{Keys, Numbers};
 use self::server::Server;
-pub(crate) use self::settings::{OnFailover, RedisSettings, RedisStartError};
+pub(crate) use self::settings::{
+    Access, ClientCertificate, OnFailover, RedisSettings, RedisStartError, SentinelSettings,
+};
 use self::shared::Shared;
 use super::fullness::Fullness;
 use super::ledger::Ledger;
@@ -87,7 +96,7 @@ impl Redis {
     /// If Redis answers but is misconfigured (it may evict keys, is used with another window, refuses the password,
     /// or is or is not a cluster), or if the file of certificate authorities cannot be read.
     pub(crate) fn start(clock: Clock, settings: RedisSettings) -> Result<Self, RedisStartError> {
-        let ca = settings.authorities()?;
+        let tls = settings.tls_files()?;
         let keys = Keys::new(&settings.prefix, settings.cluster);
         // `max_salts` is checked against what the servers hold. The ledger counts only each key's share.
         let ledger = Ledger::new(Room { max_salts: usize::MAX, ..settings.room });
@@ -100,7 +109,7 @@ impl Redis {
             lost: Mutex::default(),
             keys,
             settings,
-            ca,
+            tls,
             claim: script::claim(),
             attest: script::attest(),
             map: ArcSwap::default(),
@@ -152,10 +161,12 @@ impl SpentSalts for Redis {
     fn reach(&self, salt: SaltId) -> StoreReach<'_> {
         let slot = self.shared.keys.slot(&self.shared.keys.salt(salt));
         let map = self.shared.map.load();
-        let Some(server) = map.owner(slot).filter(|server| server.is_usable()) else {
+        let elapsed = self.shared.clock.elapsed();
+        let owner = map.owner(slot).filter(|server| server.is_usable() && map.is_in_force(elapsed));
+        let Some(server) = owner else {
             return StoreReach::Now(Err(Unavailable::OutOfReach));
         };
-        if server.is_alive(self.shared.clock.elapsed()) {
+        if server.is_alive(elapsed) {
             return StoreReach::Now(Ok(()));
         }
         let server = server.clone();

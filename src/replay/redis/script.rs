@@ -71,8 +71,10 @@ pub(super) enum Verdict {
     Attested(SystemTime),
     /// The history is attested now, from this floor on, and was not before.
     Raised(SystemTime),
-    /// There is no epoch marker for the server's history: salts may be lost.
+    /// There is no epoch marker for the server's history and the failover that the gateway knows: salts may be lost.
     Forgot,
+    /// The epoch marker is of a later failover than the gateway knows, with this epoch.
+    Later(u64),
     /// Other gateways use this window.
     OtherWindow(Window),
     /// The server is out of memory; nothing was spent.
@@ -106,6 +108,7 @@ impl Verdict {
             ("FLOOR", rest) => Self::Floor(at(rest)?),
             ("OK", rest) => Self::Attested(at(rest)?),
             ("RAISED", rest) => Self::Raised(at(rest)?),
+            ("LATER", rest) => Self::Later(decimal(rest.strip_prefix(' ').filter(|digits| digits.len() == 20)?)?),
             ("WINDOW", rest) => {
                 let (past, future) = rest.strip_prefix(' ')?.split_once(' ')?;
                 let time = |text| decimal(text).map(Duration::from_millis);
@@ -132,6 +135,11 @@ pub(super) fn decimal(text: &str) -> Option<u64> {
 pub(super) fn digits(at: SystemTime) -> String {
     let nanos = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     format!("{:020}", u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+/// The epoch of a failover as the scripts compare it: 20 digits, or nothing without Sentinels.
+pub(super) fn epoch(epoch: Option<u64>) -> String {
+    epoch.map(|epoch| format!("{epoch:020}")).unwrap_or_default()
 }
 
 /// The names of all keys.
@@ -202,6 +210,7 @@ mod tests {
         assert_eq!((mark.print(), mark.id()), ([0xab; 16], id.clone()));
         let floor = Verdict::Floor(UNIX_EPOCH + Duration::from_secs(1));
         assert_eq!(read(&format!("FLOOR {mine} 00000000001000000000")), floor);
+        assert_eq!(read(&format!("LATER {mine} 00000000000000000012")), Verdict::Later(12));
         let window = Window { past: Duration::from_secs(1), future: Duration::from_secs(2) };
         assert_eq!(read(&format!("WINDOW {mine} 1000 2000")), Verdict::OtherWindow(window));
         for odd in [
@@ -216,6 +225,8 @@ mod tests {
             "spent saltgate:ab 00000000000000ff",
             "SPENT saltgate:ab 00000000000000ff more",
             "SPENT saltgate:ab 00000000000000ff\n",
+            "LATER saltgate:ab 00000000000000ff 7",
+            "LATER saltgate:ab 00000000000000ff 99999999999999999999",
             "FLOOR saltgate:ab 00000000000000ff",
             "FLOOR saltgate:ab 00000000000000ff 1000000000",
             "FLOOR saltgate:ab 00000000000000ff 99999999999999999999",

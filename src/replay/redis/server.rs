@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError, Value,
+    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo,
+    RedisError, TlsCertificates, Value,
 };
 use tokio::runtime;
 use tokio::time::timeout;
 
-use super::RedisSettings;
 use super::script::Number;
+use super::settings::{Access, RedisStartError, TlsFiles};
+use crate::credential::Hidden;
 use crate::net::Authority;
 
 /// Why a server is not used. The texts continue a sentence that begins with the server.
@@ -28,6 +30,12 @@ pub(crate) enum Trouble {
     /// A reply did not match its request, so it is unclear which replies of the connection belong to which requests.
     #[error("a reply did not match its request; the connection was closed")]
     OutOfSync,
+}
+
+impl From<Trouble> for RedisStartError {
+    fn from(trouble: Trouble) -> Self {
+        Self::Misconfigured(trouble.to_string())
+    }
 }
 
 impl From<RedisError> for Trouble {
@@ -52,6 +60,8 @@ const QUIET: Duration = Duration::from_millis(500);
 pub(super) struct Server {
     pub(super) address: Authority,
     client: Client,
+    /// Whether each connection asks first whether the server is a master.
+    checks_role: bool,
     /// One connection for each runtime, so that pipelined requests share a task and a core.
     connections: Mutex<Vec<Held>>,
     usable: AtomicBool,
@@ -69,36 +79,49 @@ struct Held {
 }
 
 impl Server {
-    pub(super) fn new(address: Authority, settings: &RedisSettings, ca: Option<&[u8]>) -> Result<Self, RedisError> {
+    pub(super) fn new(address: Authority, access: &Access, tls: &TlsFiles) -> Result<Self, Trouble> {
         let (host, port) = (address.host().to_owned(), address.port());
-        let addr = if settings.tls {
+        // The name is resolved anew for each connection.
+        let addr = if access.tls {
             ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
         } else {
             ConnectionAddr::Tcp(host, port)
         };
-        let mut redis = RedisConnectionInfo::default().set_db(settings.database).set_skip_set_lib_name();
-        if let Some(username) = &settings.username {
+        let mut redis = RedisConnectionInfo::default().set_db(access.database).set_skip_set_lib_name();
+        if let Some(username) = &access.username {
             redis = redis.set_username(username);
         }
-        if let Some(password) = &settings.password {
+        if let Some(password) = &access.password {
             redis = redis.set_password(&password.0);
         }
         let info = addr.into_connection_info()?.set_redis_settings(redis);
-        let client = match ca {
-            Some(ca) => {
-                let certificates = redis::TlsCertificates { client_tls: None, root_cert: Some(ca.to_vec()) };
-                Client::build_with_tls(info, certificates)?
-            }
-            None => Client::open(info)?,
+        let client = if access.tls {
+            let own = |(certificate, Hidden(key)): &(Vec<u8>, Hidden)| ClientTlsConfig {
+                client_cert: certificate.clone(),
+                client_key: key.clone().into_bytes(),
+            };
+            let client_tls = tls.client.as_ref().map(own);
+            let files = TlsCertificates { client_tls, root_cert: tls.ca.clone() };
+            let refused =
+                |error| Trouble::Misconfigured(format!("cannot be used with ca, certificate and key: {error}"));
+            Client::build_with_tls(info, files).map_err(refused)?
+        } else {
+            Client::open(info)?
         };
         Ok(Self {
             address,
             client,
+            checks_role: false,
             connections: Mutex::default(),
             usable: AtomicBool::new(false),
             trouble: Mutex::default(),
             in_doubt: AtomicBool::new(true),
         })
+    }
+
+    /// Makes each connection ask first whether the server is a master.
+    pub(super) fn checking_role(self) -> Self {
+        Self { checks_role: true, ..self }
     }
 
     pub(super) fn is_usable(&self) -> bool {
@@ -169,7 +192,13 @@ impl Server {
         let late = || Trouble::OutOfReach(format!("no connection within {} ms", limit.as_millis()));
         // Each request has its own timeout.
         let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-        let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
+        let connecting = async {
+            let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+            if self.checks_role {
+                check_role(&mut connection).await?;
+            }
+            Ok::<_, Trouble>(connection)
+        };
         let connection = timeout(limit, connecting).await.map_err(|_| late())??;
         let here = runtime::Handle::current().id();
         let mut connections = unpoisoned(&self.connections);
@@ -200,6 +229,13 @@ impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.address.fmt(f)
     }
+}
+
+/// Checks that a server says that it is a master.
+async fn check_role(connection: &mut MultiplexedConnection) -> Result<(), Trouble> {
+    let info: String = redis::cmd("INFO").arg("replication").query_async(connection).await?;
+    let is_master = info.lines().any(|line| line == "role:master");
+    if is_master { Ok(()) } else { Err(Trouble::OutOfReach("is not a master now".into())) }
 }
 
 /// A panic cannot leave the guarded values half changed, so a poisoned lock is used as it is.

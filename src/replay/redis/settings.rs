@@ -12,20 +12,18 @@ use crate::replay::{Room, WhenNew, Window};
 /// Where Redis is, and how to use it.
 #[derive(Clone, Debug)]
 pub struct RedisSettings {
-    /// One server, or some servers of a cluster.
+    /// One server, or some servers of a cluster. None if Sentinels name the server.
     pub servers: Vec<Authority>,
     /// Whether the servers are a cluster.
     pub cluster: bool,
-    /// Whether to use TLS.
-    pub tls: bool,
-    /// The PEM file of certificate authorities for the servers; the system's if `None`.
+    /// The Sentinels that name the server.
+    pub sentinel: Option<SentinelSettings>,
+    /// How to log in to the servers that hold the data.
+    pub access: Access,
+    /// The PEM file of certificate authorities for servers and Sentinels; the system's if `None`.
     pub ca: Option<PathBuf>,
-    /// The user name; Redis's default user if `None`.
-    pub username: Option<String>,
-    /// The password.
-    pub password: Option<Hidden>,
-    /// The number of the database; 0 in a cluster.
-    pub database: i64,
+    /// The PEM files of the gateway's own certificate and of its key.
+    pub client_certificate: Option<ClientCertificate>,
     /// The prefix of all keys.
     pub prefix: String,
     /// The timeout of a request.
@@ -52,11 +50,58 @@ impl RedisSettings {
     /// Default of [`RedisSettings::on_failover`].
     pub const ON_FAILOVER: OnFailover = OnFailover::Fence;
 
-    /// The content of the file `ca`.
-    pub(super) fn authorities(&self) -> Result<Option<Vec<u8>>, RedisStartError> {
-        let read = |file: &Path| std::fs::read(file).map_err(|error| RedisStartError::Ca { file: file.into(), error });
-        self.ca.as_deref().map(read).transpose()
+    /// The content of the files for TLS.
+    pub(super) fn tls_files(&self) -> Result<TlsFiles, RedisStartError> {
+        let read = |setting, file: &Path| {
+            std::fs::read(file).map_err(|error| RedisStartError::File { setting, file: file.into(), error })
+        };
+        let ca = self.ca.as_deref().map(|file| read("replay.redis.ca", file)).transpose()?;
+        let client = self.client_certificate.as_ref().map(|client| -> Result<_, RedisStartError> {
+            let certificate = read("replay.redis.certificate", &client.certificate)?;
+            let key = read("replay.redis.key", &client.key)?;
+            Ok((certificate, Hidden(String::from_utf8_lossy(&key).into_owned())))
+        });
+        Ok(TlsFiles { ca, client: client.transpose()? })
     }
+}
+
+/// How to log in to a server.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    /// Whether to use TLS.
+    pub tls: bool,
+    /// The user name; Redis's default user if `None`.
+    pub username: Option<String>,
+    /// The password.
+    pub password: Option<Hidden>,
+    /// The number of the database; 0 in a cluster and for a Sentinel.
+    pub database: i64,
+}
+
+/// The Sentinels that name the master.
+#[derive(Clone, Debug)]
+pub struct SentinelSettings {
+    /// The master's name.
+    pub master: String,
+    /// All Sentinels that watch it.
+    pub nodes: Vec<(Authority, Access)>,
+}
+
+/// The gateway's own certificate.
+#[derive(Clone, Debug)]
+pub struct ClientCertificate {
+    /// Its file, in PEM.
+    pub certificate: PathBuf,
+    /// The file of its key, in PEM.
+    pub key: PathBuf,
+}
+
+/// The files for TLS, as they were at the start.
+#[derive(Default)]
+pub(super) struct TlsFiles {
+    pub(super) ca: Option<Vec<u8>>,
+    /// The gateway's own certificate, and its key.
+    pub(super) client: Option<(Vec<u8>, Hidden)>,
 }
 
 /// What to do when Redis may have lost salts that it held.
@@ -71,9 +116,11 @@ pub enum OnFailover {
 /// Why Redis cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RedisStartError {
-    /// The file of its authorities cannot be read.
-    #[error("{}: replay.redis.ca: cannot be read: {error}", file.display())]
-    Ca {
+    /// A file for TLS cannot be read.
+    #[error("{}: {setting}: cannot be read: {error}", file.display())]
+    File {
+        /// The setting that names it.
+        setting: &'static str,
         /// The file.
         file: PathBuf,
         /// Why not.
@@ -86,7 +133,7 @@ pub enum RedisStartError {
     /// There is no thread that could watch it.
     #[error("Redis cannot be watched: {0}")]
     NoThread(#[source] io::Error),
-    /// It answers, and must not be used as it is.
+    /// It answers, or its settings say already, that it must not be used as it is.
     #[error("[replay.redis]: Redis {0}")]
     Misconfigured(String),
 }

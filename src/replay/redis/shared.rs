@@ -10,19 +10,23 @@ use tokio::sync::Notify;
 
 use super::RedisSettings;
 use super::script::{Keys, Numbers};
+use super::sentinels::TERM;
 use super::server::{Server, Trouble};
+use super::settings::TlsFiles;
 use super::slot_map::SlotMap;
 use crate::clock::Clock;
 use crate::replay::Floor;
 use crate::replay::fullness::Fullness;
 use crate::replay::ledger::{GENERATIONS, Ledger};
 
+/// The timeout for what may take longer than a claim: a TLS connection, or a few hundred slots at once.
+pub(super) const SLOW_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// State that the workers and the watcher share.
 pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) settings: RedisSettings,
-    /// The file of certificate authorities, as it was at the start.
-    pub(super) ca: Option<Vec<u8>>,
+    pub(super) tls: TlsFiles,
     pub(super) keys: Keys,
     pub(super) claim: Script,
     pub(super) attest: Script,
@@ -82,7 +86,9 @@ impl Shared {
 
     /// The floor to set when salts spent before now may be lost.
     pub(super) fn fence(&self) -> SystemTime {
-        let ahead = self.settings.window.future + 2 * self.settings.clock_margin;
+        // A gateway that the Sentinels no longer reach may go on using the old master for so long.
+        let term = if self.settings.sentinel.is_some() { TERM } else { Duration::ZERO };
+        let ahead = self.settings.window.future + 2 * self.settings.clock_margin + term;
         self.clock.now().checked_add(ahead).unwrap_or(UNIX_EPOCH + Duration::from_nanos(u64::MAX))
     }
 
