@@ -58,6 +58,7 @@ mod programs;
 mod record;
 mod redis;
 mod redis_answers;
+mod redis_clusters;
 mod redis_fitness;
 mod reload_command;
 mod reloads;
