@@ -251,7 +251,7 @@ fn up_to(c: &mut Criterion, runtime: &Runtime, gateway: &Gateway) {
         }};
     }
     let authenticate = || Inspect::new().then(Authenticate::new(clock, salts, failed_signatures));
-    let admit = || Admit::new(slots, salts, repeats, record, late_bodies);
+    let admit = || Admit::new(slots, salts, repeats, record, late_bodies, freeze);
     let before = || authenticate().then(admit()).then(Read::new(clock));
     let spend = || Spend::new(clock, salts, repeats, gateway.current());
     let authorize = || spend().then(RouteGate).then(Deletions).then(Authorize);

@@ -10,8 +10,10 @@
 //! [`ManualTime`] controls all time.
 
 mod duration;
+mod lease;
 
 pub(crate) use duration::{DurationError, parse_duration};
+pub(crate) use lease::Lease;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
 
 use crate::audit;
 use crate::clock::Clock;
@@ -9,7 +10,7 @@ use crate::gate::Reporting;
 use crate::key_use::UseLedger;
 use crate::pipeline::Tasks;
 use crate::repeats::Repeats;
-use crate::replay::SpentSalts;
+use crate::replay::{FleetStore, SpentSalts};
 use crate::safeguard::{BudgetUsage, Freeze};
 use crate::telemetry::{Metrics, Refusals};
 use crate::throttle::{FailedSignatures, LateBodies, PassingSlots, Slots};
@@ -26,6 +27,8 @@ pub struct Process {
     pub record: audit::Record,
     /// What is frozen.
     pub freeze: Arc<Freeze>,
+    /// Where the gateways of the fleet tell each other what is frozen, if `safeguard.scope` is `fleet`.
+    pub fleet: Option<Fleet>,
     /// How much of their budgets keys and accounts have used.
     pub budget_usage: Arc<BudgetUsage>,
     /// How much would have been used of the budgets in observe mode.
@@ -56,6 +59,14 @@ pub struct Process {
     pub(crate) key_uses: Arc<UseLedger>,
     /// Whether `/ready` fails while the store of salts is unavailable (`ready_needs` lists `replay`).
     pub ready_needs_replay: bool,
+}
+
+/// What a gateway of a fleet needs to freeze for all of them.
+pub struct Fleet {
+    /// Where they tell each other.
+    pub store: Arc<dyn FleetStore>,
+    /// For how long a gateway knows what is frozen after it has read it.
+    pub lease: Duration,
 }
 
 impl Process {

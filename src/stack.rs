@@ -35,7 +35,7 @@ where
         .layer(gates(
             Inspect::new() // checks the form of the message; depends on nothing but its bytes
                 .then(Authenticate::new(clock, salts, failed_signatures)) // whose signature is this, and is its date in the window?
-                .then(Admit::new(slots, salts, repeats, record, late_bodies)) // a slot, or 503 while nothing is spent
+                .then(Admit::new(slots, salts, repeats, record, late_bodies, freeze)) // a slot, or 503 while nothing is spent
                 .then(Read::new(clock)), // the whole body, which must be small; are the keys still good?
         ))
         .layer(Commit::new(tasks[worker].clone())) // from here on it runs to its end even if the client leaves
@@ -71,7 +71,7 @@ where
             freeze,
             Inspect::new()
                 .then(Authenticate::new(clock, salts, failed_signatures))
-                .then(Admit::new(slots, salts, repeats, record, late_bodies))
+                .then(Admit::new(slots, salts, repeats, record, late_bodies, freeze))
                 .then(Read::new(clock)),
             Spend::new(clock, salts, repeats, current)
                 .then(RouteGate)

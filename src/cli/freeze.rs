@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use serde_json::Value;
 
 use super::{EX_USAGE, Socket, fail};
 use crate::console::{complain, say};
@@ -75,7 +76,7 @@ pub(super) fn freeze(arguments: &Freeze) -> ExitCode {
     };
     let wait = Duration::from_secs(arguments.wait);
     let question = Question::Freeze { target: target.clone(), reason: arguments.reason.clone(), wait };
-    let (mut left, mut enforced) = (0, true);
+    let (mut left, mut enforced, mut fleet) = (0, true, FleetAnswer::default());
     let asked = arguments.socket.ask(&question, wait, |answer| {
         let frozen = if answer["new"] == true { "is frozen" } else { "was already frozen" };
         say!("{target} {frozen}");
@@ -89,6 +90,7 @@ pub(super) fn freeze(arguments: &Freeze) -> ExitCode {
             );
         }
         enforced = answer["enforced"] == true;
+        fleet = FleetAnswer::read(&answer);
         left = answer["still_leaving"].as_u64().unwrap_or(u64::MAX);
     });
     match asked {
@@ -97,6 +99,9 @@ pub(super) fn freeze(arguments: &Freeze) -> ExitCode {
             "this gateway only observes (mode = \"observe\"), so deletions are still forwarded. The freeze is stored, and \
              takes effect once the mode is enforce",
         ),
+        Ok(()) if fleet.is_one => {
+            fleet.tell(&format!("was frozen for the fleet; run the command again to wait: {target}"))
+        }
         Ok(()) if left == 0 => {
             say!("no deletion that was permitted before is still in progress");
             ExitCode::SUCCESS
@@ -105,6 +110,41 @@ pub(super) fn freeze(arguments: &Freeze) -> ExitCode {
             "{left} deletions that were permitted before the freeze have no answer yet: they were sent, or are about to be. \
              No other deletion will be sent. Run the command again to wait for them"
         )),
+    }
+}
+
+/// What an answer says of the other gateways.
+#[derive(Default)]
+struct FleetAnswer {
+    /// Whether there is a fleet.
+    is_one: bool,
+    not_said: Vec<String>,
+    silent: Vec<String>,
+}
+
+impl FleetAnswer {
+    fn read(answer: &Value) -> Self {
+        let names = |name: &str| -> Vec<String> {
+            let names = answer[name].as_array().into_iter().flatten().filter_map(Value::as_str);
+            names.map(|name| plain::line(name).to_string()).collect()
+        };
+        Self { is_one: answer["not_said"].is_array(), not_said: names("not_said"), silent: names("silent") }
+    }
+
+    fn tell(&self, what: &str) -> ExitCode {
+        for name in &self.silent {
+            say!(
+                "{name} has not been heard of for longer than its lease: it sends nothing until it has read what is frozen"
+            );
+        }
+        if self.not_said.is_empty() {
+            say!("no gateway of the fleet has a deletion in progress that was permitted before");
+            return ExitCode::SUCCESS;
+        }
+        fail(format!(
+            "these gateways have not said that no earlier deletion is in progress: {}. {what}",
+            self.not_said.join(", ")
+        ))
     }
 }
 
@@ -132,11 +172,18 @@ pub(super) fn unfreeze(arguments: &Unfreeze) -> ExitCode {
         Ok(target) => target,
         Err(code) => return code,
     };
-    let asked = arguments.socket.ask(&Question::Unfreeze(target.clone()), Duration::ZERO, |answer| {
+    let mut not_said = Vec::new();
+    // A fleet is waited for.
+    let asked = arguments.socket.ask(&Question::Unfreeze(target.clone()), Duration::from_secs(15), |answer| {
+        not_said = FleetAnswer::read(&answer).not_said;
         say!("{target} {}", if answer["was_frozen"] == true { "is unfrozen" } else { "was not frozen" });
         for still in answer["still_frozen"].as_array().into_iter().flatten().filter_map(|it| it.as_str()) {
             say!("still frozen: {still}");
         }
     });
-    asked.map_or_else(|code| code, |()| ExitCode::SUCCESS)
+    match asked {
+        Err(code) => code,
+        Ok(()) if not_said.is_empty() => ExitCode::SUCCESS,
+        Ok(()) => fail(format!("these gateways have not read it yet, and still refuse: {}", not_said.join(", "))),
+    }
 }

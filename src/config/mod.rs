@@ -77,6 +77,7 @@ pub(crate) const NEEDS_RESTART: &[&str] = &[
     "replay.",
     "audit.",
     "control.",
+    "safeguard.",
     "directory.postgres.",
     "directory.file.last_use",
     "trace.",

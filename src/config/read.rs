@@ -59,7 +59,11 @@ pub(super) fn read(
     let (audit, ship) = audit::audit(&mut root).unzip();
     let ship = ship.flatten();
     let at_control = root.at("control");
+    let at_safeguard = root.at("safeguard");
     let safeguards = safeguard::safeguards(&mut root, audit.as_ref());
+    if let Some((replay, _)) = &replay {
+        safeguard::judge_fleet(root.source, at_safeguard, &safeguards, replay);
+    }
     if let Some(socket) = &safeguards.socket
         && let Some(listener) = collides_with(listeners.as_ref(), &ListenAddress::Unix(socket.clone()))
     {

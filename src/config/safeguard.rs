@@ -10,6 +10,7 @@ use super::source::Source;
 use super::texts::quoted;
 use crate::audit::Audit;
 use crate::policy::{Budget, Route, Routes};
+use crate::replay::ReplaySettings;
 use crate::safeguard::{Budgets, Guard, SafeguardSettings};
 
 const SOCKET: &str = "the path of a socket such as \"/run/saltgate/control.sock\"";
@@ -22,6 +23,11 @@ pub(super) fn safeguards(root: &mut Section<'_>, audit: Option<&Audit>) -> Safeg
                        record it is one beside the record's)";
         source.fault_at(None, "control.state", message);
     }
+    let mut section = root.section("safeguard");
+    let words = [("process", false), ("fleet", true)];
+    let fleet = section.word("scope", &words, false);
+    let lease = section.duration("lease", SafeguardSettings::LEASE, SafeguardSettings::LEAST_LEASE);
+    section.finish();
     let mut section = root.section("budget");
     let mut budget = |name| budget(&mut section, name, audit);
     let budgets = Budgets { key: budget("per_key"), account: budget("per_account") };
@@ -30,7 +36,27 @@ pub(super) fn safeguards(root: &mut Section<'_>, audit: Option<&Audit>) -> Safeg
     let guard = guard(&mut section);
     section.finish();
     let state = state.or_else(|| Some(beside(audit?.path()?)));
-    SafeguardSettings { socket, state, budgets, guard, discard_freeze: false }
+    SafeguardSettings { socket, state, fleet: fleet.then_some(lease), budgets, guard, discard_freeze: false }
+}
+
+/// Checks that the gateways of a fleet have something to tell each other by.
+pub(super) fn judge_fleet(
+    source: &Source<'_>,
+    at: Option<usize>,
+    settings: &SafeguardSettings,
+    replay: &ReplaySettings,
+) {
+    let what = match replay {
+        _ if settings.fleet.is_none() => return,
+        ReplaySettings::Redis(redis) if !redis.cluster => return,
+        ReplaySettings::Redis(_) => {
+            "needs one Redis or Sentinels, and replay.redis.cluster is true: freeze each gateway"
+        }
+        ReplaySettings::Journal(_) | ReplaySettings::Memory(_) => {
+            "needs [replay.redis], by which the gateways tell each other"
+        }
+    };
+    source.fault_at(at, "safeguard.scope", format!("is \"fleet\", which {what}"));
 }
 
 fn guard(section: &mut Section<'_>) -> Guard {

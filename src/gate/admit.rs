@@ -12,6 +12,7 @@ use crate::audit;
 use crate::refusal::Refused;
 use crate::repeats::{First, Repeats};
 use crate::replay::{Reservation, SpentSalts, Unavailable};
+use crate::safeguard::Freeze;
 use crate::throttle::{LateBodies, LateBody, NoSlot, Slot, Slots};
 
 /// Refuses a request while nothing is spent yet, if there is no slot for it or a part that it needs is unavailable.
@@ -21,6 +22,7 @@ pub struct Admit {
     repeats: Repeats,
     record: audit::Record,
     late_bodies: LateBodies,
+    freeze: Arc<Freeze>,
 }
 
 /// A request that holds a slot and reserved room in the store of salts.
@@ -32,7 +34,7 @@ pub struct Admitted<B> {
 }
 
 impl Admit {
-    /// Gives out these slots while the store of salts and the record can take a request. Of the requests whose
+    /// Gives out these slots while the store of salts and the record can take a request, and it is known what is frozen. Of the requests whose
     /// bodies have yet to arrive, `late_bodies` limits the copies of one header.
     pub fn new(
         slots: &Slots,
@@ -40,6 +42,7 @@ impl Admit {
         repeats: &Repeats,
         record: &audit::Record,
         late_bodies: &LateBodies,
+        freeze: &Arc<Freeze>,
     ) -> Self {
         Self {
             slots: slots.clone(),
@@ -47,6 +50,7 @@ impl Admit {
             repeats: repeats.clone(),
             record: record.clone(),
             late_bodies: late_bodies.clone(),
+            freeze: freeze.clone(),
         }
     }
 
@@ -105,6 +109,10 @@ impl<B: http_body::Body<Data = Bytes> + Send + Unpin> Gate<Authenticated<B>> for
         })?;
         if !self.record.is_ready() {
             return Err(Refused::RecordUnavailable);
+        }
+        if !self.freeze.is_known() {
+            seen.detail = Some("what is frozen for the fleet is not known".into());
+            return Err(Refused::ReplayUnavailable);
         }
         let refused = |unavailable| match unavailable {
             Unavailable::Full => Refused::ReplayFull,

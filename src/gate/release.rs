@@ -9,7 +9,7 @@ use super::safeguard::Cleared;
 use crate::audit::{OpenIntent, Outcome};
 use crate::event_loop::yield_now;
 use crate::refusal::{Reason, RefusedAfterSpend};
-use crate::safeguard::{Freeze, SendPermit};
+use crate::safeguard::{Freeze, NoPermit, SendPermit};
 
 /// Refuses the deletion if the key, the account or everything is frozen. This is the last check: nothing is awaited
 /// between it and sending, so that whoever freezes knows what can still leave.
@@ -37,11 +37,15 @@ impl Gate<Recorded> for Release {
         yield_now().await;
         let caller = recorded.cleared().authorized().routed().request().caller();
         match self.0.permit(&caller.owner.account, &caller.api_key) {
-            Some(permit) => Ok(Released { recorded, permit }),
-            None => {
+            Ok(permit) => Ok(Released { recorded, permit }),
+            Err(why) => {
+                let (reason, refused) = match why {
+                    NoPermit::Frozen => (Reason::Frozen, RefusedAfterSpend::Frozen),
+                    NoPermit::Unknown => (Reason::ReplayUnavailable, RefusedAfterSpend::FreezeUnknown),
+                };
                 let (_, intent) = recorded.into_parts();
-                intent.close(Outcome::NotSent, Reason::Frozen.as_str()).await;
-                Err(RefusedAfterSpend::Frozen)
+                intent.close(Outcome::NotSent, reason.as_str()).await;
+                Err(refused)
             }
         }
     }

@@ -21,6 +21,9 @@ use crate::throttle::Slot;
 use crate::upstream::headers::{self, Kept};
 use crate::upstream::{Identity, InvalidRequestHead, Judged, MalformedResponse, RequestHead, SendError};
 
+/// Why a deletion was not sent though it was released.
+const LAPSED: &str = "what is frozen for the fleet was not read again in time (safeguard.lease); nothing was sent";
+
 /// Sends a released deletion at most once, and closes its intent.
 pub struct Send;
 
@@ -49,8 +52,14 @@ async fn send(released: Released, seen: &mut Observation) -> Concluded {
         Ok(head) => head,
         Err(why) => return Box::pin(unsendable(intent, why.to_string(), seen)).await,
     };
-    let sent =
-        cleared.authorized().routed().request().head().upstream().send_once(head, kept_body(&cleared), &intent).await;
+    let sent = cleared
+        .authorized()
+        .routed()
+        .request()
+        .head()
+        .upstream()
+        .send_once(head, kept_body(&cleared), &intent, permit.lease())
+        .await;
     // Whatever happened, nothing of this deletion leaves any more.
     drop(permit);
     yield_now().await;
@@ -77,6 +86,10 @@ async fn send(released: Released, seen: &mut Observation) -> Concluded {
                 SendError::ConnectTimeout(why) => {
                     seen.detail = Some(why);
                     (Answer::GATEWAY_TIMEOUT, Outcome::NotSent, Reason::UpstreamTimeout)
+                }
+                SendError::Lapsed => {
+                    seen.detail = Some(LAPSED.into());
+                    (Answer::INTERNAL, Outcome::NotSent, Reason::ReplayUnavailable)
                 }
                 SendError::AnswerLost(status, malformed) => {
                     (Answer::OUTCOME_LOST, unknown(status, malformed, seen), Reason::OutcomeUnknown)

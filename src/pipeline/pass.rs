@@ -100,6 +100,8 @@ where
                     seen.detail = Some(why);
                     (Answer::NOT_REACHED_IN_TIME, Reason::UpstreamTimeout)
                 }
+                // Only deletions have a lease.
+                SendError::Lapsed => (Answer::NOT_REACHED, Reason::InternalError),
                 SendError::AnswerLost(status, malformed) => {
                     seen.broke_off(status, malformed);
                     (Answer::EFFECT_LOST, Reason::OutcomeUnknown)

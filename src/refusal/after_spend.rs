@@ -40,6 +40,8 @@ pub enum RefusedAfterSpend {
     OwnershipTimeout,
     /// The key, the account or everything is frozen.
     Frozen,
+    /// It is not known what is frozen for the fleet; nothing was sent.
+    FreezeUnknown,
     /// The key or the account has used up its deletion budget; the next deletion is possible after this time.
     BudgetSpent(Duration),
     /// Automations are linked to the segment, and the caller did not confirm this set of them.
@@ -99,7 +101,7 @@ impl Refusal for RefusedAfterSpend {
             Self::RepeatsWait => Reason::Throttled,
             Self::DateSkewed => Reason::DateSkewed,
             Self::BelowFloor => Reason::BelowFloor,
-            Self::ClaimUnknown => Reason::ReplayUnavailable,
+            Self::ClaimUnknown | Self::FreezeUnknown => Reason::ReplayUnavailable,
             Self::Revoked(Revoked::UnknownKey) => Reason::UnknownKey,
             Self::Revoked(Revoked::InactiveKey) => Reason::InactiveKey,
             Self::Revoked(Revoked::SignatureMismatch) => Reason::SignatureMismatch,
@@ -157,7 +159,7 @@ impl Refusal for RefusedAfterSpend {
                 "AutomationsLinked",
                 "Automations are linked to this segment and would stop. To delete it all the same, sign a new request with X-Saltgate-Confirm.",
             ),
-            Self::ClaimUnknown | Self::RecordUnavailable | Self::Internal => Answer::INTERNAL,
+            Self::ClaimUnknown | Self::FreezeUnknown | Self::RecordUnavailable | Self::Internal => Answer::INTERNAL,
         }
     }
 

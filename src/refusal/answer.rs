@@ -103,7 +103,7 @@ impl Answer {
     /// The answer to every failed authentication and every missing permission.
     pub const UNAUTHORIZED: Self = Self::new(401, "Unauthorized", "권한이 없습니다.");
     pub(super) const NOT_FOUND: Self = Self::new(404, "NotFound", "There is no such resource.");
-    pub(super) const INTERNAL: Self =
+    pub(crate) const INTERNAL: Self =
         Self::new(500, "InternalError", "The request could not be completed; nothing was deleted.");
     /// The upstream could not be reached; the deletion was not sent.
     pub const BAD_GATEWAY: Self =

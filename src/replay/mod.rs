@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod adversary;
+mod fleet;
 mod fullness;
 mod journal;
 mod ledger;
@@ -18,6 +19,7 @@ mod table;
 mod theorem;
 mod window;
 
+pub(crate) use fleet::{FleetMember, FleetReading, FleetReport, FleetStore};
 #[cfg(any(test, fuzzing))]
 pub(crate) use journal::fuzz as fuzz_journal;
 pub use journal::{Journal, JournalSettings, JournalSync, boot_id};
@@ -138,6 +140,11 @@ pub trait SpentSalts: Send + Sync {
     /// Whether other processes use this store too.
     fn is_shared(&self) -> bool {
         false
+    }
+
+    /// Where the gateways that use this store tell each other what is frozen. `None` if the store belongs to one process.
+    fn fleet(&self) -> Option<Arc<dyn FleetStore>> {
+        None
     }
 
     /// Stores the answer to the request that spent `salt`, for `life`, where other processes can read it. `None` if

@@ -5,70 +5,64 @@
 //! 2. Freezing replaces the state, writes it to disk, and waits until nobody holds an older one: then no deletion that
 //!    was judged before the freeze can still be sent.
 //! 3. Freezing takes effect before it is written, unfreezing after: if writing fails, the target stays frozen.
-//! 4. A file that is not the last one written stops the start (`frozen_file.rs`). The state is never guessed.
+//! 4. With a [`Lease`], the state is one for all gateways of a fleet, with a version (`fleet.rs`). A permit also needs the
+//!    lease, which only a reading of the fleet's state renews.
+//! 5. A file that is not the last one written stops the start (`frozen_file.rs`). The state is never guessed.
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::watch;
 
 use super::freeze_error::FreezeError;
+use super::freeze_state::{FreezeState, Note, Target};
 use super::frozen_file::FrozenFile;
-
-/// What can be frozen.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Target {
-    /// Everything.
-    All,
-    /// All keys of an account.
-    Account(String),
-    /// One key, by its apiKey.
-    Key(String),
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::All => f.write_str("everything"),
-            Self::Account(account) => write!(f, "account {account}"),
-            Self::Key(key) => write!(f, "key {key}"),
-        }
-    }
-}
-
-/// Who froze something, when and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Note {
-    /// When, as [`crate::clock::rfc3339`] writes it.
-    pub since: String,
-    /// The user id of the operator.
-    pub uid: u32,
-    /// Why, if the operator gave a reason.
-    pub reason: Option<String>,
-}
-
-/// What is frozen at one moment.
-#[derive(Debug)]
-struct FreezeState {
-    all: Option<Note>,
-    accounts: BTreeMap<String, Note>,
-    keys: BTreeMap<String, Note>,
-    /// Dropped with the state, which wakes whoever waits for it.
-    _held: watch::Sender<()>,
-}
+use crate::clock::{Clock, Lease};
 
 /// Permission to send one deletion, granted by a state that does not freeze it. Held until the deletion is sent or
 /// given up.
 #[derive(Debug)]
-pub struct SendPermit(#[allow(dead_code, reason = "held, not read")] Arc<FreezeState>);
+pub struct SendPermit(Arc<FreezeState>, Sending);
+
+/// What a permit is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sending {
+    Judged,
+    Regardless,
+}
+
+/// Why there is no permission to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoPermit {
+    /// It is frozen.
+    Frozen,
+    /// It is not known what is frozen for the fleet now.
+    Unknown,
+}
+
+impl SendPermit {
+    /// What must still hold when the deletion leaves.
+    pub(crate) fn lease(&self) -> Option<&Arc<Lease>> {
+        self.0.lease.as_ref().filter(|_| self.1 == Sending::Judged)
+    }
+}
+
+/// Why a state of the fleet was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unheard {
+    /// It is not understood, or of an earlier version.
+    Strange,
+    /// Another state has the same version. Both are to be replaced by this one.
+    Differs(String),
+}
 
 /// The current freeze state, and the file that stores it.
 pub struct Freeze {
@@ -77,59 +71,15 @@ pub struct Freeze {
     earlier: Mutex<Vec<Earlier>>,
     /// `None` if the state cannot change.
     file: Option<FrozenFile>,
+    /// How each state of a fleet gets its lease.
+    fleet: Option<(Clock, Duration)>,
+    /// The version since which no earlier state is held.
+    cleared: AtomicU64,
 }
 
 struct Earlier {
     state: Weak<FreezeState>,
     ended: watch::Receiver<()>,
-}
-
-impl FreezeState {
-    fn new(all: Option<Note>, accounts: BTreeMap<String, Note>, keys: BTreeMap<String, Note>) -> Self {
-        Self { all, accounts, keys, _held: watch::Sender::new(()) }
-    }
-
-    fn nothing() -> Self {
-        Self::new(None, BTreeMap::new(), BTreeMap::new())
-    }
-
-    fn is_frozen(&self, account: &str, key: &str) -> bool {
-        self.all.is_some() || self.keys.contains_key(key) || self.accounts.contains_key(account)
-    }
-
-    fn json(&self) -> Value {
-        let note = |note: &Note| json!({ "since": note.since, "uid": note.uid, "reason": note.reason });
-        let notes = |notes: &BTreeMap<String, Note>| -> serde_json::Map<_, _> {
-            notes.iter().map(|(name, it)| (name.clone(), note(it))).collect()
-        };
-        json!({
-            "all": self.all.as_ref().map(note),
-            "accounts": notes(&self.accounts),
-            "keys": notes(&self.keys),
-        })
-    }
-
-    /// `None` for anything that [`FreezeState::json`] does not write.
-    fn parse(value: &Value) -> Option<Self> {
-        let notes = |name: &str| -> Option<BTreeMap<String, Note>> {
-            value.get(name)?.as_object()?.iter().map(|(name, it)| Some((name.clone(), note(it)?))).collect()
-        };
-        let all = match value.get("all")? {
-            Value::Null => None,
-            it => Some(note(it)?),
-        };
-        let state = Self::new(all, notes("accounts")?, notes("keys")?);
-        (state.json() == *value).then_some(state)
-    }
-}
-
-fn note(value: &Value) -> Option<Note> {
-    let reason = match value.get("reason")? {
-        Value::Null => None,
-        reason => Some(reason.as_str()?.to_owned()),
-    };
-    let uid = u32::try_from(value.get("uid")?.as_u64()?).ok()?;
-    Some(Note { since: value.get("since")?.as_str()?.to_owned(), uid, reason })
 }
 
 impl Freeze {
@@ -160,7 +110,35 @@ impl Freeze {
     }
 
     fn of(state: FreezeState, file: Option<FrozenFile>) -> Self {
-        Self { current: ArcSwap::from_pointee(state), earlier: Mutex::default(), file }
+        let cleared = AtomicU64::new(state.version);
+        Self { current: ArcSwap::from_pointee(state), earlier: Mutex::default(), file, fleet: None, cleared }
+    }
+
+    /// The same as one of a fleet.
+    ///
+    /// # Errors
+    /// If something is frozen for this gateway alone.
+    pub(crate) fn for_fleet(self, clock: Clock, lease: Duration) -> Result<Self, FreezeError> {
+        let state = self.current.load();
+        if state.version == 0 && !state.is_empty() {
+            return Err(FreezeError::FrozenAlone);
+        }
+        let freeze = Self { fleet: Some((clock, lease)), ..Self::none() };
+        // The same state, with a lease that nobody has renewed yet.
+        let same = FreezeState { version: state.version, lease: freeze.new_lease(), ..state.copied() };
+        freeze.current.store(Arc::new(same));
+        freeze.cleared.store(state.version, Ordering::Release);
+        drop(state);
+        Ok(Self { file: self.file, ..freeze })
+    }
+
+    fn new_lease(&self) -> Option<Arc<Lease>> {
+        self.fleet.as_ref().map(|(clock, lease)| Arc::new(Lease::new(clock.clone(), *lease)))
+    }
+
+    /// Whether it is known what is frozen. Without a fleet it always is.
+    pub fn is_known(&self) -> bool {
+        self.current.load().is_known()
     }
 
     /// Whether deletions of this key are frozen now. Only [`Freeze::permit`] decides.
@@ -169,14 +147,23 @@ impl Freeze {
     }
 
     /// Permission to send, unless the key is frozen. The caller must not await anything between this and sending.
-    pub fn permit(&self, account: &str, key: &str) -> Option<SendPermit> {
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn permit(&self, account: &str, key: &str) -> Result<SendPermit, NoPermit> {
         let state = self.current.load_full();
-        (!state.is_frozen(account, key)).then_some(SendPermit(state))
+        if state.is_frozen(account, key) {
+            return Err(NoPermit::Frozen);
+        }
+        if !state.is_known() {
+            return Err(NoPermit::Unknown);
+        }
+        Ok(SendPermit(state, Sending::Judged))
     }
 
     /// Permission to send although it may be frozen, for modes that refuse nothing. Freezing waits for it, too.
     pub fn permit_regardless(&self) -> SendPermit {
-        SendPermit(self.current.load_full())
+        SendPermit(self.current.load_full(), Sending::Regardless)
     }
 
     /// All that is frozen.
@@ -200,20 +187,7 @@ impl Freeze {
     /// If it could not be written: the target is frozen, but not after a restart.
     pub fn freeze(&self, target: &Target, note: Note) -> Result<bool, FreezeError> {
         let mut earlier = self.earlier.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = self.current.load_full();
-        let (mut all, mut accounts, mut keys) = (now.all.clone(), now.accounts.clone(), now.keys.clone());
-        let is_new = match target {
-            Target::All => all.is_none(),
-            Target::Account(name) => !accounts.contains_key(name),
-            Target::Key(name) => !keys.contains_key(name),
-        };
-        match target {
-            Target::All => drop(all.get_or_insert(note)),
-            Target::Account(name) => drop(accounts.entry(name.clone()).or_insert(note)),
-            Target::Key(name) => drop(keys.entry(name.clone()).or_insert(note)),
-        }
-        drop(now);
-        let next = FreezeState::new(all, accounts, keys);
+        let (next, is_new) = self.current.load().with(target, note);
         let text = next.json();
         self.replace(next, &mut earlier);
         self.write(&text)?;
@@ -226,16 +200,9 @@ impl Freeze {
     /// If it could not be written: it stays frozen.
     pub fn unfreeze(&self, target: &Target) -> Result<bool, FreezeError> {
         let mut earlier = self.earlier.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = self.current.load_full();
-        let (mut all, mut accounts, mut keys) = (now.all.clone(), now.accounts.clone(), now.keys.clone());
-        let was = match target {
-            Target::All => all.take().is_some(),
-            Target::Account(name) => accounts.remove(name).is_some(),
-            Target::Key(name) => keys.remove(name).is_some(),
-        };
-        let before = now.json();
+        let now = self.current.load();
+        let (before, was, next) = (now.json(), now.names(target), now.without(target));
         drop(now);
-        let next = FreezeState::new(all, accounts, keys);
         if let Err(error) = self.write(&next.json()) {
             // Write the old state again, so that the target is also frozen after a restart.
             drop(self.write(&before));
@@ -268,6 +235,62 @@ impl Freeze {
         states.iter().map(|(state, _)| state.strong_count()).sum()
     }
 
+    /// What this gateway tells the fleet: the version and the text of its state, and the version since which it holds no
+    /// earlier one.
+    pub(crate) fn told(&self) -> (u64, String, u64) {
+        let mut earlier = self.earlier.lock().unwrap_or_else(PoisonError::into_inner);
+        earlier.retain(|earlier| earlier.state.strong_count() > 0);
+        let state = self.current.load();
+        if earlier.is_empty() {
+            self.cleared.store(state.version, Ordering::Release);
+        }
+        (state.version, state.json().to_string(), self.cleared.load(Ordering::Acquire))
+    }
+
+    /// Takes the fleet's state, which was asked for at this elapsed time, and renews the lease.
+    ///
+    /// # Errors
+    /// If it is of an earlier version, not understood, or another one of the same version: then with the state to replace
+    /// it by, in which everything is frozen that is in one of both.
+    pub(crate) fn hear(&self, version: u64, text: &str, asked: Duration) -> Result<(), Unheard> {
+        let mut earlier = self.earlier.lock().unwrap_or_else(PoisonError::into_inner);
+        let mine = self.current.load_full();
+        let theirs = match text {
+            "" => Some(FreezeState::nothing()),
+            text => serde_json::from_str(text).ok().and_then(|value| FreezeState::parse(&value)),
+        };
+        let theirs = theirs.filter(|theirs| theirs.version == version && mine.version <= version);
+        let theirs = theirs.ok_or(Unheard::Strange)?;
+        if theirs.version > mine.version {
+            drop(mine);
+            let theirs = FreezeState { lease: self.new_lease(), ..theirs };
+            theirs.renew(asked);
+            let written = theirs.json();
+            self.replace(theirs, &mut earlier);
+            if let Err(error) = self.write(&written) {
+                tracing::error!(%error, "what is frozen for the fleet could not be written down");
+            }
+        } else if theirs.json() != mine.json() {
+            return Err(Unheard::Differs(mine.joined(&theirs).following()));
+        } else {
+            mine.renew(asked);
+        }
+        Ok(())
+    }
+
+    /// The version of the state, the text of the next one, with a target more, and whether it was not frozen before.
+    pub(crate) fn following_with(&self, target: &Target, note: Note) -> (u64, String, bool) {
+        let state = self.current.load();
+        let (next, is_new) = state.with(target, note);
+        (state.version, next.following(), is_new)
+    }
+
+    /// The version of the state, the text of the next one, without this target, and whether it was frozen.
+    pub(crate) fn following_without(&self, target: &Target) -> (u64, String, bool) {
+        let state = self.current.load();
+        (state.version, state.without(target).following(), state.names(target))
+    }
+
     fn write(&self, frozen: &Value) -> Result<(), FreezeError> {
         self.file.as_ref().map_or(Ok(()), |file| file.write(frozen))
     }
@@ -288,7 +311,7 @@ mod tests {
     #[test]
     fn exactly_the_frozen_targets_are_refused() {
         let freeze = Freeze::none();
-        let passes = |account: &str, key: &str| freeze.permit(account, key).is_some();
+        let passes = |account: &str, key: &str| freeze.permit(account, key).is_ok();
         assert!(passes("a", "K"));
         assert!(freeze.freeze(&key("K"), note()).unwrap());
         assert!(!freeze.freeze(&key("K"), note()).unwrap(), "it is already");
@@ -445,5 +468,66 @@ mod tests {
         let waiting = freeze.wait_for_permits(Duration::from_secs(60));
         let (left, ()) = tokio::join!(waiting, async { drop(before) });
         assert_eq!(left, 0);
+    }
+
+    #[test]
+    fn a_gateway_of_a_fleet_permits_only_what_it_has_read_within_its_lease() {
+        let (clock, hands) = Clock::manual(std::time::UNIX_EPOCH);
+        let fleet = || Freeze::none().for_fleet(clock.clone(), Duration::from_secs(1)).unwrap();
+        let (one, other) = (fleet(), fleet());
+        let verdict = |freeze: &Freeze| freeze.permit("a", "K").map(drop);
+        assert_eq!(verdict(&one), Err(NoPermit::Unknown), "nothing was read yet");
+        one.hear(0, "", clock.elapsed()).unwrap();
+        let held = one.permit("a", "K").unwrap();
+        let (version, next, is_new) = one.following_with(&key("K"), note());
+        assert!(version == 0 && is_new);
+        one.hear(1, &next, clock.elapsed()).unwrap();
+        assert_eq!(verdict(&one), Err(NoPermit::Frozen));
+        assert_eq!((one.told().0, one.told().2), (1, 0), "an earlier one is held");
+        assert!(held.lease().unwrap().holds());
+        hands.advance(Duration::from_secs(1));
+        one.hear(1, &next, clock.elapsed()).unwrap();
+        assert!(!held.lease().unwrap().holds(), "a later state renews nothing of an earlier one");
+        drop(held);
+        assert_eq!(one.told(), (1, next.clone(), 1));
+
+        // The other one is behind, hears a later state, and never goes back.
+        other.hear(1, &next, clock.elapsed()).unwrap();
+        let (version, again, was) = other.following_without(&key("K"));
+        assert!(version == 1 && was);
+        other.hear(2, &again, clock.elapsed()).unwrap();
+        assert_eq!(verdict(&other), Ok(()));
+        assert_eq!(other.hear(1, &next, clock.elapsed()), Err(Unheard::Strange));
+        hands.advance(Duration::from_secs(1));
+        assert_eq!(verdict(&other), Err(NoPermit::Unknown));
+        assert_eq!(other.hear(3, &again, clock.elapsed()), Err(Unheard::Strange), "its version is another one");
+        assert_eq!(verdict(&other), Err(NoPermit::Unknown), "what is not understood renews nothing");
+
+        // Two states with one version: what is in one of both is frozen.
+        let (_, third, _) = other.following_with(&Target::All, note());
+        one.hear(2, &again, clock.elapsed()).unwrap();
+        one.hear(3, &one.following_with(&key("L"), note()).1, clock.elapsed()).unwrap();
+        let Err(Unheard::Differs(joined)) = one.hear(3, &third, clock.elapsed()) else { panic!("they differ") };
+        one.hear(4, &joined, clock.elapsed()).unwrap();
+        assert_eq!(one.list().len(), 2);
+    }
+
+    #[test]
+    fn what_is_frozen_for_one_gateway_is_not_forgotten_in_a_fleet() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = || Freeze::open(directory.path(), None, true, None).unwrap();
+        let (clock, _) = Clock::manual(std::time::UNIX_EPOCH);
+        let for_fleet = |freeze: Freeze| freeze.for_fleet(clock.clone(), Duration::from_secs(1));
+        let fleet = for_fleet(open()).unwrap();
+        let (_, next, _) = fleet.following_with(&key("K"), note());
+        fleet.hear(1, &next, clock.elapsed()).unwrap();
+        drop(fleet);
+        let again = for_fleet(open()).unwrap();
+        assert_eq!((again.told().0, again.list().len()), (1, 1), "the fleet's state survives a restart");
+        drop(again);
+        let alone = tempfile::tempdir().unwrap();
+        let freeze = Freeze::open(alone.path(), None, true, None).unwrap();
+        freeze.freeze(&key("K"), note()).unwrap();
+        assert!(matches!(for_fleet(freeze), Err(FreezeError::FrozenAlone)));
     }
 }

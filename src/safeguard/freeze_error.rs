@@ -35,6 +35,12 @@ pub enum FreezeError {
     /// The state in this directory is of another format.
     #[error("{}: the freeze state is not in the format of this build", .0.display())]
     OtherFormat(PathBuf),
+    /// The state is one of this gateway alone, and the settings want that of a fleet.
+    #[error(
+        "something is frozen for this gateway alone: with safeguard.scope = \"process\" unfreeze what `saltgate freeze --list` \
+         names, and freeze it again for the fleet"
+    )]
+    FrozenAlone,
     /// The stored state cannot be used, and nobody said that it may be discarded.
     #[error(
         "{0}, so what is frozen is unknown; restore the right file, or start once with --discard-freeze and a [control] \

@@ -11,8 +11,11 @@
 mod adversary;
 pub(crate) mod automations;
 pub(crate) mod budget;
+#[cfg(test)]
+mod fleet_model;
 pub(crate) mod freeze;
 mod freeze_error;
+mod freeze_state;
 mod from_record;
 mod frozen_file;
 mod settings;
@@ -22,8 +25,8 @@ pub(crate) use automations::{AutomationsError, Guard, LinkedAutomations, LinksUn
 pub(crate) use budget::{BudgetExceeded, BudgetUsage, Budgets, Recount};
 #[cfg(any(test, fuzzing))]
 pub(crate) use freeze::fuzz::fuzz;
-pub(crate) use freeze::{Freeze, SendPermit};
-pub use freeze::{Note, Target};
+pub(crate) use freeze::{Freeze, NoPermit, SendPermit, Unheard};
 pub(crate) use freeze_error::FreezeError;
+pub use freeze_state::{Note, Target};
 pub(crate) use from_record::CountError;
 pub(crate) use settings::SafeguardSettings;

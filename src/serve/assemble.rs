@@ -10,7 +10,7 @@ use crate::config::{Config, Fault};
 use crate::directory::KeyState;
 use crate::gate::{Generation, Reporting, RequestIds};
 use crate::pipeline::Tasks;
-use crate::process::Process;
+use crate::process::{Fleet, Process};
 use crate::repeats::Repeats;
 use crate::replay::{RedisStartError, SpentSalts, StoreOpenError};
 use crate::safeguard::{BudgetUsage, Budgets};
@@ -99,6 +99,7 @@ pub(super) fn process(
     repeats.restore(earlier);
     let (capacity, workers) = (&config.capacity, workers::count(config.workers));
     let salts: Arc<dyn SpentSalts> = salts.into();
+    let fleet = safeguards.fleet.and_then(|lease| Some(Fleet { store: salts.fleet()?, lease }));
     let refusals = Arc::new(Refusals::new(workers));
     let reporting = Arc::new(Reporting {
         clock: clock.clone(),
@@ -120,6 +121,7 @@ pub(super) fn process(
         late_bodies: LateBodies::default(),
         failed_signatures: FailedSignatures::new(capacity.failed_signatures_per_client),
         freeze: Arc::new(freeze),
+        fleet,
         budget_usage: Arc::new(budget_usage),
         shadow_budget_usage: Arc::default(),
         refusals,

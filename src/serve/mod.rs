@@ -12,6 +12,7 @@ mod descriptors;
 mod drain;
 mod earlier;
 mod entries;
+mod fleet;
 mod heartbeat;
 mod housekeeping;
 #[cfg(feature = "postgres")]
@@ -62,6 +63,7 @@ pub struct Gateway {
     /// Ends after the workers.
     #[cfg(feature = "postgres")]
     key_watch: Option<key_watch::KeyWatch>,
+    _fleet: Option<fleet::FleetWatch>,
     workers: workers::Workers,
     entries: Arc<Entries>,
     certificates: Arc<Certificates>,
@@ -122,6 +124,7 @@ impl Gateway {
 
         #[cfg(feature = "postgres")]
         let shipper = assemble::shipper(&config, &process).map_err(StartError::Workers)?;
+        let fleet = fleet::FleetWatch::start(&process).map_err(StartError::Workers)?;
         let shared = connection::Shared::new(&config.capacity, &process, &current);
         let certificates = Arc::new(Certificates::new(&config));
         let parts = (&process, &current, &entries, &certificates);
@@ -157,6 +160,7 @@ impl Gateway {
             config,
             #[cfg(feature = "postgres")]
             key_watch,
+            _fleet: fleet,
             workers,
             entries,
             certificates,

@@ -65,6 +65,10 @@ fn replay(process: &Process) -> Part {
         // A shared store may come back, and other gateways have the same problem.
         (StoreHealth::Degraded(why), None) if process.ready_needs_replay => Part::Gone(why),
         (StoreHealth::Degraded(why), None) => Part::Degraded(why),
+        (StoreHealth::Ok, None) if !process.freeze.is_known() => {
+            let why = "what is frozen for the fleet cannot be read (safeguard.scope)".into();
+            if process.ready_needs_replay { Part::Gone(why) } else { Part::Degraded(why) }
+        }
         (StoreHealth::Ok, None) => Part::Ok,
     }
 }

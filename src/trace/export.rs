@@ -191,7 +191,7 @@ impl Delivery {
         head.text("connection: ", "close")?;
         let answer = self.upstream.forward(head, Outgoing::Whole(body)).await.map_err(|error| match error {
             SendError::Unreachable(why) | SendError::ConnectTimeout(why) => NotTaken::Unreachable(why),
-            SendError::AnswerLost(..) | SendError::AnswerTimeout(_) => NotTaken::NoAnswer,
+            SendError::Lapsed | SendError::AnswerLost(..) | SendError::AnswerTimeout(_) => NotTaken::NoAnswer,
         })?;
         let status = answer.status();
         if status.is_success() { Ok(()) } else { Err(NotTaken::Status(status, retry_after(answer.headers()))) }

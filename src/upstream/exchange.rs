@@ -6,6 +6,7 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use super::connect::Made;
 use super::pool::Connection;
 use super::traffic::{Probe, Traffic};
 use super::wire::Wire;
+use crate::clock::Lease;
 use crate::event_loop::TIMER_GRACE;
 use crate::http::h1::{self, Framing, MalformedResponse, Outgoing, RequestHead, ResponseHead};
 
@@ -25,6 +27,8 @@ use crate::http::h1::{self, Framing, MalformedResponse, Outgoing, RequestHead, R
 pub(super) struct Message {
     pub(super) head: RequestHead,
     pub(super) body: Outgoing,
+    /// What must hold when its first byte leaves.
+    pub(super) lease: Option<Arc<Lease>>,
 }
 
 /// A request of which no byte was sent. Boxed because it is rare, to keep the futures small.
@@ -46,6 +50,7 @@ pub(super) struct Sending<T: Traffic>(Option<Underway<T>>);
 struct Underway<T: Traffic> {
     connection: Connection<T>,
     head: RequestHead,
+    lease: Option<Arc<Lease>>,
     writing: RequestWrite,
     asked: Instant,
     /// How long to wait for the head of the answer.
@@ -104,7 +109,7 @@ impl RequestWrite {
 
 impl<T: Traffic> Sending<T> {
     pub(super) fn new(mut connection: Connection<T>, message: Message, timeout: Duration) -> Self {
-        let Message { head, body } = message;
+        let Message { head, body, lease } = message;
         let Connection { link, busy, .. } = &mut connection;
         let out = link.wire.begin();
         head.write(busy.host(), &body, out);
@@ -112,7 +117,7 @@ impl<T: Traffic> Sending<T> {
             out.extend_from_slice(body);
         }
         let writing = RequestWrite { body, state: State::Part };
-        Self(Some(Underway { connection, head, writing, asked: Instant::now(), timeout, overtime: None }))
+        Self(Some(Underway { connection, head, lease, writing, asked: Instant::now(), timeout, overtime: None }))
     }
 }
 
@@ -122,15 +127,18 @@ impl<T: Traffic> Future for Sending<T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(underway) = &mut self.0 else { return Poll::Pending };
         let ended = ready!(underway.poll(cx));
-        let Some(Underway { connection, head, writing, asked, .. }) = self.0.take() else { return Poll::Pending };
+        let Some(Underway { connection, head, lease, writing, asked, .. }) = self.0.take() else {
+            return Poll::Pending;
+        };
         Poll::Ready(match ended {
             Ok(ResponseHead { answer, body, lasts }) => {
                 connection.worked();
                 Ok(Answered { answer, rest: Rest { connection, body, lasts, writing }, asked })
             }
+            Err(Failed::Lapsed) => Err((AskError::Lapsed, None)),
             Err(Failed::Late) => Err((AskError::Timeout, None)),
             Err(Failed::Untouched) => {
-                Err((AskError::Broken(None), Some(Box::new(Message { head, body: writing.body }))))
+                Err((AskError::Broken(None), Some(Box::new(Message { head, body: writing.body, lease }))))
             }
             Err(Failed::Broken(malformed)) => {
                 connection.broke();
@@ -147,11 +155,17 @@ enum Failed {
     /// The connection broke, or what came is not an answer.
     Broken(Option<MalformedResponse>),
     Late,
+    /// No byte was sent, and none may be.
+    Lapsed,
 }
 
 impl<T: Traffic> Underway<T> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseHead, Failed>> {
         let wire = &mut self.connection.link.wire;
+        // Nothing but the write of the system stands between this and the first byte.
+        if self.lease.as_ref().is_some_and(|lease| !wire.is_touched() && !lease.holds()) {
+            return Poll::Ready(Err(Failed::Lapsed));
+        }
         match self.writing.poll_write(cx, wire) {
             Err(_) => return Poll::Ready(Err(Failed::Broken(None))),
             // The timeout starts when the last part of the body is written.
@@ -302,7 +316,7 @@ mod tests {
 
     fn deletion() -> Message {
         let head = RequestHead::new(&Method::DELETE, "/x", None).unwrap();
-        Message { head, body: Outgoing::Whole(Bytes::from_static(b"why")) }
+        Message { head, body: Outgoing::Whole(Bytes::from_static(b"why")), lease: None }
     }
 
     async fn sent(connection: Connection<Judged>) -> Result<Answered<Judged>, (AskError, Option<Unsent>)> {
@@ -345,5 +359,20 @@ mod tests {
         // An end: the kernel takes what is written after it, and learns that nobody will read it.
         drop(server);
         assert!(matches!(sent(connection).await, Err((AskError::Broken(_), None))));
+    }
+
+    #[tokio::test]
+    async fn nothing_of_a_request_leaves_after_its_lease() {
+        let (clock, hands) = crate::clock::Clock::manual(std::time::UNIX_EPOCH);
+        let lease = Arc::new(Lease::new(clock.clone(), Duration::from_secs(1)));
+        lease.renew(clock.elapsed());
+        hands.advance(Duration::from_secs(1));
+        let (connection, mut peer) = connected().await;
+        let message = Message { lease: Some(lease), ..deletion() };
+        let sent = Sending::new(connection, message, Duration::from_secs(1)).await;
+        assert!(matches!(sent, Err((AskError::Lapsed, None))));
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut peer, &mut bytes).unwrap();
+        assert_eq!(bytes, b"", "it was closed");
     }
 }

@@ -41,6 +41,7 @@ use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 
 use crate::audit::OpenIntent;
+use crate::clock::Lease;
 use crate::event_loop::timeout_at;
 pub(crate) use crate::http::h1::{Broken, InvalidRequestHead, MalformedResponse};
 pub use crate::http::h1::{Outgoing, RequestHead};
@@ -130,6 +131,9 @@ pub enum AskError {
     /// No answer was received in time.
     #[error("the upstream did not answer in time")]
     Timeout,
+    /// Nothing was sent: the right to send ended before.
+    #[error("the lease ended before anything was sent")]
+    Lapsed,
     /// The answer is over 1 MiB.
     #[error("the upstream's answer is over 1 MiB")]
     TooLarge,
@@ -165,6 +169,8 @@ pub enum SendError {
     Unreachable(String),
     /// Nothing was sent: no connection was established within `connect_timeout`.
     ConnectTimeout(String),
+    /// Nothing was sent: the right to send ended before.
+    Lapsed,
     /// The deletion may have happened: the connection broke, or the answer is not HTTP. With the status, if it was
     /// received, and with what is wrong with the answer, if something is.
     AnswerLost(Option<StatusCode>, Option<MalformedResponse>),
@@ -178,6 +184,7 @@ impl From<AskError> for SendError {
         match error {
             AskError::ConnectTimeout(why) => Self::ConnectTimeout(why),
             AskError::Unreachable(why) => Self::Unreachable(why),
+            AskError::Lapsed => Self::Lapsed,
             AskError::Timeout => Self::AnswerTimeout(None),
             AskError::Broken(malformed) => Self::AnswerLost(None, malformed),
             AskError::TooLarge => Self::AnswerLost(None, None),
@@ -233,7 +240,7 @@ impl Upstream<Judged> {
     }
 
     async fn ask_once(&self, question: RequestHead) -> Result<Response<Bytes>, Unanswered> {
-        let asked = Message { head: question, body: Outgoing::default() };
+        let asked = Message { head: question, body: Outgoing::default(), lease: None };
         let Answered { answer, rest, asked } = self.exchange(asked, self.response_timeout, Reuse::Idle).await?;
         let unanswered = if rest.is_on_reused() { Unanswered::Stale } else { Unanswered::Decided };
         let broken = |error: &RelayError| unanswered(AskError::Broken(error.malformed()));
@@ -254,6 +261,8 @@ impl Upstream<Judged> {
     /// Sends a deletion whose intent is on record, at most once. Returns once the whole answer or [`HELD`] bytes of its body
     /// were received.
     ///
+    /// With a `lease`, it must hold when the first byte leaves.
+    ///
     /// # Errors
     /// If no answer was received. The error says whether the deletion may have happened.
     pub async fn send_once(
@@ -261,8 +270,9 @@ impl Upstream<Judged> {
         deletion: RequestHead,
         body: Bytes,
         _: &OpenIntent,
+        lease: Option<&Arc<Lease>>,
     ) -> Result<Response<Relay<Judged>>, SendError> {
-        let message = Message { head: deletion, body: Outgoing::Whole(body) };
+        let message = Message { head: deletion, body: Outgoing::Whole(body), lease: lease.cloned() };
         let within = self.response_timeout.min(self.answer_timeout);
         let answered = self.exchange(message, within, Reuse::Fresh).await.map_err(Unanswered::into_error)?;
         let times = Times { pause: self.response_timeout, until: Some(answered.asked + self.answer_timeout) };
@@ -278,7 +288,7 @@ impl Upstream<Unjudged> {
     /// # Errors
     /// If no answer was received. The error says whether the request may have had an effect.
     pub async fn forward(&self, head: RequestHead, body: Outgoing) -> Result<Response<Relay<Unjudged>>, SendError> {
-        let message = Message { head, body };
+        let message = Message { head, body, lease: None };
         let answered =
             self.exchange(message, self.response_timeout, Reuse::Fresh).await.map_err(Unanswered::into_error)?;
         let answer = relayed(answered, Times { pause: self.response_timeout, until: None })?;

@@ -12,7 +12,7 @@
 //! use saltgate::parts::{Judged, RequestHead, Upstream};
 //! async fn delete(upstream: &Upstream<Judged>, look_up: RequestHead, deletion: RequestHead, intent: &OpenIntent) {
 //!     drop(upstream.ask(look_up).await);
-//!     drop(upstream.send_once(deletion, bytes::Bytes::new(), intent).await);
+//!     drop(upstream.send_once(deletion, bytes::Bytes::new(), intent, None).await);
 //! }
 //! ```
 //!
@@ -31,7 +31,7 @@
 //! use saltgate::parts::OpenIntent;
 //! use saltgate::parts::{RequestHead, Unjudged, Upstream};
 //! async fn delete(upstream: &Upstream<Unjudged>, deletion: RequestHead, intent: &OpenIntent) {
-//!     drop(upstream.send_once(deletion, bytes::Bytes::new(), intent).await);
+//!     drop(upstream.send_once(deletion, bytes::Bytes::new(), intent, None).await);
 //! }
 //! ```
 //!

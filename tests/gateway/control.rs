@@ -23,7 +23,7 @@ use crate::spoken::{BOTH, Spoken};
 
 const CONTROL: &str = "[control]\nsocket = \"c.sock\"\n";
 
-fn command(files: &Files, arguments: &[&str], input: &str) -> Output {
+pub fn command(files: &Files, arguments: &[&str], input: &str) -> Output {
     let mut all = arguments.to_vec();
     let config = files.path();
     all.extend(["--config", config.to_str().unwrap()]);

@@ -102,6 +102,15 @@ impl Process {
         assert!(lifted.unwrap().success());
     }
 
+    /// Whether every thread of it is stopped, as by SIGSTOP.
+    pub fn is_stopped(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap_or_default()).all(
+            // The state stands behind the name, which is in brackets.
+            |status| status.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')),
+        )
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
     }

@@ -48,6 +48,7 @@ mod answers;
 mod claim;
 mod examination;
 mod examine;
+mod fleet;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod look_up;
@@ -74,6 +75,7 @@ pub(crate) use self::settings::{
     Access, ClientCertificate, OnFailover, RedisSettings, RedisStartError, SentinelSettings,
 };
 use self::shared::Shared;
+use super::fleet::FleetStore;
 use super::fullness::Fullness;
 use super::ledger::Ledger;
 use super::{
@@ -190,6 +192,10 @@ impl SpentSalts for Redis {
 
     fn is_shared(&self) -> bool {
         true
+    }
+
+    fn fleet(&self) -> Option<Arc<dyn FleetStore>> {
+        Some(Arc::new(fleet::RedisFleet::new(self.shared.clone())))
     }
 
     fn store_answer(&self, salt: SaltId, text: Vec<u8>, life: Duration) -> Option<StoreFuture<()>> {

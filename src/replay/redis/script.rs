@@ -164,6 +164,11 @@ impl Keys {
         self.named(":", salt)
     }
 
+    /// The key of what is frozen for the fleet.
+    pub(super) fn fleet(&self) -> String {
+        format!("{}:fleet", self.prefix)
+    }
+
     /// The key of the answer to the request that spent the salt.
     pub(super) fn answer(&self, salt: SaltId) -> String {
         self.named(":answer:", salt)

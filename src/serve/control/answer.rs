@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::super::fleet::{self, Changed};
 use super::lines::{self, Lines};
 use super::{Peer, Subject, owner};
 use crate::clock;
@@ -12,15 +13,22 @@ use crate::directory::KeyHealth;
 use crate::explain::{Explainer, Explanation, Language, Live, Salt, words};
 use crate::gate::Generation;
 use crate::policy::Mode;
+use crate::process::Fleet;
 use crate::refusal::Reason;
 use crate::replay::Floor;
 use crate::safeguard::{BudgetExceeded, Note, Target};
 use crate::telemetry::RefusedRequest;
 
+/// How long an end of a freeze waits for the gateways of a fleet.
+const UNFREEZE_WAIT: Duration = Duration::from_secs(10);
+
 pub(super) async fn to(question: Question, peer: Peer, subject: &Subject) -> String {
     match question {
         Question::Freeze { target, reason, wait } => freeze(&target, reason, wait, peer, subject).await,
-        Question::Unfreeze(target) => unfreeze(&target, peer, subject),
+        Question::Unfreeze(target) => match &subject.process.fleet {
+            None => unfreeze(&target, peer, subject),
+            Some(fleet) => unfreeze_fleet(&target, fleet, peer, subject).await,
+        },
         Question::Frozen => Lines::of(subject.process.freeze.list().into_iter().map(|(target, note)| {
             json!({ "frozen": target.to_string(), "since": note.since, "uid": note.uid, "reason": note.reason })
         })),
@@ -63,6 +71,21 @@ async fn freeze(target: &Target, reason: Option<String>, wait: Duration, peer: P
     let reason = reason.map(|reason| reason.chars().take(256).collect::<String>());
     let since = clock::rfc3339(process.clock.now());
     let note = Note { since, uid: peer.uid, reason: reason.clone() };
+    if let Some(fleet) = &process.fleet {
+        tracing::warn!(what = %target, uid = peer.uid, pid = peer.pid, reason, "frozen for the fleet by command");
+        return match fleet::change(process, fleet, target, Some(note), wait).await {
+            Err(why) => lines::error(&format!("{target} may not be frozen: {why}; run the command again")),
+            Ok(Changed { is_new, waiting, silent }) => Lines::of([json!({
+                "frozen": target.to_string(),
+                "new": is_new,
+                "known": is_known(target, &subject.current.load()),
+                "enforced": subject.current.load().mode == Mode::Enforce,
+                "still_leaving": 0,
+                "not_said": waiting,
+                "silent": silent,
+            })]),
+        };
+    }
     let frozen = process.freeze.freeze(target, note);
     tracing::warn!(what = %target, uid = peer.uid, pid = peer.pid, reason, "frozen by command");
     let left = process.freeze.wait_for_permits(wait).await;
@@ -100,6 +123,23 @@ fn unfreeze(target: &Target, peer: Peer, subject: &Subject) -> String {
             let rest: Vec<String> =
                 subject.process.freeze.list().iter().map(|(target, _)| target.to_string()).collect();
             Lines::of([json!({ "thawed": target.to_string(), "was_frozen": was, "still_frozen": rest })])
+        }
+    }
+}
+
+async fn unfreeze_fleet(target: &Target, fleet: &Fleet, peer: Peer, subject: &Subject) -> String {
+    match fleet::change(&subject.process, fleet, target, None, UNFREEZE_WAIT).await {
+        Err(why) => lines::error(&format!("{target} may still be frozen: {why}; run the command again")),
+        Ok(Changed { is_new: was, waiting, .. }) => {
+            if was {
+                tracing::warn!(what = %target, uid = peer.uid, pid = peer.pid, "freeze of the fleet lifted by command");
+            }
+            let rest: Vec<String> =
+                subject.process.freeze.list().iter().map(|(target, _)| target.to_string()).collect();
+            let told = json!({
+                "thawed": target.to_string(), "was_frozen": was, "still_frozen": rest, "not_said": waiting
+            });
+            Lines::of([told])
         }
     }
 }
