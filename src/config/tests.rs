@@ -59,6 +59,7 @@ fn the_edge_example_has_every_setting_with_its_default() {
         "[seal]",
         "[[seal",
         "[replay.redis.sentinel]",
+        "snapshot = ",
     ];
     let journal = edge_uncommented(&[&other[..], &["[replay.redis]", "[directory.postgres]"]].concat());
     let redis = edge_uncommented(&[&other[..], &["[replay.journal]", "[directory.file]"]].concat());
@@ -91,6 +92,7 @@ fn the_schema_has_every_setting_with_its_default() {
         "[seal]",
         "[[seal",
         "[replay.redis.sentinel]",
+        "snapshot = ",
     ];
     let journal = edge_uncommented(&[&other[..], &["[replay.redis]", "[directory.postgres]"]].concat());
     let redis = edge_uncommented(&[&other[..], &["[replay.journal]", "[directory.file]"]].concat());
