@@ -61,8 +61,10 @@ fn the_edge_example_has_every_setting_with_its_default() {
         "[replay.redis.sentinel]",
         "snapshot = ",
     ];
-    let journal = edge_uncommented(&[&other[..], &["[replay.redis]", "[directory.postgres]"]].concat());
-    let redis = edge_uncommented(&[&other[..], &["[replay.journal]", "[directory.file]"]].concat());
+    let journal =
+        edge_uncommented(&[&other[..], &["[replay.redis]", "[directory.postgres]", "[ownership.postgres]"]].concat());
+    let redis =
+        edge_uncommented(&[&other[..], &["[replay.journal]", "[directory.file]", "[ownership.upstream]"]].concat());
     let example = include_str!("../../config/edge.toml");
     for setting in journal.settings.iter().chain(&redis.settings) {
         let Some(default) = &setting.default else { continue };
@@ -79,6 +81,7 @@ fn the_edge_example_has_every_setting_with_its_default() {
     }
     assert!(count(&redis, "replay.redis.") >= 8, "{}", redis.describe(true));
     assert!(count(&redis, "directory.postgres.") >= 8, "{}", redis.describe(true));
+    assert!(count(&redis, "ownership.postgres.") >= 4, "{}", redis.describe(true));
 }
 
 #[test]
@@ -94,8 +97,10 @@ fn the_schema_has_every_setting_with_its_default() {
         "[replay.redis.sentinel]",
         "snapshot = ",
     ];
-    let journal = edge_uncommented(&[&other[..], &["[replay.redis]", "[directory.postgres]"]].concat());
-    let redis = edge_uncommented(&[&other[..], &["[replay.journal]", "[directory.file]"]].concat());
+    let journal =
+        edge_uncommented(&[&other[..], &["[replay.redis]", "[directory.postgres]", "[ownership.postgres]"]].concat());
+    let redis =
+        edge_uncommented(&[&other[..], &["[replay.journal]", "[directory.file]", "[ownership.upstream]"]].concat());
     for setting in journal.settings.iter().chain(&redis.settings) {
         let mut at = &schema;
         for name in setting.key.split('.') {
