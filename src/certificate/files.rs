@@ -9,6 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 /// Why a file of certificates or keys cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {message}", file.display())]
+#[cfg_attr(not(feature = "postgres"), allow(unreachable_pub, reason = "an error of PostgreSQL holds it"))]
 pub struct CertificateError {
     /// The file.
     pub file: PathBuf,
