@@ -4,10 +4,11 @@ use std::future::Future;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream as Peer};
 use std::os::unix::net::UnixStream as UnixPeer;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
 
 use super::bounds::{BUFFER, BUFFERS, MAX_UNREAD};
 use super::*;
