@@ -105,8 +105,13 @@ pub(crate) fn begin() -> io::Result<RingGuard> {
 /// # Errors
 /// If it does not.
 pub(crate) fn probe() -> io::Result<()> {
-    let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-    Kernel::new(&event).map(drop)
+    // On a thread of its own: when a ring ends, the kernel interrupts the thread that made it, some time later, and what that
+    // thread then waits for may fail with EINTR.
+    let tried = std::thread::Builder::new().name("ring-probe".into()).spawn(|| {
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Kernel::new(&event).map(drop)
+    })?;
+    tried.join().unwrap_or_else(|_| Err(io::Error::other("the attempt to make a ring has panicked")))
 }
 
 /// Whether this thread has a ring, and the ring has room for another connection.
