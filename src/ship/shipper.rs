@@ -48,6 +48,7 @@ impl Shipper {
     ) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let shipment = Shipment::new(directory, settings);
+        metrics.deliveries().record_shipped(0);
         let mut shipping = Shipping { shipment, files, metrics, complete_at: clock.elapsed(), clock, failed: false };
         let (stop, mut stopped) = oneshot::channel::<()>();
         let interval = settings.interval;

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use prometheus::{Gauge, IntCounter, Registry};
+use prometheus::{GaugeVec, IntCounter, IntCounterVec, Opts, Registry};
 
 /// Counters of lines and spans.
 pub(crate) struct DeliveryCounters {
     log_dropped: IntCounter,
     spans_sent: IntCounter,
     spans_dropped: IntCounter,
-    record_shipped: IntCounter,
-    record_unshipped: Gauge,
+    record_shipped: IntCounterVec,
+    record_unshipped: GaugeVec,
 }
 
 impl DeliveryCounters {
@@ -20,17 +20,26 @@ impl DeliveryCounters {
             registry.register(Box::new(made.clone()))?;
             Ok::<_, prometheus::Error>(made)
         };
-        let record_unshipped = Gauge::new(
-            "saltgate_record_unshipped_seconds",
-            "For how long something on record has not been copied to where audit.ship says.",
+        // Vectors, which show nothing until they are set: without a copy there is no such metric.
+        let record_unshipped = GaugeVec::new(
+            Opts::new(
+                "saltgate_record_unshipped_seconds",
+                "For how long something on record has not been copied to where audit.ship says.",
+            ),
+            &[],
         )?;
         registry.register(Box::new(record_unshipped.clone()))?;
-        Ok(Self {
-            record_unshipped,
-            record_shipped: counter(
+        let record_shipped = IntCounterVec::new(
+            Opts::new(
                 "saltgate_record_shipped_lines_total",
                 "Lines of the record that were copied to where audit.ship says.",
-            )?,
+            ),
+            &[],
+        )?;
+        registry.register(Box::new(record_shipped.clone()))?;
+        Ok(Self {
+            record_unshipped,
+            record_shipped,
             log_dropped: counter(
                 "saltgate_log_dropped_total",
                 "Log lines that were dropped because nobody read them fast enough.",
@@ -50,12 +59,12 @@ impl DeliveryCounters {
 
     /// Counts lines of the record that were copied.
     pub(crate) fn record_shipped(&self, lines: usize) {
-        self.record_shipped.inc_by(lines as u64);
+        self.record_shipped.with_label_values::<&str>(&[]).inc_by(lines as u64);
     }
 
     /// Sets for how long something on record has not been copied.
     pub(crate) fn record_unshipped(&self, since: Duration) {
-        self.record_unshipped.set(since.as_secs_f64());
+        self.record_unshipped.with_label_values::<&str>(&[]).set(since.as_secs_f64());
     }
 
     /// Counts spans that the collector took.

@@ -16,8 +16,8 @@ const SOON: Duration = Duration::from_secs(2);
 /// A table of somebody else, whose columns have other names.
 const OTHERS: &str = "query = \"select name as api_key, secret as secret_1, customer as account, person as member, upper(role) as role, enabled as active from credential\"\n";
 
-fn schema() -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/postgres/schema.sql")
+fn schema(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/postgres").join(name)
 }
 
 /// A server with the schema of `deploy/postgres` and the keys of the tests.
@@ -28,7 +28,7 @@ pub fn ours() -> Postgres {
 }
 
 pub fn fill(server: &Postgres) {
-    server.file_of_sql(&schema());
+    ["schema.sql", "schema-2.sql"].iter().for_each(|name| server.file_of_sql(&schema(name)));
     for role in ROLES.into_iter().filter(|role| !["", "ADMIN"].contains(role)) {
         let (key, secret) = (api_key(role), secret(role));
         server.sql(&format!(
