@@ -39,7 +39,7 @@ pub mod fuzz;
 mod gate;
 mod http;
 mod key_file;
-#[cfg_attr(not(feature = "postgres"), allow(dead_code, reason = "only keys in PostgreSQL are kept so"))]
+#[cfg_attr(not(feature = "postgres"), allow(dead_code, unused_imports, reason = "only keys in PostgreSQL are kept so"))]
 mod key_snapshot;
 mod key_use;
 mod listen;

@@ -65,6 +65,7 @@ pub(super) fn path(directory: &Path, instance: &str, number: u64) -> PathBuf {
 }
 
 /// The path of a file of this process; `None` if no process has such a name.
+#[cfg(feature = "postgres")]
 pub(crate) fn file_of(directory: &Path, instance: &str, number: u64) -> Option<PathBuf> {
     (is_instance(instance) && number > 0).then(|| path(directory, instance, number))
 }

@@ -40,8 +40,10 @@ mod query;
 mod queued;
 mod reconcile;
 mod settings;
+#[cfg(feature = "postgres")]
 mod shipped_files;
 mod space;
+#[cfg_attr(not(feature = "postgres"), allow(dead_code, reason = "only PostgreSQL gets copies"))]
 mod tail;
 mod verify;
 mod writer;
@@ -66,16 +68,21 @@ pub(crate) use chain::{ChainHead, NotAHead};
 pub(crate) use chain_writer::RecordOpenError;
 pub(crate) use counted::RepeatOf;
 pub use directories::Directories;
+pub(crate) use files::ReadError;
 pub use files::Unread;
-pub(crate) use files::{ReadError, file_of};
+#[cfg(feature = "postgres")]
+pub(crate) use files::file_of;
 pub(crate) use key_set::KeySet;
 pub(crate) use open::Audit;
 pub use query::unknown;
 pub(crate) use query::{EndedRequest, Filter, abandoned, ended_since, intents_since, read};
 pub(crate) use reconcile::{Reconciled, SegmentState, reconcile};
 pub(crate) use settings::{RecordSettings, Sync};
+#[cfg(feature = "postgres")]
 pub(crate) use shipped_files::ShippedFiles;
-pub(crate) use tail::{FileName, PlacedLine, Tail};
+pub(crate) use tail::FileName;
+#[cfg(feature = "postgres")]
+pub(crate) use tail::{PlacedLine, Tail};
 pub(crate) use verify::{Report, verify_beside, without_head};
 pub use verify::{Retention, heads, verify};
 
@@ -216,6 +223,7 @@ impl Record {
     }
 
     /// Where is noted which files were copied elsewhere. It does not keep the record open.
+    #[cfg(feature = "postgres")]
     pub(crate) fn shipped_files(&self) -> ShippedFiles {
         ShippedFiles(self.writer.as_ref().map(|writer| Arc::downgrade(writer.state())).unwrap_or_default())
     }

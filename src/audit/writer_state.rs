@@ -51,6 +51,7 @@ impl WriterState {
         Some(self.free.load(Ordering::Relaxed)).filter(|bytes| *bytes != UNMEASURED)
     }
 
+    #[cfg(feature = "postgres")]
     pub(super) fn shipped(&self, file: FileName, length: Option<u64>) {
         self.shipped.lock().unwrap_or_else(PoisonError::into_inner).insert(file, length);
     }

@@ -66,6 +66,7 @@ impl KeyState {
     }
 
     /// The keys in force are those of a snapshot, which the source confirmed `age` before `now`. `name` tells the snapshot.
+    #[cfg(feature = "postgres")]
     pub(crate) fn taken_from_snapshot(&self, now: Duration, age: Duration, name: String) {
         self.holds_from(now, age);
         self.troubles().from_snapshot = Some(name);
@@ -85,6 +86,7 @@ impl KeyState {
     }
 
     /// Why there is no snapshot that a start could use, if there is none. Returns whether that is news.
+    #[cfg(feature = "postgres")]
     pub(crate) fn set_snapshot_trouble(&self, why: Option<String>) -> bool {
         let mut troubles = self.troubles();
         let is_news = troubles.snapshot != why;

@@ -3,6 +3,7 @@
 
 mod counts;
 mod decision;
+#[cfg_attr(not(feature = "postgres"), allow(dead_code, reason = "only PostgreSQL gets copies of the record"))]
 mod deliveries;
 mod history;
 mod json;
