@@ -49,8 +49,8 @@ fn edge_uncommented(but: &[&str]) -> Config {
     })
 }
 
-#[test]
-fn the_edge_example_has_every_setting_with_its_default() {
+/// The edge example with every setting, in two configurations, because some exclude each other.
+fn whole_example() -> (Config, Config) {
     let other = [
         "mode = \"0660\"",
         "client_ca",
@@ -61,10 +61,14 @@ fn the_edge_example_has_every_setting_with_its_default() {
         "[replay.redis.sentinel]",
         "snapshot = ",
     ];
-    let journal =
-        edge_uncommented(&[&other[..], &["[replay.redis]", "[directory.postgres]", "[ownership.postgres]"]].concat());
-    let redis =
-        edge_uncommented(&[&other[..], &["[replay.journal]", "[directory.file]", "[ownership.upstream]"]].concat());
+    let but = |sections: &[&str]| edge_uncommented(&[&other[..], sections].concat());
+    let journal = but(&["[replay.redis]", "[directory.postgres]", "[ownership.postgres]"]);
+    (journal, but(&["[replay.journal]", "[directory.file]", "[ownership.upstream]"]))
+}
+
+#[test]
+fn the_edge_example_has_every_setting_with_its_default() {
+    let (journal, redis) = whole_example();
     let example = include_str!("../../config/edge.toml");
     for setting in journal.settings.iter().chain(&redis.settings) {
         let Some(default) = &setting.default else { continue };
@@ -87,20 +91,7 @@ fn the_edge_example_has_every_setting_with_its_default() {
 #[test]
 fn the_schema_has_every_setting_with_its_default() {
     let schema: serde_json::Value = serde_json::from_str(&schema::of_configuration()).unwrap();
-    let other = [
-        "mode = \"0660\"",
-        "client_ca",
-        "automations_path",
-        "danger_no_record",
-        "[seal]",
-        "[[seal",
-        "[replay.redis.sentinel]",
-        "snapshot = ",
-    ];
-    let journal =
-        edge_uncommented(&[&other[..], &["[replay.redis]", "[directory.postgres]", "[ownership.postgres]"]].concat());
-    let redis =
-        edge_uncommented(&[&other[..], &["[replay.journal]", "[directory.file]", "[ownership.upstream]"]].concat());
+    let (journal, redis) = whole_example();
     for setting in journal.settings.iter().chain(&redis.settings) {
         let mut at = &schema;
         for name in setting.key.split('.') {
