@@ -16,7 +16,7 @@ pub struct RecordSettings {
     pub retain: Option<Duration>,
     /// The free space in bytes below which a warning is given.
     pub low_water: u64,
-    /// Whether a file is kept until it was copied elsewhere ([`super::Record::shipped`]).
+    /// Whether a file is kept until it was copied elsewhere (`ShippedFiles`).
     pub ships: bool,
     /// The name of the writing command in the header. Not a setting.
     pub writer: &'static str,
