@@ -31,7 +31,9 @@ fn the_record_tells_by_which_keys_each_deletion_was_judged() {
     let second = first.replace("\"NCSADMIN\"", "\"NCSNEW\"").replace(&secret("MEMBER"), OTHER);
     std::fs::write(&keys, second.replace("role = \"DEVELOPER\"", "role = \"OWNER\"")).unwrap();
     until("the change is on record", || of_kind(&files, "keys").len() == 2);
-    until("it is in force", || delete(process.address(), &signed("MEMBER")).status == 401);
+    // Until then a deletion by the keys of before would pass, and be on record.
+    until("it is in force", || process.log().contains("the new ones are in force"));
+    assert_eq!(delete(process.address(), &signed("MEMBER")).status, 401);
     assert_eq!(delete(process.address(), &signed("OWNER")).status, 200);
 
     // A reload that changes no key is no line.

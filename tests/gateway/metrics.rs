@@ -10,12 +10,14 @@ use crate::harness::{Files, Gate, Latch, Upstream, deleting_after, service, sign
 use crate::http::{delete, get};
 use crate::operations::{Process, told};
 
-/// These have a series only once something has happened, or where there are certificates.
+/// These have a series only once something has happened, or where there are certificates or a copy of the record.
 const ONLY_ONCE_IT_HAPPENED: &[&str] = &[
     "saltgate_certificate_expires_timestamp_seconds",
     "saltgate_connections_evicted_total",
     "saltgate_connections_full_total",
     "saltgate_connections_refused_total",
+    "saltgate_record_shipped_lines_total",
+    "saltgate_record_unshipped_seconds",
     "saltgate_truncated_total",
 ];
 
