@@ -22,6 +22,7 @@ def secret_files():
     return {
         "saltgate-keys": {"keys.toml": KEYS, "example-1": secrets.token_hex(20)},
         "saltgate-redis": {"url": "redis://127.0.0.1:1/0"},
+        "saltgate-postgres": {"url": "postgres://gate:secret@127.0.0.1:1/crm"},
     }
 
 

@@ -15,12 +15,14 @@ sys.path.insert(0, str(ROOT / "tests/field"))
 from installing import apt  # noqa: E402
 from rig import ROUTE, Gate, Process, Service, free_ports, once, segment, signed, wait  # noqa: E402
 
-# These have a series only once something has happened, or where there are certificates; their names are the contract's.
+# These have a series only once something has happened, or where there are certificates or a copy of the record; their names are the contract's.
 ONLY_ONCE_IT_HAPPENED = {
     "saltgate_certificate_expires_timestamp_seconds",
     "saltgate_connections_evicted_total",
     "saltgate_connections_full_total",
     "saltgate_connections_refused_total",
+    "saltgate_record_shipped_lines_total",
+    "saltgate_record_unshipped_seconds",
     "saltgate_truncated_total",
 }
 
