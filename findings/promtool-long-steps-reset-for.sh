@@ -2,9 +2,9 @@
 # promtool test rules: with steps of 7 minutes or more, an alert with `for` never fires, though its series never changes.
 #
 # An alert that takes days to fire is easily tested with a long step (interval: 6h). A sample is stale after 5 minutes, so between
-# two steps the expression has no result for a while. Rules are evaluated by evaluation_interval (1 minute by default) and not by the step of
-# the series, so the alert becomes pending at each step and inactive soon after it. No warning says so: a test that expects no
-# alert passes for the wrong reason. An evaluation_interval as long as the interval helps.
+# two steps the expression has no result for a while. Rules are evaluated by evaluation_interval (1 minute by default) and not by
+# the step of the series, so the alert becomes pending at each step and inactive soon after it. No warning says so: a test that
+# expects no alert passes for the wrong reason. An evaluation_interval as long as the interval helps.
 #
 # Seen with promtool 2.42.0 (Debian 12, prometheus 2.42.0+ds-5+deb12u1), an alert with `for: 1h` on a series that is always 1:
 #   interval 5m: fires

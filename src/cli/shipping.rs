@@ -1,4 +1,5 @@
-//! The copy of the record in PostgreSQL, for commands: what the gateway leaves to be copied when it ends, and the copy as files.
+//! The copy of the record in PostgreSQL, for commands: what the gateway leaves to be copied when it ends, and the copy as
+//! files.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -49,7 +50,7 @@ impl Copied {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| error.to_string())?;
         let read = runtime.block_on(read_back(settings, &folder));
-        read.map_err(|error| format!("audit.ship: PostgreSQL at {}: {error}", settings.address))?;
+        read.map_err(|error| format!("audit.ship: {error}"))?;
         Ok(copied)
     }
 

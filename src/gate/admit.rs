@@ -34,8 +34,8 @@ pub struct Admitted<B> {
 }
 
 impl Admit {
-    /// Gives out these slots while the store of salts and the record can take a request, and it is known what is frozen. Of the requests whose
-    /// bodies have yet to arrive, `late_bodies` limits the copies of one header.
+    /// Gives out these slots while the store of salts and the record can take a request, and it is known what is
+    /// frozen. Of the requests whose bodies have yet to arrive, `late_bodies` limits the copies of one header.
     pub fn new(
         slots: &Slots,
         salts: &Arc<dyn SpentSalts>,

@@ -1,5 +1,5 @@
-//! `[directory.postgres]` and `[ownership.postgres]` (contract §9). The configuration is read into these types; every default is a constant next to its
-//! field.
+//! `[directory.postgres]` and `[ownership.postgres]` (contract §9). The configuration is read into these types; every default
+//! is a constant next to its field.
 
 use std::fmt;
 use std::path::PathBuf;
