@@ -68,18 +68,20 @@ impl GreetError {
     }
 }
 
-/// Does what comes before HTTP on a connection. Counts the connection, which holds `slot`, for its client.
+/// Does what comes before HTTP on a connection from this address; a Unix socket has none. Counts the connection, which holds
+/// `slot`, for its client.
 ///
 /// # Errors
 /// Why the connection must be closed.
 pub(crate) async fn handshake(
     raw: Socket,
+    from: Option<IpAddr>,
     opened: &Opened,
     limits: &Limits,
     slot: &mut ConnectionSlot,
 ) -> Result<Established, GreetError> {
     let Opened { settings, tls } = opened;
-    let connected = raw.peer().map_err(GreetError::Gone)?.map(|address| address.ip().to_canonical());
+    let connected = from.map(|address| address.to_canonical());
     let mut stream = Stream::new(raw);
     let mut address = connected;
     if settings.proxy_protocol {

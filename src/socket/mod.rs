@@ -7,7 +7,6 @@ mod settings;
 mod uring;
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -62,18 +61,6 @@ impl Socket {
             return uring::adopt(OwnedFd::from(stream.into_std()?), delivery).map(Self::Ring);
         }
         Ok(Self::Unix(stream))
-    }
-
-    /// The other side's address; a Unix socket has none.
-    ///
-    /// # Errors
-    /// If the connection is gone.
-    pub(crate) fn peer(&self) -> io::Result<Option<SocketAddr>> {
-        match self {
-            Self::Tcp(stream) => stream.peer_addr().map(Some),
-            Self::Unix(_) => Ok(None),
-            Self::Ring(socket) => Ok(SockRef::from(socket).peer_addr()?.as_socket()),
-        }
     }
 
     /// Closes it when it is dropped with a reset, so that the other side cannot take it for a regular end. A Unix socket is

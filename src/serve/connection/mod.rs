@@ -7,6 +7,7 @@ mod http2;
 mod unread;
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -17,7 +18,7 @@ use tracing::Instrument;
 
 use super::accepting::Failures;
 use super::entries::{Entry, Order, Phase};
-use crate::listen::{ConnectionSlot, Full, GreetError, Http, Listener, accepted, handshake};
+use crate::listen::{ConnectionSlot, Full, GreetError, Http, Listener, handshake, suit_answers};
 use crate::socket::{Delivery, Socket};
 use context::{Connection, last_call};
 pub(super) use context::{Shared, Stack};
@@ -31,20 +32,29 @@ enum Accepting {
 impl Accepting {
     fn new(listener: Listener) -> io::Result<Self> {
         Ok(match listener {
-            Listener::Tcp(listener) => Self::Tcp(tokio::net::TcpListener::from_std(listener)?),
+            Listener::Tcp(listener) => {
+                let listener = tokio::net::TcpListener::from_std(listener)?;
+                suit_answers(&listener);
+                Self::Tcp(listener)
+            }
             Listener::Unix(listener) => Self::Unix(tokio::net::UnixListener::from_std(listener)?),
         })
     }
 
-    async fn accept(&self) -> io::Result<Socket> {
-        match self {
-            Self::Tcp(listener) => accepted(listener.accept().await?.0),
-            Self::Unix(listener) => Socket::unix(listener.accept().await?.0, Delivery::Posted),
-        }
+    async fn accept(&self) -> io::Result<Accepted> {
+        Ok(match self {
+            Self::Tcp(listener) => {
+                let (stream, from) = listener.accept().await?;
+                Accepted { raw: Socket::tcp(stream, Delivery::Posted)?, from: Some(from.ip()) }
+            }
+            Self::Unix(listener) => {
+                Accepted { raw: Socket::unix(listener.accept().await?.0, Delivery::Posted)?, from: None }
+            }
+        })
     }
 
     /// A connection that waits to be accepted, if there is one.
-    async fn waiting(&self) -> Option<Socket> {
+    async fn waiting(&self) -> Option<Accepted> {
         let now = std::future::poll_fn(|_| std::task::Poll::Ready(()));
         tokio::select! {
             biased;
@@ -54,6 +64,12 @@ impl Accepting {
     }
 }
 
+/// A connection that was accepted, and from which address; a Unix socket has none.
+struct Accepted {
+    raw: Socket,
+    from: Option<IpAddr>,
+}
+
 /// Accepts until the listener is to leave, then waits until every connection has ended.
 pub(super) async fn accept(order: Order, stack: impl Stack, shared: Shared) {
     let (listener, entry) = order;
@@ -61,9 +77,9 @@ pub(super) async fn accept(order: Order, stack: impl Stack, shared: Shared) {
     let mut connections = JoinSet::new();
     match Accepting::new(listener) {
         Ok(listener) => {
-            let mut begin = |raw, slot| {
+            let mut begin = |accepted, slot| {
                 let (stack, shared, entry) = (stack.clone(), shared.clone(), entry.clone());
-                connections.spawn(serve(raw, slot, stack, shared, entry));
+                connections.spawn(serve(accepted, slot, stack, shared, entry));
                 while connections.try_join_next().is_some() {}
             };
             // A connection for which there is no room is kept here, so that later ones wait in the kernel's queue.
@@ -74,11 +90,11 @@ pub(super) async fn accept(order: Order, stack: impl Stack, shared: Shared) {
                     accepted = listener.accept() => accepted,
                 };
                 match accepted {
-                    Ok(raw) => tokio::select! {
+                    Ok(accepted) => tokio::select! {
                         biased;
-                        slot = shared.slot() => begin(raw, slot),
+                        slot = shared.slot() => begin(accepted, slot),
                         () = stopped.as_mut() => {
-                            begin(raw, None);
+                            begin(accepted, None);
                             break;
                         }
                     },
@@ -86,8 +102,8 @@ pub(super) async fn accept(order: Order, stack: impl Stack, shared: Shared) {
                 }
             }
             // The clients of these connections already consider themselves accepted.
-            while let Some(raw) = listener.waiting().await {
-                begin(raw, None);
+            while let Some(accepted) = listener.waiting().await {
+                begin(accepted, None);
             }
         }
         Err(error) => tracing::error!(%error, "the listener cannot be used"),
@@ -115,7 +131,7 @@ async fn drain_timeout(shared: &Shared) {
     }
 }
 
-async fn serve(raw: Socket, slot: Option<ConnectionSlot>, stack: impl Stack, shared: Shared, entry: Arc<Entry>) {
+async fn serve(accepted: Accepted, slot: Option<ConnectionSlot>, stack: impl Stack, shared: Shared, entry: Arc<Entry>) {
     let slot = match slot {
         Some(slot) => Some(slot),
         None => tokio::select! {
@@ -129,7 +145,7 @@ async fn serve(raw: Socket, slot: Option<ConnectionSlot>, stack: impl Stack, sha
     let activity = slot.activity().clone();
     let evicted = tokio::select! {
         biased;
-        () = converse(raw, &mut slot, stack, &shared, entry) => None,
+        () = converse(accepted, &mut slot, stack, &shared, entry) => None,
         full = activity.evicted() => Some(full),
     };
     if let Some(full) = evicted {
@@ -137,7 +153,13 @@ async fn serve(raw: Socket, slot: Option<ConnectionSlot>, stack: impl Stack, sha
     }
 }
 
-async fn converse(raw: Socket, slot: &mut ConnectionSlot, stack: impl Stack, shared: &Shared, entry: Arc<Entry>) {
+async fn converse(
+    accepted: Accepted,
+    slot: &mut ConnectionSlot,
+    stack: impl Stack,
+    shared: &Shared,
+    entry: Arc<Entry>,
+) {
     // The order matters: if the settings change between the two reads, the connection ends once too often, which is
     // better than once too seldom.
     let (changes, opened, limits) = (entry.changes(), entry.opened(), shared.limits());
@@ -147,7 +169,7 @@ async fn converse(raw: Socket, slot: &mut ConnectionSlot, stack: impl Stack, sha
     };
     let established = tokio::select! {
         biased;
-        established = handshake(raw, &opened, &limits, slot) => established,
+        established = handshake(accepted.raw, accepted.from, &opened, &limits, slot) => established,
         () = told_to_end => return,
     };
     let established = match established {
