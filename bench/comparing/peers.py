@@ -33,8 +33,8 @@ class Series:
     """One row of a table."""
     name: str
     label: str
-    product: str                 # saltgate, haproxy, nginx
-    checks: bool = True
+    product: str                 # saltgate, haproxy, nginx, floor
+    checks: bool = True          # else it only forwards
     tls: bool = False
     store: str = "memory"
     record: bool = False
@@ -43,6 +43,9 @@ class Series:
     keys: int = 1000
     reload: bool = False         # a SIGHUP every second
     quiet: bool = False          # no log line for successful requests
+    io: str = "epoll"
+    unix: bool = False           # a Unix socket to the service
+    closes: bool = False         # a refusal closes the connection; HAProxy and nginx refuse everything
 
 
 class Peer:
@@ -139,9 +142,12 @@ class Field:
                 keys = [(f"NCS{secrets.token_hex(7)[:13].upper()}", secrets.token_hex(16)) for _ in range(count)]
                 self.keys[count] = self._write_keys(count, dict(keys))
             self._certificate()
-            self.upstream_port = free_port()
-            self.upstream = spawn_logged([upstream, self.upstream_port], load_cpus, self.directory / "upstream.log")
+            self.upstream_port, self.upstream_path = free_port(), self.directory / "upstream.sock"
+            command = [upstream, self.upstream_port, self.upstream_path]
+            self.upstream = spawn_logged(command, load_cpus, self.directory / "upstream.log")
             wait(lambda: listens(self.upstream_port), self.upstream, "the upstream")
+            # nginx's worker has another user.
+            self.upstream_path.chmod(0o666)
         except BaseException:
             self.close()
             raise
@@ -193,7 +199,9 @@ class Field:
             file = directory / "saltgate.toml"
             file.write_text(self._saltgate(series, directory, port, admin))
             return [self.saltgate, "serve", "--config", file]
-        name = series.product + ("-checks" if series.checks else "")
+        if series.product == "floor":
+            return [self.load.with_name("compare-floor"), port, self.upstream_path if series.unix else self.upstream_port]
+        name = series.product + ("-refuses" if series.closes else "-checks" if series.checks else "")
         if series.product == "haproxy":
             tls = f" ssl crt {self.directory}/both.pem alpn h2,http/1.1 ssl-min-ver TLSv1.3" if series.tls else ""
             file, words = directory / "haproxy.cfg", {"LISTEN": f"{HOST}:{port}{tls}"}
@@ -206,7 +214,9 @@ class Field:
             file, template = directory / "nginx.conf", BENCH / "peers" / f"{name}.conf"
             command = ["nginx", "-e", directory / "log", "-c", file]
         text = template.read_text()
-        for word, value in {**words, "UPSTREAM": self.upstream_port, "RUN": directory, "KEYS": keys, "PEERS": BENCH / "peers"}.items():
+        path = f"unix{'@' if series.product == 'haproxy' else ':'}{self.upstream_path}"
+        service = path if series.unix else f"{HOST}:{self.upstream_port}"
+        for word, value in {**words, "UPSTREAM": service, "RUN": directory, "KEYS": keys, "PEERS": BENCH / "peers"}.items():
             text = text.replace(f"@{word}@", str(value))
         file.write_text(text)
         return command
@@ -222,11 +232,12 @@ class Field:
                if series.tls else "")
         return f"""[[listener]]
 address = "{HOST}:{port}"
-keep_alive = "always"
+keep_alive = "{"accepted" if series.closes else "always"}"
 {tls}[admin]
 address = "{HOST}:{admin}"
 [runtime]
 workers = {series.workers}
+io = "{series.io}"
 {stores[series.store]}
 when_new = "accept"
 max_salts = 4_000_000
@@ -235,7 +246,7 @@ max_salts_per_key = 250_000
 path = "{self.directory}/{series.keys}/keys.toml"
 {ownerships[series.ownership]()}
 [upstream]
-servers = ["http://{HOST}:{self.upstream_port}"]
+servers = ["{f"unix:{self.upstream_path}" if series.unix else f"http://{HOST}:{self.upstream_port}"}"]
 [audit]
 {record}
 {log}
@@ -285,7 +296,9 @@ spent_per_key = "100000/second"
             sign = lambda *words, **wrong: self._header(self.keys[series.keys], *words, **wrong)
             good = sign()
             asked = [("a good request", good, 200)]
-            if series.checks:
+            if series.closes and series.product != "saltgate":
+                asked = [("any request", good, 401)]
+            elif series.checks:
                 asked += [("the same header again", good, 401), ("a wrong signature", sign(bad=True), 401),
                           ("an unknown key", sign(unknown=True), 401), ("a date of 20 minutes ago", sign(-1200), 401),
                           ("a date of 20 minutes ahead", sign(1200), 401), ("no header", None, 401)]

@@ -1,4 +1,6 @@
 """The phases. Each returns {series: [a measurement for each round]}."""
+import contextlib
+import random
 import signal
 import statistics
 import threading
@@ -19,10 +21,19 @@ NGINX_CHECKS = Series("nginx-checks", "nginx with the checks in Lua", "nginx")
 DELETE = [
     SALTGATE,
     Series("saltgate-quiet", "Saltgate, lines of refusals only", "saltgate", quiet=True),
+    Series("saltgate-uring", "Saltgate, lines of refusals only, sockets on io_uring", "saltgate", quiet=True, io="uring"),
     Series("saltgate-journal", "Saltgate, salts in a journal", "saltgate", store="journal"),
     Series("saltgate-record", 'Saltgate, a record (`sync = "os"`)', "saltgate", record=True),
     Series("saltgate-ownership", "Saltgate, owner asked upstream: two exchanges", "saltgate", ownership="upstream"),
     HAPROXY, NGINX, HAPROXY_CHECKS, NGINX_CHECKS,
+    Series("floor", "a loop that copies bytes (epoll)", "floor", checks=False),
+]
+UNIX = [
+    Series("saltgate-unix", "Saltgate, lines of refusals only", "saltgate", quiet=True, unix=True),
+    Series("saltgate-unix-uring", "Saltgate, lines of refusals only, sockets on io_uring", "saltgate", quiet=True, unix=True, io="uring"),
+    Series("haproxy-unix", "HAProxy, plain", "haproxy", checks=False, unix=True),
+    Series("nginx-unix", "nginx, plain", "nginx", checks=False, unix=True),
+    Series("floor-unix", "a loop that copies bytes (epoll)", "floor", checks=False, unix=True),
 ]
 OWNERSHIP = [
     SALTGATE,
@@ -44,7 +55,11 @@ MEMORY = [
 START = [SALTGATE, Series("saltgate-100000-keys", "Saltgate, 100 000 keys", "saltgate", keys=100_000)]
 REFUSALS = {"accepted": "good", "bad signature": "bad-signature", "unknown key": "unknown-key",
             "date of 20 minutes ago": "stale-date", "replayed salt": "replayed"}
-PHASES = ("delete", "ownership", "refused", "latency", "tls", "h2", "workers", "memory")
+CLOSING = [
+    Series("saltgate-closes", "Saltgate: unknown key", "saltgate", closes=True),
+    Series("nginx-closes", "nginx, refuses everything", "nginx", closes=True),
+]
+PHASES = ("delete", "unix", "ownership", "refused", "closing", "latency", "tls", "h2", "workers", "memory")
 
 
 class Bench:
@@ -64,7 +79,7 @@ class Bench:
         return [one for one in series if not only or one.product in only or one.name in only]
 
     def verify(self):
-        wanted = {"delete": DELETE, "ownership": OWNERSHIP, "refused": [SALTGATE], "latency": LATENCY, "tls": TLS, "h2": TLS, "workers": WORKERS,
+        wanted = {"delete": DELETE, "unix": UNIX, "ownership": OWNERSHIP, "refused": [SALTGATE], "closing": CLOSING, "latency": LATENCY, "tls": TLS, "h2": TLS, "workers": WORKERS,
                   "memory": MEMORY + START}
         series = {one.name: one for phase in self.options.phases for one in self.chosen(wanted[phase])}
         say("verifying")
@@ -79,20 +94,28 @@ class Bench:
                 self.found[phase] = found
 
     def delete(self):
-        return self.rounds(DELETE)
+        return self.bursts(DELETE)
+
+    def unix(self):
+        return self.bursts(UNIX)
+
+    def closing(self):
+        """A refusal that closes its connection: each request opens one."""
+        return self.bursts(CLOSING, "--kind", "unknown-key", "--expect", 401)
 
     def ownership(self):
         """What a look-up adds to a deletion, asked of the service and asked of PostgreSQL."""
-        return self.rounds(OWNERSHIP)
+        return self.bursts(OWNERSHIP)
 
     def refused(self):
         if not self.chosen([SALTGATE]):
             return None
         found = {what: [] for what in REFUSALS}
-        for number in range(self.options.rounds):
-            for what in self.order(list(REFUSALS), number):
-                expect = 200 if what == "accepted" else 401
-                found[what].append(self.measure(SALTGATE, "--kind", REFUSALS[what], "--expect", expect, note=what))
+        with self.field.peer(SALTGATE, self.gate_cpus) as peer:
+            for _ in range(self.options.rounds):
+                for what in self.shuffled(REFUSALS):
+                    expect = 200 if what == "accepted" else 401
+                    found[what].append(self.burst(peer, "--kind", REFUSALS[what], "--expect", expect, note=what))
         return found
 
     def latency(self):
@@ -112,10 +135,10 @@ class Bench:
         return {"rate": rate, "slowest": slowest, "series": found}
 
     def tls(self):
-        return self.rounds(TLS, "--transport", "tls", "--ca", self.field.certificate)
+        return self.bursts(TLS, "--transport", "tls", "--ca", self.field.certificate)
 
     def h2(self):
-        return self.rounds(TLS, "--transport", "h2", "--ca", self.field.certificate, "--connections", 4, "--streams", 8)
+        return self.bursts(TLS, "--transport", "h2", "--ca", self.field.certificate, "--connections", 4, "--streams", 8)
 
     def workers(self):
         load = {self.cpus[-1]}
@@ -154,6 +177,32 @@ class Bench:
                     say(f"  {series.name}: ready after {took * 1e3:.0f} ms")
         return {"stores": stores, "starts": starts, "program_bytes": self.field.saltgate.stat().st_size,
                 "built_here": not self.options.saltgate}
+
+    def bursts(self, series, *arguments):
+        """All series are up at once. Each gets a burst of load once a round, in random order, so that what happens on the machine
+        within seconds meets all of them alike."""
+        found = {}
+        with contextlib.ExitStack() as up:
+            peers = [up.enter_context(self.field.peer(one, self.gate_cpus)) for one in self.chosen(series)]
+            for _ in range(self.options.rounds):
+                for peer in self.shuffled(peers):
+                    found.setdefault(peer.series.name, []).append(self.burst(peer, *arguments))
+        return {one.name: found[one.name] for one in self.chosen(series)} if found else {}
+
+    @staticmethod
+    def shuffled(these):
+        return random.sample(list(these), len(these))
+
+    def burst(self, peer, *arguments, note=""):
+        others = Others(peer.pids() + [self.field.upstream.pid])
+        found = self.field.drive(peer, self.load_cpus, "--warmup", 0.2, "--seconds", self.options.burst, *arguments)
+        found["others"] = round(others.cpus(), 3)
+        if peer.series.product == "saltgate":
+            found["log_lines_dropped"] = peer.metric("saltgate_log_dropped_total")
+        say(f"  {peer.series.name} {note}: {found['cpu_us']:.2f} µs, {found['rate']:.0f}/s, CPU {found['cpu_share']:.2f}, others {found['others']:.2f}")
+        self.runs += 1
+        self.noisy += found["others"] > NOISE
+        return found
 
     def rounds(self, series, *arguments, seconds=None):
         """Every series once a round, in reverse order every other round."""

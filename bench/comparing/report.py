@@ -4,7 +4,7 @@ from statistics import median
 from . import phases
 
 LABELS = {one.name: one.label for one in
-          phases.DELETE + phases.OWNERSHIP + [phases.RELOADING] + phases.TLS + phases.WORKERS + phases.START}
+          phases.DELETE + phases.UNIX + phases.OWNERSHIP + phases.CLOSING + [phases.RELOADING] + phases.TLS + phases.WORKERS + phases.START}
 
 
 def markdown(about, found):
@@ -21,11 +21,11 @@ def markdown(about, found):
 def head(about):
     text = (f"Measured {about['date']} on {about['cpu']}, {about['cores']} cores, {about['system']}, Linux {about['kernel']}: "
             f"HAProxy {about['haproxy']}, nginx {about['nginx']}, Saltgate {about['saltgate']}. "
-            f"{about['rounds']} round{'s' * (about['rounds'] > 1)} of {about['seconds']:g} s, in turns; median (least–most). "
+            f"{about['rounds']} round{'s' * (about['rounds'] > 1)} of {about['burst']:g} s ({about['seconds']:g} s for latency and workers), in turns; median (least–most). "
             "Gateway on one core with one worker, load and upstream on another.")
     if about["noisy"]:
         text += (f" In {about['noisy']} of {about['runs']} runs others took more than {phases.NOISE} of a CPU, "
-                 "after two attempts more: take them with care.")
+                 "so take them with care.")
     return text
 
 
@@ -48,13 +48,13 @@ def of(runs, key):
 
 
 def plain_in(found):
-    return [name for name in found if name.removesuffix("-tls") in phases.PLAIN]
+    return [name for name in found if name.removesuffix("-tls").removesuffix("-unix").removesuffix("-closes") in phases.PLAIN]
 
 
 def plain_heading(found):
     names = {"haproxy": "HAProxy", "nginx": "nginx"}
-    shown = [names[name.removesuffix("-tls")] for name in plain_in(found)] or list(names.values())
-    return f"× {'the better of ' * (len(shown) > 1)}{' and '.join(shown)}, plain"
+    shown = [names[name.split("-")[0]] for name in plain_in(found)] or list(names.values())
+    return f"× {'the better of ' * (len(shown) > 1)}{' and '.join(shown)}"
 
 
 def ratio_to_plain(found, runs, key):
@@ -160,8 +160,11 @@ def runs_in(found):
 SECTIONS = {
     "delete": costs("An authorized DELETE", "HTTP/1.1, 32 keep-alive connections, 1000 keys, every request with a salt of its own. "
                     "HAProxy and nginx write no log."),
+    "unix": costs("… over a Unix socket to the service", "As above."),
     "ownership": ownership,
     "refused": refused,
+    "closing": costs("A refusal that closes its connection", "A 401 to every request, each on a connection of its own, with Saltgate's default "
+                     "`keep_alive`; nginx has `return 401` and `keepalive_timeout 0`, and checks nothing."),
     "latency": latency,
     "tls": costs("TLS in front", "HTTP/1.1 over TLS 1.3 (TLS_AES_128_GCM_SHA256, one P-256 certificate), 32 keep-alive connections; "
                  "plaintext to the upstream."),

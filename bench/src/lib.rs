@@ -3,3 +3,4 @@
 pub mod message;
 pub mod poll;
 pub mod sign;
+pub mod stream;

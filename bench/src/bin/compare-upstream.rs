@@ -1,25 +1,34 @@
-//! `compare-upstream PORT`: a minimal, correct keep-alive HTTP/1.1 server with one thread. It answers a DELETE with
+//! `compare-upstream PORT PATH`: listens at a port and a Unix socket. A minimal, correct keep-alive HTTP/1.1 server with one thread. It answers a DELETE with
 //! the id in its path, and a GET with the owner of the segment: `account-1`, created by `somebody`.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{ErrorKind, Write};
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 
 use saltgate_compare::message;
 use saltgate_compare::poll::Poll;
+use saltgate_compare::stream::Stream;
 
-const LISTENER: usize = usize::MAX;
+const TCP: usize = usize::MAX;
+const UNIX: usize = usize::MAX - 1;
 
 struct Connection {
-    socket: TcpStream,
+    socket: Stream,
     received: Vec<u8>,
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let port: u16 = std::env::args().nth(1).ok_or("usage: compare-upstream PORT")?.parse()?;
-    let listener = TcpListener::bind(("127.0.0.1", port))?;
-    listener.set_nonblocking(true)?;
+    let mut words = std::env::args().skip(1);
+    let (Some(port), Some(path)) = (words.next(), words.next()) else {
+        return Err("usage: compare-upstream PORT PATH".into());
+    };
+    let tcp = TcpListener::bind(("127.0.0.1", port.parse()?))?;
+    tcp.set_nonblocking(true)?;
+    let unix = UnixListener::bind(path)?;
+    unix.set_nonblocking(true)?;
     let mut poll = Poll::new()?;
-    poll.add(&listener, LISTENER)?;
+    poll.add(&tcp, TCP)?;
+    poll.add(&unix, UNIX)?;
     let mut connections: Vec<Option<Connection>> = Vec::new();
     let mut part = vec![0; 16 << 10];
     let mut answers = Vec::new();
@@ -27,10 +36,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     loop {
         poll.ready(None, &mut ready)?;
         for &number in &ready {
-            if number == LISTENER {
-                while let Ok((socket, _)) = listener.accept() {
-                    socket.set_nodelay(true)?;
-                    socket.set_nonblocking(true)?;
+            if number == TCP || number == UNIX {
+                let accept = || match number {
+                    TCP => tcp.accept().map(|(socket, _)| Stream::from(socket)),
+                    _ => unix.accept().map(|(socket, _)| Stream::from(socket)),
+                };
+                while let Ok(socket) = accept() {
+                    socket.set_nonblocking()?;
                     let free = connections.iter().position(Option::is_none).unwrap_or(connections.len());
                     poll.add(&socket, free)?;
                     let connection = Some(Connection { socket, received: Vec::new() });
@@ -56,14 +68,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 let taken = request.length;
                 connection.received.drain(..taken);
             }
-            let mut rest = answers.as_slice();
-            while !rest.is_empty() {
-                match connection.socket.write(rest) {
-                    Ok(written) => rest = &rest[written..],
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::yield_now(),
-                    Err(_) => break,
-                }
-            }
+            // Its end is read in a later turn.
+            let _ = connection.socket.write_all(&answers);
         }
     }
 }

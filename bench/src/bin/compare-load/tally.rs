@@ -124,12 +124,14 @@ impl Tally {
     }
 }
 
-/// Seconds of user and system time that a process has used, in all of its threads.
+/// Seconds that a process has run, in all threads that it has now.
 fn cpu(pid: u32) -> Result<f64, String> {
     let gone = |error| format!("process {pid} cannot be measured: {error}");
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).map_err(gone)?;
-    // Skips the name, which may contain anything: fields 14 and 15 of the whole line.
-    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-    let ticks: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
-    Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+    let mut nanoseconds = 0;
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task")).map_err(gone)? {
+        // A thread may end before it is read.
+        let Ok(told) = std::fs::read_to_string(thread.map_err(gone)?.path().join("schedstat")) else { continue };
+        nanoseconds += told.split_whitespace().next().and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+    }
+    Ok(nanoseconds as f64 / 1e9)
 }
