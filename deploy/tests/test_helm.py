@@ -17,12 +17,14 @@ SAME = {
     "edge-podmonitor": {"podMonitor": True},
     "edge-ingress": {"expose": "ingress"},
     "edge-httproute": {"expose": "httproute"},
+    "edge-shipping": {"secrets": {"postgres": "saltgate-postgres"}},
 }
 # value -> (another one, what must appear in the objects because of it, besides values that it needs).
 EFFECTS = {
     "image": ("registry.example.com/saltgate:0.2.0", {}),
     "secrets.keys": ("other-keys", {}),
     "secrets.redis": ("other-redis", {}),
+    "secrets.postgres": ("records", {}),
     "upstream": ("http://crm.other:3000", {}),
     "replicas.min": (3, {}),
     "replicas.max": (9, {}),
@@ -40,6 +42,7 @@ BAD = {
     "image": ["", "saltgate", "saltgate:latest", "registry.example.com:5000/saltgate", 1],
     "secrets.keys": ["", "Upper", "a b", None],
     "secrets.redis": ["", "-a"],
+    "secrets.postgres": ["Upper", None, "a b"],
     "upstream": ["", "crm:9000", "ftp://crm", "http://crm:9000/path", "http://user@crm:9000", "http://crm:0"],
     "replicas.min": [0, "2", 1.5, 101],
     "replicas.max": [0, None],
@@ -84,8 +87,8 @@ def normal(objects):
     for one in copy.deepcopy(objects):
         if one["kind"] == "ConfigMap":
             one["metadata"]["name"] = re.sub(r"-[a-z0-9]{10}$", "", one["metadata"]["name"])
-        if one["kind"] == "StatefulSet":
-            template = one["spec"]["template"]
+        if one["kind"] in ("StatefulSet", "CronJob"):
+            template = one["spec"].get("jobTemplate", one)["spec"]["template"]
             template["metadata"].pop("annotations", None)
             for volume in template["spec"]["volumes"]:
                 if "configMap" in volume:
@@ -118,7 +121,10 @@ class Helm(unittest.TestCase):
         self.assertNotEqual(normal(self.render({"replicas": {"min": 3}})), normal(renderings()["edge"]))
 
     def test_its_configuration_is_that_of_the_edge(self):
-        self.assertEqual((CHART / "files/saltgate.toml").read_bytes(), (KUBERNETES / "edge/saltgate.toml").read_bytes())
+        edge = (CHART / "files/saltgate.toml").read_text()
+        self.assertEqual(edge, (KUBERNETES / "edge/saltgate.toml").read_text())
+        shipping = edge + "\n" + (CHART / "files/ship.toml").read_text()
+        self.assertEqual(shipping, (KUBERNETES / "components/shipping/saltgate.toml").read_text())
 
     def test_a_new_configuration_is_a_rollout(self):
         checksum = lambda given: only(self.render(given), "StatefulSet")["spec"]["template"]["metadata"]["annotations"]["checksum/config"]  # noqa: E731
@@ -129,7 +135,7 @@ class Helm(unittest.TestCase):
         known = sorted(leaves(self.chart.schema["properties"]))
         self.assertEqual(known, sorted(EFFECTS))
         self.assertEqual(known, sorted(BAD))
-        self.assertLessEqual(len(known), 15)
+        self.assertLessEqual(len(known), 16)
         for path, (value, besides) in EFFECTS.items():
             with self.subTest(path):
                 before, after = self.render(besides), self.render(merged(besides, values(path, value)))
@@ -155,7 +161,7 @@ class Helm(unittest.TestCase):
         self.assertIn({"name": "saltgate-config", "configMap": {"name": "second"}}, volumes)
 
     def test_what_it_renders_has_the_schema_of_each_release(self):
-        for given in ({"expose": "ingress", "storage": {"class": "fast"}}, {}):
+        for given in ({"expose": "ingress", "storage": {"class": "fast"}}, {"secrets": {"postgres": "records"}}, {}):
             for one in self.render(given):
                 for release in ("1.27", "1.33", "1.37"):
                     kubernetes_validate.validate(one, release, strict=True)
@@ -180,6 +186,9 @@ class Helm(unittest.TestCase):
             with self.subTest(store), self.assertRaisesRegex(HelmError, "for one gate"):
                 self.render({"config": f"# mine\n{store}\n"})
         self.render({"config": "# [replay.journal]\n"})
+        with self.assertRaisesRegex(HelmError, r"config has no \[audit.ship\]"):
+            self.render({"config": "# [audit.ship]\n", "secrets": {"postgres": "records"}})
+        self.render({"config": "[audit.ship]\n", "secrets": {"postgres": "records"}})
 
     def test_lint(self):
         report = lint(CHART, strict=True)

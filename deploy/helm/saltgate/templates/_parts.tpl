@@ -5,7 +5,11 @@ app.kubernetes.io/name: {{ .Release.Name }}
 
 {{/* The configuration: the chart's own, or the whole file from the values. */}}
 {{- define "saltgate.config" -}}
-{{ .Values.config | default (.Files.Get "files/saltgate.toml") }}
+{{- $own := .Files.Get "files/saltgate.toml" -}}
+{{- if .Values.secrets.postgres -}}
+{{- $own = print $own "\n" (.Files.Get "files/ship.toml") -}}
+{{- end -}}
+{{ .Values.config | default $own }}
 {{- end }}
 
 {{/* The port of the service, for the NetworkPolicy. */}}
