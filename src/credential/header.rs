@@ -143,6 +143,13 @@ mod tests {
     }
 
     #[test]
+    fn a_header_of_the_greatest_length_is_read_and_a_longer_one_is_not() {
+        let of_length = |length: usize| GOOD.to_owned() + &"a".repeat(length - GOOD.len());
+        assert_ne!(parse(&of_length(Credentials::MAX)).err(), Some(TooLong));
+        assert_eq!(parse(&of_length(Credentials::MAX + 1)).err(), Some(TooLong));
+    }
+
+    #[test]
     fn different_spellings_have_the_same_meaning() {
         let reversed = GOOD.strip_prefix("HMAC-SHA256 ").unwrap().rsplit(", ").collect::<Vec<_>>().join(",");
         let cases = [

@@ -147,6 +147,12 @@ mod tests {
     }
 
     #[test]
+    fn one_quote_is_not_a_pair() {
+        assert_eq!(Doubt::of(b"\""), None);
+        assert_eq!(Doubt::of(b"\"\""), Some(Doubt::Quotes));
+    }
+
+    #[test]
     fn debug_shows_nothing() {
         let secret = Secret::new(b"open sesame, open sesame").unwrap();
         assert!(!format!("{secret:?}").contains("sesame"));

@@ -152,6 +152,7 @@ mod tests {
         assert_eq!(turned.digest(), before.digest());
         assert!(turned.changes_since(Some(&before)).is_none());
         let changes = after.changes_since(Some(&before));
+        assert!(!changes.is_none());
         assert_eq!((changes.added, changes.removed), (vec!["C".to_owned()], vec!["B".to_owned()]));
         assert_eq!(after.changes_since(None).added, ["C", "A"]);
         assert_ne!(after.digest(), before.digest());

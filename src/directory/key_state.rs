@@ -174,7 +174,9 @@ mod tests {
     fn keys_of_a_database_hold_until_max_stale_and_those_of_a_file_for_ever() {
         let state = KeyState::of_database(SECOND, 10 * SECOND);
         assert!(!state.is_usable(|| SECOND) && matches!(state.health(SECOND), KeyHealth::Gone(_)));
+        assert!(!state.has_keys());
         assert!(!state.confirm(2 * SECOND));
+        assert!(state.has_keys());
         assert!(state.is_usable(|| 12 * SECOND) && !state.is_usable(|| 12 * SECOND + Duration::from_nanos(1)));
         assert!(state.failed("away".into()) && !state.failed("away".into()), "the same again is no news");
         assert!(matches!(state.health(12 * SECOND), KeyHealth::Degraded(why) if why.contains("away")));

@@ -136,6 +136,8 @@ mod tests {
             &[("x-forwarded-uri", "/crm-core/v1/segments")],
             &[("x-original-uri", "https://crm.example")],
             &[("x-forwarded-host", "DELETE")],
+            // As long as the name of a field that would say so.
+            &[("x-someother-method", "DELETE")],
         ] {
             assert!(!found("GET /auth", fields), "{fields:?}");
         }

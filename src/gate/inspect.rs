@@ -306,6 +306,33 @@ mod tests {
     }
 
     #[test]
+    fn what_is_exactly_as_large_as_allowed_is_let_in() {
+        let judged = |target: usize, section: usize| {
+            // A line of a field is its name, a colon, a space, its value and two bytes of line end.
+            let filler = "x".repeat(section - "host: gate\r\n".len() - "x: \r\n".len());
+            let request = Request::get("/".repeat(target)).header(HOST, "gate").header("x", filler);
+            judge(&request.body(()).unwrap().into_parts().0, &LIMITS).err()
+        };
+        let Limits { max_target_bytes: target, max_header_bytes: section, .. } = LIMITS;
+        assert_eq!(judged(target, section), None);
+        assert_eq!(judged(target + 1, section), Some(Refused::TargetTooLong));
+        assert_eq!(judged(target, section + 1), Some(Refused::HeadersTooLarge));
+    }
+
+    #[test]
+    fn over_http_1_only_the_field_names_the_host() {
+        let judged = |uri: &str, host: Option<&str>| {
+            let request = Request::delete(uri);
+            let request = host.into_iter().fold(request, |request, host| request.header(HOST, host));
+            judge(&request.body(()).unwrap().into_parts().0, &LIMITS).err()
+        };
+        assert_eq!(judged("http://gate/p", Some("gate")), None);
+        assert_eq!(judged("http://gate/p", None), Some(MessageFault::NoHost.into()));
+        assert_eq!(judged("/p", None), Some(MessageFault::NoHost.into()));
+        assert_eq!(judged("http://gate/p", Some("other")), Some(MessageFault::OtherHost.into()));
+    }
+
+    #[test]
     fn connect_is_refused() {
         for version in [Version::HTTP_11, Version::HTTP_2] {
             let request = Request::connect("gate:80").version(version).header(HOST, "gate:80");

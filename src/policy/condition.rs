@@ -141,6 +141,7 @@ mod tests {
             ("the judged one", &[IfMatch(b"\"v2\"")], true),
             ("any", &[IfMatch(b" * ")], true),
             ("among others", &[IfMatch(b"\"v1\" ,W/\"v2\", \"v2\"")], true),
+            ("behind a weak one", &[IfMatch(b"W/\"a\",\"v2\"")], true),
             ("in another line", &[IfMatch(b"\"v1\""), IfMatch(b"\"v2\"")], true),
             ("another", &[IfMatch(b"\"v1\"")], false),
             ("a weak one of the same text", &[IfMatch(b"W/\"v2\"")], false),

@@ -197,3 +197,15 @@ impl Drop for Reservation {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Journals keep tags, so they must not change.
+    #[test]
+    fn the_tag_of_a_key_is_always_the_same() {
+        assert_eq!(KeyTag::of("").0, 0x4fd0_bfc1);
+        assert_eq!(KeyTag::of("NCSTESTKEY000001").0, 0xd01b_9e99);
+    }
+}
