@@ -11,7 +11,7 @@ use crate::key_use::UseLedger;
 use crate::pipeline::Tasks;
 use crate::repeats::Repeats;
 use crate::replay::{FleetStore, SpentSalts};
-use crate::safeguard::{BudgetUsage, Freeze};
+use crate::safeguard::{BudgetCounts, Freeze};
 use crate::telemetry::{Metrics, Refusals};
 use crate::throttle::{FailedSignatures, LateBodies, PassingSlots, Slots};
 
@@ -30,9 +30,9 @@ pub struct Process {
     /// Where the gateways of the fleet tell each other what is frozen, if `safeguard.scope` is `fleet`.
     pub fleet: Option<Fleet>,
     /// How much of their budgets keys and accounts have used.
-    pub budget_usage: Arc<BudgetUsage>,
+    pub budget_usage: Arc<BudgetCounts>,
     /// How much would have been used of the budgets in observe mode.
-    pub shadow_budget_usage: Arc<BudgetUsage>,
+    pub shadow_budget_usage: Arc<BudgetCounts>,
     /// The most recent refused requests.
     pub refusals: Arc<Refusals>,
     /// One slot for each request between admission and the end of its answer.

@@ -59,10 +59,10 @@ pub(super) fn read(
     let (audit, ship) = audit::audit(&mut root).unzip();
     let ship = ship.flatten();
     let at_control = root.at("control");
-    let at_safeguard = root.at("safeguard");
+    let places = [root.at("safeguard"), root.at("budget")];
     let safeguards = safeguard::safeguards(&mut root, audit.as_ref());
     if let Some((replay, _)) = &replay {
-        safeguard::judge_fleet(root.source, at_safeguard, &safeguards, replay);
+        safeguard::judge_fleet(root.source, places, &safeguards, replay);
     }
     if let Some(socket) = &safeguards.socket
         && let Some(listener) = collides_with(listeners.as_ref(), &ListenAddress::Unix(socket.clone()))
@@ -104,6 +104,9 @@ pub(super) fn read(
             Some(audit),
         ) if faults.is_empty() => {
             replay.set_record(audit.path().map(Into::into));
+            if safeguards.fleet.is_some() {
+                replay.share_for_fleet();
+            }
             let (keys_file, key_table) = match directory {
                 KeySource::File(mut file) => {
                     file.last_use = file.last_use.or_else(|| audit.path().map(directory::beside_the_record));

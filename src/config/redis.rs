@@ -108,6 +108,7 @@ pub(super) fn redis(mut section: Section<'_>, room: Room, when_new: WhenNew, win
         timeout,
         clock_margin,
         room,
+        fleet_shares: false,
         when_new,
         on_failover,
         window,

@@ -10,7 +10,7 @@ use super::source::Source;
 use super::texts::quoted;
 use crate::audit::Audit;
 use crate::policy::{Budget, Route, Routes};
-use crate::replay::ReplaySettings;
+use crate::replay::{OnFailover, ReplaySettings};
 use crate::safeguard::{Budgets, Guard, SafeguardSettings};
 
 const SOCKET: &str = "the path of a socket such as \"/run/saltgate/control.sock\"";
@@ -29,8 +29,12 @@ pub(super) fn safeguards(root: &mut Section<'_>, audit: Option<&Audit>) -> Safeg
     let lease = section.duration("lease", SafeguardSettings::LEASE, SafeguardSettings::LEAST_LEASE);
     section.finish();
     let mut section = root.section("budget");
-    let mut budget = |name| budget(&mut section, name, audit);
-    let budgets = Budgets { key: budget("per_key"), account: budget("per_account") };
+    // A fleet's deletions are counted in Redis.
+    let counted_from = audit.filter(|_| !fleet);
+    let mut one = |name| budget(&mut section, name, counted_from);
+    let (key, account) = (one("per_key"), one("per_account"));
+    let accepts_lost_counts = section.word("on_lost_counts", &[("close", false), ("danger_accept", true)], false);
+    let budgets = Budgets { key, account, accepts_lost_counts };
     section.finish();
     let mut section = root.section("automations");
     let guard = guard(&mut section);
@@ -42,15 +46,25 @@ pub(super) fn safeguards(root: &mut Section<'_>, audit: Option<&Audit>) -> Safeg
 /// Checks that the gateways of a fleet have something to tell each other by.
 pub(super) fn judge_fleet(
     source: &Source<'_>,
-    at: Option<usize>,
+    [at, at_budget]: [Option<usize>; 2],
     settings: &SafeguardSettings,
     replay: &ReplaySettings,
 ) {
+    let budgets = &settings.budgets;
     let what = match replay {
         _ if settings.fleet.is_none() => return,
-        ReplaySettings::Redis(redis) if !redis.cluster => return,
+        ReplaySettings::Redis(redis) if !redis.cluster => {
+            let is_unnoticed = redis.on_failover == OnFailover::DangerAccept;
+            if is_unnoticed && budgets.is_any() && !budgets.accepts_lost_counts {
+                let message = "is \"close\", and with replay.redis.on_failover = \"danger_accept\" nobody notices that Redis \
+                               lost counts; expected on_lost_counts = \"danger_accept\", or on_failover = \"fence\"";
+                source.fault_at(at_budget, "budget.on_lost_counts", message);
+            }
+            return;
+        }
         ReplaySettings::Redis(_) => {
-            "needs one Redis or Sentinels, and replay.redis.cluster is true: freeze each gateway"
+            "needs one Redis or Sentinels, and replay.redis.cluster is true: in a cluster freezes, budgets and \
+             max_salts_per_key are each gateway's own (scope = \"process\")"
         }
         ReplaySettings::Journal(_) | ReplaySettings::Memory(_) => {
             "needs [replay.redis], by which the gateways tell each other"

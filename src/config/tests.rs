@@ -16,6 +16,10 @@ fn sentinels(url: &str, nodes: &str) -> String {
     format!("[replay.redis]\nurl = \"{url}\"\nsentinel = {{ master = \"mine\", nodes = [{nodes}] }}")
 }
 
+/// A budget for the fleet of one Redis.
+const FLEET: &str =
+    "[replay.redis]\nurl = \"redis://r\"\n[budget]\nper_key = \"9/hour\"\n[safeguard]\nscope = \"fleet\"";
+
 /// The example with every commented setting uncommented, except for these.
 fn edge_uncommented(but: &[&str]) -> Config {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
@@ -545,6 +549,25 @@ fn each_fault_names_its_line_its_key_and_what_was_expected() {
             &["budget.per_account", "audit.retain"],
         ),
         ("a budget", but("danger_no_record = true", "path = \"r\"\n[budget]\nper_key = \"9/day\""), KEY, &[]),
+        ("a budget of a fleet without a record", but("[replay.memory]", FLEET), KEY, &[]),
+        (
+            "a budget of a fleet in a cluster",
+            but("[replay.memory]", &FLEET.replace("[replay.redis]", "[replay.redis]\ncluster = true")),
+            KEY,
+            &["c.toml:9: safeguard.scope: is \"fleet\"", "cluster is true: in a cluster freezes, budgets and max_salts_per_key"],
+        ),
+        (
+            "a fleet that cannot notice that counts were lost",
+            but("[replay.memory]", &FLEET.replace("[replay.redis]", "[replay.redis]\non_failover = \"danger_accept\"")),
+            KEY,
+            &["c.toml:7: budget.on_lost_counts: is \"close\"", "replay.redis.on_failover", "expected on_lost_counts"],
+        ),
+        (
+            "a fleet that accepts that counts are lost",
+            but("[replay.memory]", &FLEET.replace("[replay.redis]", "[replay.redis]\non_failover = \"danger_accept\"").replace("hour\"", "hour\"\non_lost_counts = \"danger_accept\"")),
+            KEY,
+            &[],
+        ),
         (
             "a route's budget",
             with("[[route]]\npath = \"/x/{id}\"\nbudget = \"9/day\"\n"),

@@ -18,8 +18,21 @@ pub(crate) struct Live {
     pub salt: Salt,
     /// Whether the key, the account or everything is frozen.
     pub frozen: bool,
-    /// How long until the key and the account may delete again, if their budget is used up.
-    pub budget: Option<Duration>,
+    /// What is left of the budgets of the key and the account.
+    pub budget: LiveBudget,
+}
+
+/// What is left of a budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LiveBudget {
+    /// At least one deletion, or there is no budget.
+    Left,
+    /// None for so long.
+    Spent(Duration),
+    /// The fleet's store lost counts; none for so long.
+    Lost(Duration),
+    /// The fleet's store does not answer.
+    NoAnswer,
 }
 
 /// What a store says about a salt.
@@ -102,12 +115,31 @@ pub(super) fn safeguards(live: &Live, report: &mut Report) {
             "§1: 이 키, 계정 또는 전체 삭제가 동결되어 있습니다",
         );
     }
-    if let Some(left) = live.budget {
-        report.refuse(&RefusedAfterSpend::BudgetSpent(left));
-        report.no(
+    let until = |left: Duration| [Language::English, Language::Korean].map(|language| skew::span(left, language));
+    match live.budget {
+        LiveBudget::Left => {}
+        LiveBudget::Spent(left) => {
+            let [english, korean] = until(left);
+            report.refuse(&RefusedAfterSpend::BudgetSpent(left));
+            report.no(
+                BUDGET,
+                &format!("§1: the deletion budget is spent; the next in {english}"),
+                &format!("§1: 삭제 한도를 다 썼습니다. {korean} 뒤에 다시 할 수 있습니다"),
+            );
+        }
+        LiveBudget::Lost(left) => {
+            let [english, korean] = until(left);
+            report.refuse(&RefusedAfterSpend::BudgetSpent(left));
+            report.no(
+                BUDGET,
+                &format!("§1: Redis lost which deletions were made, so the budget is closed; the next in {english}"),
+                &format!("§1: Redis가 삭제 기록을 잃어 한도를 알 수 없습니다. {korean} 뒤에 다시 할 수 있습니다"),
+            );
+        }
+        LiveBudget::NoAnswer => report.note(
             BUDGET,
-            &format!("§1: the deletion budget is spent; the next in {}", skew::span(left, Language::English)),
-            &format!("§1: 삭제 한도를 다 썼습니다. {} 뒤에 다시 할 수 있습니다", skew::span(left, Language::Korean)),
-        );
+            "§1: Redis does not say now how much of the fleet's budget is left",
+            "§1: Redis가 응답하지 않아 남은 삭제 한도를 지금은 알 수 없습니다",
+        ),
     }
 }

@@ -24,7 +24,7 @@ use crate::refusal::Reason;
 use crate::replay::Floor;
 
 pub(crate) use self::language::Language;
-pub(crate) use self::live::{Live, Salt};
+pub(crate) use self::live::{Live, LiveBudget, Salt};
 pub(crate) use self::words::words;
 
 /// Explains headers for these keys and rules, as of one moment.

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use proptest::prelude::*;
 
 use super::report::{DATE, FORM, KEY, Label, SIGNATURE, WINDOW};
-use super::{Explainer, Language, Live, Salt};
+use super::{Explainer, Language, Live, LiveBudget, Salt};
 use crate::authentication::{self, Rules};
 use crate::clock;
 use crate::credential::{PhpDates, Secret, SigningKey, header_value};
@@ -84,7 +84,7 @@ proptest! {
         let reason = judged.as_ref().map_or_else(Refusal::reason, |_| Reason::Ok);
 
         let explainer = Explainer { rules, keys: "keys.toml", now, secrets: &[] };
-        let live = Live { floor, salt: Salt::Fresh, frozen: false, budget: None };
+        let live = Live { floor, salt: Salt::Fresh, frozen: false, budget: LiveBudget::Left };
         let explained = explainer.explain(&header, Some(&live), Language::English);
         prop_assert_eq!(explained.reason, reason);
         let says_no = |line: &&str| line.get(10..).is_some_and(|rest| rest.starts_with("no "));

@@ -30,7 +30,8 @@ fn faults_of_the_header_come_before_the_state_of_the_gateway() {
     let explainer = Explainer { rules, keys: "keys.toml", now, secrets: &[] };
     let (date, salt) = (clock::rfc3339(now - Duration::from_secs(60)), "0123456789abcdef");
     let header = header_value("K", &date, salt, &SigningKey::new(&secret()).sign(&date, salt));
-    let good = Live { floor: Floor(SystemTime::UNIX_EPOCH), salt: Salt::Fresh, frozen: false, budget: None };
+    let good =
+        Live { floor: Floor(SystemTime::UNIX_EPOCH), salt: Salt::Fresh, frozen: false, budget: LiveBudget::Left };
     let floor =
         |seconds_ago: i64| Floor(now - Duration::from_secs(100) + Duration::from_secs((100 - seconds_ago) as u64));
     let first =
@@ -57,9 +58,23 @@ fn faults_of_the_header_come_before_the_state_of_the_gateway() {
         ("frozen", Live { frozen: true, ..good.clone() }, Reason::Frozen, "verdict: 423", true),
         (
             "over budget",
-            Live { budget: Some(Duration::from_secs(120)), ..good.clone() },
+            Live { budget: LiveBudget::Spent(Duration::from_secs(120)), ..good.clone() },
             Reason::BudgetSpent,
             "the next in 2 minutes",
+            true,
+        ),
+        (
+            "counts lost",
+            Live { budget: LiveBudget::Lost(Duration::from_secs(120)), ..good.clone() },
+            Reason::BudgetSpent,
+            "the next in 2 minutes",
+            true,
+        ),
+        (
+            "counts unknown",
+            Live { budget: LiveBudget::NoAnswer, ..good.clone() },
+            Reason::Ok,
+            "does not say now how much",
             true,
         ),
         (

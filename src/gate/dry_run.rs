@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::plain;
 use crate::refusal::{Reason, Refusal, RefusedAfterSpend, Remaining};
 use crate::repeats::KeptAnswer;
-use crate::safeguard::{BudgetUsage, Freeze};
+use crate::safeguard::{BudgetCounts, Freeze};
 
 /// The gates of deletions, and next to them those of dry runs.
 pub(crate) struct Fork<D, R> {
@@ -87,7 +87,7 @@ where
 
 impl ReportDryRun {
     /// Reports based on this freeze and on this usage of the budgets.
-    pub(crate) fn new(freeze: &Arc<Freeze>, budget_usage: &Arc<BudgetUsage>, clock: &Clock) -> Self {
+    pub(crate) fn new(freeze: &Arc<Freeze>, budget_usage: &Arc<BudgetCounts>, clock: &Clock) -> Self {
         Self(SafeguardChecks::new(freeze, budget_usage, clock))
     }
 }
@@ -111,7 +111,7 @@ async fn report(
     authorized: &Authorized<DryRun>,
     seen: &mut Observation,
 ) -> Result<DryRunReport, RefusedAfterSpend> {
-    let would = match catches.judge(authorized, seen).await {
+    let would = match catches.judge(authorized, seen, false).await {
         Ok(()) => None,
         Err(
             refused @ (RefusedAfterSpend::Frozen

@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use super::chain::Gate;
 use super::observation::Observation;
-use super::safeguard::Cleared;
+use super::safeguard::{Cleared, over_budget};
 use crate::audit::{self, OpenIntent, RecordEntry};
 use crate::clock::Clock;
 use crate::policy::Role;
 use crate::refusal::RefusedAfterSpend;
-use crate::safeguard::{BudgetExceeded, BudgetUsage};
+use crate::safeguard::BudgetCounts;
 use crate::telemetry::Stage;
 
 /// Records the intent and takes the deletion from the budget in the same step.
 pub struct RecordIntent {
     record: audit::Record,
-    budget_usage: Arc<BudgetUsage>,
+    budget_usage: Arc<BudgetCounts>,
     clock: Clock,
 }
 
@@ -27,7 +27,7 @@ pub struct Recorded {
 
 impl RecordIntent {
     /// Writes to this record, and takes from the budgets.
-    pub fn new(record: &audit::Record, budget_usage: &Arc<BudgetUsage>, clock: &Clock) -> Self {
+    pub fn new(record: &audit::Record, budget_usage: &Arc<BudgetCounts>, clock: &Clock) -> Self {
         Self { record: record.clone(), budget_usage: budget_usage.clone(), clock: clock.clone() }
     }
 }
@@ -42,9 +42,8 @@ impl Gate<Cleared> for RecordIntent {
         let request = cleared.authorized().routed().request();
         let caller = request.caller();
         let (key, account) = (&*caller.api_key, &*caller.owner.account);
-        let taken = budget_usage
-            .take(key, account, request.head().generation().budgets, clock.elapsed())
-            .map_err(|BudgetExceeded(left)| RefusedAfterSpend::BudgetSpent(left))?;
+        let taken = budget_usage.take(key, account, request.head().generation().budgets, clock.elapsed()).await;
+        let taken = taken.map_err(|why| over_budget(why, seen))?;
         let written = match record.open_on_none() {
             Some(intent) => Ok(intent),
             None => {
@@ -52,7 +51,13 @@ impl Gate<Cleared> for RecordIntent {
                 Box::pin(record.open(entry)).await.map_err(|_| RefusedAfterSpend::RecordUnavailable)
             }
         };
-        let intent = written.inspect_err(|_| budget_usage.give_back(key, account, &taken))?;
+        let intent = match written {
+            Ok(intent) => intent,
+            Err(refused) => {
+                budget_usage.give_back(key, account, taken).await;
+                return Err(refused);
+            }
+        };
         drop(taken);
         seen.on_record();
         seen.passed(Stage::Record);

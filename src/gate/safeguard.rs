@@ -11,7 +11,7 @@ use super::observation::Observation;
 use super::route::Purpose;
 use crate::clock::Clock;
 use crate::refusal::{self, RefusedAfterSpend};
-use crate::safeguard::{AutomationsError, BudgetExceeded, BudgetUsage, Freeze};
+use crate::safeguard::{AutomationsError, BudgetCounts, BudgetExceeded, Freeze, NotCounted};
 use crate::throttle::Slot;
 use crate::trace::ChildSpan;
 
@@ -32,7 +32,7 @@ pub(crate) struct DryRunSafeguard(SafeguardChecks);
 /// What the safeguards check: the freeze, and the usage of the budgets.
 pub(super) struct SafeguardChecks {
     freeze: Arc<Freeze>,
-    budget_usage: Arc<BudgetUsage>,
+    budget_usage: Arc<BudgetCounts>,
     clock: Clock,
 }
 
@@ -43,7 +43,7 @@ pub struct Cleared {
 
 impl Safeguard {
     /// Checks this freeze and this usage of the budgets.
-    pub fn new(freeze: &Arc<Freeze>, budget_usage: &Arc<BudgetUsage>, clock: &Clock) -> Self {
+    pub fn new(freeze: &Arc<Freeze>, budget_usage: &Arc<BudgetCounts>, clock: &Clock) -> Self {
         Self(SafeguardChecks::new(freeze, budget_usage, clock))
     }
 }
@@ -54,14 +54,14 @@ impl Gate<Authorized> for Safeguard {
     const NAME: &'static str = "safeguard";
 
     async fn decide(&self, authorized: Authorized, seen: &mut Observation) -> Result<Cleared, RefusedAfterSpend> {
-        self.0.judge(&authorized, seen).await?;
+        self.0.judge(&authorized, seen, true).await?;
         Ok(Cleared { authorized })
     }
 }
 
 impl DryRunSafeguard {
     /// Checks this freeze and what would have been used of the budgets so far.
-    pub(crate) fn new(freeze: &Arc<Freeze>, shadow_budget_usage: &Arc<BudgetUsage>, clock: &Clock) -> Self {
+    pub(crate) fn new(freeze: &Arc<Freeze>, shadow_budget_usage: &Arc<BudgetCounts>, clock: &Clock) -> Self {
         Self(SafeguardChecks::new(freeze, shadow_budget_usage, clock))
     }
 }
@@ -72,25 +72,27 @@ impl Gate<Authorized> for DryRunSafeguard {
     const NAME: &'static str = "safeguard";
 
     async fn decide(&self, authorized: Authorized, seen: &mut Observation) -> Result<(), RefusedAfterSpend> {
-        self.0.judge(&authorized, seen).await?;
+        self.0.judge(&authorized, seen, true).await?;
         let SafeguardChecks { budget_usage: shadow_budget_usage, clock, .. } = &self.0;
         let request = authorized.routed().request();
         let (caller, budgets) = (request.caller(), request.head().generation().budgets);
-        let taken = shadow_budget_usage.take(&caller.api_key, &caller.owner.account, budgets, clock.elapsed());
-        taken.map(drop).map_err(|BudgetExceeded(left)| RefusedAfterSpend::BudgetSpent(left))
+        let taken = shadow_budget_usage.take(&caller.api_key, &caller.owner.account, budgets, clock.elapsed()).await;
+        taken.map(drop).map_err(|why| over_budget(why, seen))
     }
 }
 
 impl SafeguardChecks {
-    pub(super) fn new(freeze: &Arc<Freeze>, budget_usage: &Arc<BudgetUsage>, clock: &Clock) -> Self {
+    pub(super) fn new(freeze: &Arc<Freeze>, budget_usage: &Arc<BudgetCounts>, clock: &Clock) -> Self {
         Self { freeze: freeze.clone(), budget_usage: budget_usage.clone(), clock: clock.clone() }
     }
 
-    /// Returns the verdict alone: takes nothing and changes nothing.
+    /// Returns the verdict alone: takes nothing and changes nothing. If the deletion is taken from the budget next, the
+    /// fleet is not asked twice, unless the service is asked in between.
     pub(super) async fn judge<P: Purpose>(
         &self,
         authorized: &Authorized<P>,
         seen: &mut Observation,
+        taken_next: bool,
     ) -> Result<(), RefusedAfterSpend> {
         let (routed, request) = (authorized.routed(), authorized.routed().request());
         let caller = request.caller();
@@ -99,13 +101,31 @@ impl SafeguardChecks {
             return Err(RefusedAfterSpend::Frozen);
         }
         let budgets = request.head().generation().budgets;
-        if budgets.is_any() {
-            let left = self.budget_usage.judge(key, account, budgets, self.clock.elapsed());
-            left.map_err(|BudgetExceeded(left)| RefusedAfterSpend::BudgetSpent(left))?;
+        let automations = routed.route().automations_path(routed.segment());
+        let is_judged_next = taken_next && automations.is_none() && self.budget_usage.is_shared();
+        if budgets.is_any() && !is_judged_next {
+            let judged = self.budget_usage.judge(key, account, budgets, self.clock.elapsed()).await;
+            judged.map_err(|why| over_budget(why, seen))?;
         }
-        match routed.route().automations_path(routed.segment()) {
+        match automations {
             None => Ok(()),
             Some(path) => Box::pin(judge_automations(path, authorized, seen)).await,
+        }
+    }
+}
+
+/// The refusal of a deletion that no budget allows. Only the log says that counts were lost.
+pub(super) fn over_budget(why: NotCounted, seen: &mut Observation) -> RefusedAfterSpend {
+    match why {
+        NotCounted::Exceeded(BudgetExceeded(left)) => RefusedAfterSpend::BudgetSpent(left),
+        NotCounted::Lost(left) => {
+            seen.detail =
+                Some("Redis lost data, and with them which deletions were made (budget.on_lost_counts)".into());
+            RefusedAfterSpend::BudgetSpent(left)
+        }
+        NotCounted::Unknown(why) => {
+            seen.detail = Some(format!("the budget of the fleet is not known: {why}"));
+            RefusedAfterSpend::BudgetUnknown
         }
     }
 }

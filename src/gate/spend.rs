@@ -88,6 +88,7 @@ impl Gate<Whole> for Spend {
                 }
                 ClaimRefused::OutOfWindow(OutOfWindow::BelowFloor) => RefusedAfterSpend::BelowFloor,
                 ClaimRefused::OutOfWindow(OutOfWindow::Past | OutOfWindow::Future) => RefusedAfterSpend::DateSkewed,
+                ClaimRefused::KeyShare => RefusedAfterSpend::KeyShareSpent,
                 ClaimRefused::Unknown => RefusedAfterSpend::ClaimUnknown,
             });
         }

@@ -19,6 +19,9 @@ impl Budget {
     /// The highest limit, because every use is stored.
     pub const MAX: u32 = 100_000;
 
+    /// No span is longer.
+    pub const LONGEST_SPAN: Duration = Duration::from_secs(604_800);
+
     /// Parses `"100/hour"`. The span is a second, minute, hour, day or week.
     pub fn parse(text: &str) -> Option<Self> {
         let (limit, unit) = text.split_once('/')?;
@@ -39,6 +42,11 @@ impl fmt::Display for Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_unit_is_longer_than_the_longest_span() {
+        assert!(UNITS.iter().all(|(_, seconds)| *seconds <= Budget::LONGEST_SPAN.as_secs()));
+    }
 
     #[test]
     fn a_budget_is_a_number_and_a_span() {

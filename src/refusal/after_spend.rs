@@ -18,6 +18,8 @@ pub enum RefusedAfterSpend {
     DateSkewed,
     /// The floor rose over the date between the first check and the claim.
     BelowFloor,
+    /// The key holds its share of the fleet's store of spent salts. Nothing was spent.
+    KeyShareSpent,
     /// The store gave no answer to the claim; the salt counts as spent.
     ClaimUnknown,
     /// The keys changed between the first check and the claim, and the header is no longer valid.
@@ -44,6 +46,8 @@ pub enum RefusedAfterSpend {
     FreezeUnknown,
     /// The key or the account has used up its deletion budget; the next deletion is possible after this time.
     BudgetSpent(Duration),
+    /// How much of the fleet's budget is used is not known; nothing was sent.
+    BudgetUnknown,
     /// Automations are linked to the segment, and the caller did not confirm this set of them.
     AutomationsLinked(Box<Linked>),
     /// The linked automations could not be determined.
@@ -98,10 +102,10 @@ impl Refusal for RefusedAfterSpend {
     fn reason(&self) -> Reason {
         match *self {
             Self::SaltReused | Self::Repeated(_) => Reason::SaltReused,
-            Self::RepeatsWait => Reason::Throttled,
+            Self::RepeatsWait | Self::KeyShareSpent => Reason::Throttled,
             Self::DateSkewed => Reason::DateSkewed,
             Self::BelowFloor => Reason::BelowFloor,
-            Self::ClaimUnknown | Self::FreezeUnknown => Reason::ReplayUnavailable,
+            Self::ClaimUnknown | Self::FreezeUnknown | Self::BudgetUnknown => Reason::ReplayUnavailable,
             Self::Revoked(Revoked::UnknownKey) => Reason::UnknownKey,
             Self::Revoked(Revoked::InactiveKey) => Reason::InactiveKey,
             Self::Revoked(Revoked::SignatureMismatch) => Reason::SignatureMismatch,
@@ -128,6 +132,8 @@ impl Refusal for RefusedAfterSpend {
     fn answer(&self, _: Remaining) -> Answer {
         match *self {
             Self::RepeatsWait => Answer::throttled("Too many copies of this request wait for its answer."),
+            Self::KeyShareSpent => Answer::throttled("This key has sent too many requests within the window.")
+                .again(Duration::from_secs(60), Remaining::Never),
             // For `Repeated`, the earlier answer is sent instead of this one.
             Self::SaltReused
             | Self::Repeated(_)
@@ -159,18 +165,22 @@ impl Refusal for RefusedAfterSpend {
                 "AutomationsLinked",
                 "Automations are linked to this segment and would stop. To delete it all the same, sign a new request with X-Saltgate-Confirm.",
             ),
-            Self::ClaimUnknown | Self::FreezeUnknown | Self::RecordUnavailable | Self::Internal => Answer::INTERNAL,
+            Self::ClaimUnknown
+            | Self::FreezeUnknown
+            | Self::BudgetUnknown
+            | Self::RecordUnavailable
+            | Self::Internal => Answer::INTERNAL,
         }
     }
 
-    /// All variants but those where the salt was spent before, or where date or key were no longer valid at the
-    /// claim.
+    /// All variants but those where the salt was spent before, or where date, key or share refused the claim.
     fn spent(&self) -> bool {
         !matches!(
             self,
             Self::SaltReused
                 | Self::Repeated(_)
                 | Self::RepeatsWait
+                | Self::KeyShareSpent
                 | Self::DateSkewed
                 | Self::BelowFloor
                 | Self::Revoked(_)

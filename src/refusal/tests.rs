@@ -11,12 +11,14 @@ fn nothing_refused_after_the_salt_was_spent_is_503() {
         R::SaltReused,
         R::DateSkewed,
         R::BelowFloor,
+        R::KeyShareSpent,
         R::ClaimUnknown,
         R::Revoked(Revoked::InactiveKey),
         R::RouteNotFound,
         R::MethodNotAllowed("DELETE"),
         R::Frozen,
         R::BudgetSpent(Duration::from_secs(1)),
+        R::BudgetUnknown,
         R::AutomationsLinked(Box::new(Linked { automations: Vec::new(), confirm: String::new() })),
         R::AutomationsUnavailable,
         R::AutomationsTimeout,
@@ -33,8 +35,9 @@ fn nothing_refused_after_the_salt_was_spent_is_503() {
             let answer = refused.answer(header);
             assert_ne!(answer.status, 503, "{refused:?}");
             assert_eq!(answer.retry_after(), None, "{refused:?}: its header is spent");
-            // A spent budget says when a new request may come; everything else asks for none.
-            assert_eq!(answer.wait_seconds().is_some(), matches!(refused, R::BudgetSpent(_)), "{refused:?}");
+            // A spent budget or share says when a new request may come; everything else asks for none.
+            let is_spent = matches!(refused, R::BudgetSpent(_) | R::KeyShareSpent);
+            assert_eq!(answer.wait_seconds().is_some(), is_spent, "{refused:?}");
         }
     }
 }

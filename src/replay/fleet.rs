@@ -1,4 +1,5 @@
-//! What the gateways of a fleet tell each other through their store: what is frozen, and who knows it.
+//! What the gateways of a fleet tell each other through their store: what is frozen, and who knows it; and what they
+//! count together: the deletions of keys and accounts.
 
 use std::time::Duration;
 
@@ -35,7 +36,46 @@ pub struct FleetMember {
     pub silent: Duration,
 }
 
-/// The part of a shared store that the gateways of a fleet tell each other by.
+/// A deletion that counts for a key and for an account, in the whole fleet.
+#[derive(Clone, Debug)]
+pub struct FleetDeletion {
+    /// The key's count, if its deletions are counted.
+    pub key: Option<FleetCount>,
+    /// The account's.
+    pub account: Option<FleetCount>,
+    /// Whether a count that may be incomplete is taken as it is.
+    pub accepts_lost: bool,
+    /// How long a count is kept after the last deletion: at least as long as the longest span.
+    pub kept_for: Duration,
+}
+
+/// What one key or account may do, and how much of what it did is remembered.
+#[derive(Clone, Debug)]
+pub struct FleetCount {
+    /// The key's or the account's name.
+    pub name: String,
+    /// How many deletions are allowed in any span of this length; `None` if they are only counted.
+    pub limit: Option<(u32, Duration)>,
+    /// How many of the newest deletions are kept one by one.
+    pub kept: u32,
+}
+
+/// What the fleet's counts allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FleetVerdict {
+    /// The deletion. If it was taken, this number gives it back.
+    Allowed(FleetTaken),
+    /// No deletion for so long.
+    Exceeded(Duration),
+    /// Counts were lost; they are complete again after this time.
+    Lost(Duration),
+}
+
+/// Names a deletion that was counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FleetTaken(pub(super) u64);
+
+/// The part of a shared store that the gateways of a fleet tell each other by, and count together in.
 pub trait FleetStore: Send + Sync {
     /// Reports, and reads the state.
     fn read(&self, report: FleetReport) -> StoreFuture<Result<FleetReading, String>>;
@@ -48,4 +88,11 @@ pub trait FleetStore: Send + Sync {
 
     /// How long after a failover a gateway may still read from the old server.
     fn straggling(&self) -> Duration;
+
+    /// Whether the fleet's counts allow this deletion. With `take` it is counted for the key and for the account, or for
+    /// neither, in the same step.
+    fn count(&self, deletion: FleetDeletion, take: bool) -> StoreFuture<Result<FleetVerdict, String>>;
+
+    /// Takes back what was counted. If that fails, the deletion stays counted.
+    fn give_back(&self, deletion: FleetDeletion, taken: FleetTaken) -> StoreFuture<()>;
 }

@@ -19,7 +19,9 @@ mod table;
 mod theorem;
 mod window;
 
-pub(crate) use fleet::{FleetMember, FleetReading, FleetReport, FleetStore};
+pub(crate) use fleet::{
+    FleetCount, FleetDeletion, FleetMember, FleetReading, FleetReport, FleetStore, FleetTaken, FleetVerdict,
+};
 #[cfg(any(test, fuzzing))]
 pub(crate) use journal::fuzz as fuzz_journal;
 pub use journal::{Journal, JournalSettings, JournalSync, boot_id};
@@ -142,7 +144,7 @@ pub trait SpentSalts: Send + Sync {
         false
     }
 
-    /// Where the gateways that use this store tell each other what is frozen. `None` if the store belongs to one process.
+    /// Where the gateways that use this store tell each other what is frozen, and count together. `None` if the store belongs to one process.
     fn fleet(&self) -> Option<Arc<dyn FleetStore>> {
         None
     }
@@ -275,6 +277,8 @@ pub enum ClaimRefused {
     ReusedBy(Mark),
     /// The date left the window after the first check.
     OutOfWindow(OutOfWindow),
+    /// The key holds its share of the fleet's store (`max_salts_per_key`) already.
+    KeyShare,
     /// The store gave no answer. The salt counts as spent.
     Unknown,
 }

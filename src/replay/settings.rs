@@ -57,6 +57,13 @@ impl ReplaySettings {
         }
     }
 
+    /// Makes the share of a key hold for the fleet. Does nothing for stores of one process.
+    pub(crate) fn share_for_fleet(&mut self) {
+        if let Self::Redis(settings) = self {
+            settings.fleet_shares = true;
+        }
+    }
+
     /// Makes opening the journal move its existing files away and start behind the fence. Does nothing for other
     /// stores.
     pub(crate) fn discard_journal(&mut self) {

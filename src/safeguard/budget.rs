@@ -1,4 +1,4 @@
-//! Limits how many deletions a key and an account may make.
+//! Limits how many deletions a key and an account may make, by the counts of this process.
 //!
 //! 1. A budget of N is a sliding window: the times of the last N deletions are kept, and another one is allowed once
 //!    the oldest of them is older than the span.
@@ -32,6 +32,8 @@ pub struct Budgets {
     pub key: Option<Budget>,
     /// The budget of the account.
     pub account: Option<Budget>,
+    /// Whether the fleet's counts are used although some were lost (`budget.on_lost_counts`).
+    pub accepts_lost_counts: bool,
 }
 
 impl Budgets {
@@ -120,6 +122,17 @@ struct Found {
 /// The budget is used up; the time is how long until another deletion is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BudgetExceeded(pub Duration);
+
+/// Why a deletion is not allowed, and was not counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotCounted {
+    /// A budget is used up.
+    Exceeded(BudgetExceeded),
+    /// The fleet's counts were lost; they are complete again after this time.
+    Lost(Duration),
+    /// The fleet's store gave no answer. The deletion may have been counted. The text is for the operator.
+    Unknown(String),
+}
 
 /// One counted deletion: when it was counted for the key and for the account.
 #[derive(Debug)]
@@ -354,7 +367,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn budgets(key: &str, account: &str) -> Budgets {
-        Budgets { key: Budget::parse(key), account: Budget::parse(account) }
+        Budgets { key: Budget::parse(key), account: Budget::parse(account), ..Budgets::default() }
     }
 
     #[test]

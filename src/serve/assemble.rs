@@ -13,7 +13,7 @@ use crate::pipeline::Tasks;
 use crate::process::{Fleet, Process};
 use crate::repeats::Repeats;
 use crate::replay::{RedisStartError, SpentSalts, StoreOpenError};
-use crate::safeguard::{BudgetUsage, Budgets};
+use crate::safeguard::{BudgetCounts, BudgetUsage, Budgets, FleetBudgets};
 use crate::telemetry::{Metrics, Refusals};
 use crate::throttle::{FailedSignatures, LateBodies, PassingSlots, Slots};
 use crate::trace::{SpanExporter, TraceStartError, Tracing};
@@ -61,7 +61,9 @@ const WRITTEN: Duration = Duration::from_secs(5);
 
 /// Counts again from the record if a budget spans more time than any before.
 pub(super) fn recount(running: &Config, new: &Config, budgets: Budgets, process: &Process) -> Result<(), Vec<Fault>> {
-    let counted = process.budget_usage.widen_from_record(budgets, &running.audit, &process.clock, WRITTEN);
+    // A fleet keeps what any budget needs.
+    let BudgetCounts::Process(usage) = &*process.budget_usage else { return Ok(()) };
+    let counted = usage.widen_from_record(budgets, &running.audit, &process.clock, WRITTEN);
     counted.map_err(|why| vec![new.fault("budget", format!("what was deleted so far cannot be counted: {why}"))])
 }
 
@@ -88,8 +90,11 @@ pub(super) fn process(
     let earlier = earlier::requests(config, &clock)?;
     let safeguards = &config.safeguards;
     let freeze = safeguards.open_freeze(config.audit.path(), &clock).map_err(StartError::Freeze)?;
-    let budget_usage =
-        BudgetUsage::from_record(safeguards.budgets, &config.audit, &clock).map_err(StartError::Budget)?;
+    let recorded = match safeguards.fleet {
+        None => BudgetUsage::from_record(safeguards.budgets, &config.audit, &clock).map_err(StartError::Budget)?,
+        // Counted in its store.
+        Some(_) => BudgetUsage::default(),
+    };
     let synced = metrics.clone();
     let record = config.audit.open(clock.clone(), move |took| synced.audit_sync(took));
     let record = record.map_err(StartError::Record)?;
@@ -100,6 +105,10 @@ pub(super) fn process(
     let (capacity, workers) = (&config.capacity, workers::count(config.workers));
     let salts: Arc<dyn SpentSalts> = salts.into();
     let fleet = safeguards.fleet.and_then(|lease| Some(Fleet { store: salts.fleet()?, lease }));
+    let budget_usage = match &fleet {
+        Some(fleet) => BudgetCounts::Fleet(FleetBudgets::new(fleet.store.clone())),
+        None => BudgetCounts::Process(recorded),
+    };
     let refusals = Arc::new(Refusals::new(workers));
     let reporting = Arc::new(Reporting {
         clock: clock.clone(),

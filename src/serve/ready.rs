@@ -7,7 +7,7 @@ use crate::directory::KeyHealth;
 use crate::gate::Generation;
 use crate::ownership::Ownership;
 use crate::process::Process;
-use crate::replay::StoreHealth;
+use crate::replay::{Floor, StoreHealth};
 
 /// The state of a part of the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +40,9 @@ pub(super) fn parts(process: &Process, current: &Generation) -> Vec<(&'static st
         ("clock", clock(process)),
         ("upstream", upstream(current)),
     ];
+    if process.budget_usage.is_shared() && current.budgets.is_any() {
+        parts.push(("budget", budget(process, current)));
+    }
     if let Ownership::Postgres(table) = &current.ownership {
         // All gateways share it, too.
         parts.push(("ownership", table.trouble().map_or(Part::Ok, Part::Degraded)));
@@ -70,6 +73,23 @@ fn replay(process: &Process) -> Part {
             if process.ready_needs_replay { Part::Gone(why) } else { Part::Degraded(why) }
         }
         (StoreHealth::Ok, None) => Part::Ok,
+    }
+}
+
+/// The counts of the fleet are complete since the last fence began; budgets with a longer span are closed.
+fn budget(process: &Process, current: &Generation) -> Part {
+    let Floor(fence) = process.salts.floor();
+    let budgets = [current.budgets.key, current.budgets.account].into_iter().flatten();
+    let span = budgets.map(|budget| budget.span).max().unwrap_or_default();
+    let until = fence.checked_sub(current.window.future).and_then(|began| began.checked_add(span));
+    let closed = until.filter(|until| *until > process.clock.now() && !current.budgets.accepts_lost_counts);
+    match closed {
+        None => Part::Ok,
+        Some(until) => Part::Degraded(format!(
+            "Redis is new, or lost its data, and with them which deletions were made: budgets are closed until {}, those with \
+             a shorter span earlier (budget.on_lost_counts)",
+            clock::rfc3339(until)
+        )),
     }
 }
 

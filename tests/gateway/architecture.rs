@@ -53,7 +53,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("upstream", &["audit", "bytewise", "certificate", "clock", "event_loop", "file_watch", "http", "net", "socket"]),
     ("lookup", &["policy", "upstream"]),
     ("ownership", &["clock", "lookup", "policy", "postgres", "upstream"]),
-    ("safeguard", &["audit", "clock", "lookup", "policy", "state", "upstream"]),
+    ("safeguard", &["audit", "clock", "lookup", "policy", "replay", "state", "upstream"]),
     ("ship", &["audit", "clock", "postgres", "state", "telemetry"]),
     ("trace", &["clock", "refusal", "telemetry", "upstream"]),
     ("control", &["safeguard"]),

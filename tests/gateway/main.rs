@@ -22,6 +22,7 @@ mod examples;
 mod explained;
 mod faults;
 mod first_look;
+mod fleet_budgets;
 mod fleet_freeze;
 mod fleet_record;
 mod forwarded;

@@ -661,6 +661,11 @@ fn tls_and_a_user_with_minimal_rights_suffice() {
         get(gate.admin(), "/ready").body
     );
 
+    // What a fleet counts with needs more.
+    let fleet = format!("{ca}[safeguard]\nscope = \"fleet\"\n[control]\nsocket = \"c.sock\"\nstate = \"kept\"\n");
+    let told = refused_to_start(&upstream, &settings(&url("hunter2"), &fleet));
+    assert!(told.contains("does not permit what the gateway needs") && told.contains("'exists'"), "{told}");
+
     let told = refused_to_start(&upstream, &settings(&url("hunter3"), &ca));
     assert!(told.contains("refuses the user or the password") && !told.contains("hunter"), "{told}");
     // A server without a certificate of that authority is not used.

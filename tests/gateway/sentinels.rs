@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use saltgate::parts::Clock;
 
+use crate::fleet_budgets::wait_of;
 use crate::harness::{Files, Gate, Upstream, service, signed, until};
 use crate::http::get;
 use crate::operations::{text, told};
@@ -294,6 +295,28 @@ fn two_masters_that_are_alive_at_once_let_nothing_pass_twice() {
     until("the other gateway uses the new master", || gates[1].delete(&signed("OWNER")).status == 200);
     let headers = load.end();
     assert!(upstream.deletes() > headers);
+}
+
+/// What a lagging replica did not get is not known, so the budget is closed.
+#[test]
+fn a_failover_closes_the_budgets_of_a_fleet_for_their_span() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let fleet = Fleet::start();
+    let more = "[safeguard]\nscope = \"fleet\"\nlease = \"5s\"\n[budget]\nper_key = \"100000/hour\"\n";
+    let settings = fleet.settings(&fleet.nodes()) + more;
+    let gates = [(); 2].map(|()| gate(&upstream, &settings));
+    for gate in &gates {
+        until("it is in use", || gate.delete(&signed("OWNER")).status == 200);
+    }
+    until("a failover begins", || fleet.sentinels[0].ask(&["SENTINEL", "FAILOVER", "mymaster"]).contains("OK"));
+    for gate in &gates {
+        until("the new master is used, and closed", || gate.delete(&signed("OWNER")).status == 429);
+        // It was fenced before, for 5 s.
+        let left = wait_of(&gate.delete(&signed("OWNER")));
+        assert!((3500..=3604).contains(&left), "{left}");
+        let ready = get(gate.admin(), "/ready").body;
+        assert!(ready.contains("budgets are closed until"), "{ready}");
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ use super::server::{Server, Trouble};
 use super::shared::{Shared, millis};
 use super::slot_map::SlotMap;
 use crate::credential::SaltId;
+use crate::replay::ledger::KeyTag;
 use crate::replay::{ClaimRefused, Mark, OutOfWindow, Reservation, Window};
 
 /// How long a claim waits for another server before it is sent again.
@@ -74,7 +75,7 @@ impl Shared {
                 return Err(ClaimRefused::Unknown);
             }
             let left = deadline.saturating_sub(self.clock.elapsed());
-            let attempt = match timeout(left, self.ask(server, &map, &asked, now)).await {
+            let attempt = match timeout(left, self.ask(server, &map, &asked, now, reservation.key())).await {
                 Ok(attempt) => attempt,
                 Err(_) => Attempt::Failed(Trouble::OutOfReach(format!(
                     "no answer within {} ms",
@@ -132,6 +133,7 @@ impl Shared {
                 server.disconnect();
                 Some(Trouble::OutOfSync)
             }
+            Verdict::KeyShare => return Err(ClaimRefused::KeyShare),
             Verdict::Reused(mark) => return Err(mark.map_or(ClaimRefused::Reused, ClaimRefused::ReusedBy)),
             Verdict::Floor(floor) => {
                 self.raise_floor(asked.slot, floor);
@@ -176,7 +178,7 @@ impl Shared {
         reservation.hold(generation);
     }
 
-    async fn ask(&self, server: &Server, map: &SlotMap, asked: &Asked<'_>, now: SystemTime) -> Attempt {
+    async fn ask(&self, server: &Server, map: &SlotMap, asked: &Asked<'_>, now: SystemTime, of: KeyTag) -> Attempt {
         let mut connection = match server.connection(self.settings.timeout).await {
             Ok(connection) => connection,
             Err(trouble) => return Attempt::Failed(trouble),
@@ -186,10 +188,16 @@ impl Shared {
         let number = self.numbers.next();
         let mut claim = self.claim.key(asked.key);
         claim.key(self.keys.epoch_marker(asked.slot)).arg(script::digits(asked.date));
+        if self.settings.fleet_shares {
+            claim.key(self.keys.share(of));
+        }
         claim.arg(u64::try_from(life).unwrap_or(u64::MAX)).arg(millis(window.past)).arg(millis(window.future));
         claim.arg(millis(now.duration_since(UNIX_EPOCH).unwrap_or_default()));
         claim.arg(millis(self.settings.clock_margin)).arg(number.to_string()).arg(asked.mark.text());
         claim.arg(script::epoch(map.epoch()));
+        if self.settings.fleet_shares {
+            claim.arg(self.settings.room.max_salts_per_key);
+        }
         // A missing script was not executed: it is loaded, and the claim sent again.
         let answer: Result<Value, RedisError> = claim.invoke_async(&mut connection).await;
         let error = match answer {

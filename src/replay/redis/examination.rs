@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use super::OnFailover;
 use super::about::{self, Counted, Expected};
+use super::rights;
 use super::script::{self, Verdict};
 use super::server::{Server, Trouble};
 use super::shared::{SLOW_TIMEOUT, Shared, millis};
@@ -86,7 +87,7 @@ impl Examination<'_> {
         let margin = i64::try_from(millis(self.shared.settings.clock_margin)).unwrap_or(i64::MAX);
         let same_run = before.as_ref().filter(|before| before.run == seen.run);
         let jumped = same_run.is_some_and(|before| seen.clock.saturating_sub(before.clock) > margin);
-        let changed = before.is_none_or(|old| {
+        let changed = before.as_ref().is_none_or(|old| {
             old.run != seen.run || old.history != seen.history || old.slots != seen.slots || old.epoch != seen.epoch
         });
         if in_doubt || jumped || changed {
@@ -97,7 +98,12 @@ impl Examination<'_> {
                 self.attest(&seen.slots, false).await?;
             }
         }
-        // After the attestation, so that a jump fences once and not at every check.
+        if self.shared.settings.fleet_shares && is_new_run(before.as_ref(), &seen.run) {
+            rights::try_counting(&mut connection, &self.shared.keys, SLOW_TIMEOUT).await?;
+        }
+        // After the attestation, so that nothing is counted by a clock that has jumped before that has fenced.
+        self.server.shows(seen.clock);
+        // After it as well, so that a jump fences once and not at every check.
         let fares = self.judge_clock(time, times);
         Ok((seen, fares))
     }
@@ -161,6 +167,7 @@ impl Examination<'_> {
                     | Verdict::Floor(_)
                     | Verdict::Forgot
                     | Verdict::Full
+                    | Verdict::KeyShare
                     | Verdict::Clock
                     | Verdict::OutOfSync => return Err(Trouble::OutOfSync),
                 };

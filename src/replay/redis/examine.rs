@@ -1,14 +1,15 @@
 //! The check of Redis for `check --live`.
 
 use super::about::{self, Expected};
-use super::script::{Number, Numbers};
+use super::rights;
+use super::script::{Keys, Number, Numbers};
 use super::sentinels::{Report, Sentinels, elected};
 use super::server::{Server, Trouble};
 use super::settings::TlsFiles;
 use super::{RedisSettings, RedisStartError};
 use crate::net::Authority;
 
-/// Describes each server in the settings, or says why it cannot be used. Writes nothing to Redis.
+/// Describes each server in the settings, or says why it cannot be used. Leaves nothing in Redis.
 ///
 /// # Errors
 /// If the file of its authorities cannot be read.
@@ -42,5 +43,8 @@ async fn examine_one(
     let mut connection = server.connection(settings.timeout).await?;
     let expected = if settings.cluster { Expected::Seed } else { Expected::of(settings) };
     let about = about::ask(&mut connection, address, expected, number, settings.timeout).await?;
+    if settings.fleet_shares {
+        rights::try_counting(&mut connection, &Keys::new(&settings.prefix, false), settings.timeout).await?;
+    }
     Ok(about.to_string())
 }

@@ -1,4 +1,4 @@
-//! What is frozen for the fleet, in Redis beside the salts, and which gateways know it.
+//! What is frozen for the fleet, in Redis beside the salts, and which gateways know it. The counts are in [`budget`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,16 +6,20 @@ use std::time::Duration;
 use redis::{Script, Value};
 use tokio::time::timeout;
 
+use super::budget;
 use super::script::{Number, decimal};
 use super::sentinels::TERM;
 use super::shared::Shared;
 use crate::replay::StoreFuture;
-use crate::replay::fleet::{FleetMember, FleetReading, FleetReport, FleetStore};
+use crate::replay::fleet::{
+    FleetDeletion, FleetMember, FleetReading, FleetReport, FleetStore, FleetTaken, FleetVerdict,
+};
 
 /// See the module.
 pub(super) struct RedisFleet {
     shared: Arc<Shared>,
     script: Arc<Script>,
+    budget: Arc<Script>,
     id: String,
     name: String,
 }
@@ -25,7 +29,8 @@ impl RedisFleet {
         let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let id = shared.numbers.next().to_string();
         let name = format!("{} (process {}, {})", machine.trim(), std::process::id(), id.get(..6).unwrap_or_default());
-        Self { shared, script: Arc::new(Script::new(include_str!("fleet.lua"))), id, name }
+        let script = Arc::new(Script::new(include_str!("fleet.lua")));
+        Self { shared, script, budget: Arc::new(budget::script()), id, name }
     }
 
     /// Asks, and returns the texts of the answer behind the number.
@@ -118,5 +123,14 @@ impl FleetStore for RedisFleet {
 
     fn straggling(&self) -> Duration {
         if self.shared.settings.sentinel.is_some() { TERM } else { Duration::ZERO }
+    }
+    fn count(&self, deletion: FleetDeletion, take: bool) -> StoreFuture<Result<FleetVerdict, String>> {
+        let (shared, script) = (self.shared.clone(), self.budget.clone());
+        Box::pin(async move { budget::count(&shared, &script, &deletion, take).await })
+    }
+
+    fn give_back(&self, deletion: FleetDeletion, taken: FleetTaken) -> StoreFuture<()> {
+        let shared = self.shared.clone();
+        Box::pin(async move { budget::give_back(&shared, &deletion, taken).await })
     }
 }

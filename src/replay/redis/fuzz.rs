@@ -5,10 +5,12 @@ use std::time::{Duration, UNIX_EPOCH};
 use redis::Value;
 
 use super::about::{self, Expected};
+use super::budget::Counted;
 use super::script::{self, Number, Verdict, digits};
 use super::sentinels::Report;
 use super::slots;
 use crate::net::Authority;
+use crate::replay::FleetVerdict;
 
 const KEY: &str = "saltgate:ab";
 
@@ -17,6 +19,7 @@ pub(crate) fn fuzz(bytes: &[u8]) {
     let Some((kind, rest)) = bytes.split_first() else { return };
     match kind {
         b't' => verdict(&Value::BulkString(rest.into())),
+        b'b' => counts(&Value::BulkString(rest.into())),
         b'i' => info(rest),
         kind => {
             let Ok(value) = redis::parse_redis_value(rest) else { return };
@@ -48,6 +51,7 @@ fn verdict(answer: &Value) {
         Verdict::Reused(Some(mark)) => with("REUSED", &format!(" {}", mark.text())),
         Verdict::Forgot => with("FORGOT", ""),
         Verdict::Clock => with("CLOCK", ""),
+        Verdict::KeyShare => with("SHARE", ""),
         Verdict::Version => with("VERSION", ""),
         Verdict::Floor(at) => with("FLOOR", &format!(" {}", digits(at))),
         Verdict::Attested(at) => with("OK", &format!(" {}", digits(at))),
@@ -64,6 +68,17 @@ fn verdict(answer: &Value) {
             assert!(["SPENT", "REUSED", "FORGOT"].iter().all(|word| text != format!("{word} {KEY} {number}")));
         }
     }
+}
+
+/// The answer about budgets: what allows a deletion is one text, and it is the answer to one question.
+fn counts(answer: &Value) {
+    let number = Number::of(0xff);
+    let said = Counted::read(answer, true, number);
+    let others = [(false, number), (true, Number::of(0xfe))];
+    let is_others = others.iter().any(|(take, number)| Counted::read(answer, *take, *number) != Counted::OutOfSync);
+    assert!(said == Counted::OutOfSync || !is_others, "an answer to two questions: {answer:?}");
+    let allowed = Value::BulkString(format!("ALLOWED take {number}").into());
+    assert_eq!(matches!(said, Counted::Said(FleetVerdict::Allowed(_))), *answer == allowed);
 }
 
 /// Three parts of `INFO`, divided by NULs: a server that is found fit says everything that makes it so.

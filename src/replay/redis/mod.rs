@@ -32,7 +32,8 @@
 //!    A server whose clock jumps ahead may have expired keys too early: the watcher compares its clock with elapsed
 //!    time, sees the jump, and fences.
 //! 9. `max_salts` applies to the fleet: the keys that the servers hold, counted every second. `max_salts_per_key`
-//!    applies to each process: the salts that it spent itself and Redis still holds.
+//!    applies to each process: the salts that it spent itself and Redis still holds. With `safeguard.scope = "fleet"` the
+//!    claim's script counts them for the fleet, too (`prefix:share:tag`). These counts are lost only with the salts.
 //!
 //! 10. If Sentinels name the server, a majority of them must have named it within a short term, and marker and claim name
 //!     the failover that made it the master ([`sentinels`]). So an old master is not used after its successor's fence can
@@ -45,6 +46,7 @@
 
 mod about;
 mod answers;
+mod budget;
 mod claim;
 mod examination;
 mod examine;
@@ -52,6 +54,7 @@ mod fleet;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod look_up;
+mod rights;
 mod script;
 mod sentinels;
 mod server;

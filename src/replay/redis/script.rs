@@ -6,9 +6,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redis::{Script, Value};
 
-use super::super::{Mark, Window};
+use super::super::{FleetTaken, Mark, Window};
 use super::slots;
 use crate::credential::SaltId;
+use crate::replay::ledger::KeyTag;
 
 pub(super) fn claim() -> Script {
     Script::new(include_str!("claim.lua"))
@@ -48,9 +49,13 @@ impl fmt::Display for Number {
 }
 
 impl Number {
-    #[cfg(any(test, fuzzing))]
     pub(super) fn of(number: u64) -> Self {
         Self(number)
+    }
+
+    /// The deletion that the request with this number counted.
+    pub(super) fn taken(self) -> FleetTaken {
+        FleetTaken(self.0)
     }
 
     /// Whether this is the reply to a `PING` with this number.
@@ -79,6 +84,8 @@ pub(super) enum Verdict {
     OtherWindow(Window),
     /// The server is out of memory; nothing was spent.
     Full,
+    /// The key holds its share in the fleet's store; nothing was spent.
+    KeyShare,
     /// The clocks differ by too much.
     Clock,
     /// The epoch marker is of a newer version, or is something else.
@@ -103,6 +110,7 @@ impl Verdict {
             ("REUSED", "") => Self::Reused(None),
             ("REUSED", rest) => Self::Reused(Some(Mark::parse(rest.strip_prefix(' ')?)?)),
             ("FORGOT", "") => Self::Forgot,
+            ("SHARE", "") => Self::KeyShare,
             ("CLOCK", "") => Self::Clock,
             ("VERSION", "") => Self::Version,
             ("FLOOR", rest) => Self::Floor(at(rest)?),
@@ -169,6 +177,16 @@ impl Keys {
         format!("{}:fleet", self.prefix)
     }
 
+    /// The key of the deletions of one key or account.
+    pub(super) fn budget(&self, kind: &str, name: &str) -> String {
+        format!("{}:budget:{kind}:{name}", self.prefix)
+    }
+
+    /// The key of the salts that the keys with this tag hold.
+    pub(super) fn share(&self, KeyTag(tag): KeyTag) -> String {
+        format!("{}:share:{tag:08x}", self.prefix)
+    }
+
     /// The key of the answer to the request that spent the salt.
     pub(super) fn answer(&self, salt: SaltId) -> String {
         self.named(":answer:", salt)
@@ -209,6 +227,7 @@ mod tests {
         let mine = "saltgate:ab 00000000000000ff";
         assert_eq!(read(&format!("SPENT {mine}")), Verdict::Spent);
         assert_eq!(read(&format!("REUSED {mine}")), Verdict::Reused(None));
+        assert_eq!(read(&format!("SHARE {mine}")), Verdict::KeyShare);
         let mark = Mark::new([0xab; 16], [0xcd; 16]);
         let (print, id) = ("ab".repeat(16), "cd".repeat(16));
         assert_eq!(read(&format!("REUSED {mine} {print}{id}")), Verdict::Reused(Some(mark)));
@@ -244,6 +263,7 @@ mod tests {
             &format!("REUSED {mine} {print}{id}0"),
             &format!("REUSED {mine} {print}{}", id.to_uppercase()),
             &format!("REUSED {mine} {print}+{}", &id[1..]),
+            "SHARE saltgate:ab 00000000000000ff 3",
             "PONG",
         ] {
             assert_eq!(read(odd), Verdict::OutOfSync, "{odd:?}");

@@ -1,7 +1,7 @@
 //! One Redis server: its connections and its circuit breaker.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -68,7 +68,12 @@ pub(super) struct Server {
     trouble: Mutex<Option<Trouble>>,
     /// Whether all its slots must be attested again before it is used.
     pub(super) in_doubt: AtomicBool,
+    /// Its clock minus elapsed time, in milliseconds, as of the last check that attested it.
+    clock: AtomicI64,
 }
+
+/// [`Server::clock`] before the first check.
+const UNEXAMINED: i64 = i64::MIN;
 
 /// A connection of one runtime.
 struct Held {
@@ -116,6 +121,7 @@ impl Server {
             usable: AtomicBool::new(false),
             trouble: Mutex::default(),
             in_doubt: AtomicBool::new(true),
+            clock: AtomicI64::new(UNEXAMINED),
         })
     }
 
@@ -126,6 +132,17 @@ impl Server {
 
     pub(super) fn is_usable(&self) -> bool {
         self.usable.load(Ordering::Acquire)
+    }
+
+    /// Notes its clock minus elapsed time, in milliseconds. If the clock has jumped, after it was fenced for that.
+    pub(super) fn shows(&self, clock: i64) {
+        self.clock.store(clock, Ordering::Release);
+    }
+
+    /// What its clock should show now, in milliseconds since 1970. `None` before the first check.
+    pub(super) fn should_show(&self, elapsed: Duration) -> Option<i64> {
+        let clock = Some(self.clock.load(Ordering::Acquire)).filter(|clock| *clock != UNEXAMINED)?;
+        Some(clock.saturating_add(i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)))
     }
 
     /// Closes the breaker. Returns whether it was open.

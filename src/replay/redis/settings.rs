@@ -32,6 +32,9 @@ pub struct RedisSettings {
     pub clock_margin: Duration,
     /// The limits: `max_salts` for the fleet, `max_salts_per_key` for each process.
     pub room: Room,
+    /// Whether `max_salts_per_key` is for the fleet, too (`safeguard.scope`). Not in a cluster, where the salts of one key are
+    /// on many servers.
+    pub fleet_shares: bool,
     /// What to do if Redis has no data of the gateways.
     pub when_new: WhenNew,
     /// What to do if Redis lost data.

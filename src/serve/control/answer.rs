@@ -10,13 +10,13 @@ use super::{Peer, Subject, owner};
 use crate::clock;
 use crate::control::Question;
 use crate::directory::KeyHealth;
-use crate::explain::{Explainer, Explanation, Language, Live, Salt, words};
+use crate::explain::{Explainer, Explanation, Language, Live, LiveBudget, Salt, words};
 use crate::gate::Generation;
 use crate::policy::Mode;
 use crate::process::Fleet;
 use crate::refusal::Reason;
 use crate::replay::Floor;
-use crate::safeguard::{BudgetExceeded, Note, Target};
+use crate::safeguard::{BudgetExceeded, NotCounted, Note, Target};
 use crate::telemetry::RefusedRequest;
 
 /// How long an end of a freeze waits for the gateways of a fleet.
@@ -185,11 +185,13 @@ async fn explain(header: &str, subject: &Subject) -> String {
     let keys = keys_file.display().to_string();
     let explainer = Explainer { rules: current.rules(), keys: &keys, now: process.clock.now(), secrets: &[] };
     let live = match explainer.signer(header) {
-        None => Live { floor: Floor(std::time::UNIX_EPOCH), salt: Salt::NotAsked, frozen: false, budget: None },
+        None => {
+            Live { floor: Floor(std::time::UNIX_EPOCH), salt: Salt::NotAsked, frozen: false, budget: LiveBudget::Left }
+        }
         Some(signed) => {
             let (salt, caller) = (signed.salt(), signed.caller());
             let (key, account) = (&*caller.api_key, &*caller.owner.account);
-            let left = process.budget_usage.judge(key, account, current.budgets, process.clock.elapsed());
+            let judged = process.budget_usage.judge(key, account, current.budgets, process.clock.elapsed()).await;
             Live {
                 floor: process.salts.floor_of(salt),
                 salt: match process.salts.look_up(salt).known().await {
@@ -201,7 +203,12 @@ async fn explain(header: &str, subject: &Subject) -> String {
                     None => Salt::NoAnswer,
                 },
                 frozen: process.freeze.is_frozen(account, key),
-                budget: left.err().map(|BudgetExceeded(left)| left),
+                budget: match judged {
+                    Ok(()) => LiveBudget::Left,
+                    Err(NotCounted::Exceeded(BudgetExceeded(left))) => LiveBudget::Spent(left),
+                    Err(NotCounted::Lost(left)) => LiveBudget::Lost(left),
+                    Err(NotCounted::Unknown(_)) => LiveBudget::NoAnswer,
+                },
             }
         }
     };

@@ -1,0 +1,82 @@
+//! Where deletions are counted for the budgets: in this process, or for the whole fleet.
+
+use std::time::Duration;
+
+use super::fleet_budget::{CountedByFleet, FleetBudgets};
+use super::{BudgetReservation, BudgetUsage, Budgets, NotCounted};
+
+/// See the module.
+pub enum BudgetCounts {
+    /// Each process for itself (`safeguard.scope = "process"`).
+    Process(BudgetUsage),
+    /// All gateways of the fleet together (`safeguard.scope = "fleet"`).
+    Fleet(FleetBudgets),
+}
+
+/// One deletion that was counted.
+pub enum BudgetTaken {
+    /// By this process.
+    Process(BudgetReservation),
+    /// By the fleet; `None` if it has no budget. Boxed, because every deletion keeps room for it.
+    Fleet(Option<Box<CountedByFleet>>),
+}
+
+impl Default for BudgetCounts {
+    fn default() -> Self {
+        Self::Process(BudgetUsage::default())
+    }
+}
+
+impl BudgetCounts {
+    /// Whether all gateways count together, which takes a round trip.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::Fleet(_))
+    }
+
+    /// Whether another deletion would be allowed now. Only [`BudgetCounts::take`] decides.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn judge(&self, key: &str, account: &str, budgets: Budgets, now: Duration) -> Result<(), NotCounted> {
+        match self {
+            Self::Process(usage) => usage.judge(key, account, budgets, now).map_err(NotCounted::Exceeded),
+            // Boxed, so that the future of a deletion does not grow by it.
+            Self::Fleet(fleet) => Box::pin(fleet.judge(key, account, budgets)).await,
+        }
+    }
+
+    /// Counts one deletion for the key and for the account, or for neither.
+    ///
+    /// # Errors
+    /// Why it is not allowed.
+    pub async fn take(
+        &self,
+        key: &str,
+        account: &str,
+        budgets: Budgets,
+        now: Duration,
+    ) -> Result<BudgetTaken, NotCounted> {
+        match self {
+            Self::Process(usage) => {
+                usage.take(key, account, budgets, now).map(BudgetTaken::Process).map_err(NotCounted::Exceeded)
+            }
+            Self::Fleet(fleet) => Box::pin(fleet.take(key, account, budgets)).await.map(BudgetTaken::Fleet),
+        }
+    }
+
+    /// Undoes [`BudgetCounts::take`] when the intent could not be written: the deletion is not on record and was not sent.
+    pub async fn give_back(&self, key: &str, account: &str, taken: BudgetTaken) {
+        match (self, taken) {
+            (Self::Process(usage), BudgetTaken::Process(taken)) => usage.give_back(key, account, &taken),
+            (Self::Fleet(fleet), BudgetTaken::Fleet(Some(taken))) => Box::pin(fleet.give_back(*taken)).await,
+            _ => {}
+        }
+    }
+
+    /// Forgets, in memory, what no budget can ask for any more.
+    pub fn forget(&self, now: Duration) {
+        if let Self::Process(usage) = self {
+            usage.forget(now);
+        }
+    }
+}
