@@ -9,7 +9,7 @@ use std::time::Duration;
 use saltgate::parts::Clock;
 
 use crate::control::command;
-use crate::harness::{Files, Gate, Upstream, service, signed, until};
+use crate::harness::{Files, Gate, Latch, Upstream, service, signed, until};
 use crate::http::{Answer, Kept, Request, delete, exchange, get};
 use crate::operations::{Process, text};
 use crate::redis::{ACCEPT, Redis};
@@ -173,6 +173,34 @@ fn redis_that_comes_back_empty_closes_the_budgets_for_their_span() {
     assert_eq!(gates[0].delete(&header).status, 200);
     assert!(get(gates[0].admin(), "/ready").body.contains("\"budget\":\"ok\""));
     wait_of(&gates[1].delete(&signed("OWNER")));
+}
+
+/// Redis is gone between the claim and the count.
+#[test]
+fn without_an_answer_about_the_budget_nothing_is_sent() {
+    let mut redis = Redis::start(&[]);
+    let (latch, ordinary) = (Latch::default(), service("account-1", "member-1"));
+    let held = latch.clone();
+    let upstream = Upstream::start(Arc::new(move |seen, stream| {
+        if seen.method == "GET" {
+            held.wait();
+        }
+        ordinary(seen, stream);
+    }));
+    let look_up = "[ownership.upstream]\naccount = \"/accountId\"\ncreator = \"/ownerId\"";
+    let settings = settings(&redis, "[budget]\nper_key = \"1000/hour\"\n").replace("[ownership.delegate]", look_up);
+    let [(process, _files)] = fleet(&upstream, &settings);
+    let address = process.address();
+    std::thread::scope(|threads| {
+        let client = threads.spawn(move || delete(address, &signed("OWNER")).status);
+        until("its salt is spent", || upstream.gets() == 1);
+        redis.kill();
+        latch.open();
+        assert_eq!(client.join().unwrap(), 500);
+    });
+    until("the log says why", || process.log().contains("the budget of the fleet is not known: Redis at 127.0.0.1"));
+    assert_eq!(delete(address, &signed("OWNER")).status, 503, "before its salt is spent");
+    assert_eq!(upstream.deletes(), 0);
 }
 
 /// The clocks of a gateway and of Redis may be minutes apart: all count by Redis' clock.
