@@ -6,6 +6,7 @@ use crate::clock;
 use crate::directory::KeyHealth;
 use crate::gate::Generation;
 use crate::ownership::Ownership;
+use crate::policy::Mode;
 use crate::process::Process;
 use crate::replay::{Floor, StoreHealth};
 
@@ -40,7 +41,8 @@ pub(super) fn parts(process: &Process, current: &Generation) -> Vec<(&'static st
         ("clock", clock(process)),
         ("upstream", upstream(current)),
     ];
-    if process.budget_usage.is_shared() && current.budgets.is_any() {
+    // Observe mode counts in this process.
+    if process.budget_usage.is_shared() && current.budgets.is_any() && current.mode == Mode::Enforce {
         parts.push(("budget", budget(process, current)));
     }
     if let Ownership::Postgres(table) = &current.ownership {

@@ -142,7 +142,7 @@ fn a_reload_that_widens_a_budget_gives_back_nothing_and_refuses_nothing() {
 #[test]
 fn redis_that_comes_back_empty_closes_the_budgets_for_their_span() {
     let (mut redis, upstream) = (Redis::start(&[]), Upstream::start(service("account-1", "member-1")));
-    let with = |more: &str| settings(&redis, &format!("[budget]\nper_key = \"1000/minute\"\n{more}"));
+    let with = |more: &str| settings(&redis, &format!("[budget]\nper_key = \"100000/minute\"\n{more}"));
     let (closed, open) = (with(""), with("on_lost_counts = \"danger_accept\"\n"));
     let mut gates = [(); 2].map(|()| Gate::with(upstream.address, &closed, Clock::system()));
     for gate in &gates {
@@ -155,7 +155,7 @@ fn redis_that_comes_back_empty_closes_the_budgets_for_their_span() {
     for gate in &gates {
         let is_closed = || get(gate.admin(), "/ready").body.contains("budgets are closed until");
         until("the loss is noticed", is_closed);
-        is_in_use(gate.admin());
+        until("its fence has fallen", || gate.delete(&signed("OWNER")).status == 429);
         let left = wait_of(&gate.delete(&signed("OWNER")));
         // A minute and twice `clock_margin` since the fence began, which took 5 s.
         assert!((40..=60).contains(&left), "{left}");
@@ -268,6 +268,31 @@ fn a_key_holds_its_share_of_the_fleets_store_once() {
     let refused = delete(addresses[2], &signed("OWNER"));
     assert_eq!((wait_of(&refused), refused.body.contains("within the window")), (60, true));
     assert_eq!(upstream.deletes(), 26);
+}
+
+/// The script alone, with a window of 1.6 s.
+#[test]
+fn a_share_is_free_again_when_its_salts_have_ended() {
+    let redis = Redis::start(&[]);
+    let script = format!("{}/src/replay/redis/claim.lua", env!("CARGO_MANIFEST_DIR"));
+    let info = redis.cli(&["INFO", "replication"]);
+    let history = info.lines().find_map(|line| line.strip_prefix("master_replid:")).unwrap();
+    redis.cli(&["SET", "w", &format!("1 ab {history} {:020} 800 800", 7)]);
+    let (clock, date) = (Clock::system(), format!("{:020}", 8));
+    let spend = |salt: &str, life: &str| {
+        let now = clock.now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis().to_string();
+        let arguments = [date.as_str(), life, "800", "800", &now, "2000", "n", "mark", "", "2"];
+        let told = redis.cli(&[&["--eval", &script, salt, "w", "share", ","], &arguments[..]].concat());
+        told.trim().replace(&format!(" {salt} n"), "")
+    };
+    assert_eq!([spend("a", "300"), spend("b", "60000"), spend("c", "300")], ["SPENT", "SPENT", "SHARE"]);
+    assert_eq!(spend("b", "300"), "REUSED mark", "a replay all the same");
+    assert_eq!(redis.cli(&["EXISTS", "c"]).trim(), "0");
+    until("the first has ended", || spend("d", "60000") == "SPENT");
+    assert_eq!(redis.cli(&["EXISTS", "a"]).trim(), "0", "not before");
+    assert_eq!(spend("e", "300"), "SHARE");
+    assert!((1..=2).contains(&redis.cli(&["HLEN", "share"]).trim().parse().unwrap()), "what has ended is gone");
+    assert!(redis.cli(&["PTTL", "share"]).trim().parse::<u64>().unwrap() > 0);
 }
 
 /// The script alone: what decides, and what it does not know.

@@ -27,12 +27,12 @@ local ahead = now - ARGV[5]
 if math.abs(ahead) > tonumber(ARGV[6]) then return answer('CLOCK') end
 -- Of one length, so they compare as numbers would, had numbers here that many digits.
 if ARGV[1] <= floor then return answer('FLOOR', ' ' .. floor) end
--- Salts are counted by the sixteenth of the window in which they end, and for all of it.
-local share, part, past_parts = KEYS[3], math.ceil((ARGV[3] + ARGV[4]) / 16), {}
+-- Salts are counted in sixteenths of the window: each counts until the one in which it ends is over.
+local share, part, over = KEYS[3], math.ceil((ARGV[3] + ARGV[4]) / 16), {}
 if share then
     local parts, held = redis.call('HGETALL', share), 0
     for n = 1, #parts, 2 do
-        if (parts[n] + 1) * part <= now then table.insert(past_parts, parts[n]) else held = held + parts[n + 1] end
+        if (parts[n] + 1) * part <= now then table.insert(over, parts[n]) else held = held + parts[n + 1] end
     end
     -- A salt that is spent already is a replay, whatever its key holds.
     if held >= tonumber(ARGV[10]) and redis.call('EXISTS', KEYS[1]) == 0 then return answer('SHARE') end
@@ -40,7 +40,7 @@ end
 if redis.call('SET', KEYS[1], ARGV[8], 'NX', 'PX', ARGV[2]) then
     if share then
         redis.call('HINCRBY', share, string.format('%.0f', math.floor((now + ARGV[2]) / part)), 1)
-        if #past_parts > 0 then redis.call('HDEL', share, unpack(past_parts)) end
+        if #over > 0 then redis.call('HDEL', share, unpack(over)) end
         redis.call('PEXPIRE', share, ARGV[3] + ARGV[4] + 2 * ARGV[6] + 2 * part)
     end
     return answer('SPENT')
