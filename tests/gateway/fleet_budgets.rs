@@ -326,6 +326,10 @@ fn the_script_counts_only_what_it_can_know() {
     redis.cli(&["SET", "w", &format!("1 ab {} {:020} 900000 1000", "0".repeat(40), 7)]);
     assert_eq!(take(("9", "9"), none), "FORGOT", "another history");
     vouch(Duration::from_nanos(7));
+    let marker = redis.cli(&["GET", "w"]);
+    redis.cli(&["SET", "w", &format!("2{} {:020}", marker.trim().trim_start_matches('1'), 6)]);
+    assert_eq!(take(("9", "9"), none), "FORGOT", "another failover");
+    vouch(Duration::from_nanos(7));
     for ahead in [-3000, 3000] {
         assert_eq!(ask("take", ("9", "9"), none, ahead, "0"), "CLOCK");
     }
