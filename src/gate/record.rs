@@ -9,7 +9,7 @@ use crate::audit::{self, OpenIntent, RecordEntry};
 use crate::clock::Clock;
 use crate::policy::Role;
 use crate::refusal::RefusedAfterSpend;
-use crate::safeguard::BudgetCounts;
+use crate::safeguard::{BudgetAnswer, BudgetCounts};
 use crate::telemetry::Stage;
 
 /// Records the intent and takes the deletion from the budget in the same step.
@@ -42,20 +42,24 @@ impl Gate<Cleared> for RecordIntent {
         let request = cleared.authorized().routed().request();
         let caller = request.caller();
         let (key, account) = (&*caller.api_key, &*caller.owner.account);
-        let taken = budget_usage.take(key, account, request.head().generation().budgets, clock.elapsed()).await;
+        let taken = match budget_usage.take(key, account, request.head().generation().budgets, clock.elapsed()) {
+            BudgetAnswer::Now(taken) => taken,
+            BudgetAnswer::Later(taken) => taken.await,
+        };
         let taken = taken.map_err(|why| over_budget(why, seen))?;
         let written = match record.open_on_none() {
             Some(intent) => Ok(intent),
             None => {
                 let entry = Box::new(entry(&cleared, seen));
-                Box::pin(record.open(entry)).await.map_err(|_| RefusedAfterSpend::RecordUnavailable)
+                Box::pin(record.open(entry)).await
             }
         };
         let intent = match written {
             Ok(intent) => intent,
-            Err(refused) => {
-                budget_usage.give_back(key, account, taken).await;
-                return Err(refused);
+            Err(_) => {
+                // Boxed to keep the future small.
+                Box::pin(budget_usage.give_back(key, account, taken)).await;
+                return Err(RefusedAfterSpend::RecordUnavailable);
             }
         };
         drop(taken);

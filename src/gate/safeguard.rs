@@ -11,7 +11,7 @@ use super::observation::Observation;
 use super::route::Purpose;
 use crate::clock::Clock;
 use crate::refusal::{self, RefusedAfterSpend};
-use crate::safeguard::{AutomationsError, BudgetCounts, BudgetExceeded, Freeze, NotCounted};
+use crate::safeguard::{AutomationsError, BudgetAnswer, BudgetCounts, BudgetExceeded, Freeze, NotCounted};
 use crate::throttle::Slot;
 use crate::trace::ChildSpan;
 
@@ -76,7 +76,11 @@ impl Gate<Authorized> for DryRunSafeguard {
         let SafeguardChecks { budget_usage: shadow_budget_usage, clock, .. } = &self.0;
         let request = authorized.routed().request();
         let (caller, budgets) = (request.caller(), request.head().generation().budgets);
-        let taken = shadow_budget_usage.take(&caller.api_key, &caller.owner.account, budgets, clock.elapsed()).await;
+        let taken = shadow_budget_usage.take(&caller.api_key, &caller.owner.account, budgets, clock.elapsed());
+        let taken = match taken {
+            BudgetAnswer::Now(taken) => taken,
+            BudgetAnswer::Later(taken) => taken.await,
+        };
         taken.map(drop).map_err(|why| over_budget(why, seen))
     }
 }
@@ -101,13 +105,15 @@ impl SafeguardChecks {
             return Err(RefusedAfterSpend::Frozen);
         }
         let budgets = request.head().generation().budgets;
-        let automations = routed.route().automations_path(routed.segment());
-        let is_judged_next = taken_next && automations.is_none() && self.budget_usage.is_shared();
+        let is_judged_next = taken_next && self.budget_usage.is_shared() && !routed.route().is_guarded();
         if budgets.is_any() && !is_judged_next {
-            let judged = self.budget_usage.judge(key, account, budgets, self.clock.elapsed()).await;
+            let judged = match self.budget_usage.judge(key, account, budgets, self.clock.elapsed()) {
+                BudgetAnswer::Now(judged) => judged,
+                BudgetAnswer::Later(judged) => judged.await,
+            };
             judged.map_err(|why| over_budget(why, seen))?;
         }
-        match automations {
+        match routed.route().automations_path(routed.segment()) {
             None => Ok(()),
             Some(path) => Box::pin(judge_automations(path, authorized, seen)).await,
         }

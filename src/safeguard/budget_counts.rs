@@ -1,5 +1,6 @@
 //! Where deletions are counted for the budgets: in this process, or for the whole fleet.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use super::fleet_budget::{CountedByFleet, FleetBudgets};
@@ -21,6 +22,14 @@ pub enum BudgetTaken {
     Fleet(Option<Box<CountedByFleet>>),
 }
 
+/// What this process says at once, and the fleet after a round trip.
+pub enum BudgetAnswer<'b, T> {
+    /// The answer.
+    Now(Result<T, NotCounted>),
+    /// The answer when this future completes.
+    Later(Pin<Box<dyn Future<Output = Result<T, NotCounted>> + Send + 'b>>),
+}
+
 impl Default for BudgetCounts {
     fn default() -> Self {
         Self::Process(BudgetUsage::default())
@@ -34,33 +43,39 @@ impl BudgetCounts {
     }
 
     /// Whether another deletion would be allowed now. Only [`BudgetCounts::take`] decides.
-    ///
-    /// # Errors
-    /// Why not.
-    pub async fn judge(&self, key: &str, account: &str, budgets: Budgets, now: Duration) -> Result<(), NotCounted> {
+    pub fn judge<'b>(
+        &'b self,
+        key: &'b str,
+        account: &'b str,
+        budgets: Budgets,
+        now: Duration,
+    ) -> BudgetAnswer<'b, ()> {
         match self {
-            Self::Process(usage) => usage.judge(key, account, budgets, now).map_err(NotCounted::Exceeded),
-            // Boxed, so that the future of a deletion does not grow by it.
-            Self::Fleet(fleet) => Box::pin(fleet.judge(key, account, budgets)).await,
+            Self::Process(usage) => {
+                BudgetAnswer::Now(usage.judge(key, account, budgets, now).map_err(NotCounted::Exceeded))
+            }
+            Self::Fleet(fleet) => BudgetAnswer::Later(Box::pin(fleet.judge(key, account, budgets))),
         }
     }
 
     /// Counts one deletion for the key and for the account, or for neither.
-    ///
-    /// # Errors
-    /// Why it is not allowed.
-    pub async fn take(
-        &self,
-        key: &str,
-        account: &str,
+    pub fn take<'b>(
+        &'b self,
+        key: &'b str,
+        account: &'b str,
         budgets: Budgets,
         now: Duration,
-    ) -> Result<BudgetTaken, NotCounted> {
+    ) -> BudgetAnswer<'b, BudgetTaken> {
         match self {
             Self::Process(usage) => {
-                usage.take(key, account, budgets, now).map(BudgetTaken::Process).map_err(NotCounted::Exceeded)
+                let taken = usage.take(key, account, budgets, now);
+                BudgetAnswer::Now(taken.map(BudgetTaken::Process).map_err(NotCounted::Exceeded))
             }
-            Self::Fleet(fleet) => Box::pin(fleet.take(key, account, budgets)).await.map(BudgetTaken::Fleet),
+            Self::Fleet(fleet) => {
+                BudgetAnswer::Later(Box::pin(
+                    async move { fleet.take(key, account, budgets).await.map(BudgetTaken::Fleet) },
+                ))
+            }
         }
     }
 
@@ -68,7 +83,7 @@ impl BudgetCounts {
     pub async fn give_back(&self, key: &str, account: &str, taken: BudgetTaken) {
         match (self, taken) {
             (Self::Process(usage), BudgetTaken::Process(taken)) => usage.give_back(key, account, &taken),
-            (Self::Fleet(fleet), BudgetTaken::Fleet(Some(taken))) => Box::pin(fleet.give_back(*taken)).await,
+            (Self::Fleet(fleet), BudgetTaken::Fleet(Some(taken))) => fleet.give_back(*taken).await,
             _ => {}
         }
     }

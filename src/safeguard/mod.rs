@@ -26,7 +26,7 @@ mod whole;
 
 pub(crate) use automations::{AutomationsError, Guard, LinkedAutomations, LinksUnclear};
 pub(crate) use budget::{BudgetExceeded, BudgetReservation, BudgetUsage, Budgets, NotCounted, Recount};
-pub(crate) use budget_counts::BudgetCounts;
+pub(crate) use budget_counts::{BudgetAnswer, BudgetCounts};
 pub(crate) use fleet_budget::FleetBudgets;
 #[cfg(any(test, fuzzing))]
 pub(crate) use freeze::fuzz::fuzz;

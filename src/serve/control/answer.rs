@@ -16,7 +16,7 @@ use crate::policy::Mode;
 use crate::process::Fleet;
 use crate::refusal::Reason;
 use crate::replay::Floor;
-use crate::safeguard::{BudgetExceeded, NotCounted, Note, Target};
+use crate::safeguard::{BudgetAnswer, BudgetExceeded, NotCounted, Note, Target};
 use crate::telemetry::RefusedRequest;
 
 /// How long an end of a freeze waits for the gateways of a fleet.
@@ -191,7 +191,10 @@ async fn explain(header: &str, subject: &Subject) -> String {
         Some(signed) => {
             let (salt, caller) = (signed.salt(), signed.caller());
             let (key, account) = (&*caller.api_key, &*caller.owner.account);
-            let judged = process.budget_usage.judge(key, account, current.budgets, process.clock.elapsed()).await;
+            let judged = match process.budget_usage.judge(key, account, current.budgets, process.clock.elapsed()) {
+                BudgetAnswer::Now(judged) => judged,
+                BudgetAnswer::Later(judged) => judged.await,
+            };
             Live {
                 floor: process.salts.floor_of(salt),
                 salt: match process.salts.look_up(salt).known().await {
