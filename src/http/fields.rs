@@ -19,11 +19,10 @@ impl Folded {
     /// This name, folded.
     pub(crate) fn of(name: &[u8]) -> Self {
         let len = name.len().min(Self::ROOM);
-        let mut folded = Self([0; Self::ROOM], len);
-        for (to, byte) in folded.0.iter_mut().zip(&name[..len]) {
-            *to = fold(*byte);
-        }
-        folded
+        let mut bytes = [0; Self::ROOM];
+        bytes[..len].copy_from_slice(&name[..len]);
+        // All of them, whatever the length, so that it compiles to SIMD instructions.
+        Self(bytes.map(fold), len)
     }
 
     /// The folded bytes.

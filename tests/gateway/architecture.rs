@@ -17,7 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("console", &["plain"]),
     ("systemd", &["clock", "plain"]),
     ("credential", &["bytewise"]),
-    ("policy", &[]),
+    ("policy", &["bytewise"]),
     ("repeats", &["clock", "credential"]),
     ("refusal", &["http", "repeats"]),
     ("certificate", &[]),
