@@ -110,7 +110,12 @@ impl Framing {
 fn content(left: &mut u64, unread: &mut BytesMut) -> Option<Bytes> {
     let there = usize::try_from(*left).map_or(unread.len(), |left| left.min(unread.len()));
     *left -= there as u64;
-    (there > 0).then(|| unread.split_to(there).freeze())
+    if there == 0 {
+        return None;
+    }
+    // Most often it fills a buffer of exactly its size, which need not be shared. A larger buffer is used again.
+    let content = if there == unread.capacity() { std::mem::take(unread) } else { unread.split_to(there) };
+    Some(content.freeze())
 }
 
 impl At {

@@ -8,7 +8,7 @@
 use std::mem::MaybeUninit;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::{Response, StatusCode};
 use httparse::Header as Field;
@@ -46,7 +46,7 @@ pub(crate) fn take(unread: &mut BytesMut, to_head: bool) -> Result<Option<Respon
         };
         let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(MalformedResponse::Head)?;
         if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
-            drop(unread.split_to(length));
+            unread.advance(length);
             continue;
         }
         let hop = HopFields::of(parsed.headers, parsed.version == Some(0))?;
@@ -60,7 +60,7 @@ pub(crate) fn take(unread: &mut BytesMut, to_head: bool) -> Result<Option<Respon
             let reason = ReasonPhrase::try_from(reason.to_owned()).map_err(|_| MalformedResponse::Head)?;
             answer.extensions_mut().insert(reason);
         }
-        drop(unread.split_to(length));
+        unread.advance(length);
         return Ok(Some(ResponseHead { answer, body, lasts }));
     }
 }
