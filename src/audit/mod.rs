@@ -367,6 +367,11 @@ pub struct OpenIntent {
 pub struct ClosedIntent(());
 
 impl OpenIntent {
+    /// Whether it is on record; it is not if none is kept.
+    pub fn is_recorded(&self) -> bool {
+        self.entry.is_some()
+    }
+
     /// Records the outcome, and waits until it is written. If it cannot be now, the writer keeps
     /// it: the deletion is over, and its caller has to be answered. `reason` is the log's.
     pub async fn close(mut self, outcome: Outcome, reason: &'static str) -> ClosedIntent {

@@ -155,7 +155,16 @@ impl Observation {
 
     /// Notes that a stage ended.
     pub(super) fn passed(&mut self, stage: Stage) {
-        let now = self.worker_state.reporting.clock.elapsed();
+        self.passed_by(stage, self.worker_state.reporting.clock.elapsed());
+    }
+
+    /// Notes that a stage ended that had nothing to wait for. It counts as having taken no time, so that no clock is
+    /// read for it.
+    pub(super) fn passed_at_once(&mut self, stage: Stage) {
+        self.passed_by(stage, self.marked);
+    }
+
+    fn passed_by(&mut self, stage: Stage, now: Duration) {
         self.worker_state.reporting.metrics.stage(stage, now.saturating_sub(self.marked));
         if let Some(trace) = &mut self.trace {
             trace.stage(stage, self.marked, now);

@@ -42,7 +42,9 @@ impl Gate<Cleared> for RecordIntent {
         let request = cleared.authorized().routed().request();
         let caller = request.caller();
         let (key, account) = (&*caller.api_key, &*caller.owner.account);
-        let taken = match budget_usage.take(key, account, request.head().generation().budgets, clock.elapsed()) {
+        let taken = budget_usage.take(key, account, request.head().generation().budgets, || clock.elapsed());
+        let at_once = matches!(taken, BudgetAnswer::Now(_));
+        let taken = match taken {
             BudgetAnswer::Now(taken) => taken,
             BudgetAnswer::Later(taken) => taken.await,
         };
@@ -64,7 +66,12 @@ impl Gate<Cleared> for RecordIntent {
         };
         drop(taken);
         seen.on_record();
-        seen.passed(Stage::Record);
+        // The automation guard may have waited since the last stage.
+        if at_once && !intent.is_recorded() && !cleared.authorized().routed().route().is_guarded() {
+            seen.passed_at_once(Stage::Record);
+        } else {
+            seen.passed(Stage::Record);
+        }
         Ok(Recorded { cleared, intent })
     }
 }

@@ -76,7 +76,7 @@ impl Gate<Authorized> for DryRunSafeguard {
         let SafeguardChecks { budget_usage: shadow_budget_usage, clock, .. } = &self.0;
         let request = authorized.routed().request();
         let (caller, budgets) = (request.caller(), request.head().generation().budgets);
-        let taken = shadow_budget_usage.take(&caller.api_key, &caller.owner.account, budgets, clock.elapsed());
+        let taken = shadow_budget_usage.take(&caller.api_key, &caller.owner.account, budgets, || clock.elapsed());
         let taken = match taken {
             BudgetAnswer::Now(taken) => taken,
             BudgetAnswer::Later(taken) => taken.await,

@@ -144,7 +144,7 @@ impl Repeats {
     /// `None` while a claim of the salt is undecided.
     fn look(&self, salt: SaltId) -> Option<Option<Arc<First>>> {
         let mut memory = self.memory();
-        self.forget(&mut memory);
+        self.forget(&mut memory, self.0.clock.elapsed());
         match memory.by_salt.get(&key(salt)) {
             Some(SaltEntry { first: Some(first), .. }) => Some(Some(first.clone())),
             Some(SaltEntry { first: None, .. }) => None,
@@ -170,13 +170,13 @@ impl Repeats {
 
     pub(super) fn ended(&self, salt: SaltId, first: &Arc<First>) {
         let mut memory = self.memory();
-        memory.ended.push_back((self.0.clock.elapsed(), salt, first.clone()));
-        self.forget(&mut memory);
+        let now = self.0.clock.elapsed();
+        memory.ended.push_back((now, salt, first.clone()));
+        self.forget(&mut memory, now);
     }
 
     /// Forgets requests that ended too long ago, and the oldest if there are too many.
-    fn forget(&self, memory: &mut Memory) {
-        let now = self.0.clock.elapsed();
+    fn forget(&self, memory: &mut Memory, now: Duration) {
         while let Some((ended, salt, first)) = memory.ended.front() {
             if memory.ended.len() <= self.0.settings.max && now.saturating_sub(*ended) <= self.0.settings.window {
                 return;

@@ -171,7 +171,7 @@ impl BudgetUsage {
         both(of_key, of_account)
     }
 
-    /// Counts one deletion for the key and for the account, or for neither.
+    /// Counts one deletion for the key and for the account, or for neither. Reads the time only if there has been a budget.
     ///
     /// # Errors
     /// How long until there is one again.
@@ -180,20 +180,21 @@ impl BudgetUsage {
         key: &str,
         account: &str,
         budgets: Budgets,
-        now: Duration,
+        now: impl FnOnce() -> Duration,
     ) -> Result<BudgetReservation, BudgetExceeded> {
         // First of all, because a recount waits for every reservation that started before it.
         let writing = self.writing.load_full();
-        let now = nanos(now);
         if let Some(budget) = budgets.key {
             self.widest_key.cover(budget);
         }
         if let Some(budget) = budgets.account {
             self.widest_account.cover(budget);
         }
+        let (counts_keys, counts_accounts) = (self.widest_key.limit() > 0, self.widest_account.limit() > 0);
+        let now = if counts_keys || counts_accounts { nanos(now()) } else { 0 };
         // Always keys before accounts, so that there is no deadlock.
-        let mut keys = (self.widest_key.limit() > 0).then(|| self.locked(&self.keys, key));
-        let mut accounts = (self.widest_account.limit() > 0).then(|| self.locked(&self.accounts, account));
+        let mut keys = counts_keys.then(|| self.locked(&self.keys, key));
+        let mut accounts = counts_accounts.then(|| self.locked(&self.accounts, account));
         let of = |logs: Option<&HashMap<Box<str>, Log>>, name: &str, budget: Option<Budget>| {
             budget.map(|budget| left(logs.and_then(|logs| logs.get(name)), budget, now))
         };
@@ -377,7 +378,7 @@ mod tests {
         // Bursts and pauses, nine minutes of them.
         for step in 0..2_000_u64 {
             let at = step / 40 * 11_000 + step % 40 * 70;
-            if usage.take("K", "a", budgets, Duration::from_millis(at)).is_ok() {
+            if usage.take("K", "a", budgets, || Duration::from_millis(at)).is_ok() {
                 taken.push(at);
             }
         }
@@ -389,31 +390,40 @@ mod tests {
     }
 
     #[test]
+    fn without_a_budget_so_far_the_time_is_not_read() {
+        let (usage, none) = (BudgetUsage::default(), Budgets::default());
+        assert!(usage.take("K", "a", none, || panic!("the time was read")).is_ok());
+        assert!(usage.take("K", "a", budgets("2/hour", ""), || SECOND).is_ok());
+        assert!(usage.take("K", "a", none, || SECOND * 2).is_ok(), "counted for the budget that there has been");
+        assert!(usage.take("K", "a", budgets("2/hour", ""), || SECOND * 3).is_err());
+    }
+
+    #[test]
     fn key_and_account_are_taken_together_or_not_at_all() {
         let (usage, budgets) = (BudgetUsage::default(), budgets("2/hour", "3/hour"));
-        let take = |key: &str, at| usage.take(key, "a", budgets, SECOND * at).map(drop);
+        let take = |key: &str, at| usage.take(key, "a", budgets, || SECOND * at).map(drop);
         assert_eq!((take("K", 0), take("K", 10)), (Ok(()), Ok(())));
         assert_eq!(take("K", 20), Err(BudgetExceeded(SECOND * 3580)), "the key's first leaves at 3600");
         assert_eq!(take("L", 30), Ok(()));
         assert_eq!(take("L", 40), Err(BudgetExceeded(SECOND * 3560)), "the account's");
         assert_eq!(take("L", 3600), Ok(()), "a refused deletion does not count for the key");
-        assert_eq!(usage.take("M", "b", budgets, SECOND * 40).map(drop), Ok(()), "another account");
+        assert_eq!(usage.take("M", "b", budgets, || SECOND * 40).map(drop), Ok(()), "another account");
     }
 
     #[test]
     fn the_wait_ends_when_both_key_and_account_allow_a_deletion() {
         let (usage, budgets) = (BudgetUsage::default(), budgets("1/minute", "1/hour"));
-        usage.take("K", "a", budgets, SECOND).unwrap();
+        usage.take("K", "a", budgets, || SECOND).unwrap();
         let both = Err(BudgetExceeded(SECOND * 3591));
         assert_eq!(usage.judge("K", "a", budgets, SECOND * 10), both);
-        assert_eq!(usage.take("K", "a", budgets, SECOND * 10).map(drop), both);
+        assert_eq!(usage.take("K", "a", budgets, || SECOND * 10).map(drop), both);
     }
 
     #[test]
     fn changing_or_removing_a_budget_for_a_while_gives_nothing_back() {
         let usage = BudgetUsage::default();
         let (five, one, none) = (budgets("5/hour", "5/hour"), budgets("1/minute", "1/minute"), Budgets::default());
-        let take = |budgets, at| usage.take("K", "a", budgets, SECOND * at).is_ok();
+        let take = |budgets, at| usage.take("K", "a", budgets, || SECOND * at).is_ok();
         assert!((0..3).all(|at| take(five, at)));
         assert!(take(one, 70), "a smaller one, for a while");
         usage.forget(SECOND * 200);
@@ -427,7 +437,7 @@ mod tests {
     fn a_larger_budget_counts_the_recorded_deletions_once() {
         let usage = BudgetUsage::default();
         let (narrow, wide) = (budgets("2/minute", ""), budgets("4/hour", "4/hour"));
-        let take = |budgets, at| usage.take("K", "a", budgets, SECOND * at);
+        let take = |budgets, at| usage.take("K", "a", budgets, || SECOND * at);
         usage.widen(narrow, SECOND).unwrap().finish();
         assert!(take(narrow, 0).is_ok() && take(narrow, 100).is_ok() && take(narrow, 200).is_ok());
         assert!(usage.widen(narrow, SECOND * 210).is_none(), "nothing is wider");
@@ -459,7 +469,7 @@ mod tests {
         record.found("K", "a", minute + SECOND);
         record.found("K", "a", SECOND * 59);
         record.finish();
-        let taken = usage.take("K", "a", budgets, now).unwrap();
+        let taken = usage.take("K", "a", budgets, || now).unwrap();
         assert_eq!(
             usage.judge("K", "a", budgets, now),
             Err(BudgetExceeded(SECOND)),
@@ -480,7 +490,7 @@ mod tests {
                 let (usage, passed) = (&usage, &passed);
                 threads.spawn(move || {
                     for n in 0..1000 {
-                        if usage.take(key, "a", budgets, Duration::from_nanos(n)).is_ok() {
+                        if usage.take(key, "a", budgets, || Duration::from_nanos(n)).is_ok() {
                             passed.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                         }
                     }

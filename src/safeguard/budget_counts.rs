@@ -58,13 +58,13 @@ impl BudgetCounts {
         }
     }
 
-    /// Counts one deletion for the key and for the account, or for neither.
+    /// Counts one deletion for the key and for the account, or for neither. Reads the time only if it is needed.
     pub fn take<'b>(
         &'b self,
         key: &'b str,
         account: &'b str,
         budgets: Budgets,
-        now: Duration,
+        now: impl FnOnce() -> Duration,
     ) -> BudgetAnswer<'b, BudgetTaken> {
         match self {
             Self::Process(usage) => {
