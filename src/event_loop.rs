@@ -1,8 +1,9 @@
 //! A worker's event loop: yielding to it once, and timeouts that let it run once more before they expire.
 
+use std::cell::Cell;
 use std::future::poll_fn;
-use std::pin::pin;
-use std::task::Poll;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::{self, Instant};
@@ -48,8 +49,40 @@ pub(crate) async fn yield_now() {
         if std::mem::replace(&mut has_yielded, true) {
             return Poll::Ready(());
         }
+        YIELDED.set(true);
         cx.waker().wake_by_ref();
         Poll::Pending
     })
     .await;
+}
+
+thread_local! {
+    /// Whether the future that this thread polls, or one within it, has yielded.
+    static YIELDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Polls a future, and returns whether it has yielded. Then its task is polled again at once, so nobody need wait for
+/// anything else meanwhile.
+pub(crate) fn poll_yielding<F: Future>(future: Pin<&mut F>, cx: &mut Context<'_>) -> (Poll<F::Output>, bool) {
+    YIELDED.set(false);
+    let polled = future.poll(cx);
+    (polled, YIELDED.replace(false))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    #[test]
+    fn a_future_that_yielded_is_told_from_one_that_waits() {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut yields_and_waits = pin!(async {
+            yield_now().await;
+            std::future::pending::<()>().await;
+        });
+        assert_eq!(poll_yielding(yields_and_waits.as_mut(), &mut cx), (Poll::Pending, true));
+        assert_eq!(poll_yielding(yields_and_waits.as_mut(), &mut cx), (Poll::Pending, false));
+    }
 }

@@ -22,6 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{ConnectionPolicy, StrictStream};
 use crate::clock::Clock;
+use crate::event_loop::poll_yielding;
 use crate::http::RequestBody;
 use crate::http::h1::date::date;
 use crate::http::h1::request_head::{self, AcceptedHead};
@@ -259,12 +260,16 @@ where
             receiving.watch(None);
         }
         let Some(handling) = self.handling.as_mut().as_pin_mut() else { return Ok(Poll::Pending) };
-        if let Poll::Ready(answer) = handling.poll(cx) {
+        let (polled, has_yielded) = poll_yielding(handling, cx);
+        if let Poll::Ready(answer) = polled {
             self.handling.set(None);
             return Ok(Poll::Ready(answer));
         }
         self.receive(cx)?;
-        self.wire.look(cx)?;
+        // A request that has yielded is polled again at once. The client is looked at when it really waits.
+        if !has_yielded {
+            self.wire.look(cx)?;
+        }
         Ok(Poll::Pending)
     }
 
