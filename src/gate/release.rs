@@ -7,7 +7,6 @@ use super::observation::Observation;
 use super::record::Recorded;
 use super::safeguard::Cleared;
 use crate::audit::{OpenIntent, Outcome};
-use crate::event_loop::yield_now;
 use crate::refusal::{Reason, RefusedAfterSpend};
 use crate::safeguard::{Freeze, NoPermit, SendPermit};
 
@@ -34,8 +33,9 @@ impl Gate<Recorded> for Release {
     const NAME: &'static str = "release";
 
     async fn decide(&self, recorded: Recorded, _: &mut Observation) -> Result<Released, RefusedAfterSpend> {
-        yield_now().await;
-        let caller = recorded.cleared().authorized().routed().request().caller();
+        let routed = recorded.cleared().authorized().routed();
+        routed.yields().await;
+        let caller = routed.request().caller();
         match self.0.permit(&caller.owner.account, &caller.api_key) {
             Ok(permit) => Ok(Released { recorded, permit }),
             Err(why) => {

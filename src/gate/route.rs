@@ -9,6 +9,7 @@ use super::authenticate::Authenticated;
 use super::chain::Gate;
 use super::observation::Observation;
 use super::spend::Fresh;
+use crate::event_loop::yield_now;
 use crate::policy::{Route, RouteMatch, SegmentId};
 use crate::refusal::RefusedAfterSpend;
 
@@ -92,6 +93,13 @@ impl<P> Routed<P> {
     /// The segment.
     pub fn segment(&self) -> &SegmentId {
         &self.segment
+    }
+
+    /// Yields to the event loop, so that ready requests run as a batch, unless there is no other request.
+    pub(super) async fn yields(&self) {
+        if !self.fresh.slot().is_the_only_one() {
+            yield_now().await;
+        }
     }
 
     pub(super) fn into_fresh(self) -> Fresh {

@@ -12,7 +12,6 @@ use super::relayed::Relayed;
 use super::release::Released;
 use super::safeguard::Cleared;
 use crate::audit::{ClosedIntent, OpenIntent, Outcome};
-use crate::event_loop::yield_now;
 use crate::policy::Role;
 use crate::refusal::{Answer, Reason, RefusedAfterSpend};
 use crate::repeats::{KEPT_BODY, KeptAnswer};
@@ -62,7 +61,7 @@ async fn send(released: Released, seen: &mut Observation) -> Concluded {
         .await;
     // Whatever happened, nothing of this deletion leaves any more.
     drop(permit);
-    yield_now().await;
+    cleared.authorized().routed().yields().await;
     seen.passed(Stage::Send);
     let (answer, outcome, ended, reason) = match sent {
         Ok(response) => {

@@ -109,6 +109,10 @@ impl Fresh {
         &self.0.body
     }
 
+    pub(super) fn slot(&self) -> &Slot {
+        &self.0.slot
+    }
+
     pub(super) fn into_slot(self) -> Slot {
         self.0.slot
     }

@@ -39,8 +39,15 @@ impl KeyUse {
 /// One request in flight. Dropping it frees the slot.
 #[derive(Debug)]
 pub struct Slot {
-    _all: Taken,
+    all: Taken,
     _key: Taken,
+}
+
+impl Slot {
+    /// Whether no other request is in flight.
+    pub(crate) fn is_the_only_one(&self) -> bool {
+        self.all.0.0.load(Ordering::Relaxed) == 1
+    }
 }
 
 #[derive(Debug)]
@@ -82,7 +89,7 @@ impl Slots {
     pub fn take(&self, of_key: &InFlight) -> Result<Slot, NoSlot> {
         let all = self.all.take(self.max).ok_or(NoSlot::All)?;
         let key = of_key.take(self.max_per_key).ok_or(NoSlot::Key)?;
-        Ok(Slot { _all: all, _key: key })
+        Ok(Slot { all, _key: key })
     }
 
     /// How many are taken.
@@ -133,11 +140,13 @@ mod tests {
         let held = [slots.take(&one).unwrap(), slots.take(&one).unwrap()];
         assert_eq!(slots.take(&one).unwrap_err(), NoSlot::Key);
         let third = slots.take(&other).unwrap();
+        assert!(!third.is_the_only_one());
         assert_eq!(slots.take(&other).unwrap_err(), NoSlot::All);
         drop(third);
         assert!(slots.take(&other).is_ok(), "what was refused took nothing");
         drop(held);
         assert_eq!(slots.taken(), 0);
+        assert!(slots.take(&other).unwrap().is_the_only_one());
         assert!(slots.take(&one).is_ok());
     }
 
