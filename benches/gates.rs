@@ -158,7 +158,7 @@ impl<T> Service<Observed<T>> for End {
 struct Nothing;
 
 impl Service<Arrival<Body>> for Nothing {
-    type Response = Response<saltgate::parts::Body>;
+    type Response = Box<Response<saltgate::parts::Body>>;
     type Error = Infallible;
     type Future = Ready<Result<Self::Response, Infallible>>;
 
@@ -167,7 +167,7 @@ impl Service<Arrival<Body>> for Nothing {
     }
 
     fn call(&mut self, _: Arrival<Body>) -> Self::Future {
-        ready(Ok(Response::new(saltgate::parts::Body::Own(None))))
+        ready(Ok(Box::new(Response::new(saltgate::parts::Body::Own(None)))))
     }
 }
 
@@ -180,7 +180,7 @@ where
     S: Service<Observed<Received<Body>>, Response = (), Error = Rejection>,
     S::Future: Send + 'static,
 {
-    type Response = Response<saltgate::parts::Body>;
+    type Response = Box<Response<saltgate::parts::Body>>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
@@ -192,7 +192,7 @@ where
         let passed = self.0.call(request);
         Box::pin(async move {
             assert!(passed.await.is_ok(), "a gate refused what it should let through");
-            Ok(Response::new(saltgate::parts::Body::Own(None)))
+            Ok(Box::new(Response::new(saltgate::parts::Body::Own(None))))
         })
     }
 }
@@ -221,7 +221,7 @@ fn measure<S>(
     status: u16,
     mut next: impl FnMut() -> Arrival<Body>,
 ) where
-    S: Service<Arrival<Body>, Response = Response<saltgate::parts::Body>, Error = Infallible>,
+    S: Service<Arrival<Body>, Response = Box<Response<saltgate::parts::Body>>, Error = Infallible>,
 {
     c.bench_function(name, |b| {
         b.iter_batched(

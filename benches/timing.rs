@@ -180,9 +180,13 @@ fn clock_ahead() -> SystemTime {
 }
 
 #[allow(clippy::disallowed_methods, reason = "it measures real time; no test clock has a say in it")]
-fn answered<S>(runtime: &tokio::runtime::Runtime, stack: &mut S, arrival: Arrival<Full<Bytes>>) -> (f64, Response<Body>)
+fn answered<S>(
+    runtime: &tokio::runtime::Runtime,
+    stack: &mut S,
+    arrival: Arrival<Full<Bytes>>,
+) -> (f64, Box<Response<Body>>)
 where
-    S: Service<Arrival<Full<Bytes>>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Arrival<Full<Bytes>>, Response = Box<Response<Body>>, Error = Infallible>,
 {
     runtime.block_on(async {
         let started = Instant::now();

@@ -20,7 +20,7 @@ pub fn stack<B>(
     process: &Arc<Process>,
     current: &Arc<Current>,
     worker: usize,
-) -> impl Service<Arrival<B>, Response = Response<Body>, Error = Infallible, Future: std::marker::Send>
+) -> impl Service<Arrival<B>, Response = Box<Response<Body>>, Error = Infallible, Future: std::marker::Send>
 + Clone
 + std::marker::Send
 + 'static

@@ -22,8 +22,8 @@ const SCHEME: HeaderValue = HeaderValue::from_static("HMAC-SHA256");
 
 /// The end of a request on one of the three paths (gated, passthrough, observe).
 pub(crate) trait Answered: Send {
-    /// The response: the upstream's, or Saltgate's own.
-    fn into_response(self) -> Response<Body>;
+    /// The response: the upstream's, or Saltgate's own. Boxed because every layer above passes it on.
+    fn into_response(self) -> Box<Response<Body>>;
 }
 
 /// A response of Saltgate's own (contract §6).
@@ -103,6 +103,16 @@ pub enum Body {
     Relayed(Relayed<Judged, Slot>),
     /// The upstream's response to a request that passed without being judged.
     Passed(Relayed<Unjudged, PassingSlot>),
+}
+
+impl Body {
+    /// All of the upstream's response to a deletion, if all of it has arrived.
+    pub(super) fn content(&self) -> Option<Bytes> {
+        match self {
+            Self::Relayed(relayed) => relayed.content(),
+            Self::Own(_) | Self::Passed(_) => None,
+        }
+    }
 }
 
 impl http_body::Body for Body {

@@ -151,10 +151,12 @@ impl DryRunReport {
 }
 
 impl Answered for Ending {
-    fn into_response(self) -> Response<Body> {
+    fn into_response(self) -> Box<Response<Body>> {
         match self {
             Self::Deletion(concluded) => concluded.into_response(),
-            Self::DryRun(foretold) => json_answer(StatusCode::OK, plain::json_line(&foretold.into_body()).into()),
+            Self::DryRun(foretold) => {
+                Box::new(json_answer(StatusCode::OK, plain::json_line(&foretold.into_body()).into()))
+            }
         }
     }
 }

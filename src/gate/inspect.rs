@@ -110,7 +110,8 @@ fn name_host(parts: &mut Parts) -> Result<(), Refused> {
 impl<B> Received<B> {
     pub(crate) fn new(request: Request<B>, client: Client, worker_state: Arc<WorkerState>) -> Self {
         let (parts, body) = request.into_parts();
-        Self { told: Box::new(Told { parts, client, worker_state }), body }
+        // Made in its place: `Box::new` would make it on the stack and copy it.
+        Self { told: Box::write(Box::new_uninit(), Told { parts, client, worker_state }), body }
     }
 
     /// The head as it was read.

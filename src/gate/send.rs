@@ -16,9 +16,8 @@ use crate::policy::Role;
 use crate::refusal::{Answer, Reason, RefusedAfterSpend};
 use crate::repeats::{KEPT_BODY, KeptAnswer};
 use crate::telemetry::{Ended, Stage};
-use crate::throttle::Slot;
 use crate::upstream::headers::{self, Kept};
-use crate::upstream::{Identity, InvalidRequestHead, Judged, MalformedResponse, RequestHead, SendError};
+use crate::upstream::{Identity, InvalidRequestHead, Judged, MalformedResponse, Relay, RequestHead, SendError};
 
 /// Why a deletion was not sent though it was released.
 const LAPSED: &str = "what is frozen for the fleet was not read again in time (safeguard.lease); nothing was sent";
@@ -29,7 +28,7 @@ pub struct Send;
 /// A request whose outcome is recorded. Only [`Send`] makes one, and responses to deletions are made from nothing
 /// else.
 pub struct Concluded {
-    answer: Result<Response<Relayed<Judged, Slot>>, Answer>,
+    answer: Result<Box<Response<Body>>, Box<Answer>>,
     _intent: ClosedIntent,
 }
 
@@ -40,8 +39,9 @@ impl Gate<Released> for Send {
 
     /// Refuses nothing: a failure from here on is an outcome.
     async fn decide(&self, released: Released, seen: &mut Observation) -> Result<Concluded, RefusedAfterSpend> {
-        // Boxed to keep the future of the gates before it small.
-        Ok(Box::pin(send(released, seen)).await)
+        // Boxed to keep the future of the gates before it small, and in its place: `Box::pin` would copy it.
+        let sending = Box::write(Box::new_uninit(), send(released, seen));
+        Ok(Box::into_pin(sending).await)
     }
 }
 
@@ -73,8 +73,9 @@ async fn send(released: Released, seen: &mut Observation) -> Concluded {
                 Outcome::RefusedByUpstream(status.as_u16())
             };
             let slot = cleared.into_slot();
-            let relayed = response.map(|body| Relayed::new(body.holding(slot), seen, Ended::Forwarded));
-            (Ok(relayed), outcome, Ended::Forwarded, Reason::Ok)
+            let relayed = |body: Relay<Judged>| Relayed::new(body.holding(slot), seen, Ended::Forwarded);
+            let response = Box::write(Box::new_uninit(), response.map(|body| Body::Relayed(relayed(body))));
+            (Ok(response), outcome, Ended::Forwarded, Reason::Ok)
         }
         Err(error) => {
             let (answer, outcome, reason) = match error {
@@ -97,7 +98,7 @@ async fn send(released: Released, seen: &mut Observation) -> Concluded {
                     (Answer::OUTCOME_LATE, unknown(status, None, seen), Reason::OutcomeUnknown)
                 }
             };
-            (Err(answer), outcome, Ended::Failed, reason)
+            (Err(Box::new(answer)), outcome, Ended::Failed, reason)
         }
     };
     seen.concluded(ended, reason);
@@ -116,7 +117,7 @@ async fn unsendable(intent: OpenIntent, why: String, seen: &mut Observation) -> 
     seen.detail = Some(why);
     seen.concluded(Ended::Failed, Reason::OwnershipUnavailable);
     let intent = intent.close(Outcome::NotSent, seen.reason().as_str()).await;
-    Concluded { answer: Err(Answer::BAD_GATEWAY), _intent: intent }
+    Concluded { answer: Err(Box::new(Answer::BAD_GATEWAY)), _intent: intent }
 }
 
 /// The message for the upstream, rebuilt from what was parsed. Only end-to-end fields come from the client, and the
@@ -178,7 +179,7 @@ impl Concluded {
 }
 
 impl Answered for Concluded {
-    fn into_response(self) -> Response<Body> {
-        self.answer.map_or_else(own, |response| response.map(Body::Relayed))
+    fn into_response(self) -> Box<Response<Body>> {
+        self.answer.unwrap_or_else(|answer| Box::new(own(*answer)))
     }
 }

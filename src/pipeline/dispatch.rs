@@ -40,14 +40,14 @@ impl<G, P, W> Dispatch<G, P, W> {
 
 impl<B, G, P, W, FG, FP, FW> Service<Arrival<B>> for Dispatch<G, P, W>
 where
-    for<'w> &'w G: Service<Received<B>, Response = Response<Body>, Error = Infallible, Future = FG>,
-    for<'w> &'w P: Service<Received<B>, Response = Response<Body>, Error = Infallible, Future = FP>,
-    for<'w> &'w W: Service<Received<B>, Response = Response<Body>, Error = Infallible, Future = FW>,
-    FG: Future<Output = Result<Response<Body>, Infallible>> + Unpin,
-    FP: Future<Output = Result<Response<Body>, Infallible>> + Unpin,
-    FW: Future<Output = Result<Response<Body>, Infallible>> + Unpin,
+    for<'w> &'w G: Service<Received<B>, Response = Box<Response<Body>>, Error = Infallible, Future = FG>,
+    for<'w> &'w P: Service<Received<B>, Response = Box<Response<Body>>, Error = Infallible, Future = FP>,
+    for<'w> &'w W: Service<Received<B>, Response = Box<Response<Body>>, Error = Infallible, Future = FW>,
+    FG: Future<Output = Result<Box<Response<Body>>, Infallible>> + Unpin,
+    FP: Future<Output = Result<Box<Response<Body>>, Infallible>> + Unpin,
+    FW: Future<Output = Result<Box<Response<Body>>, Infallible>> + Unpin,
 {
-    type Response = Response<Body>;
+    type Response = Box<Response<Body>>;
     type Error = Infallible;
     type Future = Dispatched<FG, FP, FW>;
 

@@ -69,7 +69,8 @@ where
 
     fn call(&mut self, Observed { mut observation, request }: Observed<In>) -> Self::Future {
         let gates = self.0.clone();
-        Box::pin(async move {
+        // Made in its place: `Box::pin` would make it on the stack and copy it.
+        let judging = Box::write(Box::new_uninit(), async move {
             match gates.decide(request, &mut observation).await {
                 Ok(request) => {
                     observation.gate_passed(G::NAME);
@@ -77,7 +78,8 @@ where
                 }
                 Err(refused) => Err(Rejection::of(&refused, observation)),
             }
-        })
+        });
+        Box::into_pin(judging)
     }
 }
 
@@ -100,7 +102,8 @@ where
     fn call(&mut self, Observed { mut observation, request }: Observed<In>) -> Self::Future {
         let gates = self.gates.clone();
         let mut inner = self.inner.clone();
-        Box::pin(async move {
+        // Made in its place, too.
+        let judging = Box::write(Box::new_uninit(), async move {
             match gates.decide(request, &mut observation).await {
                 Ok(proven) => {
                     observation.gate_passed(G::NAME);
@@ -108,6 +111,7 @@ where
                 }
                 Err(refused) => Err(Rejection::of(&refused, observation)),
             }
-        })
+        });
+        Box::into_pin(judging)
     }
 }

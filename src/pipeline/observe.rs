@@ -30,10 +30,10 @@ pub struct Observing<S>(S);
 
 impl<B, R, S> Service<Received<B>> for &Observing<S>
 where
-    S: Service<Observed<Received<B>>, Response = Response<R>, Error = Infallible> + Clone,
+    S: Service<Observed<Received<B>>, Response = Box<Response<R>>, Error = Infallible> + Clone,
     S::Future: Unpin,
 {
-    type Response = Response<R>;
+    type Response = Box<Response<R>>;
     type Error = Infallible;
     type Future = WithRequestId<S::Future>;
 
@@ -59,9 +59,9 @@ pub struct WithRequestId<F> {
 
 impl<R, F> Future for WithRequestId<F>
 where
-    F: Future<Output = Result<Response<R>, Infallible>> + Unpin,
+    F: Future<Output = Result<Box<Response<R>>, Infallible>> + Unpin,
 {
-    type Output = Result<Response<R>, Infallible>;
+    type Output = Result<Box<Response<R>>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { answer, id, span } = &mut *self;

@@ -30,8 +30,8 @@ pub(crate) struct Pass;
 pub(crate) struct Passed(Result<Response<Relayed<Unjudged, PassingSlot>>, Answer>);
 
 impl Answered for Passed {
-    fn into_response(self) -> Response<Body> {
-        self.0.map_or_else(own, |response| response.map(Body::Passed))
+    fn into_response(self) -> Box<Response<Body>> {
+        Box::new(self.0.map_or_else(own, |response| response.map(Body::Passed)))
     }
 }
 

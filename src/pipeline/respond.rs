@@ -32,7 +32,7 @@ where
     S: Service<Observed<In>, Response = Observed<E>, Error = Rejection>,
     S::Future: Unpin,
 {
-    type Response = Response<Body>;
+    type Response = Box<Response<Body>>;
     type Error = Infallible;
     type Future = Answering<S::Future>;
 
@@ -53,7 +53,7 @@ where
     E: Answered,
     F: Future<Output = Result<Observed<E>, Rejection>> + Unpin,
 {
-    type Output = Result<Response<Body>, Infallible>;
+    type Output = Result<Box<Response<Body>>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         Poll::Ready(Ok(match ready!(Pin::new(&mut self.0).poll(cx)) {
@@ -63,10 +63,10 @@ where
                 response
             }
             Err(Rejection { observation, answer, linked, repeated, .. }) => {
-                let response = match repeated {
+                let response = Box::new(match repeated {
                     Some(repeated) => again(*repeated),
                     None => own_with(answer, linked.as_deref()),
-                };
+                });
                 if let Some(mut observation) = observation {
                     observation.answered_with(response.status());
                 }

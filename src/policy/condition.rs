@@ -46,7 +46,10 @@ pub struct ConditionFailed;
 
 /// The condition of the deletion, after the client's own conditions were checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Condition(Option<StrongTag>);
+pub struct Condition(
+    /// Boxed because most deletions have none.
+    Option<Box<StrongTag>>,
+);
 
 impl Condition {
     /// Checks a client's conditions against this version, if there is one.
@@ -57,6 +60,7 @@ impl Condition {
         judged: Option<StrongTag>,
         mut own: impl Iterator<Item = ClientCondition<'h>>,
     ) -> Result<Self, ConditionFailed> {
+        let judged = judged.map(Box::new);
         let Some(first) = own.next() else { return Ok(Self(judged)) };
         // Several fields form one list, which must not contain `*`.
         let (mut lines, mut any, mut named) = (0, false, false);
@@ -64,14 +68,14 @@ impl Condition {
             let ClientCondition::IfMatch(line) = condition else { return Err(ConditionFailed) };
             lines += 1;
             any |= line.trim_ascii() == b"*";
-            named |= !any && names(line, judged.as_ref())?;
+            named |= !any && names(line, judged.as_deref())?;
         }
         if named && !any || any && lines == 1 { Ok(Self(judged)) } else { Err(ConditionFailed) }
     }
 
     /// The tag that becomes `If-Match`.
     pub fn tag(&self) -> Option<&StrongTag> {
-        self.0.as_ref()
+        self.0.as_deref()
     }
 }
 

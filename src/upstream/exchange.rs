@@ -122,7 +122,8 @@ impl<T: Traffic> Sending<T> {
 }
 
 impl<T: Traffic> Future for Sending<T> {
-    type Output = Result<Answered<T>, (AskError, Option<Unsent>)>;
+    /// The answer is boxed because its callers pass it on.
+    type Output = Result<Box<Answered<T>>, (AskError, Option<Unsent>)>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(underway) = &mut self.0 else { return Poll::Pending };
@@ -133,7 +134,8 @@ impl<T: Traffic> Future for Sending<T> {
         Poll::Ready(match ended {
             Ok(ResponseHead { answer, body, lasts }) => {
                 connection.worked();
-                Ok(Answered { answer, rest: Rest { connection, body, lasts, writing }, asked })
+                let rest = Rest { connection, body, lasts, writing };
+                Ok(Box::write(Box::new_uninit(), Answered { answer, rest, asked }))
             }
             Err(Failed::Lapsed) => Err((AskError::Lapsed, None)),
             Err(Failed::Late) => Err((AskError::Timeout, None)),
@@ -319,7 +321,7 @@ mod tests {
         Message { head, body: Outgoing::Whole(Bytes::from_static(b"why")), lease: None }
     }
 
-    async fn sent(connection: Connection<Judged>) -> Result<Answered<Judged>, (AskError, Option<Unsent>)> {
+    async fn sent(connection: Connection<Judged>) -> Result<Box<Answered<Judged>>, (AskError, Option<Unsent>)> {
         Sending::new(connection, deletion(), Duration::from_secs(20)).await
     }
 

@@ -241,7 +241,7 @@ impl Upstream<Judged> {
 
     async fn ask_once(&self, question: RequestHead) -> Result<Response<Bytes>, Unanswered> {
         let asked = Message { head: question, body: Outgoing::default(), lease: None };
-        let Answered { answer, rest, asked } = self.exchange(asked, self.response_timeout, Reuse::Idle).await?;
+        let Answered { answer, rest, asked } = *self.exchange(asked, self.response_timeout, Reuse::Idle).await?;
         let unanswered = if rest.is_on_reused() { Unanswered::Stale } else { Unanswered::Decided };
         let broken = |error: &RelayError| unanswered(AskError::Broken(error.malformed()));
         let times = Times { pause: self.response_timeout, until: None };
@@ -299,8 +299,8 @@ impl Upstream<Unjudged> {
 }
 
 /// An answer whose head has come.
-fn relayed<T: Traffic>(answered: Answered<T>, times: Times) -> Result<Response<Relay<T>>, SendError> {
-    let Answered { answer, rest, .. } = answered;
+fn relayed<T: Traffic>(answered: Box<Answered<T>>, times: Times) -> Result<Response<Relay<T>>, SendError> {
+    let Answered { answer, rest, .. } = *answered;
     let status = answer.status();
     if status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(SendError::AnswerLost(None, None));
@@ -323,7 +323,7 @@ impl<T: Traffic> Upstream<T> {
     ///
     /// Usually an idle connection is there and the request is sent at once. The other case is boxed to keep the future
     /// small.
-    async fn exchange(&self, message: Message, within: Duration, reuse: Reuse) -> Result<Answered<T>, Unanswered> {
+    async fn exchange(&self, message: Message, within: Duration, reuse: Reuse) -> Result<Box<Answered<T>>, Unanswered> {
         let first = self.servers.choose(&self.rng, 0);
         let pool = first.as_ref().map(|choice| &self.pools[choice.at]);
         let unsent = match pool.map(|pool| pool.take(pool.busy(), reuse)) {
@@ -343,7 +343,7 @@ impl<T: Traffic> Upstream<T> {
         mut message: Unsent,
         within: Duration,
         reuse: Reuse,
-    ) -> Result<Answered<T>, Unanswered> {
+    ) -> Result<Box<Answered<T>>, Unanswered> {
         let (mut next, mut tried, mut unmade) = (first, 0_u64, None);
         while let Some(choice) = next {
             tried |= 1 << choice.at;

@@ -168,7 +168,7 @@ fn served(bytes: &[u8], at_once: usize) -> Vec<Message> {
         async move {
             let message = message(request).await;
             collected.borrow_mut().extend(message);
-            http::Response::new(Empty::<bytes::Bytes>::new())
+            Box::new(http::Response::new(Empty::<bytes::Bytes>::new()))
         }
     };
     let pipe = Pipe { bytes: bytes.to_vec(), read: Cell::new(0), at_once };

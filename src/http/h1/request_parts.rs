@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
-use http::request::Parts;
 use http::{Method, Request, Uri, Version};
 
 use super::request_head::{AcceptedHead, FieldSpan};
@@ -20,9 +19,9 @@ pub(super) struct Facts {
     pub(super) awaits_continue: bool,
 }
 
-/// Parses the head in `bytes`. `None` if the `http` crate refuses it, which cannot happen to a head that the strict reader
-/// accepted.
-pub(super) fn of(head: &AcceptedHead, bytes: &Bytes) -> Option<(Parts, Facts)> {
+/// Writes the head in `bytes` into `request`. `None` if the `http` crate refuses it, which cannot happen to a head that the
+/// strict reader accepted.
+pub(super) fn write<B>(head: &AcceptedHead, bytes: &Bytes, request: &mut Request<B>) -> Option<Facts> {
     let method = Method::from_bytes(head.method.of(bytes)).ok()?;
     let mut facts = Facts {
         is_head: method == Method::HEAD,
@@ -30,7 +29,6 @@ pub(super) fn of(head: &AcceptedHead, bytes: &Bytes) -> Option<(Parts, Facts)> {
         keep_alive: !head.is_old,
         awaits_continue: false,
     };
-    let mut request = Request::new(());
     *request.method_mut() = method;
     *request.uri_mut() = Uri::from_maybe_shared(bytes.slice(head.target.range())).ok()?;
     *request.version_mut() = if head.is_old { Version::HTTP_10 } else { Version::HTTP_11 };
@@ -51,7 +49,7 @@ pub(super) fn of(head: &AcceptedHead, bytes: &Bytes) -> Option<(Parts, Facts)> {
         }
         headers.append(name, value);
     }
-    Some((request.into_parts().0, facts))
+    Some(facts)
 }
 
 fn named(field: &FieldSpan, bytes: &Bytes) -> Option<(HeaderName, HeaderValue)> {

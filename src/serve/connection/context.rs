@@ -22,12 +22,12 @@ use crate::telemetry::Metrics;
 
 /// The service that answers the requests of a connection.
 pub(in crate::serve) trait Stack:
-    Service<Arrival<RequestBody>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static
+    Service<Arrival<RequestBody>, Response = Box<Response<Body>>, Error = Infallible, Future: Send> + Clone + Send + 'static
 {
 }
 
 impl<S> Stack for S where
-    S: Service<Arrival<RequestBody>, Response = Response<Body>, Error = Infallible, Future: Send>
+    S: Service<Arrival<RequestBody>, Response = Box<Response<Body>>, Error = Infallible, Future: Send>
         + Clone
         + Send
         + 'static

@@ -114,7 +114,7 @@ struct Served<C, F, B>(Option<Server<Io, Watcher, C, F, B>>);
 impl<C, F, B> Served<C, F, B>
 where
     C: FnMut(Request<RequestBody>) -> F,
-    F: Future<Output = Response<B>>,
+    F: Future<Output = Box<Response<B>>>,
     B: http_body::Body<Data = Bytes> + Unpin,
 {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ServeError<B::Error>>> {

@@ -93,7 +93,7 @@ pub(super) async fn serve(io: Io, connection: Connection, stack: impl Stack, sha
                 exchange.stream.held(!matches!(answer.body(), Body::Passed(_)));
                 answer.headers_mut().remove(CONNECTION);
                 exchange.stream.offers();
-                Ok::<_, Infallible>(if only_head { headed(answer, exchange) } else { delivered(answer, exchange) })
+                Ok::<_, Infallible>(if only_head { headed(*answer, exchange) } else { delivered(*answer, exchange) })
             }
         })
     };

@@ -113,7 +113,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
     K: ConnectionPolicy,
     C: FnMut(Request<RequestBody>) -> F,
-    F: Future<Output = Response<B>>,
+    F: Future<Output = Box<Response<B>>>,
     B: Body<Data = Bytes> + Unpin,
 {
     /// Answers the requests on `wire` with the results of `call`.
@@ -151,10 +151,7 @@ where
                     Some((head, bytes)) => self.begin(head, &bytes, cx)?,
                     None => self.state = State::Over,
                 },
-                State::Handling => match self.poll_answer(cx)? {
-                    Poll::Ready(answer) => self.answer(answer),
-                    Poll::Pending => return Poll::Pending,
-                },
+                State::Handling => ready!(self.poll_answer(cx))?,
                 State::Answering(..) => {
                     ready!(self.poll_written(cx))?;
                     self.end(cx);
@@ -197,11 +194,12 @@ where
 
     /// Passes a request to the handler.
     fn begin(&mut self, head: AcceptedHead, bytes: &Bytes, cx: &mut Context<'_>) -> io::Result<()> {
-        let (parts, facts) = request_parts::of(&head, bytes).ok_or(io::ErrorKind::InvalidData)?;
-        self.facts = facts;
-        let body = self.body(&head, cx);
+        // Written in its place, because a head is large to move.
+        let mut request = Request::new(RequestBody::Whole(Bytes::new()));
+        self.facts = request_parts::write(&head, bytes, &mut request).ok_or(io::ErrorKind::InvalidData)?;
+        *request.body_mut() = self.body(&head, cx);
         self.wire.reuse(head.fields);
-        self.handling.set(Some((self.call)(Request::from_parts(parts, body))));
+        self.handling.set(Some((self.call)(request)));
         self.state = State::Handling;
         Ok(())
     }
@@ -255,22 +253,24 @@ where
         })
     }
 
-    fn poll_answer(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<Response<B>>> {
+    /// Polls the handler, and starts its answer.
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some(receiving) = &self.receiving {
             receiving.watch(None);
         }
-        let Some(handling) = self.handling.as_mut().as_pin_mut() else { return Ok(Poll::Pending) };
+        let Some(handling) = self.handling.as_mut().as_pin_mut() else { return Poll::Pending };
         let (polled, has_yielded) = poll_yielding(handling, cx);
         if let Poll::Ready(answer) = polled {
             self.handling.set(None);
-            return Ok(Poll::Ready(answer));
+            self.answer(*answer);
+            return Poll::Ready(Ok(()));
         }
         self.receive(cx)?;
         // A request that has yielded is polled again at once. The client is looked at when it really waits.
         if !has_yielded {
             self.wire.look(cx)?;
         }
-        Ok(Poll::Pending)
+        Poll::Pending
     }
 
     /// Reads the part of the body that the handler wants, as far as it has arrived.
