@@ -99,7 +99,9 @@ fn judge(parts: &Parts, limits: &Limits) -> Result<Form, Refused> {
 
 /// Puts the host into `Host` whatever the HTTP version, so that later code looks only there.
 fn name_host(parts: &mut Parts) -> Result<(), Refused> {
-    if let (Some(authority), false) = (parts.uri.authority(), parts.headers.contains_key(HOST)) {
+    if let Some(authority) = parts.uri.authority()
+        && !parts.headers.contains_key(HOST)
+    {
         let host = HeaderValue::from_str(authority.as_str());
         let host = host.map_err(|_| MessageFault::OddAuthority)?;
         parts.headers.insert(HOST, host);

@@ -14,10 +14,12 @@ pub struct Client {
     text: Text,
 }
 
-/// The text of an address; the longest, of an IPv6 address, has 45 bytes.
+/// The text of an address; the longest, of an IPv6 address, has 45 bytes. The rest is zero: whole aligned blocks are
+/// faster to check for UTF-8.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(align(8))]
 struct Text {
-    bytes: [u8; 45],
+    bytes: [u8; 48],
     len: u8,
 }
 
@@ -25,7 +27,7 @@ impl Client {
     /// A client at `address`, or without one on a Unix socket where no trusted proxy reports an address. Pass an
     /// IPv4 address as IPv4, not mapped into IPv6. `https` is whether the message came over TLS that ended here.
     pub fn new(address: Option<IpAddr>, https: bool) -> Self {
-        let mut text = Text { bytes: [0; 45], len: 0 };
+        let mut text = Text { bytes: [0; 48], len: 0 };
         // Cannot fail: no address is longer than 45 bytes.
         let _ = match address {
             Some(address) => write!(text, "{address}"),
@@ -58,7 +60,7 @@ impl Client {
     /// The address as text, or `unix`.
     pub fn as_str(&self) -> &str {
         let Text { bytes, len } = &self.text;
-        bytes.get(..usize::from(*len)).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
+        std::str::from_utf8(bytes).ok().and_then(|text| text.get(..usize::from(*len))).unwrap_or_default()
     }
 
     /// The scheme it used, as in `X-Forwarded-Proto`.

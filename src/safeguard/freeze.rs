@@ -138,7 +138,7 @@ impl Freeze {
 
     /// Whether it is known what is frozen. Without a fleet it always is.
     pub fn is_known(&self) -> bool {
-        self.current.load().is_known()
+        self.fleet.is_none() || self.current.load().is_known()
     }
 
     /// Whether deletions of this key are frozen now. Only [`Freeze::permit`] decides.

@@ -146,6 +146,20 @@ pub(super) fn number(digits: &[u8]) -> Option<u64> {
     digits.iter().try_fold(0_u64, |number, digit| number.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
 }
 
+/// Appends a number in decimal digits. `write!` would take several times as long.
+pub(super) fn write_number(mut number: u64, out: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let mut first = digits.len();
+    loop {
+        first -= 1;
+        digits[first] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return out.extend_from_slice(&digits[first..]);
+        }
+    }
+}
+
 /// The size at the start of a chunk line, and how many digits it has; `None` if it has no digits or more than 16.
 pub(super) fn chunk_size(line: &[u8]) -> Option<(u64, usize)> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
@@ -159,4 +173,19 @@ pub(super) fn chunk_size(line: &[u8]) -> Option<(u64, usize)> {
 /// Whether a transfer coding is `chunked`, the only one that is supported.
 pub(crate) fn is_chunked(coding: &[u8]) -> bool {
     coding.eq_ignore_ascii_case(b"chunked")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn written_numbers_are_read_as_they_were() {
+        for value in [0, 7, 10, 99, 100, 4096, u64::from(u32::MAX), u64::MAX - 1, u64::MAX] {
+            let mut out = Vec::new();
+            write_number(value, &mut out);
+            assert_eq!(number(&out), Some(value));
+            assert_eq!(out, value.to_string().as_bytes());
+        }
+    }
 }

@@ -6,6 +6,7 @@ use http::header::{self, HeaderValue};
 use http::response::Parts;
 use http::{HeaderMap, StatusCode};
 
+use super::grammar::write_number;
 use super::request_parts::{Facts, names};
 use super::request_writer::write_field;
 
@@ -121,8 +122,7 @@ fn write_framing(
 
 fn write_length(length: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(b"content-length: ");
-    // Writing to a vector cannot fail.
-    drop(write!(out, "{length}"));
+    write_number(length, out);
     out.extend_from_slice(b"\r\n");
 }
 
