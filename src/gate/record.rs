@@ -42,11 +42,10 @@ impl Gate<Cleared> for RecordIntent {
         let request = cleared.authorized().routed().request();
         let caller = request.caller();
         let (key, account) = (&*caller.api_key, &*caller.owner.account);
-        let taken = budget_usage.take(key, account, request.head().generation().budgets, || clock.elapsed());
-        let at_once = matches!(taken, BudgetAnswer::Now(_));
-        let taken = match taken {
-            BudgetAnswer::Now(taken) => taken,
-            BudgetAnswer::Later(taken) => taken.await,
+        let budgets = request.head().generation().budgets;
+        let (at_once, taken) = match budget_usage.take(key, account, budgets, || clock.elapsed()) {
+            BudgetAnswer::Now(taken) => (true, taken),
+            BudgetAnswer::Later(taken) => (false, taken.await),
         };
         let taken = taken.map_err(|why| over_budget(why, seen))?;
         let written = match record.open_on_none() {
