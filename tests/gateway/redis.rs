@@ -207,12 +207,17 @@ fn a_claim_refuses_a_history_that_nobody_attested() {
         told.replace(&format!(" {salt} n1"), "")
     };
     let claim = |redis: &Redis, salt: &str| claim_at(redis, salt, 100, "900000", 0);
-    let vouch = |redis: &Redis, fence: u64, force: &str| {
-        let (script, fence) = (script("attest"), digits(fence));
-        let told = run(redis, &["--eval", &script, "w", ",", "900000", "1000", &digits(7), &fence, force, "n2"]);
+    let vouch_at = |redis: &Redis, fence: u64, force: &str, ahead: i64| {
+        let now = Clock::system().now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64 + ahead;
+        let (script, fence, now) = (script("attest"), digits(fence), now.to_string());
+        let window = ["--eval", &script, "w", ",", "900000", "1000", &digits(7), &fence, force];
+        let told = run(redis, &[&window[..], &["n2", "", &now, "2000"]].concat());
         told.replace(" w n2", "")
     };
+    let vouch = |redis: &Redis, fence: u64, force: &str| vouch_at(redis, fence, force, 0);
     assert_eq!(claim(&redis, "a"), "FORGOT", "nobody vouched");
+    assert_eq!([-3000, 3000].map(|ahead| vouch_at(&redis, 50, "0", ahead)), ["CLOCK", "CLOCK"]);
+    assert_eq!(claim(&redis, "a"), "FORGOT", "a clock that is wrong sets no fence");
     assert_eq!(vouch(&redis, 50, "0"), format!("RAISED {}", digits(7)), "new");
     assert_eq!(vouch(&redis, 50, "0"), format!("OK {}", digits(7)), "once for all gateways");
     assert_eq!([claim(&redis, "a"), claim(&redis, "a"), claim(&redis, "b")], ["SPENT", "REUSED mark", "SPENT"]);
@@ -232,7 +237,9 @@ fn a_claim_refuses_a_history_that_nobody_attested() {
     until("it has loaded", || redis.cli(&["PING"]).contains("PONG"));
     assert_eq!(redis.cli(&["EXISTS", "a"]).trim(), "1", "the file was read");
     assert_eq!([claim(&redis, "later"), claim(&redis, "a")], ["FORGOT", "FORGOT"]);
+    assert_eq!([-3000, 3000].map(|ahead| vouch_at(&redis, 20, "0", ahead)), ["CLOCK", "CLOCK"]);
     assert_eq!(vouch(&redis, 50, "0"), format!("RAISED {}", digits(50)));
+    assert_eq!(vouch_at(&redis, 55, "0", -3000), format!("OK {}", digits(50)), "it sets none");
     assert_eq!(vouch(&redis, 40, "1"), format!("RAISED {}", digits(50)), "a floor never falls");
     assert_eq!(claim(&redis, "later"), "SPENT", "its date is above the floor");
 

@@ -2,7 +2,8 @@
 --   KEYS: the witness
 --   ARGV: the window (past and future, ms), the floor if there is no witness, the floor if there
 --         is one of another history, '1' if the witness is not to be believed, the number of this question, the
---         epoch of the failover that made this server the master (20 digits; nothing without Sentinels)
+--         epoch of the failover that made this server the master (20 digits; nothing without Sentinels), the gateway's
+--         clock (ms), how far clocks may differ (ms)
 -- Every answer names the witness and the number, as those of a claim do.
 local function answer(word, more)
     return word .. ' ' .. KEYS[1] .. ' ' .. ARGV[6] .. (more or '')
@@ -17,6 +18,12 @@ local function vouch()
     local parts = {mine == '' and '1' or '2', run, history, floor, ARGV[1], ARGV[2]}
     if mine ~= '' then table.insert(parts, mine) end
     redis.call('SET', KEYS[1], table.concat(parts, ' '))
+end
+-- A new floor is counted from the gateway's clock. One that is wrong, or a question that was under way for long, would
+-- set one that covers too little.
+local function is_apart()
+    local time = redis.call('TIME')
+    return math.abs(time[1] * 1000 + math.floor(time[2] / 1000) - ARGV[8]) > tonumber(ARGV[9])
 end
 if witness then
     local version, r, h, f, past, future, epoch =
@@ -43,6 +50,9 @@ if witness then
         vouch()
         return answer('OK', ' ' .. floor)
     end
+    -- What is attested may get a higher floor in any case.
+    if is_apart() and h == history and epoch == mine then vouch() end
 end
+if is_apart() then return answer('CLOCK') end
 vouch()
 return answer('RAISED', ' ' .. floor)

@@ -86,12 +86,17 @@ impl Examination<'_> {
         }
         let margin = i64::try_from(millis(self.shared.settings.clock_margin)).unwrap_or(i64::MAX);
         let same_run = before.as_ref().filter(|before| before.run == seen.run);
-        let jumped = same_run.is_some_and(|before| seen.clock.saturating_sub(before.clock) > margin);
+        if same_run.is_some_and(|before| seen.clock.saturating_sub(before.clock) > margin) {
+            self.server.jumped.store(true, Ordering::Release);
+        }
+        // Until it was fenced for that, by a clock that agrees with its own.
+        let jumped = self.server.jumped.load(Ordering::Acquire);
         let changed = before.as_ref().is_none_or(|old| {
             old.run != seen.run || old.history != seen.history || old.slots != seen.slots || old.epoch != seen.epoch
         });
         if in_doubt || jumped || changed {
             self.attest(&seen.slots, jumped).await?;
+            self.server.jumped.store(false, Ordering::Release);
         } else if let Some(sample) = seen.slots.get(self.round % seen.slots.len().max(1)) {
             // One slot stands for all of a server: a server loses all its data or none.
             if self.attest(&[*sample], false).await? {
@@ -110,8 +115,8 @@ impl Examination<'_> {
 
     /// Judges the server's time, which it read between two readings of the gateway's clock: waiting is no difference.
     fn judge_clock(&self, time: i64, (asked, answered): (SystemTime, SystemTime)) -> Result<(), Trouble> {
-        let unix = |at: SystemTime| millis(at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()) as i64;
-        let apart = (unix(asked) - time).max(time - unix(answered)).max(0).unsigned_abs();
+        let (asked, answered) = (unix(asked).cast_signed(), unix(answered).cast_signed());
+        let apart = (asked - time).max(time - answered).max(0).unsigned_abs();
         if apart > millis(self.shared.settings.clock_margin) {
             return Err(Trouble::OutOfReach(format!("its clock and the gateway's differ by {apart} ms")));
         }
@@ -121,20 +126,21 @@ impl Examination<'_> {
     /// Attests these slots. Returns whether any was not attested before.
     async fn attest(&self, slots: &[u16], force: bool) -> Result<bool, Trouble> {
         let Shared { settings, keys, attest, .. } = self.shared;
-        let fence = self.shared.fence();
-        let (fenced, accepted) = (script::digits(fence), script::digits(SystemTime::UNIX_EPOCH));
-        let lost = match settings.on_failover {
-            OnFailover::Fence => &fenced,
-            OnFailover::DangerAccept => &accepted,
-        };
-        let new = match settings.when_new {
-            WhenNew::Fence => &fenced,
-            WhenNew::Accept => &accepted,
-        };
         let mut connection = self.server.connection(SLOW_TIMEOUT).await?;
         let late = |_| Trouble::OutOfReach("its slots were not attested in time".into());
         let (mut raised, mut highest) = (0_usize, SystemTime::UNIX_EPOCH);
         for some in slots.chunks(AT_ONCE) {
+            // Anew for each part: what has waited for long is refused.
+            let now = self.shared.clock.now();
+            let (fenced, accepted) = (script::digits(self.shared.fence(now)), script::digits(SystemTime::UNIX_EPOCH));
+            let lost = match settings.on_failover {
+                OnFailover::Fence => &fenced,
+                OnFailover::DangerAccept => &accepted,
+            };
+            let new = match settings.when_new {
+                WhenNew::Fence => &fenced,
+                WhenNew::Accept => &accepted,
+            };
             let mut ask = redis::pipe();
             let number = self.shared.numbers.next();
             ask.load_script(attest).ignore();
@@ -144,6 +150,7 @@ impl Examination<'_> {
                 let mut one = attest.key(keys.epoch_marker(slot.into()));
                 one.arg(millis(settings.window.past)).arg(millis(settings.window.future));
                 one.arg(missing).arg(lost).arg(u8::from(force)).arg(number.to_string()).arg(script::epoch(self.epoch));
+                one.arg(unix(now)).arg(millis(settings.clock_margin));
                 ask.invoke_script(&one);
             }
             let answers: Vec<Value> = timeout(SLOW_TIMEOUT, ask.query_async(&mut connection)).await.map_err(late)??;
@@ -162,13 +169,18 @@ impl Examination<'_> {
                         )));
                     }
                     Verdict::Later(later) => return Err(self.later(&key, later)),
+                    Verdict::Clock => {
+                        let margin = millis(settings.clock_margin);
+                        return Err(Trouble::OutOfReach(format!(
+                            "is to be fenced, and its clock and the gateway's differ by more than {margin} ms"
+                        )));
+                    }
                     Verdict::Spent
                     | Verdict::Reused(_)
                     | Verdict::Floor(_)
                     | Verdict::Forgot
                     | Verdict::Full
                     | Verdict::KeyShare
-                    | Verdict::Clock
                     | Verdict::OutOfSync => return Err(Trouble::OutOfSync),
                 };
                 raised += usize::from(is_news);
@@ -210,6 +222,11 @@ impl Examination<'_> {
             millis(ours.future)
         ))
     }
+}
+
+/// A wall-clock time in milliseconds since 1970.
+fn unix(at: SystemTime) -> u64 {
+    millis(at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
 }
 
 /// Whether a server is seen for the first time since it started.

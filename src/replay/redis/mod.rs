@@ -27,10 +27,11 @@
 //!    [`ClaimRefused::Unknown`](super::ClaimRefused::Unknown).
 //! 7. A failure opens the server's circuit breaker: [`SpentSalts::reach`] refuses, before anything is spent, until
 //!    the watcher gets a reply from the server in time. Nothing fails open.
-//! 8. Clocks: the script refuses if the server's clock and the gateway's differ by more than `clock_margin`, so two
-//!    gateways differ by at most twice that. Keys outlive their dates, and the fence exceeds the window, by as much.
-//!    A server whose clock jumps ahead may have expired keys too early: the watcher compares its clock with elapsed
-//!    time, sees the jump, and fences.
+//! 8. Clocks: both scripts refuse if the server's clock and the gateway's differ by more than `clock_margin`, so two
+//!    gateways differ by at most twice that. `attest.lua` refuses only where it would set a floor: one that is counted
+//!    from a clock that is behind, or that was under way for long, would cover too little. Keys outlive their dates, and
+//!    the fence exceeds the window, by as much. A server whose clock jumps ahead may have expired keys too early: the
+//!    watcher compares its clock with elapsed time, sees the jump, and fences.
 //! 9. `max_salts` applies to the fleet: the keys that the servers hold, counted every second. `max_salts_per_key`
 //!    applies to each process: the salts that it spent itself and Redis still holds. With `safeguard.scope = "fleet"` the
 //!    claim's script counts them for the fleet, too (`prefix:share:tag`). These counts are lost only with the salts.

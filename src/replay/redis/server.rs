@@ -76,6 +76,8 @@ pub(super) struct Server {
 const UNEXAMINED: i64 = i64::MIN;
 
 /// A connection of one runtime.
+    /// Whether its clock jumped ahead, so that it may have forgotten salts too early, and it is not fenced for that yet.
+    pub(super) jumped: AtomicBool,
 struct Held {
     runtime: runtime::Id,
     connection: MultiplexedConnection,
@@ -127,6 +129,7 @@ impl Server {
 
     /// Makes each connection ask first whether the server is a master.
     pub(super) fn checking_role(self) -> Self {
+            jumped: AtomicBool::new(false),
         Self { checks_role: true, ..self }
     }
 

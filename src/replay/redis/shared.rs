@@ -84,12 +84,12 @@ impl Shared {
         left + 2 * self.settings.clock_margin
     }
 
-    /// The floor to set when salts spent before now may be lost.
-    pub(super) fn fence(&self) -> SystemTime {
+    /// The floor to set when salts spent before `now` may be lost.
+    pub(super) fn fence(&self, now: SystemTime) -> SystemTime {
         // A gateway that the Sentinels no longer reach may go on using the old master for so long.
         let term = if self.settings.sentinel.is_some() { TERM } else { Duration::ZERO };
         let ahead = self.settings.window.future + 2 * self.settings.clock_margin + term;
-        self.clock.now().checked_add(ahead).unwrap_or(UNIX_EPOCH + Duration::from_nanos(u64::MAX))
+        now.checked_add(ahead).unwrap_or(UNIX_EPOCH + Duration::from_nanos(u64::MAX))
     }
 
     pub(super) fn period(&self) -> Duration {
