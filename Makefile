@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .PHONY: demo test deploy-test field check release bench bench-parts guard flame timing fuzz adversary mutants \
-	image image-test compose packages packages-test static sanitize
+	image image-test compose packages packages-test static sanitize simulate
 
 # Shows what the gateway does, in front of an embedded CRM. Needs no setup.
 demo:
@@ -103,6 +103,15 @@ fuzz:
 # `make test` but many more times. A failed run prints its SALTGATE_ADVERSARY_SEED, which repeats it.
 adversary:
 	SALTGATE_ADVERSARY_ROUNDS=$${ROUNDS:-50000} $(CARGO) test --locked --lib -- --nocapture adversary::
+
+# Ten million headers through fleets of simulated gateways, Redis servers and Sentinels that crash, part, stop and fail over, like
+# `make test` with many more. A failed run prints the seed of its plan, which repeats it: src/serve/simulation.
+# Another start, or fewer: make simulate SEED=7 HEADERS=100000
+SEED ?= 1
+HEADERS ?= 10000000
+simulate:
+	SALTGATE_SIMULATION_SEED=$(SEED) SALTGATE_SIMULATION_HEADERS=$(HEADERS) \
+	$(CARGO) test --locked --profile guard --lib -- --nocapture simulation::tests::no_header
 
 # Runs the tests of the rings, whose memory the kernel shares, with AddressSanitizer. Needs a nightly Rust; TOOLCHAIN names another one.
 TOOLCHAIN ?= nightly

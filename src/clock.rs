@@ -27,6 +27,20 @@ pub struct Clock(Source);
 enum Source {
     System,
     Manual(ManualTime),
+    #[cfg(test)]
+    Simulated(SimulatedTime),
+}
+
+/// What both clocks show in a simulation.
+#[cfg(test)]
+#[derive(Clone)]
+struct SimulatedTime(Arc<dyn Fn() -> (SystemTime, Duration) + Send + Sync>);
+
+#[cfg(test)]
+impl fmt::Debug for SimulatedTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (self.0)().fmt(f)
+    }
 }
 
 impl Clock {
@@ -41,12 +55,20 @@ impl Clock {
         (Self(Source::Manual(time.clone())), time)
     }
 
+    /// A clock that shows what this says.
+    #[cfg(test)]
+    pub(crate) fn simulated(shows: impl Fn() -> (SystemTime, Duration) + Send + Sync + 'static) -> Self {
+        Self(Source::Simulated(SimulatedTime(Arc::new(shows))))
+    }
+
     /// The wall clock.
     pub fn now(&self) -> SystemTime {
         match &self.0 {
             #[allow(clippy::disallowed_methods, reason = "the one place that reads the clock")]
             Source::System => SystemTime::now(),
             Source::Manual(time) => time.reading().wall,
+            #[cfg(test)]
+            Source::Simulated(time) => (time.0)().0,
         }
     }
 
@@ -58,6 +80,8 @@ impl Clock {
                 std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned())
             }
             Source::Manual(time) => Some(time.reading().boot.to_string()),
+            #[cfg(test)]
+            Source::Simulated(_) => None,
         }
     }
 
@@ -66,6 +90,8 @@ impl Clock {
         match &self.0 {
             Source::System => since_boot(rustix::time::ClockId::Boottime),
             Source::Manual(time) => time.reading().elapsed,
+            #[cfg(test)]
+            Source::Simulated(time) => (time.0)().1,
         }
     }
 }

@@ -29,6 +29,8 @@ pub(crate) use journal::{JournalError, Reset};
 pub use memory::{Memory, MemorySettings};
 #[cfg(any(test, fuzzing))]
 pub(crate) use redis::fuzz::fuzz as fuzz_redis;
+#[cfg(test)]
+pub(crate) use redis::simulated;
 pub(crate) use redis::{
     Access, ClientCertificate, OnFailover, Redis, RedisSettings, RedisStartError, SentinelSettings, examine,
 };

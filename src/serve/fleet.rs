@@ -8,9 +8,10 @@ use std::{io, thread};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
+use crate::clock::Clock;
 use crate::process::{Fleet, Process};
 use crate::replay::{FleetMember, FleetReading, FleetReport};
-use crate::safeguard::{Note, Target, Unheard};
+use crate::safeguard::{Freeze, Note, Target, Unheard};
 
 /// The interval between two readings.
 const EVERY: Duration = Duration::from_millis(100);
@@ -43,9 +44,10 @@ impl FleetWatch {
         let process = process.clone();
         let thread = thread::Builder::new().name("fleet".into()).spawn(move || {
             runtime.block_on(async {
+                let Some(fleet) = &process.fleet else { return };
                 tokio::select! {
                     _ = stopped => {}
-                    () = read_again_and_again(&process) => {}
+                    () = read_again_and_again(&process.freeze, &process.clock, fleet) => {}
                 }
             });
         })?;
@@ -53,11 +55,10 @@ impl FleetWatch {
     }
 }
 
-async fn read_again_and_again(process: &Process) {
-    let Some(fleet) = &process.fleet else { return };
+pub(super) async fn read_again_and_again(freeze: &Freeze, clock: &Clock, fleet: &Fleet) {
     let mut well = true;
     loop {
-        let read = read(process, fleet).await;
+        let read = read(freeze, clock, fleet).await;
         match (&read, well) {
             (Err(why), true) => {
                 tracing::warn!(%why, "what is frozen for the fleet cannot be read; nothing is admitted until it can");
@@ -71,11 +72,11 @@ async fn read_again_and_again(process: &Process) {
 }
 
 /// One reading. The lease counts from before it was sent.
-async fn read(process: &Process, fleet: &Fleet) -> Result<(), String> {
-    let asked = process.clock.elapsed();
-    let (version, state, cleared) = process.freeze.told();
+async fn read(freeze: &Freeze, clock: &Clock, fleet: &Fleet) -> Result<(), String> {
+    let asked = clock.elapsed();
+    let (version, state, cleared) = freeze.told();
     let FleetReading { version, state } = fleet.store.read(FleetReport { version, state, cleared }).await?;
-    match process.freeze.hear(version, &state, asked) {
+    match freeze.hear(version, &state, asked) {
         Ok(()) => Ok(()),
         Err(Unheard::Strange) => Err("the state is of an earlier version, or not understood".into()),
         Err(Unheard::Differs(joined)) => {
@@ -101,20 +102,20 @@ pub(super) struct Changed {
 /// # Errors
 /// If it could not be written. The text is for the operator.
 pub(super) async fn change(
-    process: &Process,
+    freeze: &Freeze,
+    clock: &Clock,
     fleet: &Fleet,
     target: &Target,
     note: Option<Note>,
     wait: Duration,
 ) -> Result<Changed, String> {
-    let clock = &process.clock;
     let began = clock.elapsed();
     let (is_new, version) = loop {
         let (version, next, changes) = match &note {
-            Some(note) => process.freeze.following_with(target, note.clone()),
-            None => process.freeze.following_without(target),
+            Some(note) => freeze.following_with(target, note.clone()),
+            None => freeze.following_without(target),
         };
-        if !changes && process.freeze.is_known() {
+        if !changes && freeze.is_known() {
             break (false, version);
         }
         if changes && fleet.store.replace(version, next).await? {
@@ -141,8 +142,8 @@ pub(super) async fn change(
             }
         };
         let (_, _, changes) = match &note {
-            Some(note) => process.freeze.following_with(target, note.clone()),
-            None => process.freeze.following_without(target),
+            Some(note) => freeze.following_with(target, note.clone()),
+            None => freeze.following_without(target),
         };
         let behind = members.into_iter().filter(|member| member.cleared < version);
         let (silent, waiting) = silences.divide(behind, lapse, clock.elapsed());

@@ -25,6 +25,8 @@ mod last_use;
 mod levels;
 mod ready;
 mod reload;
+#[cfg(test)]
+mod simulation;
 mod start_error;
 mod status;
 mod status_page;

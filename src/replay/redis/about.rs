@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use redis::Value;
-use redis::aio::MultiplexedConnection;
 use tokio::time::timeout;
 
-use super::RedisSettings;
 use super::script::{Number, decimal};
 use super::server::Trouble;
+use super::{Connection, RedisSettings};
 use crate::net::Authority;
 
 /// The oldest supported major version: the scripts depend on its behaviour.
@@ -75,7 +74,7 @@ impl Expected {
 
 /// Asks a server about itself, and checks that it is what is expected.
 pub(super) async fn ask(
-    connection: &mut MultiplexedConnection,
+    connection: &mut Connection,
     address: &Authority,
     expected: Expected,
     number: Number,
@@ -109,11 +108,7 @@ pub(super) fn judged(
 }
 
 /// Asks for the server's time and number of keys.
-pub(super) async fn count(
-    connection: &mut MultiplexedConnection,
-    number: Number,
-    limit: Duration,
-) -> Result<Counted, Trouble> {
+pub(super) async fn count(connection: &mut Connection, number: Number, limit: Duration) -> Result<Counted, Trouble> {
     let mut ask = redis::pipe();
     ask.cmd("TIME").cmd("DBSIZE").cmd("PING").arg(number.to_string());
     let [time, keys] = answers(connection, &ask, number, limit).await?;
@@ -135,7 +130,7 @@ pub(super) fn counted(time: &Value, keys: &Value) -> Option<Counted> {
 /// Sends requests that end with a `PING` with a number, and returns the other replies. If the number is not echoed,
 /// the replies belong to other requests.
 async fn answers<const N: usize>(
-    connection: &mut MultiplexedConnection,
+    connection: &mut Connection,
     ask: &redis::Pipeline,
     number: Number,
     limit: Duration,

@@ -61,6 +61,8 @@ mod sentinels;
 mod server;
 mod settings;
 mod shared;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod slot_map;
 mod slots;
 mod watch;
@@ -69,16 +71,21 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+#[cfg(not(test))]
+use ::redis::aio::MultiplexedConnection as Connection;
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
 pub(crate) use self::examine::examine;
 use self::script::{Keys, Numbers};
 use self::server::Server;
+use self::settings::TlsFiles;
 pub(crate) use self::settings::{
     Access, ClientCertificate, OnFailover, RedisSettings, RedisStartError, SentinelSettings,
 };
 use self::shared::Shared;
+#[cfg(test)]
+use self::simulated::Connection;
 use super::fleet::FleetStore;
 use super::fullness::Fullness;
 use super::ledger::Ledger;
@@ -102,14 +109,25 @@ impl Redis {
     /// If Redis answers but is misconfigured (it may evict keys, is used with another window, refuses the password,
     /// or is or is not a cluster), or if the file of certificate authorities cannot be read.
     pub(crate) fn start(clock: Clock, settings: RedisSettings) -> Result<Self, RedisStartError> {
-        let tls = settings.tls_files()?;
         let keys = Keys::new(&settings.prefix, settings.cluster);
+        let tls = settings.tls_files()?;
+        let shared = Self::shared(clock, settings, keys, tls)?;
+        let watcher = watch::Watcher::start(shared.clone())?;
+        Ok(Self { shared, watcher: Some(watcher) })
+    }
+
+    fn shared(
+        clock: Clock,
+        settings: RedisSettings,
+        keys: Keys,
+        tls: TlsFiles,
+    ) -> Result<Arc<Shared>, RedisStartError> {
         // `max_salts` is checked against what the servers hold. The ledger counts only each key's share.
         let ledger = Ledger::new(Room { max_salts: usize::MAX, ..settings.room });
         if settings.on_failover == OnFailover::DangerAccept {
             tracing::warn!("replay.redis.on_failover = \"danger_accept\": salts that Redis loses can be replayed");
         }
-        let shared = Arc::new(Shared {
+        Ok(Arc::new(Shared {
             clock,
             floors: (0..keys.slots()).map(|_| AtomicU64::new(0)).collect(),
             lost: Mutex::default(),
@@ -127,9 +145,7 @@ impl Redis {
             numbers: Numbers::new().map_err(RedisStartError::NoRandomness)?,
             fullness: Fullness::default(),
             wake: Notify::new(),
-        });
-        let watcher = watch::Watcher::start(shared.clone())?;
-        Ok(Self { shared, watcher: Some(watcher) })
+        }))
     }
 }
 

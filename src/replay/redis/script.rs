@@ -159,7 +159,12 @@ pub(super) struct Keys {
 
 impl Keys {
     pub(super) fn new(prefix: &str, cluster: bool) -> Self {
-        Self { prefix: prefix.into(), tags: if cluster { slots::tags() } else { Box::default() } }
+        Self::with_slots(prefix, if cluster { slots::SLOTS } else { 0 })
+    }
+
+    /// The same for a cluster with fewer slots.
+    pub(super) fn with_slots(prefix: &str, slots: u16) -> Self {
+        Self { prefix: prefix.into(), tags: if slots > 0 { slots::tags(slots) } else { Box::default() } }
     }
 
     /// The number of slots to attest; 1 without a cluster.
@@ -204,7 +209,7 @@ impl Keys {
 
     /// The slot of a salt's key.
     pub(super) fn slot(&self, key: &str) -> usize {
-        if self.tags.is_empty() { 0 } else { slots::slot(key.as_bytes()).into() }
+        usize::from(slots::slot(key.as_bytes())) % self.slots()
     }
 
     /// The key of a slot's epoch marker, which is in that slot.

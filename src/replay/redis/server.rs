@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo,
     RedisError, TlsCertificates, Value,
@@ -13,6 +12,7 @@ use redis::{
 use tokio::runtime;
 use tokio::time::timeout;
 
+use super::Connection;
 use super::script::Number;
 use super::settings::{Access, RedisStartError, TlsFiles};
 use crate::credential::Hidden;
@@ -60,6 +60,9 @@ const QUIET: Duration = Duration::from_millis(500);
 pub(super) struct Server {
     pub(super) address: Authority,
     client: Client,
+    /// What takes the place of the network.
+    #[cfg(test)]
+    link: Option<super::simulated::Link>,
     /// Whether each connection asks first whether the server is a master.
     checks_role: bool,
     /// One connection for each runtime, so that pipelined requests share a task and a core.
@@ -70,17 +73,17 @@ pub(super) struct Server {
     pub(super) in_doubt: AtomicBool,
     /// Its clock minus elapsed time, in milliseconds, as of the last check that attested it.
     clock: AtomicI64,
+    /// Whether its clock jumped ahead, so that it may have forgotten salts too early, and it is not fenced for that yet.
+    pub(super) jumped: AtomicBool,
 }
 
 /// [`Server::clock`] before the first check.
 const UNEXAMINED: i64 = i64::MIN;
 
 /// A connection of one runtime.
-    /// Whether its clock jumped ahead, so that it may have forgotten salts too early, and it is not fenced for that yet.
-    pub(super) jumped: AtomicBool,
 struct Held {
     runtime: runtime::Id,
-    connection: MultiplexedConnection,
+    connection: Connection,
     /// The elapsed time at which it was last known to be alive.
     alive: Duration,
 }
@@ -118,18 +121,20 @@ impl Server {
         Ok(Self {
             address,
             client,
+            #[cfg(test)]
+            link: tls.link.clone(),
             checks_role: false,
             connections: Mutex::default(),
             usable: AtomicBool::new(false),
             trouble: Mutex::default(),
             in_doubt: AtomicBool::new(true),
             clock: AtomicI64::new(UNEXAMINED),
+            jumped: AtomicBool::new(false),
         })
     }
 
     /// Makes each connection ask first whether the server is a master.
     pub(super) fn checking_role(self) -> Self {
-            jumped: AtomicBool::new(false),
         Self { checks_role: true, ..self }
     }
 
@@ -167,7 +172,7 @@ impl Server {
     }
 
     /// The connection of this runtime, if there is one.
-    pub(super) fn connected(&self) -> Option<MultiplexedConnection> {
+    pub(super) fn connected(&self) -> Option<Connection> {
         let here = runtime::Handle::try_current().ok()?.id();
         let connections = unpoisoned(&self.connections);
         connections.iter().find(|held| held.runtime == here).map(|held| held.connection.clone())
@@ -205,15 +210,13 @@ impl Server {
     }
 
     /// The connection of this runtime, made if there is none.
-    pub(super) async fn connection(&self, limit: Duration) -> Result<MultiplexedConnection, Trouble> {
+    pub(super) async fn connection(&self, limit: Duration) -> Result<Connection, Trouble> {
         if let Some(connection) = self.connected() {
             return Ok(connection);
         }
         let late = || Trouble::OutOfReach(format!("no connection within {} ms", limit.as_millis()));
-        // Each request has its own timeout.
-        let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let connecting = async {
-            let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+            let mut connection = self.connect().await?;
             if self.checks_role {
                 check_role(&mut connection).await?;
             }
@@ -224,6 +227,19 @@ impl Server {
         let mut connections = unpoisoned(&self.connections);
         connections.retain(|held| held.runtime != here);
         connections.push(Held { runtime: here, connection: connection.clone(), alive: Duration::ZERO });
+        Ok(connection)
+    }
+
+    async fn connect(&self) -> Result<Connection, Trouble> {
+        #[cfg(test)]
+        if let Some(link) = &self.link {
+            return Ok(link.connect(&self.address).await?);
+        }
+        // Each request has its own timeout.
+        let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+        let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        #[cfg(test)]
+        let connection = Connection::Real(connection);
         Ok(connection)
     }
 
@@ -252,7 +268,7 @@ impl fmt::Display for Server {
 }
 
 /// Checks that a server says that it is a master.
-async fn check_role(connection: &mut MultiplexedConnection) -> Result<(), Trouble> {
+async fn check_role(connection: &mut Connection) -> Result<(), Trouble> {
     let info: String = redis::cmd("INFO").arg("replication").query_async(connection).await?;
     let is_master = info.lines().any(|line| line == "role:master");
     if is_master { Ok(()) } else { Err(Trouble::OutOfReach("is not a master now".into())) }

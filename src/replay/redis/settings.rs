@@ -64,7 +64,12 @@ impl RedisSettings {
             let key = read("replay.redis.key", &client.key)?;
             Ok((certificate, Hidden(String::from_utf8_lossy(&key).into_owned())))
         });
-        Ok(TlsFiles { ca, client: client.transpose()? })
+        Ok(TlsFiles {
+            ca,
+            client: client.transpose()?,
+            #[cfg(test)]
+            link: None,
+        })
     }
 }
 
@@ -105,6 +110,9 @@ pub(super) struct TlsFiles {
     pub(super) ca: Option<Vec<u8>>,
     /// The gateway's own certificate, and its key.
     pub(super) client: Option<(Vec<u8>, Hidden)>,
+    /// What takes the place of the network in a simulation.
+    #[cfg(test)]
+    pub(super) link: Option<super::simulated::Link>,
 }
 
 /// What to do when Redis may have lost salts that it held.

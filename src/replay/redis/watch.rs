@@ -72,7 +72,7 @@ impl Watcher {
 }
 
 /// The watcher's own state.
-struct Watch {
+pub(super) struct Watch {
     shared: Arc<Shared>,
     sentinels: Option<Sentinels>,
     /// Slots that were attested before: a missing marker there means a loss.
@@ -84,14 +84,14 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(shared: Arc<Shared>) -> Result<Self, Trouble> {
+    pub(super) fn new(shared: Arc<Shared>) -> Result<Self, Trouble> {
         let known = Arc::new(std::sync::Mutex::new(vec![false; shared.keys.slots()]));
         let named = shared.settings.sentinel.as_ref();
         let sentinels = named.map(|settings| Sentinels::new(settings, &shared.tls)).transpose()?;
         Ok(Self { shared, sentinels, known, seen: HashMap::new(), servers: HashMap::new(), round: 0 })
     }
 
-    async fn run(mut self, first: &mpsc::Sender<Result<(), Trouble>>) {
+    pub(super) async fn run(mut self, first: &mpsc::Sender<Result<(), Trouble>>) {
         loop {
             let looked = self.look().await;
             if looked.is_ok() {
@@ -103,6 +103,7 @@ impl Watch {
             let _ = first.send(looked);
             let wait = if well { TICK } else { RETRY };
             tokio::select! {
+                biased;
                 () = sleep(wait) => {}
                 // Many claims fail at once; one check serves them all.
                 () = self.shared.wake.notified() => sleep(Duration::from_millis(10)).await,

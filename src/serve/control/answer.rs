@@ -73,7 +73,7 @@ async fn freeze(target: &Target, reason: Option<String>, wait: Duration, peer: P
     let note = Note { since, uid: peer.uid, reason: reason.clone() };
     if let Some(fleet) = &process.fleet {
         tracing::warn!(what = %target, uid = peer.uid, pid = peer.pid, reason, "frozen for the fleet by command");
-        return match fleet::change(process, fleet, target, Some(note), wait).await {
+        return match fleet::change(&process.freeze, &process.clock, fleet, target, Some(note), wait).await {
             Err(why) => lines::error(&format!("{target} may not be frozen: {why}; run the command again")),
             Ok(Changed { is_new, waiting, silent }) => Lines::of([json!({
                 "frozen": target.to_string(),
@@ -128,7 +128,8 @@ fn unfreeze(target: &Target, peer: Peer, subject: &Subject) -> String {
 }
 
 async fn unfreeze_fleet(target: &Target, fleet: &Fleet, peer: Peer, subject: &Subject) -> String {
-    match fleet::change(&subject.process, fleet, target, None, UNFREEZE_WAIT).await {
+    let process = &subject.process;
+    match fleet::change(&process.freeze, &process.clock, fleet, target, None, UNFREEZE_WAIT).await {
         Err(why) => lines::error(&format!("{target} may still be frozen: {why}; run the command again")),
         Ok(Changed { is_new: was, waiting, .. }) => {
             if was {

@@ -76,6 +76,9 @@ impl Files {
             files.filter(|used| !module.starts_with(used)).collect()
         };
         let is_of_tests = |module: &Module| {
+            if module.iter().any(|part| ["simulated", "simulation"].contains(&part.as_str())) {
+                return true;
+            }
             let name = module.last().map_or("", String::as_str);
             ["adversary", "fuzz", "properties", "tests", "theorem", "vectors"].contains(&name)
                 || name.ends_with("agreement")

@@ -1,0 +1,204 @@
+//! What goes wrong with servers and network.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::machine::{Data, Effect};
+use super::network::State;
+use super::{RedisWorld, Topology};
+
+/// How often things went wrong.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) failovers: u64,
+    pub(crate) lost_writes: u64,
+    pub(crate) crashes: u64,
+    pub(crate) stops: u64,
+    pub(crate) partitions: u64,
+    pub(crate) steps: u64,
+}
+
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.failovers += other.failovers;
+        self.lost_writes += other.lost_writes;
+        self.crashes += other.crashes;
+        self.stops += other.stops;
+        self.partitions += other.partitions;
+        self.steps += other.steps;
+    }
+}
+
+/// What a server starts with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum With {
+    Everything,
+    Snapshot,
+    Nothing,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Failure {
+    Crash,
+    Restart,
+    Stop,
+    Partition,
+    Planned,
+    Lag,
+    ClockStep,
+    Flush,
+    /// A master is stopped; as soon as it goes on, its successor crashes.
+    Relapse,
+}
+
+const FAILURES: [Failure; 12] = [
+    Failure::Crash,
+    Failure::Crash,
+    Failure::Restart,
+    Failure::Stop,
+    Failure::Stop,
+    Failure::Partition,
+    Failure::Partition,
+    Failure::Planned,
+    Failure::Lag,
+    Failure::ClockStep,
+    Failure::Flush,
+    Failure::Relapse,
+];
+
+impl RedisWorld {
+    /// One thing goes wrong, and right again some time later.
+    pub(crate) async fn fails(&self) {
+        let (failure, server, length) = {
+            let mut state = self.state();
+            let failure = state.dice.pick(&FAILURES);
+            let (servers, master) = (state.nodes.len(), state.some_master());
+            // A second, or half a minute.
+            let most = 1 << (9 + state.dice.roll(7));
+            let length = Duration::from_millis(100 + state.dice.roll(most));
+            let server = if state.dice.one_in(2) { master } else { state.dice.below(servers) };
+            (failure, server, length)
+        };
+        match failure {
+            Failure::Crash => {
+                self.state().crash(server);
+                sleep(length).await;
+                self.state().start_with_some_data(server);
+            }
+            Failure::Restart => {
+                self.state().crash(server);
+                sleep(Duration::from_millis(20)).await;
+                self.state().start_with_some_data(server);
+            }
+            Failure::Stop => self.state().stop(server, length),
+            Failure::Relapse => {
+                let length = length + Duration::from_secs(10);
+                let master = {
+                    let mut state = self.state();
+                    let master = state.some_master();
+                    state.stop(master, length);
+                    master
+                };
+                sleep(length).await;
+                let successor = {
+                    let mut state = self.state();
+                    let successor = state.some_master();
+                    if successor != master {
+                        state.crash(successor);
+                    }
+                    successor
+                };
+                sleep(Duration::from_secs(15)).await;
+                self.state().start_with_some_data(successor);
+            }
+            Failure::Partition => self.state().part(length),
+            Failure::Planned => {
+                let mut state = self.state();
+                let sentinels = state.watchers.len();
+                let leader = state.dice.below(sentinels);
+                let shard = state.dice.below(3);
+                match state.settings.topology {
+                    Topology::Alone => {}
+                    Topology::Sentinels => _ = state.fail_over(leader, true),
+                    Topology::Cluster => _ = state.elect(shard, server, true),
+                }
+            }
+            Failure::Lag => {
+                self.state().nodes[server].lag = length.min(Duration::from_secs(5));
+                sleep(4 * length).await;
+                self.state().nodes[server].lag = Duration::ZERO;
+            }
+            Failure::ClockStep => {
+                let by = {
+                    let mut state = self.state();
+                    let by = state.dice.roll(2 * 3_600_000) as i64 - 3_600_000;
+                    let by = if state.dice.one_in(2) { by / 3600 } else { by };
+                    state.step(server, by);
+                    by
+                };
+                // Long enough for every gateway to notice.
+                sleep(length + Duration::from_secs(45)).await;
+                self.state().step(server, -by);
+            }
+            Failure::Flush => {
+                let mut state = self.state();
+                if state.nodes[server].is_running() && state.nodes[server].is_master() {
+                    state.nodes[server].machine.data.apply(Effect::Flush);
+                    state.nodes[server].machine.effects.push(Effect::Flush);
+                    state.tell(format!("server {server} is flushed"));
+                }
+            }
+        }
+    }
+
+    pub(crate) fn tally(&self) -> Tally {
+        self.state().tally
+    }
+
+    pub(crate) fn tell(&self, what: impl Into<String>) {
+        self.state().tell(what);
+    }
+
+    /// The last things that happened.
+    pub(crate) fn story(&self) -> String {
+        self.state().story.join("\n")
+    }
+}
+
+impl State {
+    fn stop(&mut self, server: usize, length: Duration) {
+        self.nodes[server].stopped_until = Some(Instant::now() + length);
+        self.tally.stops += 1;
+        self.tell(format!("server {server} is stopped for {length:?}"));
+    }
+
+    fn crash(&mut self, server: usize) {
+        self.nodes[server].is_up = false;
+        self.tally.crashes += 1;
+        self.tell(format!("server {server} crashes"));
+    }
+
+    fn start_with_some_data(&mut self, server: usize) {
+        if self.nodes[server].is_up {
+            return;
+        }
+        let with = self.dice.pick(&[With::Everything, With::Snapshot, With::Nothing]);
+        let data = match with {
+            With::Everything => std::mem::take(&mut self.nodes[server].machine.data),
+            With::Snapshot => self.nodes[server].snapshot.clone(),
+            With::Nothing => Data::default(),
+        };
+        self.start(server, data);
+        if self.settings.topology == Topology::Cluster {
+            self.cluster.joins(server);
+        }
+        self.tell(format!("server {server} starts with {with:?}"));
+    }
+
+    fn step(&mut self, server: usize, by: i64) {
+        self.nodes[server].ahead += by;
+        self.tally.steps += 1;
+        self.tell(format!("the clock of server {server} is set by {by} ms"));
+    }
+}

@@ -1,0 +1,140 @@
+//! The runs: many seeds with everything in force, and a few for each protection that is turned off, which must be broken.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::run::{Outcome, Plan, TurnedOff};
+use crate::replay::simulated::{Mechanism, Tally, Topology};
+
+/// The seed of the run in `make test`.
+const SEED: u64 = 1;
+const HEADERS: u64 = 100_000;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// The plan of a seed: a large fleet now and then, and many small ones, to which more happens.
+fn plan(seed: u64) -> Plan {
+    let topology = [Topology::Sentinels, Topology::Cluster, Topology::Alone][(seed % 3) as usize];
+    let gateways = 3 + (seed % 8) as usize;
+    let small = Plan { seed, topology, gateways, clients: 500, headers: 4000, rate: 60, off: None };
+    if seed % 50 == 3 { Plan { gateways: 200, clients: 10_000, headers: 10_000, rate: 400, ..small } } else { small }
+}
+
+#[test]
+fn no_header_passes_a_fleet_twice_and_none_is_sent_after_a_freeze_has_returned() {
+    let seed = number("SALTGATE_SIMULATION_SEED").unwrap_or(SEED);
+    let headers = number("SALTGATE_SIMULATION_HEADERS").unwrap_or(HEADERS);
+    println!("SALTGATE_SIMULATION_SEED={seed} SALTGATE_SIMULATION_HEADERS={headers}");
+    let (begun, next, sums) = (AtomicU64::new(0), AtomicU64::new(0), Mutex::new(Sums::default()));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while begun.load(Ordering::Relaxed) < headers {
+                    let plan = plan(seed.wrapping_add(next.fetch_add(1, Ordering::Relaxed)));
+                    begun.fetch_add(plan.headers, Ordering::Relaxed);
+                    let outcome = plan.run();
+                    holds(plan, &outcome);
+                    sums.lock().unwrap().add(plan, &outcome);
+                }
+            });
+        }
+    });
+    let sums = sums.into_inner().unwrap();
+    sums.print();
+    assert!(sums.passed > sums.headers / 3, "most of it is not refused");
+    assert!(sums.tally.failovers > 20 && sums.tally.crashes > 20 && sums.tally.lost_writes > 20, "enough happens");
+}
+
+fn holds(plan: Plan, outcome: &Outcome) {
+    if let Some(broken) = &outcome.broken {
+        let seed = plan.seed;
+        panic!("{}\n{plan:?}: {broken}\nSALTGATE_SIMULATION_SEED={seed} SALTGATE_SIMULATION_HEADERS=1", outcome.story);
+    }
+}
+
+#[derive(Default)]
+struct Sums {
+    headers: u64,
+    passed: u64,
+    freezes: u64,
+    ended: BTreeMap<super::gateway::Ended, u64>,
+    tally: Tally,
+    gateways_crashed: u64,
+    lasted: Duration,
+    silence: Duration,
+}
+
+impl Sums {
+    fn add(&mut self, plan: Plan, outcome: &Outcome) {
+        self.headers += plan.headers;
+        self.passed += outcome.passed;
+        self.freezes += outcome.freezes;
+        for (ended, count) in &outcome.ended {
+            *self.ended.entry(*ended).or_default() += count;
+        }
+        self.tally += outcome.tally;
+        self.gateways_crashed += outcome.gateways_crashed;
+        self.lasted += outcome.lasted;
+        self.silence += outcome.silence;
+    }
+
+    fn print(&self) {
+        println!("{} headers, {} passed, none twice; requests: {:?}", self.headers, self.passed, self.ended);
+        println!("{:?}, {} crashes of gateways, {} freezes", self.tally, self.gateways_crashed, self.freezes);
+        let share = self.silence.as_secs_f64() / self.lasted.as_secs_f64() * 100.0;
+        println!("in {:.0?} of simulated time nothing passed for {share:.0} %", self.lasted);
+    }
+}
+
+/// Runs seeds from this one on, until a run is broken.
+fn is_needed(off: TurnedOff, topology: Topology, from: u64) {
+    for seed in from..from + 30 {
+        let plan = Plan { seed, topology, gateways: 4, clients: 500, headers: 6000, rate: 60, off: Some(off) };
+        let outcome = plan.run();
+        if let Some(broken) = outcome.broken {
+            println!("without {off:?}, seed {seed}: {broken}");
+            return;
+        }
+    }
+    panic!("nothing is broken without {off:?}");
+}
+
+#[test]
+fn without_the_fence_a_header_passes_twice() {
+    is_needed(TurnedOff::Store(Mechanism::Fence), Topology::Alone, 0);
+}
+
+#[test]
+fn without_the_floor_a_header_passes_twice() {
+    is_needed(TurnedOff::Store(Mechanism::Floor), Topology::Alone, 1);
+}
+
+#[test]
+fn without_the_history_in_the_claim_a_header_passes_twice() {
+    is_needed(TurnedOff::Store(Mechanism::History), Topology::Alone, 1);
+}
+
+#[test]
+fn without_the_epoch_in_the_claim_a_header_passes_twice() {
+    is_needed(TurnedOff::Store(Mechanism::Epoch), Topology::Sentinels, 2);
+}
+
+#[test]
+fn without_the_comparison_of_clocks_a_header_passes_twice() {
+    is_needed(TurnedOff::Store(Mechanism::Clock), Topology::Alone, 0);
+}
+
+#[test]
+fn if_a_gateway_with_a_wrong_clock_sets_the_fence_a_header_passes_twice() {
+    is_needed(TurnedOff::Store(Mechanism::ClockOfFence), Topology::Alone, 5);
+}
+
+#[test]
+fn without_the_lease_a_deletion_is_sent_after_a_freeze_has_returned() {
+    is_needed(TurnedOff::Lease, Topology::Alone, 8);
+}
