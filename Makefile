@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .PHONY: demo test deploy-test field check release bench bench-parts guard flame timing fuzz adversary mutants \
-	image image-test compose packages packages-test static sanitize simulate
+	image image-test compose packages packages-test static sanitize simulate soak
 
 # Shows what the gateway does, in front of an embedded CRM. Needs no setup.
 demo:
@@ -112,6 +112,12 @@ HEADERS ?= 10000000
 simulate:
 	SALTGATE_SIMULATION_SEED=$(SEED) SALTGATE_SIMULATION_HEADERS=$(HEADERS) \
 	$(CARGO) test --locked --profile guard --lib -- --nocapture simulation::tests::no_header
+
+# An hour of faults on real processes, each in a network namespace of its own: tests/soak/run. Needs root, Redis and iproute2.
+MINUTES ?= 60
+soak:
+	$(CARGO) build --locked
+	MINUTES=$(MINUTES) tests/soak/run
 
 # Runs the tests of the rings, whose memory the kernel shares, with AddressSanitizer. Needs a nightly Rust; TOOLCHAIN names another one.
 TOOLCHAIN ?= nightly

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
+use redis::aio::ConnectionLike;
 use redis::{Pipeline, Value};
 use tokio::time::timeout;
 
@@ -11,7 +11,7 @@ use super::script::Keys;
 use super::server::Trouble;
 
 pub(super) async fn try_counting(
-    connection: &mut MultiplexedConnection,
+    connection: &mut (impl ConnectionLike + Send),
     keys: &Keys,
     limit: Duration,
 ) -> Result<(), Trouble> {

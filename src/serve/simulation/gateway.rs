@@ -174,6 +174,7 @@ impl Gateway {
             Err(ClaimRefused::Reused | ClaimRefused::ReusedBy(_)) => return Ended::Reused,
             Err(ClaimRefused::OutOfWindow(OutOfWindow::BelowFloor)) => return Ended::BelowFloor,
             Err(ClaimRefused::OutOfWindow(_)) => return Ended::Window,
+            Err(ClaimRefused::KeyShare) => return Ended::Unavailable,
             Err(ClaimRefused::Unknown) => return Ended::Unknown,
         }
         // The owner is looked up, and the intent recorded.

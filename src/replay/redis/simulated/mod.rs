@@ -147,6 +147,7 @@ impl RedisWorld {
             ca: None,
             client_certificate: None,
             prefix: "s".into(),
+            fleet_shares: false,
             timeout: settings.timeout,
             clock_margin: settings.clock_margin,
             room: Room { max_salts: usize::MAX, max_salts_per_key: usize::MAX },
