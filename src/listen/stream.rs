@@ -1,12 +1,12 @@
 //! The streams of a connection: raw, with bytes read ahead, and with or without TLS.
 
 use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::net::TcpListener;
 use tokio_rustls::server::TlsStream;
 
 use crate::socket::Socket;
@@ -33,14 +33,13 @@ pub(crate) enum Io {
 /// them: `write_timeout` would then treat a slow client as one that reads nothing.
 const MAX_UNSENT: u32 = 256 << 10;
 
-/// Sets the options that suit answers on a listening TCP socket. Its connections have them from the beginning, which saves two
-/// system calls for each.
-pub(crate) fn suit_answers(listener: &TcpListener) {
-    let socket = SockRef::from(listener);
-    // If the kernel refuses an option, connections still work. Without the first one, a small answer could wait for the
-    // acknowledgement of the one before.
-    drop(socket.set_tcp_nodelay(true));
+/// Sets the options that suit answers on a TCP socket. Connections that a listening one gets from then on inherit them.
+pub(crate) fn suit_answers(socket: &impl AsFd) {
+    let socket = SockRef::from(socket);
+    // If the kernel refuses an option, connections still work. Without the second one, a small answer could wait for the
+    // acknowledgement of the one before. It is the last: a connection that has it has both.
     drop(socket.set_tcp_notsent_lowat(MAX_UNSENT));
+    drop(socket.set_tcp_nodelay(true));
 }
 
 /// Does the same for every variant.
@@ -166,6 +165,8 @@ impl AsyncWrite for Io {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+
     use super::*;
 
     #[tokio::test]

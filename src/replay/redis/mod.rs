@@ -49,6 +49,7 @@ mod about;
 mod answers;
 mod budget;
 mod claim;
+mod cluster_map;
 mod examination;
 mod examine;
 mod fleet;

@@ -86,8 +86,8 @@ impl Shared {
 
     /// The floor to set when salts spent before `now` may be lost.
     pub(super) fn fence(&self, now: SystemTime) -> SystemTime {
-        // A gateway that the Sentinels no longer reach may go on using the old master for so long.
-        let term = if self.settings.sentinel.is_some() { TERM } else { Duration::ZERO };
+        // A gateway that no longer reaches the Sentinels, or the other masters, may go on using the old one for so long.
+        let term = if self.settings.sentinel.is_some() || self.settings.cluster { TERM } else { Duration::ZERO };
         let ahead = self.settings.window.future + 2 * self.settings.clock_margin + term;
         now.checked_add(ahead).unwrap_or(UNIX_EPOCH + Duration::from_nanos(u64::MAX))
     }

@@ -11,14 +11,14 @@ pub(super) struct SlotMap {
     pub(super) servers: Vec<Arc<Server>>,
     /// For each slot an index into `servers`; out of range if no server owns it.
     pub(super) owners: Vec<u16>,
-    /// By whose word the server is the master, if Sentinels name it.
+    /// For how long that is good, if Sentinels or a cluster say it.
     pub(super) term: Option<Term>,
 }
 
-/// How long a server may be used as the master, and since which failover it is.
+/// How long servers may be used as masters, and with Sentinels since which failover.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Term {
-    pub(super) epoch: u64,
+    pub(super) epoch: Option<u64>,
     /// The elapsed time at which it ends.
     pub(super) until: Duration,
 }
@@ -33,8 +33,8 @@ impl SlotMap {
         self.term.is_none_or(|term| elapsed < term.until)
     }
 
-    /// The epoch of the failover that made its server the master.
+    /// The epoch of the failover that made its server the master, by the Sentinels.
     pub(super) fn epoch(&self) -> Option<u64> {
-        self.term.map(|term| term.epoch)
+        self.term.and_then(|term| term.epoch)
     }
 }

@@ -1,25 +1,24 @@
 //! The watcher: every second, and at once after a failed claim, it checks the slot map and every server, and attests
 //! their histories.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use redis::Value;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-use super::about::{self, Expected, field};
+use super::RedisStartError;
+use super::cluster_map::{ClusterMap, Owners};
 use super::examination::{Examination, Seen};
 use super::sentinels::{Sentinels, TERM};
 use super::server::{Server, Trouble};
-use super::shared::{SLOW_TIMEOUT, Shared};
+use super::shared::Shared;
 use super::slot_map::{SlotMap, Term};
-use super::{RedisStartError, slots};
 use crate::net::Authority;
 
 const TICK: Duration = Duration::from_secs(1);
@@ -75,6 +74,7 @@ impl Watcher {
 pub(super) struct Watch {
     shared: Arc<Shared>,
     sentinels: Option<Sentinels>,
+    cluster: ClusterMap,
     /// Slots that were attested before: a missing marker there means a loss.
     known: Arc<std::sync::Mutex<Vec<bool>>>,
     seen: HashMap<Authority, Seen>,
@@ -88,7 +88,15 @@ impl Watch {
         let known = Arc::new(std::sync::Mutex::new(vec![false; shared.keys.slots()]));
         let named = shared.settings.sentinel.as_ref();
         let sentinels = named.map(|settings| Sentinels::new(settings, &shared.tls)).transpose()?;
-        Ok(Self { shared, sentinels, known, seen: HashMap::new(), servers: HashMap::new(), round: 0 })
+        Ok(Self {
+            shared,
+            sentinels,
+            cluster: ClusterMap::default(),
+            known,
+            seen: HashMap::new(),
+            servers: HashMap::new(),
+            round: 0,
+        })
     }
 
     pub(super) async fn run(mut self, first: &mpsc::Sender<Result<(), Trouble>>) {
@@ -113,14 +121,7 @@ impl Watch {
 
     async fn look(&mut self) -> Result<(), Trouble> {
         self.round += 1;
-        let (owners, term) = match &self.sentinels {
-            None => (self.owners().await?, None),
-            Some(sentinels) => {
-                let asked = self.shared.clock.elapsed();
-                let (master, epoch) = sentinels.master(self.shared.numbers.next()).await?;
-                (BTreeMap::from([(master, vec![0])]), Some(Term { epoch, until: asked + TERM }))
-            }
-        };
+        let (owners, term) = self.owners().await?;
         let map = self.remap(&owners, term)?;
         let mut looks = JoinSet::new();
         for (server, slots) in map.servers.iter().zip(owners.values()) {
@@ -174,33 +175,26 @@ impl Watch {
         Ok(server)
     }
 
-    /// Each master and its slots.
-    async fn owners(&mut self) -> Result<BTreeMap<Authority, Vec<u16>>, Trouble> {
-        let seeds = self.shared.settings.servers.clone();
+    /// Each master and its slots, and for how long that is good.
+    async fn owners(&mut self) -> Result<(Owners, Option<Term>), Trouble> {
+        if let Some(sentinels) = &self.sentinels {
+            let asked = self.shared.clock.elapsed();
+            let (master, epoch) = sentinels.master(self.shared.numbers.next()).await?;
+            return Ok((Owners::from([(master, vec![0])]), Some(Term { epoch: Some(epoch), until: asked + TERM })));
+        }
+        let named = self.shared.settings.servers.clone();
         if !self.shared.settings.cluster {
-            return Ok(seeds.into_iter().take(1).map(|address| (address, vec![0])).collect());
+            return Ok((named.into_iter().take(1).map(|address| (address, vec![0])).collect(), None));
         }
-        let mut asked: Vec<Authority> = self.shared.map.load().servers.iter().map(|s| s.address.clone()).collect();
-        asked.extend(seeds);
-        let turn = self.round % asked.len().max(1);
-        asked.rotate_left(turn);
-        let mut last = Trouble::OutOfReach("the cluster names no server".into());
-        for address in asked {
-            let server = self.server(&address)?;
-            match timeout(SLOW_TIMEOUT, cluster_slots(&self.shared, &server)).await {
-                Ok(Ok(owners)) => return Ok(owners),
-                Ok(Err(trouble @ Trouble::Misconfigured(_))) => return Err(trouble),
-                Ok(Err(trouble)) => last = trouble,
-                Err(_) => {
-                    server.disconnect_all();
-                    last = Trouble::OutOfReach("no answer".into());
-                }
-            }
-        }
-        Err(last)
+        let shared = self.shared.clone();
+        let known: Vec<Authority> = shared.map.load().servers.iter().map(|server| server.address.clone()).collect();
+        let mut cluster = std::mem::take(&mut self.cluster);
+        let asked = cluster.ask(&shared, known.into_iter().chain(named), |address| self.server(address)).await;
+        self.cluster = cluster;
+        asked.map(|(owners, term)| (owners, Some(term)))
     }
 
-    fn remap(&mut self, owners: &BTreeMap<Authority, Vec<u16>>, term: Option<Term>) -> Result<Arc<SlotMap>, Trouble> {
+    fn remap(&mut self, owners: &Owners, term: Option<Term>) -> Result<Arc<SlotMap>, Trouble> {
         let mut map = SlotMap { servers: Vec::new(), owners: vec![u16::MAX; self.shared.keys.slots()], term };
         for (index, (address, slots)) in owners.iter().enumerate() {
             map.servers.push(self.server(address)?);
@@ -214,24 +208,4 @@ impl Watch {
         self.shared.map.store(map.clone());
         Ok(map)
     }
-}
-
-/// Asks one server of a cluster for the slot map.
-async fn cluster_slots(shared: &Shared, server: &Server) -> Result<BTreeMap<Authority, Vec<u16>>, Trouble> {
-    let mut connection = server.connection(SLOW_TIMEOUT).await?;
-    let asked = async {
-        let number = shared.numbers.next();
-        // A server outside a cluster cannot answer the commands that follow.
-        about::ask(&mut connection, &server.address, Expected::Seed, number, SLOW_TIMEOUT).await?;
-        let mut ask = redis::pipe();
-        ask.cmd("CLUSTER").arg("INFO").cmd("CLUSTER").arg("SLOTS").cmd("PING").arg(number.to_string());
-        let (info, ranges, echo): (String, Value, Value) = ask.query_async(&mut connection).await?;
-        if number.is_echoed(&echo) { Ok((info, ranges)) } else { Err(Trouble::OutOfSync) }
-    };
-    let (info, ranges) = asked.await.inspect_err(|_| server.disconnect())?;
-    if field(&info, "cluster_state") != Some("ok") {
-        return Err(Trouble::OutOfReach(format!("{server} reports that its cluster is down")));
-    }
-    slots::owners(&ranges, &server.address)
-        .ok_or_else(|| Trouble::OutOfReach(format!("{server} describes its cluster in a way that is not understood")))
 }

@@ -45,6 +45,10 @@ impl Accepting {
         Ok(match self {
             Self::Tcp(listener) => {
                 let (stream, from) = listener.accept().await?;
+                // One that was waiting before its listener had the options has not inherited them.
+                if !stream.nodelay().unwrap_or_default() {
+                    suit_answers(&stream);
+                }
                 Accepted { raw: Socket::tcp(stream, Delivery::Posted)?, from: Some(from.ip()) }
             }
             Self::Unix(listener) => {

@@ -82,7 +82,9 @@ impl State {
         let key = match words[..] {
             ["CLUSTER", "INFO"] => {
                 let state = if self.cluster.is_down(to) { "fail" } else { "ok" };
-                return Some(bulk(format!("cluster_state:{state}\r\n")));
+                let known = self.cluster.views[to].iter().map(|(_, epoch)| *epoch).max();
+                let epoch = self.cluster.voted[to].max(known.unwrap_or_default());
+                return Some(bulk(format!("cluster_state:{state}\r\ncluster_current_epoch:{epoch}\r\n")));
             }
             ["CLUSTER", "SLOTS"] => return Some(self.slots(to)),
             ["EVALSHA", _, _, key, ..] | ["GET" | "SET", key, ..] => key,
