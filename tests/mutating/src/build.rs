@@ -8,7 +8,9 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use crate::judged::Judged;
 use crate::mutant::Mutant;
+use crate::trial::Verdict;
 use crate::weave::weave;
 
 /// What the woven code asks: whether this change is to be made now. It notes which changes it was asked for.
@@ -48,9 +50,9 @@ pub struct Built {
 }
 
 /// Weaves all changes into the copy and builds it; again without those that do not compile, until it does.
-pub fn build(tree: &Path, mutants: &[Mutant]) -> Result<Built, String> {
+pub fn build(tree: &Path, mutants: &[Mutant], judged: &Judged) -> Result<Built, String> {
     copy(tree)?;
-    let (mut not_compilable, mut left_out) = (BTreeSet::new(), BTreeSet::new());
+    let (mut not_compilable, mut left_out) = (judged.built(Verdict::NotCompilable), judged.built(Verdict::LeftOut));
     let mut places: HashMap<String, Vec<(u32, Range<usize>)>> = HashMap::new();
     let files: BTreeSet<&str> = mutants.iter().map(|mutant| mutant.file.as_str()).collect();
     let mut changed = files;
@@ -73,11 +75,13 @@ pub fn build(tree: &Path, mutants: &[Mutant]) -> Result<Built, String> {
         }
         changed = found.iter().map(|(number, _)| mutants[*number as usize - 1].file.as_str()).collect();
         for (number, of_guard) in found {
-            if of_guard {
-                left_out.insert(number)
+            let (all, verdict) = if of_guard {
+                (&mut left_out, Verdict::LeftOut)
             } else {
-                not_compilable.insert(number)
+                (&mut not_compilable, Verdict::NotCompilable)
             };
+            all.insert(number);
+            judged.keep_built(number, verdict);
         }
         eprintln!("{} changes do not compile", not_compilable.len());
     }

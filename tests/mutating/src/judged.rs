@@ -1,6 +1,6 @@
 //! What is known of the changes, also from runs that were stopped.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::path::Path;
@@ -41,15 +41,30 @@ impl Judged {
         in_parallel(numbers, jobs, |_, number| {
             // A test may have been added since.
             if !matches!(known(*number), Some(Verdict::Noticed | Verdict::Endless)) {
-                let verdict = with(*number);
-                let mut known = self.known.lock().unwrap();
-                known.0.insert(key(*number), verdict);
-                // If it cannot be kept, it is tried again next time.
-                let _ = writeln!(known.1, "{} {}", verdict.name(), key(*number));
+                self.keep(key(*number), with(*number));
             }
         });
         let unnoticed = |number: &u32| matches!(known(*number), Some(Verdict::NotNoticed | Verdict::NotReached));
         numbers.iter().copied().filter(unnoticed).collect()
+    }
+
+    /// The changes that had this verdict when they were built, in this run or an earlier one.
+    pub fn built(&self, verdict: Verdict) -> BTreeSet<u32> {
+        let known = &self.known.lock().unwrap().0;
+        let had = |key: &String| known.get(&format!("build {key}")) == Some(&verdict);
+        (1..).zip(&self.keys).filter(|(_, key)| had(key)).map(|(number, _)| number).collect()
+    }
+
+    /// Keeps what building a change said.
+    pub fn keep_built(&self, number: u32, verdict: Verdict) {
+        self.keep(format!("build {}", self.keys[number as usize - 1]), verdict);
+    }
+
+    fn keep(&self, key: String, verdict: Verdict) {
+        let mut known = self.known.lock().unwrap();
+        // If it cannot be kept, it is tried again next time.
+        let _ = writeln!(known.1, "{} {key}", verdict.name());
+        known.0.insert(key, verdict);
     }
 
     /// With how many of them the tests did not end.

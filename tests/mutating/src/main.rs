@@ -19,8 +19,8 @@ use judged::Judged;
 use mutant::Mutant;
 use trial::Tests;
 
-/// How long the gateway's tests of one change may take, besides the one that is running then.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the unit tests of one change may take, and those of the gateway, before no more of them are begun.
+const PATIENCE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(60));
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -38,18 +38,18 @@ fn run(arguments: &[String]) -> Result<ExitCode, String> {
     let argued = fs::read_to_string("tests/mutating/argued").unwrap_or_default();
     let argued: BTreeSet<&str> = argued.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).collect();
     let tree = out.join("tree");
-    let built = build::build(&tree, &mutants)?;
-
     let judged = Judged::open(&out.join("judged"), &mutants)?;
+    let built = build::build(&tree, &mutants, &judged)?;
+
     let jobs = std::env::var("JOBS").ok().and_then(|jobs| jobs.parse().ok());
     let jobs = jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from));
     let can_be_tried = |number: &u32| !built.left_out.contains(number) && !built.not_compilable.contains(number);
     let numbers: Vec<u32> = (1..).zip(&mutants).map(|(number, _)| number).filter(can_be_tried).collect();
     let unit = Tests::learn(&built.unit, &tree, &out.join("notes"), jobs)?;
-    let left = judged.all(&numbers, "unit", jobs, |number| unit.with(number, Duration::MAX));
+    let left = judged.all(&numbers, "unit", jobs, |number| unit.with(number, PATIENCE.0));
     eprintln!("of {} changes, the unit tests do not notice {}", numbers.len(), left.len());
     let gateway = Tests::learn(&built.gateway, &tree, &out.join("notes"), jobs)?;
-    let left = judged.all(&left, "gateway", jobs, |number| gateway.with(number, PATIENCE));
+    let left = judged.all(&left, "gateway", jobs, |number| gateway.with(number, PATIENCE.1));
 
     let name = |number: &u32| &mutants[*number as usize - 1];
     let (known, unknown): (Vec<&Mutant>, Vec<&Mutant>) =

@@ -26,10 +26,15 @@ pub enum Verdict {
     NotNoticed,
     /// No test runs that code.
     NotReached,
+    /// The code does not compile with it.
+    NotCompilable,
+    /// It cannot be put behind a switch.
+    LeftOut,
 }
 
 impl Verdict {
-    const ALL: [Self; 4] = [Self::Noticed, Self::Endless, Self::NotNoticed, Self::NotReached];
+    const ALL: [Self; 6] =
+        [Self::Noticed, Self::Endless, Self::NotNoticed, Self::NotReached, Self::NotCompilable, Self::LeftOut];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -37,6 +42,8 @@ impl Verdict {
             Self::Endless => "endless",
             Self::NotNoticed => "not-noticed",
             Self::NotReached => "not-reached",
+            Self::NotCompilable => "not-compilable",
+            Self::LeftOut => "left-out",
         }
     }
 
