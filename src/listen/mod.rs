@@ -33,7 +33,7 @@ pub(crate) use passed::{take_passed_sockets, unused_sockets};
 pub(crate) use peer::{Peer, Trusted};
 pub use settings::ListenAddress;
 pub(crate) use settings::{CertificateFiles, ClientAuth, ConnectionSettings, ListenerSettings, TlsFiles};
-pub(crate) use stream::{Io, Stream, suit_answers};
+pub(crate) use stream::{Io, Stream, suit_answers, suits_answers};
 pub(crate) use tcp::BoundTcp;
 pub(crate) use tls::ListenerTls;
 pub(crate) use unix::{BoundUnix, bind_private};

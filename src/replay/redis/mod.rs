@@ -35,15 +35,15 @@
 //! 9. `max_salts` applies to the fleet: the keys that the servers hold, counted every second. `max_salts_per_key`
 //!    applies to each process: the salts that it spent itself and Redis still holds. With `safeguard.scope = "fleet"` the
 //!    claim's script counts them for the fleet, too (`prefix:share:tag`). These counts are lost only with the salts.
-//!
 //! 10. If Sentinels name the server, a majority of them must have named it within a short term, and marker and claim name
 //!     the failover that made it the master ([`sentinels`]). So an old master is not used after its successor's fence can
 //!     end, and is fenced if it comes back with the history that was attested once.
 //!
-//! Not covered: a network partition without Sentinels and with gateways on both sides, where the old master keeps serving
-//! after another server was promoted. In a cluster the old master stops by itself within `cluster-node-timeout`, before its
-//! successor's fence ends. With a single address, whoever moves the address must make sure of that
-//! (`min-replicas-to-write`).
+//! 11. In a cluster more than half of the masters must have described it within the same term, and the newest description
+//!     counts ([`cluster_map`]). So an old master is not used after its successor's fence can end.
+//!
+//! Not covered: a network partition with a single address and gateways on both sides, where the old master keeps serving
+//! after another server was promoted. Whoever moves the address must prevent that (`min-replicas-to-write`).
 
 mod about;
 mod answers;

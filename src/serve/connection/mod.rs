@@ -18,7 +18,7 @@ use tracing::Instrument;
 
 use super::accepting::Failures;
 use super::entries::{Entry, Order, Phase};
-use crate::listen::{ConnectionSlot, Full, GreetError, Http, Listener, handshake, suit_answers};
+use crate::listen::{ConnectionSlot, Full, GreetError, Http, Listener, handshake, suit_answers, suits_answers};
 use crate::socket::{Delivery, Socket};
 use context::{Connection, last_call};
 pub(super) use context::{Shared, Stack};
@@ -46,7 +46,7 @@ impl Accepting {
             Self::Tcp(listener) => {
                 let (stream, from) = listener.accept().await?;
                 // One that was waiting before its listener had the options has not inherited them.
-                if !stream.nodelay().unwrap_or_default() {
+                if !suits_answers(&stream) {
                     suit_answers(&stream);
                 }
                 Accepted { raw: Socket::tcp(stream, Delivery::Posted)?, from: Some(from.ip()) }
