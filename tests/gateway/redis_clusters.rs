@@ -96,21 +96,23 @@ fn slots_that_move_under_load_let_each_header_pass_once_and_claims_follow_them()
 fn a_claim_in_a_slot_that_is_being_moved_waits_and_passes() {
     let upstream = Upstream::start(service("account-1", "member-1"));
     let cluster = Cluster::start();
-    // Redis may need seconds to write down five thousand slots.
+    // The server writes each of them down, which takes Valkey 5 ms on a busy disk. So only every fourth of its slots is moved.
     let settings = cluster.settings(CERTIFICATE).replace("\"2s\"", "\"15s\"");
     let gate = gate(&upstream, &settings);
     until("it is in use", || gate.delete(&signed("OWNER")).status == 200);
     let to = cluster.id(1);
-    cluster.servers[0].pipe((0..=5460).map(|slot| format!("CLUSTER SETSLOT {slot} MIGRATING {to}")));
+    let slots = || (0..=5460).step_by(4);
+    cluster.servers[0].pipe(slots().map(|slot| format!("CLUSTER SETSLOT {slot} MIGRATING {to}")));
     let address = gate.address();
     let send = || std::thread::spawn(move || crate::http::delete(address, &signed("OWNER")).status);
-    let sent: Vec<_> = (0..16).map(|_| send()).collect();
-    until("some of them are in such a slot", || {
+    let mut sent = vec![];
+    until("one of them is in such a slot", || {
+        sent.push(send());
         cluster.servers[0].cli(&["INFO", "errorstats"]).contains("errorstat_TRYAGAIN")
     });
-    cluster.servers[0].pipe((0..=5460).map(|slot| format!("CLUSTER SETSLOT {slot} STABLE")));
+    cluster.servers[0].pipe(slots().map(|slot| format!("CLUSTER SETSLOT {slot} STABLE")));
     let statuses: Vec<u16> = sent.into_iter().map(|sent| sent.join().unwrap()).collect();
-    assert_eq!(statuses, [200; 16]);
+    assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
 }
 
 #[test]

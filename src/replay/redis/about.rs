@@ -10,7 +10,7 @@ use super::server::Trouble;
 use super::{Connection, RedisSettings};
 use crate::net::Authority;
 
-/// The oldest supported major version: the scripts depend on its behaviour.
+/// The oldest supported major version of Redis: the scripts depend on its behaviour. Valkey says of itself that it is Redis 7.2.4.
 const OLDEST: u64 = 7;
 
 /// The kind of a server.
@@ -24,7 +24,8 @@ enum Mode {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct About {
-    version: String,
+    /// Its name and version.
+    program: String,
     mode: Mode,
     /// The run id of the server.
     pub(super) run: String,
@@ -182,11 +183,20 @@ fn judge_kind(server: &str, address: &Authority, expected: Expected) -> Result<(
 }
 
 fn mode(server: &str) -> Result<Mode, Trouble> {
-    match field(server, "redis_mode") {
-        Some("standalone") => Ok(Mode::Standalone),
-        Some("cluster") => Ok(Mode::Cluster),
-        Some("sentinel") => Ok(Mode::Sentinel),
-        Some(_) | None => Err(strange()),
+    // Valkey 8 and later have the second name in place of the first.
+    match (field(server, "redis_mode"), field(server, "server_mode")) {
+        (Some("standalone"), None) | (None, Some("standalone")) => Ok(Mode::Standalone),
+        (Some("cluster"), None) | (None, Some("cluster")) => Ok(Mode::Cluster),
+        (Some("sentinel"), None) | (None, Some("sentinel")) => Ok(Mode::Sentinel),
+        _ => Err(strange()),
+    }
+}
+
+/// Name and version, for people.
+fn program(server: &str) -> Option<String> {
+    match field(server, "valkey_version") {
+        Some(version) => Some(format!("Valkey {version}")),
+        None => Some(format!("Redis {}", field(server, "redis_version")?)),
     }
 }
 
@@ -207,7 +217,7 @@ impl About {
             Some(_) | None => return Err(missing("role")),
         };
         Ok(Self {
-            version: field(server, "redis_version").ok_or_else(|| missing("redis_version"))?.to_owned(),
+            program: program(server).ok_or_else(|| missing("redis_version"))?,
             mode: mode(server)?,
             run: id(server, "run_id")?,
             history: id(replication, "master_replid")?,
@@ -247,7 +257,7 @@ impl std::fmt::Display for About {
             (Mode::Standalone | Mode::Sentinel, None) => "a master",
             (Mode::Standalone | Mode::Sentinel, Some(_)) => "a replica",
         };
-        write!(f, "Redis {}, {kind}", self.version)?;
+        write!(f, "{}, {kind}", self.program)?;
         if self.needs_replicas { f.write_str(", min-replicas-to-write is set") } else { Ok(()) }
     }
 }
@@ -307,8 +317,20 @@ mod tests {
     }
 
     #[test]
+    fn valkey_is_known_by_its_own_name_and_version() {
+        let valkey = SERVER.replace("redis_version:7.0.15", "redis_version:7.2.4\r\nvalkey_version:9.1.2");
+        let server = valkey.replace("redis_mode", "server_mode");
+        let about = judged(&server, MEMORY, REPLICATION, &address(), Expected::Alone).unwrap();
+        assert_eq!(about.to_string(), "Valkey 9.1.2, a master");
+        let sentinel = server.replace("standalone", "sentinel");
+        assert!(matches!(judge_kind(&sentinel, &address(), Expected::Alone), Err(Trouble::Misconfigured(_))));
+    }
+
+    #[test]
     fn missing_or_odd_values_are_refused() {
         for (what, odd) in [
+            ("redis_mode:standalone", "redis_mode:standalone\r\nserver_mode:cluster"),
+            ("redis_mode:standalone", "server_mode:alone"),
             ("0123456789abcdef0123456789abcdef01234567", "0123"),
             ("0123456789abcdef0123456789abcdef01234567", "g123456789abcdef0123456789abcdef01234567"),
             ("run_id", "ran_id"),
