@@ -155,6 +155,9 @@ mod tests {
         assert!(!changes.is_none());
         assert_eq!((changes.added, changes.removed), (vec!["C".to_owned()], vec!["B".to_owned()]));
         assert_eq!(after.changes_since(None).added, ["C", "A"]);
+        let fewer = Directory::new([entry("A", &[ONE])]).unwrap();
+        assert!(!before.changes_since(Some(&fewer)).is_none(), "only added");
+        assert!(!fewer.changes_since(Some(&before)).is_none(), "only removed");
         assert_ne!(after.digest(), before.digest());
     }
 

@@ -160,6 +160,8 @@ mod tests {
         }
         for (line, fields) in [
             (SEGMENT, &[("authorization", "Bearer x")][..]),
+            // As long as `authorization`.
+            (SEGMENT, &[("x-client-name", "HMAC-SHA256 x")]),
             ("GET /crm-core/v1/segments", &[("authorization", "HMAC-SHA256 x")]),
             ("POST /crm-core/v1/segments", &[("content-type", "application/x-www-form-urlencoded")]),
             ("PUT /crm-core/v1/segments/a", &[("content-type", "application/json")]),

@@ -283,10 +283,89 @@ mod tests {
         set.spend(set.reserve("KEY").unwrap(), SaltId::from_stored([n; 16]), date, Window::default(), |_, _| ())
     }
 
+    const ROOM: Room = Room { max_salts: 8, max_salts_per_key: 8 };
+
+    fn start() -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+    }
+
+    fn span(window: Window) -> i64 {
+        i64::try_from((window.past + window.future).as_nanos() / 8 * 3).unwrap()
+    }
+
+    #[test]
+    fn generations_follow_each_other_in_time() {
+        let (window, first) = (Window::default(), 1_000_000 * OUT_OF_WINDOW as i64);
+        for n in 0..20 {
+            let begins = (first + n) * span(window);
+            for nanos in [begins, begins + 1, begins + span(window) - 1] {
+                assert_eq!(generation(nanos, window), n as usize % OUT_OF_WINDOW, "{n}: {nanos}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_floor_rises_to_the_newest_date_of_what_is_forgotten() {
+        let (clock, time) = Clock::manual(start());
+        let set = SaltSet::new(clock.clone(), ROOM, None);
+        assert!(!set.forget(), "there is nothing to forget");
+        assert_eq!(set.floor_nanos(), i64::MIN);
+        // Both in the middle of one generation, and in one shard.
+        let generations = nanos_up(start()) / span(Window::default());
+        let newest = at(generations * span(Window::default()) + span(Window::default()) / 2);
+        let dates = [newest, newest - Duration::from_secs(60)];
+        assert_eq!(spend(&set, 1, dates[0]), Ok(()));
+        assert_eq!(spend(&set, 1 + SHARDS as u8, dates[1]), Ok(()));
+        assert!(!set.forget(), "both are in the window");
+        assert_eq!(set.holds(SaltId::from_stored([1; 16])), Some(true));
+        time.advance(Duration::from_secs(3600));
+        assert!(set.forget());
+        assert_eq!(set.floor_nanos(), nanos_up(newest));
+        assert_eq!((set.holds(SaltId::from_stored([1; 16])), set.held(), set.heap_bytes()), (Some(false), 0, 0));
+    }
+
+    #[test]
+    fn what_an_earlier_run_spent_counts_unless_the_floor_refuses_it() {
+        let (clock, _time) = Clock::manual(start());
+        let floor = start() - Duration::from_secs(60);
+        let set = SaltSet::new(clock, Room { max_salts: 8, max_salts_per_key: 3 }, Some(floor));
+        let (one, two) = (KeyTag::of("KEY"), KeyTag::of("OTHER"));
+        let nanos = nanos_up(floor);
+        let spent =
+            [(1, nanos - 1, one), (2, nanos, one), (3, nanos + 1, one), (4, nanos + 2, one), (5, nanos + 3, two)];
+        let spent = spent.map(|(n, nanos, key)| (SaltId::from_stored([n; 16]), nanos, key));
+        assert!(set.load_spent(spent.into_iter(), Window::default()));
+        let held = [1, 2, 3, 4, 5].map(|n| set.holds(SaltId::from_stored([n; 16])) == Some(true));
+        assert_eq!((held, set.held()), ([false, false, true, true, true], 3));
+        assert_eq!(spend(&set, 6, start()), Ok(()), "the third of this key");
+        assert!(matches!(set.reserve("KEY"), Err(Unavailable::KeyShare)), "two of its three were loaded");
+        assert!(!set.load_spent(spent.into_iter(), Window::default()), "they are there already");
+    }
+
+    #[test]
+    fn a_full_set_says_so_until_there_is_room_again() {
+        let (clock, time) = Clock::manual(start());
+        let set = SaltSet::new(clock.clone(), Room { max_salts: 2, max_salts_per_key: 2 }, None);
+        assert_eq!(spend(&set, 1, clock.now()), Ok(()));
+        set.forget();
+        assert!(set.is_full().is_none());
+        let reservation = set.reserve("KEY").unwrap();
+        assert_eq!((set.reserved(), set.held()), (1, 1));
+        set.forget();
+        assert!(set.is_full().is_some());
+        drop(reservation);
+        assert_eq!(set.reserved(), 0);
+        set.forget();
+        assert!(set.is_full().is_none());
+        time.advance(Duration::from_secs(3600));
+        assert!(set.forget());
+        assert_eq!(set.held(), 0);
+    }
+
     #[test]
     fn salts_added_while_a_generation_is_forgotten_are_kept() {
-        let (clock, time) = Clock::manual(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
-        let set = SaltSet::new(clock.clone(), Room { max_salts: 8, max_salts_per_key: 8 }, None);
+        let (clock, time) = Clock::manual(start());
+        let set = SaltSet::new(clock.clone(), ROOM, None);
         let current = || generation(nanos_up(clock.now()), Window::default());
         let home = current();
         assert_eq!(spend(&set, 1, clock.now()), Ok(()));
