@@ -13,6 +13,7 @@ demo:
 test:
 	tests/requirements.sh
 	tests/run
+	tests/soak/run check
 
 # What deploy/ has for Kubernetes, Helm, systemd, compose, Prometheus and Grafana, without a cluster: rendered, validated, and read
 # by the real program. Takes its tools from PyPI into a temporary folder. One part: make deploy-test ARGS=test_helm
