@@ -128,12 +128,12 @@ impl Refusal for RefusedAfterSpend {
         }
     }
 
-    /// The salt is spent, so the header can never pass again.
-    fn answer(&self, _: Remaining) -> Answer {
+    /// The salt is spent, so the header can never pass again; beyond the share of its key it is not.
+    fn answer(&self, header: Remaining) -> Answer {
         match *self {
             Self::RepeatsWait => Answer::throttled("Too many copies of this request wait for its answer."),
             Self::KeyShareSpent => Answer::throttled("This key has sent too many requests within the window.")
-                .again(Duration::from_secs(60), Remaining::Never),
+                .again(Duration::from_secs(60), header),
             // For `Repeated`, the earlier answer is sent instead of this one.
             Self::SaltReused
             | Self::Repeated(_)

@@ -11,7 +11,6 @@ fn nothing_refused_after_the_salt_was_spent_is_503() {
         R::SaltReused,
         R::DateSkewed,
         R::BelowFloor,
-        R::KeyShareSpent,
         R::ClaimUnknown,
         R::Revoked(Revoked::InactiveKey),
         R::RouteNotFound,
@@ -35,8 +34,8 @@ fn nothing_refused_after_the_salt_was_spent_is_503() {
             let answer = refused.answer(header);
             assert_ne!(answer.status, 503, "{refused:?}");
             assert_eq!(answer.retry_after(), None, "{refused:?}: its header is spent");
-            // A spent budget or share says when a new request may come; everything else asks for none.
-            let is_spent = matches!(refused, R::BudgetSpent(_) | R::KeyShareSpent);
+            // A spent budget says when a new request may come; everything else asks for none.
+            let is_spent = matches!(refused, R::BudgetSpent(_));
             assert_eq!(answer.wait_seconds().is_some(), is_spent, "{refused:?}");
         }
     }
@@ -70,10 +69,15 @@ fn every_failed_authentication_and_missing_permission_gets_the_same_bytes() {
 fn retry_after_is_sent_only_if_the_same_header_will_be_valid() {
     let wait = Duration::from_millis(59_001);
     let long = Duration::from_secs(61);
-    for (name, refused) in [("key", Refused::KeySpendsTooFast(wait)), ("share", Refused::KeyShareSpent)] {
-        let good = refused.answer(Remaining::For(long));
+    let refused: [(&str, &dyn Fn(Remaining) -> Answer); 3] = [
+        ("key", &|header| Refused::KeySpendsTooFast(wait).answer(header)),
+        ("share", &|header| Refused::KeyShareSpent.answer(header)),
+        ("share of the fleet", &|header| RefusedAfterSpend::KeyShareSpent.answer(header)),
+    ];
+    for (name, answer) in refused {
+        let good = answer(Remaining::For(long));
         assert_eq!((good.retry_after(), good.message().contains("Sign")), (Some(60), false), "{name}");
-        let dated_by_then = refused.answer(Remaining::For(Duration::from_secs(60)));
+        let dated_by_then = answer(Remaining::For(Duration::from_secs(60)));
         assert_eq!(dated_by_then.retry_after(), None, "{name}");
         assert!(dated_by_then.message().ends_with(" Sign a new request after 60 seconds."), "{name}");
     }
