@@ -53,7 +53,7 @@ fn each_command_is_one_change_of_the_table() {
     counted(1);
     let (listed, _) = done(&server, folder, "list");
     let line =
-        "ONE a/m MEMBER active; secrets: in the table until 2037-01-01T00:00:00.000Z, in the table\n1 keys; digest ";
+        "ONE a/m MEMBER active; secrets: in the table until 2037-01-01T00:00:00.000Z, in the table\n1 key; digest ";
     assert!(listed.starts_with(line), "{listed}");
     assert_eq!(done(&server, folder, "seal --config saltgate.toml").0, "sealed 2 secrets\n");
     assert!(row("secret_1").starts_with("sg1:k:") && row("secret_2").starts_with("sg1:k:"));

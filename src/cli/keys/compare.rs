@@ -49,7 +49,8 @@ pub(super) fn import(arguments: &Other) -> Result<(), ExitCode> {
     };
     added.map_err(|error| file.refused(&error))?;
     file.write()?;
-    say!("{} keys are added; {}", other.directory.len(), file.since()?);
+    let (many, since) = (other.directory.len(), file.since()?);
+    say!("{many} {} added; {since}", if many == 1 { "key is" } else { "keys are" });
     Ok(())
 }
 

@@ -43,7 +43,7 @@ pub(super) fn run(arguments: &List) -> Result<(), ExitCode> {
         let gateways: Vec<Value> = gateways.iter().map(last_use::gateway).collect();
         say!("{}", plain::json_line(&json!({ "keys": many, "digest": digest, "gateways": gateways })));
     } else {
-        say!("{many} keys; digest {digest}");
+        say!("{many} {}; digest {digest}", if many == 1 { "key" } else { "keys" });
     }
     Ok(())
 }
