@@ -12,7 +12,7 @@ use saltgate::parts::Clock;
 use crate::fleet_budgets::wait_of;
 use crate::harness::{Files, Gate, Upstream, service, signed, until};
 use crate::http::get;
-use crate::operations::{text, told};
+use crate::operations::{Process, text, told};
 use crate::redis::{ACCEPT, Load, Redis, free_port, gate, refused_to_start, settings};
 
 /// A Sentinel process, killed with the test.
@@ -366,4 +366,31 @@ fn a_gateway_that_names_the_master_itself_does_not_share_a_redis_with_those_that
     until("it says so", || get(by_name.admin(), "/ready").body.contains("gateways that find it by Sentinel"));
     let refused = refused_to_start(&upstream, &fleet.servers[0].settings(ACCEPT).replace("200ms", "500ms"));
     assert!(refused.contains("gateways that find it by Sentinel"), "{refused}");
+}
+
+#[test]
+fn a_master_that_goes_on_without_replicas_is_warned_of_and_one_that_does_not_is_not() {
+    let (upstream, fleet) = (Upstream::start(service("account-1", "member-1")), Fleet::start());
+    let files = || Files::new(upstream.address, &fleet.settings(&fleet.nodes()));
+    let told = |process: &Process| {
+        until("it is in use", || process.log().contains("Redis is in use"));
+        process.log().contains("min-replicas-to-write is 0")
+    };
+    let first = files();
+    assert!(told(&Process::serve(&first)));
+    for server in &fleet.servers {
+        server.cli(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
+    }
+    let second = files();
+    assert!(!told(&Process::serve(&second)));
+}
+
+/// Without Sentinels nobody promotes a replica by itself.
+#[test]
+fn a_master_alone_is_not_warned_of() {
+    let (redis, upstream) = (Redis::start(&[]), Upstream::start(service("account-1", "member-1")));
+    let files = Files::new(upstream.address, &redis.settings(ACCEPT));
+    let process = Process::serve(&files);
+    until("it is in use", || process.log().contains("Redis is in use"));
+    assert!(!process.log().contains("min-replicas-to-write"));
 }
