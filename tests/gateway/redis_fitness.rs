@@ -160,3 +160,54 @@ fn a_start_without_redis_waits_and_logs_it() {
     let check = told(&["check", "--live", "--config", files.path().to_str().unwrap()], "");
     assert!(text(&check.stderr).contains("failed: redis 127.0.0.1"), "{}", text(&check.stderr));
 }
+
+/// Somebody makes the only master a replica, without Sentinels. A claim that reaches it then was not run.
+#[test]
+fn a_claim_that_a_demoted_master_refuses_spends_nothing_and_passes_if_the_master_is_back_in_time() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let redis = Redis::start(&[]);
+    // Otherwise its salts would be fenced when it is a master again.
+    let accept = "on_failover = \"danger_accept\"\n";
+    let gates = ["1s", "60s"]
+        .map(|timeout| gate(&upstream, &redis.settings(&format!("{ACCEPT}{accept}timeout = \"{timeout}\"\n"))));
+    let in_use = || until("it is in use", || gates.iter().all(|gate| gate.delete(&signed("OWNER")).status == 200));
+    let refused = || {
+        let told = redis.cli(&["INFO", "errorstats"]);
+        told.lines().find_map(|line| line.strip_prefix("errorstat_READONLY:").map(str::to_owned)).unwrap_or_default()
+    };
+    let (demote, promote) = (["REPLICAOF", "127.0.0.1", "1"], ["REPLICAOF", "NO", "ONE"]);
+    in_use();
+
+    // The gateway may notice before a claim meets it; then it is 503, and the next time decides.
+    let mut header = String::new();
+    until("a claim meets it", || {
+        let before = refused();
+        header = signed("OWNER");
+        redis.cli(&demote);
+        let answer = gates[0].delete(&header);
+        let met = refused() != before;
+        assert!(answer.status == 503 || met && answer.status == 500, "{} {}", answer.status, answer.body);
+        assert!(answer.status == 503 || answer.body.contains("nothing was deleted"), "{}", answer.body);
+        redis.cli(&promote);
+        in_use();
+        answer.status == 500
+    });
+    let deletes = upstream.deletes();
+    assert_eq!([0, 0].map(|_| gates[0].delete(&header).status), [200, 401], "it was not spent");
+    assert_eq!(upstream.deletes(), deletes + 1);
+
+    // The other one waits as long as its timeout says.
+    until("a claim that met it passes", || {
+        let before = refused();
+        let (header, address) = (signed("OWNER"), gates[1].address());
+        redis.cli(&demote);
+        let sent = std::thread::spawn(move || crate::http::delete(address, &header).status);
+        until("it was refused", || sent.is_finished() || refused() != before);
+        let met = refused() != before;
+        redis.cli(&promote);
+        let status = sent.join().unwrap();
+        assert!(status == 503 || met && status == 200, "{status}");
+        in_use();
+        status == 200
+    });
+}
