@@ -62,6 +62,8 @@ mod redis;
 mod redis_answers;
 mod redis_clusters;
 mod redis_fitness;
+mod redis_losses;
+mod redis_starts;
 mod reload_command;
 mod reloads;
 mod repeats;

@@ -1,4 +1,4 @@
-//! A cluster of Redis with TLS and certificates of clients, and its slots moved under load.
+//! A cluster of Redis that loses a master, one with TLS and certificates of clients, and slots that are moved under load.
 
 use std::process::{Command, Stdio};
 
@@ -128,4 +128,69 @@ fn a_client_without_its_certificate_gets_no_connection_and_one_that_cannot_be_us
     assert!(told.contains("cannot be used with ca, certificate and key") && !told.contains("BEGIN"), "{told}");
     let told = refused_to_start(&upstream, &cluster.settings("certificate = \"FILES/c.pem\"\nkey = \"FILES/none\"\n"));
     assert!(told.contains("replay.redis.key: cannot be read"), "{told}");
+}
+
+#[test]
+fn a_cluster_that_loses_a_master_lets_nothing_pass_twice() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let mut servers: Vec<Redis> = (0..6)
+        .map(|_| {
+            let bus = free_port().to_string();
+            Redis::start(&[
+                "--cluster-enabled",
+                "yes",
+                "--cluster-port",
+                &bus,
+                "--cluster-node-timeout",
+                "1000",
+                "--cluster-require-full-coverage",
+                "no",
+                "--repl-diskless-sync-delay",
+                "0",
+            ])
+        })
+        .collect();
+    let names: Vec<String> = servers.iter().map(|server| format!("127.0.0.1:{}", server.port)).collect();
+    let mut create = Command::new("redis-cli");
+    create.args(["--cluster", "create"]).args(&names).args(["--cluster-replicas", "1", "--cluster-yes"]);
+    assert!(create.stdout(Stdio::null()).status().unwrap().success());
+    until("the cluster stands", || {
+        let linked = |server: &Redis| {
+            let info = server.cli(&["INFO", "replication"]);
+            info.contains("role:master") || info.contains("master_link_status:up")
+        };
+        servers.iter().all(|s| s.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok") && linked(s))
+    });
+    let alone = refused_to_start(&upstream, &servers[0].settings(ACCEPT));
+    assert!(alone.contains("cluster = true"), "{alone}");
+
+    let url = format!("redis://{},{}", names[1], names[2]);
+    let settings = settings(&url, "cluster = true\nwhen_new = \"accept\"\n");
+    let gates = [gate(&upstream, &settings), gate(&upstream, &settings)];
+    let load = Load::start(&[&gates[0], &gates[1]]);
+    load.passes(300);
+    servers[0].kill();
+    load.is_refused();
+    until("a replica takes over", || {
+        !servers[1].cli(&["CLUSTER", "INFO"]).contains("cluster_state:fail") && {
+            let nodes = servers[1].cli(&["CLUSTER", "NODES"]);
+            nodes.lines().filter(|line| line.contains("master") && !line.contains("fail")).count() == 3
+        }
+    });
+    until("it is in use, behind its fence", || get(gates[0].admin(), "/ready").body.contains("fenced until"));
+    until("the fence has fallen", || get(gates[0].admin(), "/ready").body.contains("\"replay\":\"ok\""));
+    load.passes(300);
+    // Slots that move are fenced; the others are not.
+    let myself = |server: &Redis| server.cli(&["CLUSTER", "MYID"]).trim().to_owned();
+    let (from, to) = (myself(&servers[1]), myself(&servers[2]));
+    let mut reshard = Command::new("redis-cli");
+    reshard.args(["--cluster", "reshard", &names[1], "--cluster-from", &from, "--cluster-to", &to]);
+    reshard.args(["--cluster-slots", "64", "--cluster-yes"]).stdout(Stdio::null());
+    assert!(reshard.status().unwrap().success());
+    load.passes(300);
+    let headers = load.end();
+    assert_eq!(upstream.deletes(), headers);
+    let keys: usize =
+        (1..6).map(|n| servers[n].cli(&["--scan", "--pattern", "saltgate:epoch:*"]).lines().count()).sum();
+    assert!(keys >= 16_384, "a witness in each slot: {keys}");
 }
