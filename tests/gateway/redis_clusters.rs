@@ -115,6 +115,30 @@ fn a_claim_in_a_slot_that_is_being_moved_waits_and_passes() {
     assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
 }
 
+/// A slot that takes long to move keeps its server's other slots from nothing.
+#[test]
+fn while_a_slot_is_being_moved_the_other_slots_of_its_server_are_in_use() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let cluster = Cluster::start();
+    let gate = gate(&upstream, &cluster.settings(CERTIFICATE));
+    let in_use = || (0..40).all(|_| gate.delete(&signed("OWNER")).status == 200);
+    until("it is in use", in_use);
+    let to = cluster.id(1);
+    let markers = cluster.servers[0].cli(&["--scan", "--pattern", "saltgate:epoch:*"]);
+    let markers: Vec<&str> = markers.lines().collect();
+    // Three slots are being moved, and their markers are on the other server already.
+    for marker in &markers[..3] {
+        let slot = cluster.servers[0].cli(&["CLUSTER", "KEYSLOT", marker]);
+        cluster.servers[0].cli(&["CLUSTER", "SETSLOT", slot.trim(), "MIGRATING", &to]);
+        cluster.servers[0].cli(&["DEL", marker]);
+        assert!(cluster.servers[0].cli(&["GET", marker]).contains("ASK"));
+    }
+    // The others have lost theirs. The first claim finds that out, and they are fenced.
+    cluster.servers[0].pipe(markers[3..].iter().map(|marker| format!("DEL {marker}")));
+    until("it is noticed", || get(gate.admin(), "/ready").body.contains("fenced until") || !in_use());
+    until("it is in use again", in_use);
+}
+
 #[test]
 fn a_client_without_its_certificate_gets_no_connection_and_one_that_cannot_be_used_stops_the_start() {
     let upstream = Upstream::start(service("account-1", "member-1"));

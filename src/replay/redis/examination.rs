@@ -123,7 +123,8 @@ impl Examination<'_> {
         Ok(())
     }
 
-    /// Attests these slots. Returns whether any was not attested before.
+    /// Attests these slots, but those that are being moved and whose marker is on another server already: claims in them are
+    /// refused until they have moved. Returns whether any was not attested before.
     async fn attest(&self, slots: &[u16], force: bool) -> Result<bool, Trouble> {
         let Shared { settings, keys, attest, .. } = self.shared;
         let mut connection = self.server.connection(SLOW_TIMEOUT).await?;
@@ -143,7 +144,8 @@ impl Examination<'_> {
             };
             let mut ask = redis::pipe();
             let number = self.shared.numbers.next();
-            ask.load_script(attest).ignore();
+            // What is answered to each slot is looked at.
+            ask.ignore_errors().load_script(attest);
             for &slot in some {
                 let known = super::server::unpoisoned(self.known).get(usize::from(slot)).is_some_and(|known| *known);
                 let missing = if known || force { lost } else { new };
@@ -154,10 +156,17 @@ impl Examination<'_> {
                 ask.invoke_script(&one);
             }
             let answers: Vec<Value> = timeout(SLOW_TIMEOUT, ask.query_async(&mut connection)).await.map_err(late)??;
-            if answers.len() != some.len() {
+            let Some((loaded, answers)) = answers.split_first().filter(|(_, answers)| answers.len() == some.len())
+            else {
                 return Err(Trouble::OutOfSync);
-            }
+            };
+            loaded.clone().extract_error()?;
             for (answer, &slot) in answers.iter().zip(some) {
+                // One that is to be fenced in any case must be reached.
+                if !force && is_moving(answer) {
+                    continue;
+                }
+                answer.clone().extract_error()?;
                 let key = keys.epoch_marker(slot.into());
                 let (floor, is_news) = match Verdict::read(answer, &key, number) {
                     Verdict::Attested(floor) => (floor, false),
@@ -222,6 +231,11 @@ impl Examination<'_> {
             millis(ours.future)
         ))
     }
+}
+
+/// Whether a marker is not there because its slot is being moved.
+fn is_moving(answer: &Value) -> bool {
+    matches!(answer, Value::ServerError(error) if error.code() == "ASK")
 }
 
 /// A wall-clock time in milliseconds since 1970.
