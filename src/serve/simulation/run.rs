@@ -11,7 +11,7 @@ use super::{Leaves, operator};
 use crate::adversary::Dice;
 use crate::credential::SaltId;
 use crate::replay::Window;
-use crate::replay::simulated::{FleetSettings, Mechanism, RedisWorld, Tally, Topology, wall};
+use crate::replay::simulated::{Failure, FleetSettings, Mechanism, RedisWorld, Tally, Topology, wall};
 
 pub(super) const KEYS: usize = 5;
 const WINDOW: Window = Window { past: Duration::from_secs(6), future: Duration::from_secs(4) };
@@ -35,6 +35,8 @@ pub(super) struct Plan {
     /// Headers that are signed in a second.
     pub(super) rate: u64,
     pub(super) off: Option<TurnedOff>,
+    /// What goes wrong with servers.
+    pub(super) failures: &'static [Failure],
 }
 
 pub(super) struct Outcome {
@@ -63,8 +65,8 @@ impl Plan {
             _ => None,
         };
         let timeout = Duration::from_millis(dice.pick(&[250, 250, 1000, 8000]));
-        let settings =
-            FleetSettings { topology: self.topology, window: WINDOW, clock_margin: CLOCK_MARGIN, timeout, off };
+        let Self { topology, failures, .. } = self;
+        let settings = FleetSettings { topology, window: WINDOW, clock_margin: CLOCK_MARGIN, timeout, off, failures };
         let world = RedisWorld::new(settings, self.gateways, dice.roll(u64::MAX));
         let leaves = Arc::new(Leaves::new(dice.roll(u64::MAX), self.off == Some(TurnedOff::Lease)));
         let is_fleet = self.topology != Topology::Cluster;

@@ -63,7 +63,13 @@ impl Real {
         machine.run = field("run_id:");
         machine.history = field("master_replid:");
         machine.earlier = field("master_replid2:");
-        machine.refuses = info.contains("role:slave").then_some("READONLY");
+        let is_replica = info.contains("role:slave");
+        machine.refuses = match is_replica {
+            true => Some("READONLY"),
+            false => info.contains("min_slaves_good_slaves:0").then_some("NOREPLICAS"),
+        };
+        // A replica takes whatever its master sends.
+        machine.is_full = !is_replica && self.told(&["INFO", "memory"]).contains("maxmemory:1\r");
         let Ok(Value::Array(time)) = self.ask(&["TIME".into()]) else { panic!("no time") };
         let [seconds, micros] = [0, 1].map(|n| redis::from_redis_value_ref::<i64>(&time[n]).unwrap());
         machine.time = seconds * 1000 + micros / 1000;
@@ -167,11 +173,18 @@ fn the_simulated_scripts_do_what_the_real_ones_do() {
                 machine.data = super::machine::Data::default();
                 Some(&["FLUSHALL"])
             }
+            7 => Some(&["CONFIG", "SET", "maxmemory", "1"]),
+            8..11 => Some(&["CONFIG", "SET", "maxmemory", "0"]),
+            11 => Some(&["CONFIG", "SET", "min-replicas-to-write", "1"]),
+            12..15 => Some(&["CONFIG", "SET", "min-replicas-to-write", "0"]),
             _ => None,
         };
         if let Some(change) = change {
-            // A replica cannot be flushed.
+            // A replica cannot be flushed, and neither can a master that needs one.
             real.ask(&["REPLICAOF", "NO", "ONE"].map(str::to_owned)).unwrap();
+            if change == ["FLUSHALL"] {
+                real.ask(&["CONFIG", "SET", "min-replicas-to-write", "0"].map(str::to_owned)).unwrap();
+            }
             real.ask(&change.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>()).unwrap();
         }
         real.names(&mut machine);
@@ -191,5 +204,18 @@ fn the_simulated_scripts_do_what_the_real_ones_do() {
 }
 
 /// The answers of the scripts.
-const WORDS: [&str; 11] =
-    ["SPENT", "REUSED", "FLOOR", "FORGOT", "CLOCK", "VERSION", "WINDOW", "LATER", "OK", "RAISED", "READONLY"];
+const WORDS: [&str; 13] = [
+    "SPENT",
+    "REUSED",
+    "FLOOR",
+    "FORGOT",
+    "CLOCK",
+    "VERSION",
+    "WINDOW",
+    "LATER",
+    "OK",
+    "RAISED",
+    "READONLY",
+    "NOREPLICAS",
+    "OOM",
+];

@@ -1,5 +1,6 @@
 //! What goes wrong with servers and network.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -9,7 +10,7 @@ use super::network::State;
 use super::{RedisWorld, Topology};
 
 /// How often things went wrong.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) failovers: u64,
     pub(crate) lost_writes: u64,
@@ -17,6 +18,12 @@ pub(crate) struct Tally {
     pub(crate) stops: u64,
     pub(crate) partitions: u64,
     pub(crate) steps: u64,
+    pub(crate) moved_slots: u64,
+    /// Those that were moved without some of their keys.
+    pub(crate) moved_without_all_keys: u64,
+    pub(crate) filled: u64,
+    /// How many claims servers refused to run, by their error.
+    pub(crate) claims_refused: BTreeMap<String, u64>,
 }
 
 impl std::ops::AddAssign for Tally {
@@ -27,6 +34,12 @@ impl std::ops::AddAssign for Tally {
         self.stops += other.stops;
         self.partitions += other.partitions;
         self.steps += other.steps;
+        self.moved_slots += other.moved_slots;
+        self.moved_without_all_keys += other.moved_without_all_keys;
+        self.filled += other.filled;
+        for (error, count) in other.claims_refused {
+            *self.claims_refused.entry(error).or_default() += count;
+        }
     }
 }
 
@@ -39,7 +52,7 @@ enum With {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Failure {
+pub(crate) enum Failure {
     Crash,
     Restart,
     Stop,
@@ -48,11 +61,19 @@ enum Failure {
     Lag,
     ClockStep,
     Flush,
+    /// A server has no memory left.
+    Full,
+    /// A slot moves to another master of the cluster.
+    Reshard,
+    /// The same, and the new master is stopped and replaced before it is told that the slot is its own. Not among those
+    /// that are covered.
+    PausedReshard,
     /// A master is stopped; as soon as it goes on, its successor crashes.
     Relapse,
 }
 
-const FAILURES: [Failure; 12] = [
+/// All of them, some more often than others.
+pub(crate) const FAILURES: [Failure; 16] = [
     Failure::Crash,
     Failure::Crash,
     Failure::Restart,
@@ -64,6 +85,10 @@ const FAILURES: [Failure; 12] = [
     Failure::Lag,
     Failure::ClockStep,
     Failure::Flush,
+    Failure::Full,
+    Failure::Reshard,
+    Failure::Reshard,
+    Failure::Reshard,
     Failure::Relapse,
 ];
 
@@ -72,7 +97,10 @@ impl RedisWorld {
     pub(crate) async fn fails(&self) {
         let (failure, server, length) = {
             let mut state = self.state();
-            let failure = state.dice.pick(&FAILURES);
+            let failure = {
+                let failures = state.settings.failures;
+                state.dice.pick(failures)
+            };
             let (servers, master) = (state.nodes.len(), state.some_master());
             // A second, or half a minute.
             let most = 1 << (9 + state.dice.roll(7));
@@ -117,12 +145,25 @@ impl RedisWorld {
                 let mut state = self.state();
                 let sentinels = state.watchers.len();
                 let leader = state.dice.below(sentinels);
-                let shard = state.dice.below(3);
                 match state.settings.topology {
                     Topology::Alone => {}
                     Topology::Sentinels => _ = state.fail_over(leader, true),
-                    Topology::Cluster => _ = state.elect(shard, server, true),
+                    Topology::Cluster => _ = state.elect(server, true),
                 }
+            }
+            Failure::Reshard if self.state().settings.topology == Topology::Cluster => self.moves_slots().await,
+            Failure::PausedReshard => self.moves_a_slot(true).await,
+            Failure::Reshard => {}
+            Failure::Full => {
+                {
+                    let mut state = self.state();
+                    let tells = state.dice.one_in(2);
+                    state.nodes[server].is_full = Some(tells);
+                    state.tally.filled += 1;
+                    state.tell(format!("server {server} has no memory left for {length:?}"));
+                }
+                sleep(length).await;
+                self.state().nodes[server].is_full = None;
             }
             Failure::Lag => {
                 self.state().nodes[server].lag = length.min(Duration::from_secs(5));
@@ -143,7 +184,7 @@ impl RedisWorld {
             }
             Failure::Flush => {
                 let mut state = self.state();
-                if state.nodes[server].is_running() && state.nodes[server].is_master() {
+                if state.nodes[server].is_ready() && state.nodes[server].is_master() {
                     state.nodes[server].machine.data.apply(Effect::Flush);
                     state.nodes[server].machine.effects.push(Effect::Flush);
                     state.tell(format!("server {server} is flushed"));
@@ -153,7 +194,7 @@ impl RedisWorld {
     }
 
     pub(crate) fn tally(&self) -> Tally {
-        self.state().tally
+        self.state().tally.clone()
     }
 
     pub(crate) fn tell(&self, what: impl Into<String>) {
@@ -167,7 +208,7 @@ impl RedisWorld {
 }
 
 impl State {
-    fn stop(&mut self, server: usize, length: Duration) {
+    pub(super) fn stop(&mut self, server: usize, length: Duration) {
         self.nodes[server].stopped_until = Some(Instant::now() + length);
         self.tally.stops += 1;
         self.tell(format!("server {server} is stopped for {length:?}"));

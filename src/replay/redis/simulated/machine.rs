@@ -18,6 +18,9 @@ pub(super) struct Data {
     hashes: HashMap<String, BTreeMap<String, String>>,
 }
 
+/// What a server that has no memory left says.
+const FULL: &str = "OOM command not allowed when used memory > 'maxmemory'.";
+
 /// A change of the data, as a master sends it to its replicas.
 #[derive(Clone)]
 pub(super) enum Effect {
@@ -38,6 +41,15 @@ impl Data {
             Effect::DeleteField(key, field) => drop(self.hashes.get_mut(&key).map(|fields| fields.remove(&field))),
         }
     }
+
+    /// The keys of strings.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &String> {
+        self.strings.keys()
+    }
+
+    pub(super) fn string(&self, key: &str) -> Option<(String, Option<i64>)> {
+        self.strings.get(key).cloned()
+    }
 }
 
 /// See the module.
@@ -50,6 +62,10 @@ pub(super) struct Machine {
     pub(super) data: Data,
     /// Why it takes no writes.
     pub(super) refuses: Option<&'static str>,
+    /// Whether it has no memory left.
+    pub(super) is_full: bool,
+    /// Whether the script that runs has written: then it may go on writing.
+    has_written: bool,
     /// Changes that its replicas have not been sent.
     pub(super) effects: Vec<Effect>,
     scripts: HashSet<String>,
@@ -97,7 +113,8 @@ impl Scripts {
 impl Machine {
     pub(super) fn new(run: String, history: String) -> Self {
         let (data, effects, scripts) = (Data::default(), Vec::new(), HashSet::new());
-        Self { run, history, earlier: NOTHING.into(), time: 0, data, refuses: None, effects, scripts }
+        let (refuses, is_full, has_written) = (None, false, false);
+        Self { run, history, earlier: NOTHING.into(), time: 0, data, refuses, is_full, has_written, effects, scripts }
     }
 
     /// Starts the process anew.
@@ -108,12 +125,26 @@ impl Machine {
     }
 
     fn write(&mut self, effect: Effect) -> Result<(), String> {
-        if let Some(why) = self.refuses {
-            return Err(why.into());
+        let grows = !matches!(effect, Effect::Delete(_) | Effect::DeleteField(..));
+        self.takes_writes(grows)?;
+        self.has_written = true;
+        self.writes(effect);
+        Ok(())
+    }
+
+    /// A command that may write is refused before it runs.
+    fn takes_writes(&self, grows: bool) -> Result<(), String> {
+        match self.refuses {
+            Some(why) => Err(why.into()),
+            None if grows && self.is_full && !self.has_written => Err(FULL.into()),
+            None => Ok(()),
         }
+    }
+
+    /// Changes its data, whatever it refuses to clients.
+    pub(super) fn writes(&mut self, effect: Effect) {
         self.data.apply(effect.clone());
         self.effects.push(effect);
-        Ok(())
     }
 
     pub(super) fn get(&self, key: &str) -> Option<String> {
@@ -123,10 +154,7 @@ impl Machine {
 
     /// Sets a key, for so many milliseconds; with `new` only if it does not exist. Returns whether it did.
     pub(super) fn set(&mut self, key: &str, value: &str, life: Option<i64>, new: bool) -> Result<bool, String> {
-        // A command that may write is refused before it runs.
-        if let Some(why) = self.refuses {
-            return Err(why.into());
-        }
+        self.takes_writes(true)?;
         if new && self.get(key).is_some() {
             return Ok(false);
         }
@@ -168,6 +196,7 @@ impl Machine {
     /// Runs a command of any server; `None` if it is another one.
     pub(super) fn runs(&mut self, command: &[String], scripts: &Scripts, off: Option<Mechanism>) -> Option<Value> {
         let words: Vec<&str> = command.iter().map(String::as_str).collect();
+        self.has_written = false;
         let answer: Answer = match words[..] {
             ["PING", number] => Ok(bulk(number)),
             ["TIME"] => Ok(Value::Array(vec![
@@ -176,6 +205,7 @@ impl Machine {
             ])),
             ["DBSIZE"] => Ok(Value::Int(self.data.strings.len() as i64)),
             ["GET", key] => Ok(self.get(key).map_or(Value::Nil, bulk)),
+            ["SET", ..] if self.is_full => Err(FULL.into()),
             ["SET", key, value, "PX", life] => self.set(key, value, life.parse().ok(), false).map(|_| Value::Okay),
             ["SCRIPT", "LOAD", text] => {
                 let hash = scripts.hash(text);

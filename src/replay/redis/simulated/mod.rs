@@ -10,6 +10,12 @@
 //! - Replication is asynchronous. A failover promotes any replica, however far behind. Every promotion and every start of a
 //!   master begins a new history; a start brings back all data, those of an earlier moment, or none.
 //! - No Sentinel goes back to a lower epoch, and each epoch has one master, elected by a majority.
+//! - A slot of a cluster moves key by key. As long as it moves, its old master answers ASK to a claim if both keys are gone,
+//!   and TRYAGAIN if one is. The new master takes it with all keys or without some, and then raises its own epoch without a
+//!   vote; it is not stopped and replaced meanwhile. A master forgets the keys of slots that it has lost.
+//! - A server refuses what writes, in this order: a replica (READONLY), a master that has heard of no replica lately, if it
+//!   needs one (NOREPLICAS), and one without memory (OOM, at the first write of a script). While it loads its data it
+//!   refuses everything but INFO and TIME (LOADING).
 //! - A master of a cluster that does not hear a majority of the masters for `cluster-node-timeout` takes no more commands,
 //!   at most half of that time later, and at once after it was stopped. A replica is promoted after that time at the
 //!   earliest.
@@ -20,6 +26,7 @@ mod cluster;
 mod failures;
 mod machine;
 mod network;
+mod reshard;
 mod scripts;
 mod sentinels;
 mod servers;
@@ -33,6 +40,7 @@ use redis::{Arg, Cmd, Pipeline, RedisFuture, RedisResult, Value};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use self::machine::bulk;
 use self::network::State;
 use super::script::Keys;
 use super::settings::TlsFiles;
@@ -42,7 +50,7 @@ use crate::clock::Clock;
 use crate::net::Authority;
 use crate::replay::{Room, WhenNew, Window};
 
-pub(crate) use self::failures::Tally;
+pub(crate) use self::failures::{FAILURES, Failure, Tally};
 pub(crate) use self::network::wall;
 
 /// How gateways find the master.
@@ -68,6 +76,8 @@ pub(crate) enum Mechanism {
     Clock,
     /// A floor is not raised by a gateway whose clock differs from the server's.
     ClockOfFence,
+    /// A gateway does not take this error, by which a server refuses to run a claim, for a salt that was spent.
+    Refusal(&'static str),
 }
 
 fn is_off(off: Option<Mechanism>, mechanism: Mechanism) -> bool {
@@ -82,6 +92,8 @@ pub(crate) struct FleetSettings {
     pub(crate) clock_margin: Duration,
     pub(crate) timeout: Duration,
     pub(crate) off: Option<Mechanism>,
+    /// What goes wrong with servers.
+    pub(crate) failures: &'static [Failure],
 }
 
 /// Whether a process is stopped, as by SIGSTOP.
@@ -183,6 +195,16 @@ impl fmt::Debug for Link {
 }
 
 impl Link {
+    fn misreads(&self, request: &[Vec<String>]) -> Misread {
+        let off = self.world.state().settings.off;
+        Misread(match (off, request) {
+            (Some(Mechanism::Refusal(code)), [claim]) if claim.get(2).is_some_and(|keys| keys == "2") => {
+                Some((code, bulk(format!("SPENT {} {}", claim[3], claim[11]))))
+            }
+            _ => None,
+        })
+    }
+
     pub(super) async fn connect(&self, address: &Authority) -> RedisResult<Connection> {
         self.stopped.goes_on().await;
         let to = usize::from(address.port()) - 1;
@@ -196,6 +218,18 @@ impl Link {
         self.stopped.goes_on().await;
         let process = opened.ok_or_else(|| refused(std::io::ErrorKind::ConnectionRefused))?;
         Ok(Connection::Simulated(Wire { link: self.clone(), to, process, is_dead: Arc::default() }))
+    }
+}
+
+/// The error that is taken for a claim's success, and that success, if there is to be one.
+struct Misread(Option<(&'static str, Value)>);
+
+impl Misread {
+    fn read(&self, answer: Value) -> Value {
+        match (&self.0, &answer) {
+            (Some((code, spent)), Value::ServerError(error)) if error.code() == *code => spent.clone(),
+            _ => answer,
+        }
     }
 }
 
@@ -225,12 +259,13 @@ impl Wire {
         let stopped = self.link.stopped.clone();
         stopped.goes_on().await;
         let (reply, answer) = oneshot::channel();
+        let misread = self.link.misreads(&request);
         // What was sent arrives, even if nobody waits for the answer any more.
         tokio::spawn(self.bring(request, reply));
         let answer = answer.await;
         stopped.goes_on().await;
         match answer {
-            Ok(answer) => answer,
+            Ok(answer) => answer.map(|answers| answers.into_iter().map(|answer| misread.read(answer)).collect()),
             Err(_) => std::future::pending().await,
         }
     }

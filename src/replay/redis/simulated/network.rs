@@ -27,6 +27,8 @@ pub(super) struct State {
     pub(super) nodes: Vec<Server>,
     pub(super) watchers: Vec<Sentinel>,
     pub(super) cluster: Cluster,
+    /// `min-replicas-to-write` of all servers is 1.
+    pub(super) needs_replicas: bool,
     /// On which side of a partition each is, and when the partition ends.
     sides: Vec<bool>,
     parted_until: Instant,
@@ -52,7 +54,21 @@ impl State {
         let cluster = Cluster::new(masters, nodes.len(), began, &mut dice);
         let sides = vec![false; nodes.len() + sentinels + gateways];
         let (tally, story) = (Tally::default(), Vec::new());
-        Self { settings, dice, scripts, began, nodes, watchers, cluster, sides, parted_until: began, tally, story }
+        let needs_replicas = replicas > 0 && dice.one_in(3);
+        Self {
+            settings,
+            dice,
+            scripts,
+            began,
+            nodes,
+            watchers,
+            cluster,
+            needs_replicas,
+            sides,
+            parted_until: began,
+            tally,
+            story,
+        }
     }
 
     pub(super) fn servers(&self) -> Vec<Authority> {

@@ -106,7 +106,12 @@ pub(super) fn attest(machine: &mut Machine, keys: &[&str], argv: &[&str], off: O
     let renamed = marker.run == machine.run && same_epoch && machine.earlier == NOTHING;
     let forced = argv[4] == "1";
     if same_history && same_epoch && !forced {
-        machine.set(keys[0], &text, None, false)?;
+        let written = machine.set(keys[0], &text, None, false);
+        if let Err(why) = written.as_ref().map_err(|why| why.as_str()) {
+            if !why.contains("OOM") {
+                return Err(why.into());
+            }
+        }
         return answer("OK", &format!(" {}", marker.floor));
     }
     let floor = if !renamed || forced { marker.floor.max(argv[3]) } else { marker.floor };

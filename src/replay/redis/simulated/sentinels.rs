@@ -94,7 +94,7 @@ impl State {
         }
         let (node, master) = (self.node_of(number), self.watchers[number].master);
         for server in 0..self.nodes.len() {
-            let is_there = self.nodes[server].is_running() && self.reaches(node, server);
+            let is_there = self.nodes[server].is_ready() && self.reaches(node, server);
             if server != master && is_there && self.nodes[server].follows != Some(master) && self.dice.one_in(400) {
                 self.demote(server, master);
             }
@@ -119,7 +119,7 @@ impl State {
         }
         let is_candidate = |server: &usize| {
             let candidate = &self.nodes[*server];
-            *server != master && candidate.is_running() && self.reaches(node, *server)
+            *server != master && candidate.is_ready() && self.reaches(node, *server)
         };
         let candidates: Vec<usize> = (0..self.nodes.len()).filter(is_candidate).collect();
         if candidates.is_empty() {

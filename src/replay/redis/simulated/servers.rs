@@ -13,6 +13,8 @@ use crate::adversary::Dice;
 
 /// How long after its last replica left a master names its history anew (an hour in Redis).
 const BACKLOG: Duration = Duration::from_secs(60);
+/// `min-replicas-max-lag`.
+const MOST_LAG: Duration = Duration::from_secs(2);
 
 pub(super) struct Server {
     pub(super) machine: Machine,
@@ -33,6 +35,12 @@ pub(super) struct Server {
     alone_since: Option<Instant>,
     has_backlog: bool,
     pub(super) snapshot: Data,
+    /// Until when it loads its data after a start.
+    pub(super) loads_until: Option<Instant>,
+    /// Whether it has no memory left; and whether it says so when it is asked for that.
+    pub(super) is_full: Option<bool>,
+    /// When its master has heard of it last.
+    acknowledged: Instant,
 }
 
 /// A run id or the name of a history.
@@ -55,6 +63,9 @@ impl Server {
             alone_since: None,
             has_backlog: false,
             snapshot: Data::default(),
+            loads_until: None,
+            is_full: None,
+            acknowledged: Instant::now(),
         }
     }
 
@@ -62,8 +73,21 @@ impl Server {
         self.is_up && self.stopped_until.is_none_or(|until| until <= Instant::now())
     }
 
+    fn is_loading(&self) -> bool {
+        self.loads_until.is_some_and(|until| until > Instant::now())
+    }
+
+    /// Whether it runs and has loaded its data: before it takes no commands, and does not hear the others.
+    pub(super) fn is_ready(&self) -> bool {
+        self.is_running() && !self.is_loading()
+    }
+
     pub(super) fn is_master(&self) -> bool {
         self.follows.is_none()
+    }
+
+    pub(super) fn holds(&self, key: &str) -> bool {
+        self.machine.data.string(key).is_some()
     }
 
     /// Takes what has arrived from its master.
@@ -83,18 +107,39 @@ impl Server {
 impl State {
     /// What a server answers to one command.
     pub(super) fn server_says(&mut self, to: usize, command: &[String]) -> Value {
+        let answer = self.refuses(to, command).unwrap_or_else(|| self.runs(to, command));
+        if let (Value::ServerError(error), Some("2")) = (&answer, command.get(2).map(String::as_str)) {
+            *self.tally.claims_refused.entry(error.code().to_owned()).or_default() += 1;
+        }
+        answer
+    }
+
+    /// What a server says to a command that it does not even try to run.
+    fn refuses(&mut self, to: usize, command: &[String]) -> Option<Value> {
         if self.settings.topology == Topology::Cluster {
-            if let Some(answer) = self.cluster_says(to, command) {
+            let answer = self.cluster_says(to, command);
+            if answer.is_some() {
                 return answer;
             }
         }
+        let runs_always = ["INFO", "TIME"].contains(&command[0].as_str());
+        let is_loading = self.nodes[to].is_loading() && !runs_always;
+        is_loading.then(|| error("LOADING Redis is loading the dataset in memory"))
+    }
+
+    fn runs(&mut self, to: usize, command: &[String]) -> Value {
+        let has_replicas = !self.needs_replicas || self.has_good_replica(to);
         let truth = self.truth() as i64;
         let off = self.settings.off;
         let server = &mut self.nodes[to];
         server.catch_up();
         server.machine.time = truth + server.ahead;
-        server.machine.refuses =
-            (!server.is_master()).then_some("READONLY You can't write against a read only replica.");
+        server.machine.refuses = match server.is_master() {
+            false => Some("READONLY You can't write against a read only replica."),
+            true if !has_replicas => Some("NOREPLICAS Not enough good replicas to write."),
+            true => None,
+        };
+        server.machine.is_full = server.is_full.is_some() && server.is_master();
         let answer = server.machine.runs(command, &self.scripts, off);
         let answer = answer.unwrap_or_else(|| self.info(to, command));
         self.replicate(to);
@@ -114,20 +159,34 @@ impl State {
             ["INFO", "server"] => {
                 bulk(format!("redis_version:7.0.15\r\nredis_mode:{mode}\r\nrun_id:{}\r\n", machine.run))
             }
-            ["INFO", "memory"] => bulk("used_memory:1\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n"),
+            ["INFO", "memory"] => {
+                let used = if self.nodes[to].is_full == Some(true) { 1000 } else { 900 };
+                bulk(format!("used_memory:{used}\r\nmaxmemory:1000\r\nmaxmemory_policy:noeviction\r\n"))
+            }
             ["INFO", "replication"] => {
                 let role = match self.nodes[to].follows {
                     None => "role:master".into(),
                     Some(master) => format!("role:slave\r\nmaster_host:server\r\nmaster_port:{}", port(master)),
                 };
-                bulk(format!("{role}\r\nmaster_replid:{}\r\n", machine.history))
+                let good = u8::from(self.has_good_replica(to));
+                let good =
+                    if self.needs_replicas { format!("min_slaves_good_slaves:{good}\r\n") } else { String::new() };
+                bulk(format!("{role}\r\nmaster_replid:{}\r\n{good}", machine.history))
             }
             _ => error(&format!("ERR unknown command {command:?}")),
         }
     }
 
+    /// Whether a replica has been heard of lately (`min-replicas-max-lag`).
+    fn has_good_replica(&self, master: usize) -> bool {
+        let is_good = |server: &Server| {
+            server.follows == Some(master) && server.is_in_step && server.acknowledged.elapsed() < MOST_LAG
+        };
+        self.nodes.iter().any(is_good)
+    }
+
     /// Sends the changes of a master to those replicas that are in step.
-    fn replicate(&mut self, from: usize) {
+    pub(super) fn replicate(&mut self, from: usize) {
         let effects = std::mem::take(&mut self.nodes[from].machine.effects);
         if effects.is_empty() || !self.nodes[from].is_master() {
             return;
@@ -178,9 +237,11 @@ impl State {
 
     /// Begins to follow its master, with all data that it has.
     fn follow(&mut self, replica: usize, master: usize) {
-        let is_there =
-            self.nodes[master].is_running() && self.nodes[master].is_master() && self.reaches(replica, master);
-        if self.nodes[replica].is_in_step || !is_there || !self.dice.one_in(5) {
+        let is_there = self.nodes[master].is_ready() && self.nodes[master].is_master() && self.reaches(replica, master);
+        if is_there && self.nodes[replica].is_ready() {
+            self.nodes[replica].acknowledged = Instant::now();
+        }
+        if self.nodes[replica].is_in_step || !is_there || !self.nodes[replica].is_ready() || !self.dice.one_in(5) {
             return;
         }
         if !self.nodes[master].has_backlog {
@@ -251,8 +312,10 @@ impl State {
     /// Starts a process anew, with these data.
     pub(super) fn start(&mut self, number: usize, data: Data) {
         let (run, history) = (name(&mut self.dice), name(&mut self.dice));
-        let process = self.dice.roll(u64::MAX);
+        let (process, loads) = (self.dice.roll(u64::MAX), self.dice.pick(&[5, 500, 5000]));
+        let loads = Duration::from_millis(self.dice.roll(loads));
         let server = &mut self.nodes[number];
+        server.loads_until = Some(Instant::now() + loads);
         server.machine.restart(run, data);
         let earlier = server.machine.history.clone();
         server.has_history(history, earlier);
