@@ -6,14 +6,20 @@
 //! - **elapsed** ([`Clock::elapsed`]): time since boot, including suspend (`CLOCK_BOOTTIME`). It cannot be set, so it
 //!   measures durations and decides when salts are forgotten.
 //!
+//! Both also exist as they were some time during this turn of a worker ([`Clock::turn_now`], [`Clock::turn_elapsed`]), which is
+//! never ahead of the time and mostly less than a millisecond behind it. Nothing that decides about a request may depend on
+//! the difference: a pause of the process within a turn makes it longer.
+//!
 //! `SystemTime::now` and `Instant::now` are banned everywhere else (`clippy.toml`), so that a test with a
 //! [`ManualTime`] controls all time.
 
 mod duration;
 mod lease;
+mod turn;
 
 pub(crate) use duration::{DurationError, parse_duration};
 pub(crate) use lease::Lease;
+pub(crate) use turn::{KeptReading, begin as begin_turn};
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -70,6 +76,16 @@ impl Clock {
             #[cfg(test)]
             Source::Simulated(time) => (time.0)().0,
         }
+    }
+
+    /// The wall clock some time during this turn of the worker. See the module.
+    pub fn turn_now(&self) -> SystemTime {
+        if let Source::System = self.0 { turn::wall(|| self.now()) } else { self.now() }
+    }
+
+    /// [`Clock::elapsed`] some time during this turn of the worker. See the module.
+    pub fn turn_elapsed(&self) -> Duration {
+        if let Source::System = self.0 { turn::elapsed(|| self.elapsed()) } else { self.elapsed() }
     }
 
     /// Names the boot since which [`Clock::elapsed`] counts; `None` if the system does not say. Two elapsed times of one boot

@@ -1,4 +1,4 @@
-//! A worker's event loop: yielding to it once, and timeouts that let it run once more before they expire.
+//! A worker's event loop: yielding to it once, the time of its turn, and timeouts that let it run once more before they expire.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -7,6 +7,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::{self, Instant};
+
+use crate::clock::KeptReading;
 
 /// How long a timeout waits after its deadline.
 ///
@@ -36,6 +38,15 @@ pub(crate) async fn timeout_at<F: Future>(due: Instant, awaited: F) -> Result<F:
         Ok(output) => Ok(output),
         Err(_) => time::timeout(TIMER_GRACE, awaited).await.map_err(|_| TimedOut),
     }
+}
+
+thread_local! {
+    static NOW: KeptReading<Instant> = const { KeptReading::new() };
+}
+
+/// The time of the runtime's timers some time during this turn: exact enough for a timeout of seconds ([`crate::clock`]).
+pub(crate) fn turn_instant() -> Instant {
+    NOW.with(|now| now.get(Instant::now))
 }
 
 /// Yields to the event loop once, so that ready requests run as a batch.

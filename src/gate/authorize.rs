@@ -29,10 +29,7 @@ impl<P: Purpose> Gate<Routed<P>> for Authorize {
 
     async fn decide(&self, routed: Routed<P>, seen: &mut Observation) -> Result<Authorized<P>, RefusedAfterSpend> {
         let verdict = judge(&routed, seen).await;
-        match routed.request().head().generation().ownership {
-            Ownership::Delegate => seen.passed_at_once(Stage::Authorize),
-            Ownership::Upstream(_) | Ownership::Postgres(_) => seen.passed(Stage::Authorize),
-        }
+        seen.passed(Stage::Authorize);
         let (permit, segment_info) = verdict?;
         Ok(Authorized { routed, segment_info, permit })
     }

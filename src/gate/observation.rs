@@ -69,7 +69,8 @@ pub struct Observation {
 impl Observation {
     pub(crate) fn new(worker_state: Arc<WorkerState>, client: Client, method: http::Method, path: &str) -> Self {
         let Reporting { clock, request_ids, .. } = &*worker_state.reporting;
-        let started = clock.elapsed();
+        // What arrived has waited since the turn began. Whatever these times decide is decided again when the salt is spent.
+        let started = clock.turn_elapsed();
         // Long paths are cut for the log well below the limit for requests.
         let path = &path[..path.floor_char_boundary(256)];
         Self {
@@ -79,7 +80,7 @@ impl Observation {
             path: path.into(),
             started,
             marked: started,
-            arrived: clock.now(),
+            arrived: clock.turn_now(),
             api_key: None,
             caller: None,
             skew_seconds: None,
@@ -153,18 +154,13 @@ impl Observation {
         }
     }
 
-    /// Notes that a stage ended.
+    /// Notes that a stage ended: in this turn, which is exact enough for what it waited. One that waited for nothing counts as
+    /// having taken no time.
     pub(super) fn passed(&mut self, stage: Stage) {
-        self.passed_by(stage, self.worker_state.reporting.clock.elapsed());
-    }
-
-    /// Notes that a stage ended that had nothing to wait for. It counts as having taken no time, so that no clock is
-    /// read for it.
-    pub(super) fn passed_at_once(&mut self, stage: Stage) {
-        self.passed_by(stage, self.marked);
-    }
-
-    fn passed_by(&mut self, stage: Stage, now: Duration) {
+        let now = match &self.trace {
+            Some(trace) if trace.is_sampled() => self.worker_state.reporting.clock.elapsed(),
+            _ => self.worker_state.reporting.clock.turn_elapsed(),
+        };
         self.worker_state.reporting.metrics.stage(stage, now.saturating_sub(self.marked));
         if let Some(trace) = &mut self.trace {
             trace.stage(stage, self.marked, now);
@@ -192,7 +188,7 @@ impl Observation {
     /// How long the header remains in the window by its date, proven or not.
     fn header_remains(&self) -> Remaining {
         let Some(skew) = self.skew_seconds else { return Remaining::Unknown };
-        let since = self.worker_state.reporting.clock.elapsed().saturating_sub(self.started);
+        let since = self.worker_state.reporting.clock.turn_elapsed().saturating_sub(self.started);
         let left = self.worker_state.generation.window.past.as_secs_f64() + skew - since.as_secs_f64();
         // Covers a time that is over, and one too long for a `Duration`.
         Duration::try_from_secs_f64(left.max(0.0)).map_or(Remaining::For(Duration::MAX), Remaining::For)

@@ -43,9 +43,9 @@ impl Gate<Cleared> for RecordIntent {
         let caller = request.caller();
         let (key, account) = (&*caller.api_key, &*caller.owner.account);
         let budgets = request.head().generation().budgets;
-        let (at_once, taken) = match budget_usage.take(key, account, budgets, || clock.elapsed()) {
-            BudgetAnswer::Now(taken) => (true, taken),
-            BudgetAnswer::Later(taken) => (false, taken.await),
+        let taken = match budget_usage.take(key, account, budgets, || clock.elapsed()) {
+            BudgetAnswer::Now(taken) => taken,
+            BudgetAnswer::Later(taken) => taken.await,
         };
         let taken = taken.map_err(|why| over_budget(why, seen))?;
         let written = match record.open_on_none() {
@@ -65,12 +65,7 @@ impl Gate<Cleared> for RecordIntent {
         };
         drop(taken);
         seen.on_record();
-        // The automation guard may have waited since the last stage.
-        if at_once && !intent.is_recorded() && !cleared.authorized().routed().route().is_guarded() {
-            seen.passed_at_once(Stage::Record);
-        } else {
-            seen.passed(Stage::Record);
-        }
+        seen.passed(Stage::Record);
         Ok(Recorded { cleared, intent })
     }
 }

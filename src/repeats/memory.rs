@@ -144,7 +144,7 @@ impl Repeats {
     /// `None` while a claim of the salt is undecided.
     fn look(&self, salt: SaltId) -> Option<Option<Arc<First>>> {
         let mut memory = self.memory();
-        self.forget(&mut memory, self.0.clock.elapsed());
+        self.forget(&mut memory, self.0.clock.turn_elapsed());
         match memory.by_salt.get(&key(salt)) {
             Some(SaltEntry { first: Some(first), .. }) => Some(Some(first.clone())),
             Some(SaltEntry { first: None, .. }) => None,
@@ -170,7 +170,7 @@ impl Repeats {
 
     pub(super) fn ended(&self, salt: SaltId, first: &Arc<First>) {
         let mut memory = self.memory();
-        let now = self.0.clock.elapsed();
+        let now = self.0.clock.turn_elapsed();
         memory.ended.push_back((now, salt, first.clone()));
         self.forget(&mut memory, now);
     }

@@ -121,7 +121,8 @@ impl SaltSet {
         // Dates that do not fit into nanoseconds are centuries outside any window.
         let nanos = nanos(date).ok_or(ClaimRefused::OutOfWindow(OutOfWindow::Future))?;
         let key = reservation.key();
-        let expires = self.clock.elapsed().saturating_add(remaining_life(date, now, window));
+        // A turn too early is safe: forgetting raises the floor, and waits for the wall clock, too.
+        let expires = self.clock.turn_elapsed().saturating_add(remaining_life(date, now, window));
         let home = generation(nanos, window);
         let generation = shard.remember(salt, nanos, home, expires, window).ok_or(ClaimRefused::Reused)?;
         // The reservation lasts until the write, so that nobody else gets the same room on disk.

@@ -13,6 +13,7 @@ use super::connection::{self, Shared};
 use super::drain::Event;
 use super::entries::{Entries, Order};
 use super::heartbeat::Heartbeat;
+use crate::clock::begin_turn;
 use crate::config;
 use crate::gate::Current;
 use crate::process::Process;
@@ -49,11 +50,18 @@ fn runtime(workers: config::Workers, io: IoBackend) -> io::Result<Runtime> {
             let mut builder = Builder::new_current_thread();
             if io == IoBackend::Uring {
                 // After it has slept, too: what has arrived is then read without looking for other events first.
-                builder.on_thread_park(turn_ring).on_thread_unpark(turn_ring);
+                builder.on_thread_park(turn_ring).on_thread_unpark(|| {
+                    begin_turn();
+                    turn_ring();
+                });
+            } else {
+                builder.on_thread_unpark(begin_turn);
             }
             builder.enable_all().build()
         }
-        config::Workers::Shared => Builder::new_multi_thread().thread_name("worker").enable_all().build(),
+        config::Workers::Shared => {
+            Builder::new_multi_thread().thread_name("worker").on_thread_unpark(begin_turn).enable_all().build()
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use super::pool::Connection;
 use super::traffic::{Probe, Traffic};
 use super::wire::Wire;
 use crate::clock::Lease;
-use crate::event_loop::TIMER_GRACE;
+use crate::event_loop::{TIMER_GRACE, turn_instant};
 use crate::http::h1::{self, Framing, MalformedResponse, Outgoing, RequestHead, ResponseHead};
 
 /// A request.
@@ -117,7 +117,7 @@ impl<T: Traffic> Sending<T> {
             out.extend_from_slice(body);
         }
         let writing = RequestWrite { body, state: State::Part };
-        Self(Some(Underway { connection, head, lease, writing, asked: Instant::now(), timeout, overtime: None }))
+        Self(Some(Underway { connection, head, lease, writing, asked: turn_instant(), timeout, overtime: None }))
     }
 }
 

@@ -102,7 +102,8 @@ impl<T: Traffic> Connection<T> {
             return;
         }
         let Servers { settings, clock, .. } = &*pool.0.servers;
-        link.answered = clock.elapsed();
+        // A little too early is safe: the connection counts as idle for longer than it is.
+        link.answered = clock.turn_elapsed();
         link.good_until = link.answered + lasts.min(settings.idle_timeout);
         let mut idle = pool.idle();
         if idle.len() >= settings.max_idle {
@@ -143,6 +144,7 @@ impl<T: Traffic> Pool<T> {
 
     /// Takes the usable idle connection with the latest answer, so that the others can expire.
     pub(super) fn take(&self, busy: Busy<T>, reuse: Reuse) -> Result<Connection<T>, Busy<T>> {
+        // Read anew: after a pause of the process within this turn, the server may have closed what was fresh when it began.
         let now = self.0.servers.clock.elapsed();
         let fresh = self.0.servers.settings.fresh;
         let mut waiting = self.idle();

@@ -10,7 +10,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("net", &[]),
     ("state", &[]),
-    ("event_loop", &[]),
+    ("event_loop", &["clock"]),
     ("socket", &[]),
     ("bytewise", &[]),
     ("plain", &["bytewise"]),

@@ -14,6 +14,7 @@ impl Drop for Observation {
     fn drop(&mut self) {
         let left = if std::thread::panicking() { Reason::InternalError } else { Reason::ClientGone };
         let (ended, reason) = self.verdict.unwrap_or((Ended::Failed, left));
+        // The only exact reading that most requests need for themselves.
         let took = self.worker_state.reporting.clock.elapsed().saturating_sub(self.started);
         self.worker_state.reporting.metrics.request(ended, reason, took);
         self.verdict = Some((ended, reason));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::event_loop::TIMER_GRACE;
+use crate::event_loop::{TIMER_GRACE, turn_instant};
 use crate::http::timer::DeadlineTimer;
 
 /// What a connection expects from its client.
@@ -40,12 +40,13 @@ struct Due {
 
 impl Due {
     fn after(within: Duration) -> Self {
-        Self { at: after(within), is_last_look: false }
+        Self { at: later(turn_instant(), within), is_last_look: false }
     }
 
     /// Called after the deadline: grants one last check, if there was none.
     fn extended(self) -> Option<Self> {
-        (!self.is_last_look).then(|| Self { at: after(TIMER_GRACE), is_last_look: true })
+        // From now, however long this turn has lasted, or the check would not come.
+        (!self.is_last_look).then(|| Self { at: Instant::now() + TIMER_GRACE, is_last_look: true })
     }
 }
 
@@ -95,7 +96,7 @@ impl Deadlines {
 }
 
 /// A time that the timers can hold, however long the configured timeout is.
-fn after(within: Duration) -> Instant {
+fn later(from: Instant, within: Duration) -> Instant {
     const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
-    Instant::now() + within.min(FAR)
+    from + within.min(FAR)
 }

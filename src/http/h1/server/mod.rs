@@ -304,7 +304,7 @@ where
             self.facts.keep_alive = false;
         }
         let length = body.size_hint().exact();
-        let date = date(self.clock.now());
+        let date = date(self.clock.turn_now());
         let ends = response_writer::write_head(&parts, length, &mut self.facts, &date, &mut self.out);
         // A body that is not sent is dropped with everything that it holds.
         self.state = State::Answering(Some(body).filter(|_| ends != Ends::NoBody), ends);
