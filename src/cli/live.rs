@@ -100,7 +100,7 @@ async fn look_ups(
     };
     for route in config.routes.iter() {
         if owner_query::of(&config.ownership).is_none() {
-            owner(config, upstream, (&route.path(segment), segment), caller, name, report).await;
+            owner(config, upstream, (&route.path(segment).concat(), segment), caller, name, report).await;
         }
         if let Some(path) = route.automations_path(segment) {
             let asked = automations(config, upstream, &path, caller, segment).await;

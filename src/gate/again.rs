@@ -98,7 +98,7 @@ impl Again {
         let Some(_waiting) = self.repeats.queue(salt) else { return RefusedAfterSpend::RepeatsWait };
         let kept = timeout(authenticated.head().upstream().answer_timeout(), first.ended()).await.ok().flatten();
         seen.repeats(&first);
-        answered(first.id.clone(), kept)
+        answered(first.id().into(), kept)
     }
 
     /// Does the same if the first request reached another gateway, or this one before it was restarted.

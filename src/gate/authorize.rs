@@ -96,7 +96,7 @@ async fn look_up<P: Purpose>(
     routed: &Routed<P>,
     seen: &mut Observation,
 ) -> Result<Result<SegmentInfo, OwnershipError>, RefusedAfterSpend> {
-    let path = routed.route().path(routed.segment());
+    let path = routed.route().path(routed.segment()).concat();
     let question = question(routed, &path, seen, ChildSpan::LookUp).map_err(|error| {
         seen.detail = Some(error.to_string());
         RefusedAfterSpend::Internal

@@ -212,7 +212,7 @@ impl Observation {
 
     /// Describes this request as the first with its salt.
     pub(super) fn as_first(&self, asked: Asked, body_length: u64) -> First {
-        let id = self.id.to_str().unwrap_or_default();
+        let id = self.id.as_bytes().try_into().unwrap_or_default();
         First::new(asked, body_length, id, self.client.address(), self.started)
     }
 

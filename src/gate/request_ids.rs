@@ -4,6 +4,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use http::HeaderValue;
 
 use crate::telemetry::PerThread;
@@ -42,7 +43,9 @@ impl RequestIds {
         for (pair, byte) in text.chunks_exact_mut(2).zip(id) {
             pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
         }
+        // With its reference count in one allocation: a copy of a slice gets a second one when it is cloned.
+        let text = HeaderValue::from_maybe_shared(Bytes::from_owner(text));
         // This cannot fail: hexadecimal digits are valid in a field value.
-        HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("unknown"))
+        text.unwrap_or(HeaderValue::from_static("unknown"))
     }
 }

@@ -127,7 +127,7 @@ fn deletion(cleared: &Cleared, seen: &Observation) -> Result<RequestHead, Invali
     let received = routed.request().head();
     let path = routed.route().path(routed.segment());
     let query = received.query().filter(|_| routed.route().keep().query);
-    let mut head = RequestHead::new(&Method::DELETE, &path, query)?;
+    let mut head = RequestHead::of_parts(&Method::DELETE, &path, query)?;
     let kept = Kept {
         authorization: received.generation().authorization,
         body: !kept_body(cleared).is_empty(),

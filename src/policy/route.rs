@@ -141,9 +141,9 @@ impl Route {
         &self.pattern
     }
 
-    /// The path of a segment on this route, built from the parsed parts.
-    pub fn path(&self, segment: &SegmentId) -> String {
-        [&*self.prefix, segment.as_str(), &*self.suffix].concat()
+    /// The parsed parts of which the path of a segment on this route consists.
+    pub fn path<'p>(&'p self, segment: &'p SegmentId) -> [&'p str; 3] {
+        [&self.prefix, segment.as_str(), &self.suffix]
     }
 
     /// Whether the path of any segment on this route is below this prefix. Ignores case, because a service may.
@@ -267,7 +267,7 @@ mod tests {
     fn the_upstream_path_is_rebuilt_from_parsed_parts() {
         let route = Route::new("/v1/lists/{listId}/all", Role::Member, Role::Owner).unwrap();
         let segment = route.segment("/v1/lists/L-1/all").unwrap();
-        assert_eq!(route.path(&segment), "/v1/lists/L-1/all");
+        assert_eq!(route.path(&segment).concat(), "/v1/lists/L-1/all");
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub struct First {
     /// The length of its body, in bytes.
     pub body_length: u64,
     /// Its request id.
-    pub id: Box<str>,
+    id: [u8; 32],
     client: Option<IpAddr>,
     came: Duration,
     end: Mutex<Option<End>>,
@@ -34,9 +34,14 @@ struct End {
 
 impl First {
     /// A request that arrived when the elapsed clock showed `came`.
-    pub fn new(asked: Asked, body_length: u64, id: &str, client: Option<IpAddr>, came: Duration) -> Self {
+    pub fn new(asked: Asked, body_length: u64, id: [u8; 32], client: Option<IpAddr>, came: Duration) -> Self {
         let (end, awaited, ended) = (Mutex::new(None), AtomicBool::new(false), Notify::new());
-        Self { asked, body_length, id: id.into(), client, came, end, awaited, ended }
+        Self { asked, body_length, id, client, came, end, awaited, ended }
+    }
+
+    /// Its request id.
+    pub fn id(&self) -> String {
+        std::str::from_utf8(&self.id).unwrap_or_default().to_owned()
     }
 
     /// How the request has ended, or that it has not.
@@ -47,7 +52,7 @@ impl First {
     /// Describes a repeat that arrives now from this address.
     pub fn repeat(&self, client: Option<IpAddr>, now: Duration) -> Repeat {
         Repeat {
-            of: self.id.to_string(),
+            of: self.id(),
             first: self.became(),
             after: Some(now.saturating_sub(self.came)),
             same_client: Some(self.client == client),

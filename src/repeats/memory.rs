@@ -262,8 +262,8 @@ mod tests {
         )
     }
 
-    fn first(id: &str) -> First {
-        First::new(Asked::new(&SALT, "K", "DELETE", "/", b""), 0, id, None, Duration::ZERO)
+    fn first(id: u8) -> First {
+        First::new(Asked::new(&SALT, "K", "DELETE", "/", b""), 0, [id; 32], None, Duration::ZERO)
     }
 
     fn is_empty(repeats: &Repeats) -> bool {
@@ -278,12 +278,12 @@ mod tests {
         drop(loses);
         let found = tokio::spawn({
             let repeats = repeats.clone();
-            async move { repeats.first(SALT).await.map(|first| first.id.clone()) }
+            async move { repeats.first(SALT).await.map(|first| first.id()) }
         });
         tokio::task::yield_now().await;
         assert!(!found.is_finished());
-        let under_way = wins.begins(first("winner"));
-        assert_eq!(found.await.unwrap().as_deref(), Some("winner"));
+        let under_way = wins.begins(first(b'w'));
+        assert_eq!(found.await.unwrap(), Some("w".repeat(32)));
         assert_eq!(repeats.known(SALT).unwrap().became(), Became::UnderWay);
         drop(under_way);
         assert_eq!(repeats.known(SALT).unwrap().became(), Became::Unknown, "it ended without a word");
@@ -301,7 +301,7 @@ mod tests {
     #[test]
     fn ended_requests_are_forgotten_oldest_first_and_running_ones_never() {
         let (repeats, time) = repeats(2);
-        let spend = |n: u8| repeats.claims(SaltId::from_stored([n; 16])).begins(first(&n.to_string()));
+        let spend = |n: u8| repeats.claims(SaltId::from_stored([n; 16])).begins(first(n));
         let under_way = spend(0);
         (1..=4).for_each(|n| drop(spend(n)));
         let known = |n: u8| repeats.known(SaltId::from_stored([n; 16])).is_some();

@@ -143,6 +143,6 @@ fn question(intent: &Value) -> Result<(SegmentId, RequestHead), NoAnswer> {
         creator: None,
         request_id: &id,
     };
-    let question = headers::question(&route.path(&segment), &identity).map_err(NoAnswer::Head)?;
+    let question = headers::question(&route.path(&segment).concat(), &identity).map_err(NoAnswer::Head)?;
     Ok((segment, question))
 }

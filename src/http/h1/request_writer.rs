@@ -52,14 +52,24 @@ impl RequestHead {
     /// # Errors
     /// If they are not an absolute path of visible ASCII; or `*`, for OPTIONS.
     pub fn new(method: &Method, path: &str, query: Option<&str>) -> Result<Self, InvalidRequestHead> {
-        let is_path = path.starts_with('/') || path == "*" && *method == Method::OPTIONS;
-        if !is_path || !is_target(path, b'?') || !query.is_none_or(|query| is_target(query, b'#')) {
+        Self::of_parts(method, &[path], query)
+    }
+
+    /// The same for a path in parts, of which the first is not empty.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn of_parts(method: &Method, path: &[&str], query: Option<&str>) -> Result<Self, InvalidRequestHead> {
+        let begins = path.first().is_some_and(|part| part.starts_with('/'));
+        let is_path = begins || path == ["*"] && *method == Method::OPTIONS;
+        let are_targets = path.iter().all(|part| is_target(part, b'?'));
+        if !is_path || !are_targets || !query.is_none_or(|query| is_target(query, b'#')) {
             return Err(InvalidRequestHead::Target);
         }
         let mut bytes = Vec::with_capacity(ROOM);
-        for part in [method.as_str(), " ", path] {
-            bytes.extend_from_slice(part.as_bytes());
-        }
+        bytes.extend_from_slice(method.as_str().as_bytes());
+        bytes.push(b' ');
+        path.iter().for_each(|part| bytes.extend_from_slice(part.as_bytes()));
         if let Some(query) = query {
             bytes.push(b'?');
             bytes.extend_from_slice(query.as_bytes());

@@ -9,6 +9,8 @@
 //! 4. Head and body of an answer are written together as far as both are available.
 //! 5. A request is handled on the task of its connection. Dropping the connection drops the request.
 
+mod heads;
+
 use std::cell::RefCell;
 use std::future::Future;
 use std::io;
@@ -180,7 +182,7 @@ where
                 {
                     let (bytes, rest) = piece.split_at(head.length);
                     self.read.extend_from_slice(rest);
-                    return Poll::Ready(Ok(Some((head, Bytes::copy_from_slice(bytes)))));
+                    return Poll::Ready(Ok(Some((head, heads::copied(bytes)))));
                 }
                 // The head is larger than what is read at once.
                 self.read.extend_from_slice(piece);
