@@ -122,6 +122,9 @@ impl Repeats {
 
     /// The first request of this salt, if it is remembered. Waits while a claim of the salt is undecided.
     pub async fn first(&self, salt: SaltId) -> Option<Arc<First>> {
+        if let Some(known) = self.look(salt) {
+            return known;
+        }
         // Set before looking: whoever settles a claim changes the memory first and reads this afterwards.
         let _unsettled = Unsettled::new(&self.0);
         loop {
