@@ -10,6 +10,9 @@ use super::grammar::write_number;
 use super::request_parts::{Facts, names};
 use super::request_writer::write_field;
 
+/// The room for a head and a small body that a new connection begins with, in bytes: enough for what Saltgate itself answers.
+const ROOM: usize = 512;
+
 /// How the client finds the end of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ends {
@@ -44,6 +47,7 @@ pub(super) fn write_head(
     if ends == Ends::WithConnection {
         facts.keep_alive = false;
     }
+    out.reserve(ROOM);
     write_status_line(parts.status, facts.is_old, out);
     let mut has_date = false;
     for (name, value) in headers {

@@ -83,7 +83,9 @@ pub(super) async fn accept(order: Order, stack: impl Stack, shared: Shared) {
         Ok(listener) => {
             let mut begin = |accepted, slot| {
                 let (stack, shared, entry) = (stack.clone(), shared.clone(), entry.clone());
-                connections.spawn(serve(accepted, slot, stack, shared, entry));
+                // Boxed, and made in its place: the runtime moves the future of a task several times, and this one is large.
+                let served = Box::write(Box::new_uninit(), serve(accepted, slot, stack, shared, entry));
+                connections.spawn(Box::into_pin(served));
                 while connections.try_join_next().is_some() {}
             };
             // A connection for which there is no room is kept here, so that later ones wait in the kernel's queue.

@@ -2,11 +2,12 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::{End, PIECE, StrictStream};
 use crate::http::h1::ConnectionPolicy;
@@ -139,12 +140,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin, K: ConnectionPolicy> StrictStream<S, K> 
 }
 
 async fn discard(stream: &mut (impl AsyncRead + Unpin)) {
-    // On the heap, because it would enlarge the future of every connection.
-    let mut piece = vec![0; PIECE];
     let mut left = LINGER_BYTES;
-    while let Ok(read @ 1..) = stream.read(&mut piece).await
-        && let Some(still) = left.checked_sub(read)
-    {
-        left = still;
-    }
+    poll_fn(|cx| {
+        // Within the poll, because it would enlarge the future of every connection.
+        let mut piece = [MaybeUninit::uninit(); PIECE];
+        loop {
+            let mut piece = ReadBuf::uninit(&mut piece);
+            match ready!(Pin::new(&mut *stream).poll_read(cx, &mut piece)) {
+                Ok(()) if (1..=left).contains(&piece.filled().len()) => left -= piece.filled().len(),
+                _ => return Poll::Ready(()),
+            }
+        }
+    })
+    .await;
 }
