@@ -157,7 +157,7 @@ fn salts_that_a_clock_set_back_would_admit_again_are_kept() {
 }
 
 #[test]
-fn a_million_salts_in_all_generations_take_at_most_40_bytes_each() {
+fn a_million_salts_in_all_generations_take_at_most_17_bytes_each() {
     let (clock, time) = Clock::manual(UNIX_EPOCH + seconds(START));
     let n: u64 = 1_000_000;
     let settings = MemorySettings {
@@ -179,7 +179,7 @@ fn a_million_salts_in_all_generations_take_at_most_40_bytes_each() {
         ));
     }
     let bytes = memory.heap_bytes() as f64 / n as f64;
-    assert!(bytes <= 40.0, "{bytes} bytes a salt");
+    assert!(bytes <= 17.0, "{bytes} bytes a salt");
 }
 
 #[derive(Clone, Debug)]
