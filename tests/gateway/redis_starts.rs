@@ -96,7 +96,7 @@ fn tls_and_a_user_with_minimal_rights_suffice() {
     let dir = certificates();
     let file = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let port = free_port();
-    let user = "gate on >hunter2 ~saltgate:* +evalsha +eval +script|load +get +set +info +time +dbsize +ping +hello +cluster|info +cluster|slots";
+    let user = "gate on >hunter2 ~saltgate:* +evalsha +eval +script|load +get +set +info +time +dbsize +ping +hello +cluster|info +cluster|slots +cluster|nodes";
     let arguments: Vec<String> = [
         vec!["--port".into(), "0".into(), "--tls-port".into(), port.to_string()],
         vec!["--tls-cert-file".into(), file("r.pem"), "--tls-key-file".into(), file("r.key")],

@@ -2,7 +2,7 @@
 --   KEYS: the witness
 --   ARGV: the window (past and future, ms), the floor if there is no witness, the floor if there
 --         is one of another history, '1' if the witness is not to be believed, the number of this question, the
---         epoch of the failover that made this server the master (20 digits; nothing without Sentinels), the gateway's
+--         epoch since which this server is the master (20 digits; nothing without Sentinels or a cluster), the gateway's
 --         clock (ms), how far clocks may differ (ms)
 -- Every answer names the witness and the number, as those of a claim do.
 local function answer(word, more)

@@ -76,7 +76,7 @@ pub(super) async fn count(
     if !map.is_in_force(shared.clock.elapsed()) {
         return Err(format!("Redis at {server} may not be the master any more"));
     }
-    let epoch = script::epoch(map.epoch());
+    let epoch = script::epoch(map.epoch(0));
     let counting = ask(shared, script, server, (deletion, take), &epoch);
     let answer = match timeout(shared.settings.timeout, counting).await {
         Ok(answer) => answer,

@@ -2,8 +2,8 @@
 --   KEYS: the salt, the witness of its slot, and for a fleet's share of the key: how many salts of it end when
 --   ARGV: its date (20 digits of nanoseconds), how long it is kept (ms), the window (past and
 --         future, ms), the gateway's clock (ms), how far clocks may differ (ms), the number of this claim,
---         the mark of its request, the epoch of the failover that made this server the master (20 digits;
---         nothing without Sentinels), how many salts a key may hold, if there is a third key
+--         the mark of its request, the epoch since which this server is the master (20 digits; nothing
+--         without Sentinels or a cluster), how many salts a key may hold, if there is a third key
 -- Every answer names the salt's key and the number of the claim: one that was meant for another claim, by
 -- whatever mistake, is not taken for this one's.
 local function answer(word, more)

@@ -194,7 +194,7 @@ impl Shared {
         claim.arg(u64::try_from(life).unwrap_or(u64::MAX)).arg(millis(window.past)).arg(millis(window.future));
         claim.arg(millis(now.duration_since(UNIX_EPOCH).unwrap_or_default()));
         claim.arg(millis(self.settings.clock_margin)).arg(number.to_string()).arg(asked.mark.text());
-        claim.arg(script::epoch(map.epoch()));
+        claim.arg(script::epoch(map.epoch(asked.slot)));
         if self.settings.fleet_shares {
             claim.arg(self.settings.room.max_salts_per_key);
         }

@@ -5,11 +5,16 @@
 //!    that vote. So of any half and one more, somebody knows of the latest failover.
 //! 2. No epoch is believed that is lower than one seen before. A master that was stopped and goes on describes the cluster
 //!    as it was, until it hears from the others.
-//! 3. The map is good for [`TERM`] from the moment of the question, as the word of Sentinels is. So a gateway that reaches an
+//! 3. Each master's own epoch, by the same answer, is in its epoch markers and in every claim. A master that was replaced can
+//!    win against its successor: if it is given a slot, it raises its epoch without a vote. Then its markers are those of an
+//!    earlier epoch, and it is fenced, although its history is the one that was attested. So is every master that is given a
+//!    slot, the first time since the last failover.
+//! 4. The map is good for [`TERM`] from the moment of the question, as the word of Sentinels is. So a gateway that reaches an
 //!    old master, but not the others, stops using it. The fence of a new master is longer by [`TERM`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use redis::Value;
 use tokio::task::JoinSet;
@@ -19,12 +24,11 @@ use super::about::{self, Expected, field};
 use super::sentinels::TERM;
 use super::server::{Server, Trouble};
 use super::shared::{SLOW_TIMEOUT, Shared};
-use super::slot_map::Term;
-use super::slots;
+use super::slots::{self, Owned};
 use crate::net::Authority;
 
 /// Each master and its slots.
-pub(super) type Owners = BTreeMap<Authority, Vec<u16>>;
+pub(super) type Owners = BTreeMap<Authority, Owned>;
 
 /// How one server describes its cluster.
 struct View {
@@ -39,13 +43,13 @@ pub(super) struct ClusterMap {
 }
 
 impl ClusterMap {
-    /// Asks these servers, and the masters that they name.
+    /// Asks these servers, and the masters that they name. Returns also the elapsed time until which the answer is good.
     pub(super) async fn ask(
         &mut self,
         shared: &Arc<Shared>,
         servers: impl IntoIterator<Item = Authority>,
         mut server: impl FnMut(&Authority) -> Result<Arc<Server>, Trouble>,
-    ) -> Result<(Owners, Term), Trouble> {
+    ) -> Result<(Owners, Duration), Trouble> {
         let until = shared.clock.elapsed() + TERM;
         let mut named: BTreeSet<Authority> = servers.into_iter().collect();
         let (mut asked, mut views) = (BTreeSet::new(), BTreeMap::new());
@@ -75,8 +79,10 @@ impl ClusterMap {
                 }
                 Err(_) => {}
             }
-            if let Some(View { epoch, owners }) = agreed(&views) {
-                return self.believe(*epoch).map(|()| (owners.clone(), Term { epoch: None, until }));
+            if let Some(address) = agreed(&views)
+                && let Some(View { epoch, owners }) = views.remove(&address)
+            {
+                return self.believe(epoch).map(|()| (owners, until));
             }
         }
         Err(trouble)
@@ -95,11 +101,11 @@ impl ClusterMap {
     }
 }
 
-/// The newest view, if more than half of its masters have answered.
-fn agreed(views: &BTreeMap<Authority, View>) -> Option<&View> {
-    let newest = views.values().max_by_key(|view| view.epoch)?;
+/// Who has the newest view, if more than half of its masters have answered.
+fn agreed(views: &BTreeMap<Authority, View>) -> Option<Authority> {
+    let (whose, newest) = views.iter().max_by_key(|(_, view)| view.epoch)?;
     let heard = newest.owners.keys().filter(|master| views.contains_key(master)).count();
-    (heard > newest.owners.len() / 2).then_some(newest)
+    (heard > newest.owners.len() / 2).then(|| whose.clone())
 }
 
 async fn view(shared: &Shared, server: &Server) -> Result<View, Trouble> {
@@ -109,17 +115,21 @@ async fn view(shared: &Shared, server: &Server) -> Result<View, Trouble> {
         // A server outside a cluster cannot answer the commands that follow.
         about::ask(&mut connection, &server.address, Expected::Seed, number, SLOW_TIMEOUT).await?;
         let mut ask = redis::pipe();
-        ask.cmd("CLUSTER").arg("INFO").cmd("CLUSTER").arg("SLOTS").cmd("PING").arg(number.to_string());
-        let (info, ranges, echo): (String, Value, Value) = ask.query_async(&mut connection).await?;
-        if number.is_echoed(&echo) { Ok((info, ranges)) } else { Err(Trouble::OutOfSync) }
+        // In this order: the epoch that counts is at most that of the slots, and the masters' own ones are at least theirs.
+        for what in ["INFO", "SLOTS", "NODES"] {
+            ask.cmd("CLUSTER").arg(what);
+        }
+        ask.cmd("PING").arg(number.to_string());
+        let (info, ranges, nodes, echo): (String, Value, String, Value) = ask.query_async(&mut connection).await?;
+        if number.is_echoed(&echo) { Ok((info, ranges, nodes)) } else { Err(Trouble::OutOfSync) }
     };
-    let (info, ranges) = asked.await.inspect_err(|_| server.disconnect())?;
+    let (info, ranges, nodes) = asked.await.inspect_err(|_| server.disconnect())?;
     if field(&info, "cluster_state") != Some("ok") {
         return Err(Trouble::OutOfReach(format!("{server} reports that its cluster is down")));
     }
     let epoch = field(&info, "cluster_current_epoch").and_then(|epoch| epoch.parse().ok());
     epoch
-        .zip(slots::owners(&ranges, &server.address))
+        .zip(slots::owners(&ranges, &nodes, &server.address))
         .map(|(epoch, owners)| View { epoch, owners })
         .ok_or_else(|| Trouble::OutOfReach(format!("{server} describes its cluster in a way that is not understood")))
 }
@@ -133,14 +143,15 @@ mod tests {
     }
 
     fn view(epoch: u64, masters: [u16; 3]) -> View {
-        View { epoch, owners: masters.into_iter().map(|master| (server(master), vec![master])).collect() }
+        let owned = |master| Owned { slots: vec![master], epoch: Some(epoch) };
+        View { epoch, owners: masters.into_iter().map(|master| (server(master), owned(master))).collect() }
     }
 
     #[test]
     fn the_newest_view_counts_if_more_than_half_of_its_masters_have_answered() {
         let said = |views: Vec<(u16, View)>| {
             let views = views.into_iter().map(|(from, view)| (server(from), view)).collect();
-            agreed(&views).map(|view| view.epoch)
+            agreed(&views).map(|whose| views[&whose].epoch)
         };
         assert_eq!(said(vec![]), None);
         assert_eq!(said(vec![(1, view(3, [1, 2, 3]))]), None, "one of three");

@@ -81,7 +81,7 @@ impl Examination<'_> {
             slots,
             epoch: self.epoch,
         };
-        if is_new_run(before.as_ref(), &seen.run) && self.epoch.is_some() && !about.needs_replicas {
+        if is_new_run(before.as_ref(), &seen.run) && self.shared.settings.sentinel.is_some() && !about.needs_replicas {
             tracing::warn!(server = %self.server, "min-replicas-to-write is 0: a master that is cut off from its replicas goes on taking writes, and only the Sentinels' word ends its use; set it to 1 on every server");
         }
         let margin = i64::try_from(millis(self.shared.settings.clock_margin)).unwrap_or(i64::MAX);
@@ -211,12 +211,13 @@ impl Examination<'_> {
         Ok(raised > 0)
     }
 
-    /// Another gateway knew of a later failover. The Sentinels will tell, unless they were set up anew.
+    /// Another gateway knew of a later failover. The Sentinels or the cluster will tell, unless they were set up anew.
     fn later(&self, key: &str, later: u64) -> Trouble {
         let ours = self.epoch.unwrap_or_default();
+        let who = if self.shared.settings.cluster { "the cluster says" } else { "the Sentinels say" };
         Trouble::OutOfReach(format!(
-            "was the master since failover {later}, and the Sentinels say {ours}; if they were set up anew and count from 0 \
-             again, delete the key {key}, which fences it"
+            "was the master since failover {later}, and {who} {ours}; if they were set up anew and count from 0 again, delete \
+             the key {key}, which fences it"
         ))
     }
 

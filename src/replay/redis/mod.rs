@@ -38,9 +38,9 @@
 //! 10. If Sentinels name the server, a majority of them must have named it within a short term, and marker and claim name
 //!     the failover that made it the master ([`sentinels`]). So an old master is not used after its successor's fence can
 //!     end, and is fenced if it comes back with the history that was attested once.
-//!
 //! 11. In a cluster more than half of the masters must have described it within the same term, and the newest description
-//!     counts ([`cluster_map`]). So an old master is not used after its successor's fence can end.
+//!     counts ([`cluster_map`]). So an old master is not used after its successor's fence can end. Marker and claim name the
+//!     master's own epoch. So one that wins against its successor without a vote, because it is given a slot, is fenced.
 //!
 //! Not covered: a network partition with a single address and gateways on both sides, where the old master keeps serving
 //! after another server was promoted. Whoever moves the address must prevent that (`min-replicas-to-write`).

@@ -145,7 +145,7 @@ pub(super) fn digits(at: SystemTime) -> String {
     format!("{:020}", u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
-/// The epoch of a failover as the scripts compare it: 20 digits, or nothing without Sentinels.
+/// The epoch of a failover as the scripts compare it: 20 digits, or nothing without Sentinels or a cluster.
 pub(super) fn epoch(epoch: Option<u64>) -> String {
     epoch.map(|epoch| format!("{epoch:020}")).unwrap_or_default()
 }

@@ -9,18 +9,12 @@ use super::server::Server;
 #[derive(Default)]
 pub(super) struct SlotMap {
     pub(super) servers: Vec<Arc<Server>>,
+    /// Since which failover each is the master, as far as Sentinels or a cluster say it.
+    pub(super) epochs: Vec<Option<u64>>,
     /// For each slot an index into `servers`; out of range if no server owns it.
     pub(super) owners: Vec<u16>,
-    /// For how long that is good, if Sentinels or a cluster say it.
-    pub(super) term: Option<Term>,
-}
-
-/// How long servers may be used as masters, and with Sentinels since which failover.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Term {
-    pub(super) epoch: Option<u64>,
-    /// The elapsed time at which it ends.
-    pub(super) until: Duration,
+    /// The elapsed time until which that is good, if Sentinels or a cluster say it.
+    pub(super) until: Option<Duration>,
 }
 
 impl SlotMap {
@@ -30,11 +24,11 @@ impl SlotMap {
 
     /// Whether its servers may be used at this elapsed time.
     pub(super) fn is_in_force(&self, elapsed: Duration) -> bool {
-        self.term.is_none_or(|term| elapsed < term.until)
+        self.until.is_none_or(|until| elapsed < until)
     }
 
-    /// The epoch of the failover that made its server the master, by the Sentinels.
-    pub(super) fn epoch(&self) -> Option<u64> {
-        self.term.and_then(|term| term.epoch)
+    /// The epoch of the failover that made the slot's server the master.
+    pub(super) fn epoch(&self, slot: usize) -> Option<u64> {
+        self.epochs.get(usize::from(*self.owners.get(slot)?)).copied().flatten()
     }
 }

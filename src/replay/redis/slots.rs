@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use redis::Value;
 
+use super::script::decimal;
 use crate::net::Authority;
 
 /// The number of slots of a cluster.
@@ -45,14 +46,24 @@ pub(super) fn tags(slots: u16) -> Box<[String]> {
     tags.into()
 }
 
-/// Each master and its slots, from the reply to `CLUSTER SLOTS`. `None` if the reply is not understood, or lists a
-/// slot twice.
-pub(super) fn owners(ranges: &Value, asked: &Authority) -> Option<BTreeMap<Authority, Vec<u16>>> {
-    let mut owners = BTreeMap::<Authority, Vec<u16>>::new();
+/// What a master has.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Owned {
+    pub(super) slots: Vec<u16>,
+    /// The epoch of the failover, or of its own last rise, since which it has them; nothing without Sentinels or a cluster.
+    pub(super) epoch: Option<u64>,
+}
+
+/// Each master and what it has, from the replies to `CLUSTER SLOTS` and `CLUSTER NODES`. `None` if a reply is not understood,
+/// or lists a slot twice.
+pub(super) fn owners(ranges: &Value, nodes: &str, asked: &Authority) -> Option<BTreeMap<Authority, Owned>> {
+    let epochs = epochs(nodes)?;
+    let mut owners = BTreeMap::<Authority, Owned>::new();
     let mut listed = vec![false; usize::from(SLOTS)];
     for range in ranges.as_sequence()? {
         let [Value::Int(first), Value::Int(last), master, ..] = range.as_sequence()? else { return None };
-        let [host, Value::Int(port), ..] = master.as_sequence()? else { return None };
+        let [host, Value::Int(port), id, ..] = master.as_sequence()? else { return None };
+        let id: String = redis::from_redis_value_ref(id).ok()?;
         let host: String = redis::from_redis_value_ref::<Option<String>>(host).ok().flatten().unwrap_or_default();
         // A server that does not know its own name sends an empty one: it means the address that was asked.
         let host = if host.is_empty() { asked.host() } else { &host };
@@ -63,9 +74,31 @@ pub(super) fn owners(ranges: &Value, asked: &Authority) -> Option<BTreeMap<Autho
             return None;
         }
         new.fill(true);
-        owners.entry(master).or_default().extend(first..=last);
+        let owned = owners.entry(master).or_default();
+        owned.slots.extend(first..=last);
+        let epoch = *epochs.get(&*id)?;
+        // Two servers at one address.
+        if owned.epoch.is_some_and(|other| other != epoch) {
+            return None;
+        }
+        owned.epoch = Some(epoch);
     }
     Some(owners)
+}
+
+/// The epoch of each server by its id, from the reply to `CLUSTER NODES`.
+fn epochs(nodes: &str) -> Option<BTreeMap<&str, u64>> {
+    let mut epochs = BTreeMap::new();
+    for line in nodes.lines() {
+        let [id, _address, _flags, _master, _ping, _pong, epoch] = line.splitn(8, ' ').take(7).collect::<Vec<_>>()[..]
+        else {
+            return None;
+        };
+        if epochs.insert(id, decimal(epoch)?).is_some() {
+            return None;
+        }
+    }
+    Some(epochs)
 }
 
 #[cfg(test)]
@@ -79,14 +112,19 @@ mod tests {
             Value::Array(vec![
                 Value::Int(first),
                 Value::Int(last),
-                Value::Array(vec![bulk(host), Value::Int(port), bulk("id")]),
+                Value::Array(vec![bulk(host), Value::Int(port), bulk(if host == "a" { "id-a" } else { "id" })]),
             ])
         };
         let asked = Authority::new("redis", 6379).unwrap();
-        let read = |ranges: &[Value]| owners(&Value::Array(ranges.to_vec()), &asked);
+        let nodes =
+            "id-a a:1@2,a master - 0 0 7 connected 0-2\nid :6379@16379 myself,master - 0 0 12 connected 3 [4->-id-a]\n";
+        let read = |ranges: &[Value]| owners(&Value::Array(ranges.to_vec()), nodes, &asked);
         let two = read(&[range(0, 1, "a", 1), range(3, 3, "", 6379), range(2, 2, "a", 1)]).unwrap();
-        assert_eq!(two[&Authority::new("a", 1).unwrap()], [0, 1, 2]);
-        assert_eq!(two[&asked], [3]);
+        assert_eq!(two[&Authority::new("a", 1).unwrap()], Owned { slots: vec![0, 1, 2], epoch: Some(7) });
+        assert_eq!(two[&asked], Owned { slots: vec![3], epoch: Some(12) });
+        for odd in ["", "id-a a:1@2 master - 0 0", "id-a a:1@2 master - 0 0 x connected", &format!("{nodes}{nodes}")] {
+            assert!(owners(&Value::Array(vec![range(0, 1, "a", 1)]), odd, &asked).is_none(), "{odd}");
+        }
         assert!(read(&[]).unwrap().is_empty());
         for (name, ranges) in [
             ("two owners", vec![range(0, 5, "a", 1), range(5, 9, "b", 1)]),

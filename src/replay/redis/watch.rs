@@ -18,7 +18,8 @@ use super::examination::{Examination, Seen};
 use super::sentinels::{Sentinels, TERM};
 use super::server::{Server, Trouble};
 use super::shared::Shared;
-use super::slot_map::{SlotMap, Term};
+use super::slot_map::SlotMap;
+use super::slots::Owned;
 use crate::net::Authority;
 
 const TICK: Duration = Duration::from_secs(1);
@@ -121,13 +122,13 @@ impl Watch {
 
     async fn look(&mut self) -> Result<(), Trouble> {
         self.round += 1;
-        let (owners, term) = self.owners().await?;
-        let map = self.remap(&owners, term)?;
+        let (owners, until) = self.owners().await?;
+        let map = self.remap(&owners, until)?;
         let mut looks = JoinSet::new();
-        for (server, slots) in map.servers.iter().zip(owners.values()) {
+        for (server, owned) in map.servers.iter().zip(owners.into_values()) {
             let (shared, server, known) = (self.shared.clone(), server.clone(), self.known.clone());
             let before = self.seen.get(&server.address).cloned();
-            let (slots, round, epoch) = (slots.clone(), self.round, map.epoch());
+            let (Owned { slots, epoch }, round) = (owned, self.round);
             looks.spawn(async move {
                 let examination = Examination { shared: &shared, server: &server, known: &known, round, epoch };
                 let seen = examination.run(before, slots).await;
@@ -176,29 +177,32 @@ impl Watch {
     }
 
     /// Each master and its slots, and for how long that is good.
-    async fn owners(&mut self) -> Result<(Owners, Option<Term>), Trouble> {
+    async fn owners(&mut self) -> Result<(Owners, Option<Duration>), Trouble> {
+        let of_all = |epoch| Owned { slots: vec![0], epoch };
         if let Some(sentinels) = &self.sentinels {
             let asked = self.shared.clock.elapsed();
             let (master, epoch) = sentinels.master(self.shared.numbers.next()).await?;
-            return Ok((Owners::from([(master, vec![0])]), Some(Term { epoch: Some(epoch), until: asked + TERM })));
+            return Ok((Owners::from([(master, of_all(Some(epoch)))]), Some(asked + TERM)));
         }
         let named = self.shared.settings.servers.clone();
         if !self.shared.settings.cluster {
-            return Ok((named.into_iter().take(1).map(|address| (address, vec![0])).collect(), None));
+            return Ok((named.into_iter().take(1).map(|address| (address, of_all(None))).collect(), None));
         }
         let shared = self.shared.clone();
         let known: Vec<Authority> = shared.map.load().servers.iter().map(|server| server.address.clone()).collect();
         let mut cluster = std::mem::take(&mut self.cluster);
         let asked = cluster.ask(&shared, known.into_iter().chain(named), |address| self.server(address)).await;
         self.cluster = cluster;
-        asked.map(|(owners, term)| (owners, Some(term)))
+        asked.map(|(owners, until)| (owners, Some(until)))
     }
 
-    fn remap(&mut self, owners: &Owners, term: Option<Term>) -> Result<Arc<SlotMap>, Trouble> {
-        let mut map = SlotMap { servers: Vec::new(), owners: vec![u16::MAX; self.shared.keys.slots()], term };
-        for (index, (address, slots)) in owners.iter().enumerate() {
+    fn remap(&mut self, owners: &Owners, until: Option<Duration>) -> Result<Arc<SlotMap>, Trouble> {
+        let owned_by = vec![u16::MAX; self.shared.keys.slots()];
+        let mut map = SlotMap { servers: Vec::new(), epochs: Vec::new(), owners: owned_by, until };
+        for (index, (address, owned)) in owners.iter().enumerate() {
             map.servers.push(self.server(address)?);
-            for slot in slots {
+            map.epochs.push(owned.epoch);
+            for slot in &owned.slots {
                 if let Some(owner) = map.owners.get_mut(usize::from(*slot)) {
                     *owner = u16::try_from(index).unwrap_or(u16::MAX);
                 }

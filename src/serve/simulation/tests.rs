@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::run::{Outcome, Plan, TurnedOff};
-use crate::replay::simulated::{FAILURES, Failure, Mechanism, Tally, Topology};
+use crate::replay::simulated::{FAILURES, FAILURES_OF_A_CLUSTER, Failure, Mechanism, Tally, Topology};
 
 /// The seed of the run in `make test`.
 const SEED: u64 = 1;
 const HEADERS: u64 = 100_000;
-/// The errors by which a server says that it did not run a claim, as far as this run reaches them.
+/// The errors by which a server says that it did not run a claim, but for READONLY, which few claims meet.
 const REFUSALS: [&str; 7] = ["ASK", "CLUSTERDOWN", "LOADING", "MOVED", "NOREPLICAS", "OOM", "TRYAGAIN"];
 
 fn number(name: &str) -> Option<u64> {
@@ -22,8 +22,8 @@ fn number(name: &str) -> Option<u64> {
 fn plan(seed: u64) -> Plan {
     let topology = [Topology::Sentinels, Topology::Cluster, Topology::Alone][(seed % 3) as usize];
     let gateways = 3 + (seed % 8) as usize;
-    let small =
-        Plan { seed, topology, gateways, clients: 500, headers: 4000, rate: 60, off: None, failures: &FAILURES };
+    let failures: &[Failure] = if topology == Topology::Cluster { &FAILURES_OF_A_CLUSTER } else { &FAILURES };
+    let small = Plan { seed, topology, gateways, clients: 500, headers: 4000, rate: 60, off: None, failures };
     if seed % 50 == 3 { Plan { gateways: 200, clients: 10_000, headers: 10_000, rate: 400, ..small } } else { small }
 }
 
@@ -53,11 +53,16 @@ fn no_header_passes_a_fleet_twice_and_none_is_sent_after_a_freeze_has_returned()
         return;
     }
     assert!(sums.passed > sums.headers / 3, "most of it is not refused");
+    let Tally { failovers, crashes, lost_writes, filled, moved_slots, moved_without_all_keys, claims_refused, .. } =
+        &sums.tally;
     for error in REFUSALS {
-        assert!(sums.tally.claims_refused.contains_key(error), "no claim was refused by {error}");
+        assert!(claims_refused.contains_key(error), "no claim was refused by {error}");
     }
-    assert!(sums.tally.moved_slots > 10 && sums.tally.moved_without_all_keys > 0, "enough slots move");
-    assert!(sums.tally.failovers > 10 && sums.tally.crashes > 20 && sums.tally.filled > 5, "enough happens");
+    assert!(*failovers > 20 && *crashes > 20 && *lost_writes > 20, "enough happens");
+    assert!(*moved_slots > 10 && *filled > 5, "enough happens");
+    if headers >= 10 * HEADERS {
+        assert!(claims_refused.contains_key("READONLY") && *moved_without_all_keys > 0, "what is rare happens, too");
+    }
 }
 
 fn holds(plan: Plan, outcome: &Outcome) {
@@ -101,11 +106,14 @@ impl Sums {
     }
 }
 
-/// A master was stopped, and a replica elected. The master went on, and a gateway that asked it first believed it.
+/// A master is stopped, and a replica elected. When the master goes on, its successor crashes. A gateway that asks the old one
+/// first must not believe it: `cluster_map` has tests of the rules by which it does not.
 #[test]
 fn a_clusters_master_that_goes_on_does_not_know_its_successor_and_is_not_believed() {
-    let plan = plan(100_117);
-    holds(plan, &plan.run());
+    for seed in 0..2 {
+        let plan = Plan { seed, gateways: 4, failures: &[Failure::Relapse], ..plan(1) };
+        holds(plan, &plan.run());
+    }
 }
 
 /// Runs seeds from this one on, until a run is broken in this way.
@@ -154,7 +162,8 @@ fn without_the_comparison_of_clocks_a_header_passes_twice() {
 
 #[test]
 fn if_a_gateway_with_a_wrong_clock_sets_the_fence_a_header_passes_twice() {
-    is_needed(TurnedOff::Store(Mechanism::ClockOfFence), Topology::Alone, 5, "passed gateway");
+    let losses = &[Failure::Flush, Failure::Restart];
+    is_needed_against(losses, TurnedOff::Store(Mechanism::ClockOfFence), Topology::Alone, 9, "passed gateway");
 }
 
 #[test]
@@ -186,11 +195,14 @@ fn if_the_refusal_of_a_claim_is_taken_for_a_spent_salt_a_header_passes_twice() {
     }
 }
 
-/// What is not covered (docs/fleet.md): the new master raises its epoch without a vote, and wins against its successor, with
-/// the history that was attested before.
+/// A master that was replaced is given a slot: it raises its epoch without a vote and wins against its successor, with the
+/// history that was attested before.
 #[test]
-fn a_slot_that_is_given_to_a_master_that_was_replaced_makes_it_the_master_again_unfenced() {
-    let plan = |seed| Plan { seed, gateways: 4, failures: &[Failure::PausedReshard], ..plan(1) };
-    let mut outcomes = (0..20).map(|seed| plan(seed).run());
-    assert!(outcomes.any(|outcome| outcome.broken.is_some()), "it is covered now: say so in docs/fleet.md");
+fn a_master_that_was_replaced_and_is_given_a_slot_is_fenced() {
+    for seed in 0..3 {
+        let plan = Plan { seed, gateways: 4, failures: &[Failure::PausedReshard], ..plan(1) };
+        holds(plan, &plan.run());
+    }
+    let off = TurnedOff::Store(Mechanism::Epoch);
+    is_needed_against(&[Failure::PausedReshard], off, Topology::Cluster, 2, "passed gateway");
 }

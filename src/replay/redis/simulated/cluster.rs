@@ -124,6 +124,13 @@ impl State {
                 return Some(bulk(format!("cluster_state:{state}\r\ncluster_current_epoch:{epoch}\r\n")));
             }
             ["CLUSTER", "SLOTS"] => return Some(self.slots(to)),
+            ["CLUSTER", "NODES"] => {
+                let epochs = self.cluster.views[to].epochs.iter().enumerate();
+                let lines = epochs.map(|(server, epoch)| {
+                    format!("{server:040x} server:{}@0 master - 0 0 {epoch} connected\n", port(server))
+                });
+                return Some(bulk(lines.collect::<String>()));
+            }
             ["EVALSHA", _, "2", ..] => &words[3..5],
             ["EVALSHA", _, _, _, ..] => &words[3..4],
             ["GET" | "SET", _, ..] => &words[1..2],

@@ -65,15 +65,14 @@ pub(crate) enum Failure {
     Full,
     /// A slot moves to another master of the cluster.
     Reshard,
-    /// The same, and the new master is stopped and replaced before it is told that the slot is its own. Not among those
-    /// that are covered.
+    /// The same, and the new master is stopped and replaced before it is told that the slot is its own.
     PausedReshard,
     /// A master is stopped; as soon as it goes on, its successor crashes.
     Relapse,
 }
 
-/// All of them, some more often than others.
-pub(crate) const FAILURES: [Failure; 16] = [
+/// What goes wrong in every topology, some of it more often.
+pub(crate) const FAILURES: [Failure; 13] = [
     Failure::Crash,
     Failure::Crash,
     Failure::Restart,
@@ -86,11 +85,17 @@ pub(crate) const FAILURES: [Failure; 16] = [
     Failure::ClockStep,
     Failure::Flush,
     Failure::Full,
-    Failure::Reshard,
-    Failure::Reshard,
-    Failure::Reshard,
     Failure::Relapse,
 ];
+
+/// The same, and what goes wrong only in a cluster.
+pub(crate) const FAILURES_OF_A_CLUSTER: [Failure; 17] = {
+    let mut all = [Failure::Reshard; 17];
+    let (common, _) = all.split_at_mut(FAILURES.len());
+    common.copy_from_slice(&FAILURES);
+    all[16] = Failure::PausedReshard;
+    all
+};
 
 impl RedisWorld {
     /// One thing goes wrong, and right again some time later.

@@ -50,7 +50,7 @@ use crate::clock::Clock;
 use crate::net::Authority;
 use crate::replay::{Room, WhenNew, Window};
 
-pub(crate) use self::failures::{FAILURES, Failure, Tally};
+pub(crate) use self::failures::{FAILURES, FAILURES_OF_A_CLUSTER, Failure, Tally};
 pub(crate) use self::network::wall;
 
 /// How gateways find the master.
