@@ -127,3 +127,27 @@ fn judge_bytes(parts: &Parts) -> Result<(), MessageFault> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    #[test]
+    fn over_http_2_a_host_without_an_authority_is_judged_like_one() {
+        for (uri, host, says) in [
+            ("/", Some("crm.example"), Ok(())),
+            ("/", Some("u@a"), Err(MessageFault::OddHost)),
+            ("/", Some("a/b"), Err(MessageFault::OddHost)),
+            ("/", None, Err(MessageFault::NoAuthority)),
+            ("http://crm.example/", None, Ok(())),
+            ("http://crm.example/", Some("other.example"), Err(MessageFault::OtherHost)),
+        ] {
+            let request = Request::builder().version(Version::HTTP_2).uri(uri);
+            let request = host.into_iter().fold(request, |request, host| request.header(HOST, host));
+            let parts = request.body(()).unwrap().into_parts().0;
+            assert_eq!(judge_http_2(&parts), says, "{uri} {host:?}");
+        }
+    }
+}

@@ -271,6 +271,13 @@ mod tests {
     }
 
     #[test]
+    fn a_parameter_of_the_automations_path_is_a_plain_name() {
+        for (path, fits) in [("/a/{list_id}", true), ("/a/{L1}/b", true), ("/a/{list-id}", false), ("/a/{}", false)] {
+            assert_eq!(Template::parse(path).is_some(), fits, "{path}");
+        }
+    }
+
+    #[test]
     fn an_invalid_pattern_is_refused_with_a_reason() {
         for pattern in [
             "",

@@ -318,6 +318,7 @@ mod tests {
         assert_eq!(spend(&set, 1, dates[0]), Ok(()));
         assert_eq!(spend(&set, 1 + SHARDS as u8, dates[1]), Ok(()));
         assert!(!set.forget(), "both are in the window");
+        assert!(set.heap_bytes() > 0);
         assert_eq!(set.holds(SaltId::from_stored([1; 16])), Some(true));
         time.advance(Duration::from_secs(3600));
         assert!(set.forget());

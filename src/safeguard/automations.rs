@@ -195,6 +195,8 @@ mod tests {
             ("no id", r#"{"total":1,"data":{"automations":[{"name":"x"}]}}"#, None),
             ("an empty id", r#"{"total":1,"data":{"automations":[{"automationId":""}]}}"#, None),
             ("an invalid id", r#"{"total":1,"data":{"automations":[{"automationId":null}]}}"#, None),
+            ("an id that is no whole number", r#"{"total":1,"data":{"automations":[{"automationId":7.5}]}}"#, None),
+            ("a negative id", r#"{"total":1,"data":{"automations":[{"automationId":-7}]}}"#, None),
             ("not objects", r#"{"total":1,"data":{"automations":["A"]}}"#, None),
             (
                 "the same twice",

@@ -360,6 +360,45 @@ mod tests {
     }
 
     #[test]
+    fn the_record_is_counted_again_for_a_larger_limit_or_a_longer_span_only() {
+        let (usage, now) = (BudgetUsage::default(), SECOND * 1000);
+        let is_counted = |text: &str| match usage.widen(budgets(text, ""), now) {
+            Some(recount) => {
+                recount.finish();
+                false
+            }
+            None => true,
+        };
+        for (text, counted) in [
+            ("5/minute", false),
+            ("5/minute", true),
+            ("4/second", true),
+            ("6/minute", false),
+            ("5/hour", false),
+            ("6/hour", true),
+        ] {
+            assert_eq!(is_counted(text), counted, "{text}");
+        }
+    }
+
+    #[test]
+    fn deletions_in_memory_are_not_counted_from_the_record_again_unless_they_are_too_old() {
+        let usage = BudgetUsage::default();
+        let (five, six) = (budgets("5/hour", ""), budgets("6/hour", ""));
+        usage.widen(five, Duration::ZERO).unwrap().finish();
+        for at in [0, 4000] {
+            assert!(usage.take("K", "a", five, || SECOND * at).is_ok());
+        }
+        let now = SECOND * 4000;
+        let mut recount = usage.widen(six, now).unwrap();
+        recount.found("K", "a", SECOND * 3000);
+        recount.found("K", "a", Duration::ZERO);
+        recount.finish();
+        let more = (0..10).take_while(|_| usage.take("K", "a", six, || now).is_ok()).count();
+        assert_eq!(more, 4, "one of 3000 seconds ago, and the one in memory");
+    }
+
+    #[test]
     fn concurrent_deletions_never_exceed_the_budget() {
         let (usage, budgets) = (BudgetUsage::default(), budgets("1000/hour", "100/hour"));
         let passed = std::sync::atomic::AtomicUsize::new(0);

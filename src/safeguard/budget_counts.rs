@@ -95,3 +95,22 @@ impl BudgetCounts {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Budget;
+
+    #[tokio::test]
+    async fn a_process_gives_back_what_was_not_sent() {
+        let (counts, once) = (BudgetCounts::default(), Budgets { key: Budget::parse("1/hour"), ..Budgets::default() });
+        let take = || match counts.take("K", "a", once, || Duration::ZERO) {
+            BudgetAnswer::Now(taken) => taken.ok(),
+            BudgetAnswer::Later(_) => panic!("it does not ask the fleet"),
+        };
+        let taken = take().unwrap();
+        assert!(take().is_none() && !counts.is_shared());
+        counts.give_back("K", "a", taken).await;
+        assert!(take().is_some());
+    }
+}

@@ -289,6 +289,10 @@ fn nothing_is_deleted_if_linked_automations_are_unknown() {
         let refused = gate.delete(&signed("OWNER"));
         assert_eq!((refused.status, refused.error_code().as_str()), (status, code), "{says}");
     }
+    // A service that checks the owner itself says by a 404 that there is no such segment for this caller.
+    *set.lock().unwrap() = "404".into();
+    let delegating = Gate::hasty(&upstream, &format!("[ownership.delegate]\n{GUARDED}"));
+    assert_eq!(delegating.delete(&signed("OWNER")).status, 404);
     assert_eq!(upstream.deletes(), 0);
     // Without the guard, no automations are looked up.
     let ignoring = Gate::before(&upstream);
@@ -348,6 +352,17 @@ fn says_what_a_deletion_would_meet(spoken: Spoken) {
         assert_eq!(rehearsed.deletes(), 0);
         assert!(rehearsed.last.lock().unwrap().iter().all(|seen| seen.method == "GET"));
     }
+}
+
+#[test]
+fn a_dry_run_says_that_the_budget_is_spent() {
+    let upstream = Upstream::start(service("account-1", "member-1"));
+    let gate = Gate::with(upstream.address, "[budget]\nper_key = \"1/day\"\n", Clock::system());
+    let rehearse = || body(&ask(Spoken::Http1, &gate, "POST", "/deletion-check", &signed("OWNER"), ""));
+    assert_eq!(rehearse()["wouldDelete"], true);
+    assert_eq!(gate.delete(&signed("OWNER")).status, 200);
+    let told = rehearse();
+    assert_eq!((&told["wouldDelete"], &told["status"]), (&json!(false), &json!(429)), "{told}");
 }
 
 #[test]
