@@ -173,8 +173,8 @@ fn without_the_lease_a_deletion_is_sent_after_a_freeze_has_returned() {
 
 #[test]
 fn if_a_slot_that_has_moved_is_not_fenced_a_header_passes_twice() {
-    let off = TurnedOff::Store(Mechanism::History);
-    is_needed_against(&[Failure::Reshard], off, Topology::Cluster, 6, "passed gateway");
+    let off = TurnedOff::Store(Mechanism::Fence);
+    is_needed_against(&[Failure::Reshard], off, Topology::Cluster, 0, "passed gateway");
 }
 
 #[test]
