@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use redis::Value;
 
-use super::script::decimal;
 use crate::net::Authority;
 
 /// The number of slots of a cluster.
@@ -94,7 +93,8 @@ fn epochs(nodes: &str) -> Option<BTreeMap<&str, u64>> {
         else {
             return None;
         };
-        if epochs.insert(id, decimal(epoch)?).is_some() {
+        let is_number = epoch.bytes().all(|byte| byte.is_ascii_digit());
+        if !is_number || epochs.insert(id, epoch.parse().ok()?).is_some() {
             return None;
         }
     }
