@@ -13,6 +13,7 @@
 //! - A slot of a cluster moves key by key. As long as it moves, its old master answers ASK to a claim if both keys are gone,
 //!   and TRYAGAIN if one is. The new master takes it with all keys or without some, and then raises its own epoch without a
 //!   vote, also if it was stopped and replaced meanwhile. A master forgets the keys of slots that it has lost.
+//!   Whoever cancels a move deletes the slot's marker first.
 //! - A server refuses what writes, in this order: a replica (READONLY), a master that has heard of no replica lately, if it
 //!   needs one (NOREPLICAS), and one without memory (OOM, at the first write of a script). While it loads its data it
 //!   refuses everything but INFO and TIME (LOADING).

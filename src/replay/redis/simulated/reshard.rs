@@ -151,9 +151,16 @@ impl State {
         }
     }
 
-    /// The slot is not on its way any more (SETSLOT STABLE). Returns whether both have heard.
+    /// The slot is not on its way any more (SETSLOT STABLE). A server that keeps it may have given away some of its keys, but
+    /// not its marker: that is deleted first, as docs/fleet.md says. Returns whether both have heard.
     fn puts_right(&mut self, Move { slot, from, to }: Move) -> bool {
         for server in [from, to] {
+            if self.nodes[server].is_ready() && self.cluster.views[server].owners[slot] == server {
+                for marker in self.keys_of(server, slot).into_iter().filter(|key| key.contains(":epoch:")) {
+                    self.nodes[server].machine.writes(Effect::Delete(marker));
+                }
+                self.replicate(server);
+            }
             if self.nodes[server].is_ready() {
                 let view = &mut self.cluster.views[server];
                 (view.migrating[slot], view.importing[slot]) = (None, None);
