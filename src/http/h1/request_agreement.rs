@@ -66,7 +66,10 @@ pub(super) fn check(bytes: &[u8], at_once: usize) -> Agreed {
         assert_eq!(theirs.len(), strict.messages.len(), "hyper read more: {}", shown());
     }
     let served = served(bytes, at_once.max(1));
-    assert_eq!(served.len(), messages, "other messages are served: {served:#?}: {}", shown());
+    // hyper does not see a `close` beside bytes that are no ASCII, and goes on.
+    let last = strict.messages.iter().position(|(message, _)| says_close(message));
+    let ours = last.map_or(messages, |last| messages.min(last + 1));
+    assert_eq!(served.len(), ours, "other messages are served: {served:#?}: {}", shown());
     for (n, (ours, served)) in strict.messages.iter().zip(&served).enumerate() {
         assert!(same(ours, served), "message {n} is served differently, as {served:#?}: {}", shown());
     }
@@ -93,10 +96,13 @@ fn same((ours, _): &(Message, bool), theirs: &Message) -> bool {
 
 /// Whether no message follows this one.
 fn closes((message, old): &(Message, bool)) -> bool {
-    let mut options = message.fields.iter().filter(|(name, _)| name == "connection").flat_map(|(_, value)| {
-        value.split(|byte| *byte == b',').map(|option| option.trim_ascii().to_ascii_lowercase()).collect::<Vec<_>>()
-    });
-    *old || options.any(|option| option == b"close")
+    *old || says_close(message)
+}
+
+fn says_close(message: &Message) -> bool {
+    let values = message.fields.iter().filter(|(name, _)| name == "connection").map(|(_, value)| value);
+    let mut options = values.flat_map(|value| value.split(|byte| *byte == b','));
+    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
 }
 
 fn strictly(bytes: &[u8], at_once: usize) -> Strict {
