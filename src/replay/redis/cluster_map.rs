@@ -7,8 +7,8 @@
 //!    as it was, until it hears from the others.
 //! 3. Each master's own epoch, by the same answer, is in its epoch markers and in every claim. A master that was replaced can
 //!    win against its successor: if it is given a slot, it raises its epoch without a vote. Then its markers are those of an
-//!    earlier epoch, and it is fenced, although its history is the one that was attested. So is every master that is given a
-//!    slot, the first time since the last failover.
+//!    earlier epoch, and it is fenced, although its history is the one that was attested. So is every other master that raises
+//!    its epoch when it is given a slot.
 //! 4. The map is good for [`TERM`] from the moment of the question, as the word of Sentinels is. So a gateway that reaches an
 //!    old master, but not the others, stops using it. The fence of a new master is longer by [`TERM`].
 
