@@ -271,9 +271,9 @@ fn keep_last(log: &mut Log, widest: &Widest) {
 mod tests {
     use super::*;
 
-    const SECOND: Duration = Duration::from_secs(1);
+    pub(super) const SECOND: Duration = Duration::from_secs(1);
 
-    fn budgets(key: &str, account: &str) -> Budgets {
+    pub(super) fn budgets(key: &str, account: &str) -> Budgets {
         Budgets { key: Budget::parse(key), account: Budget::parse(account), ..Budgets::default() }
     }
 

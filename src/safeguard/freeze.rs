@@ -215,11 +215,11 @@ impl Freeze {
 mod tests {
     use super::*;
 
-    fn note() -> Note {
+    pub(super) fn note() -> Note {
         Note { since: "2026-11-24T00:00:00.000Z".into(), uid: 7, reason: Some("a leak".into()) }
     }
 
-    fn key(name: &str) -> Target {
+    pub(super) fn key(name: &str) -> Target {
         Target::Key(name.into())
     }
 

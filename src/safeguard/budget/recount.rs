@@ -111,14 +111,8 @@ fn recall(log: &mut Log, widest: &Widest, at: i64) {
 #[cfg(test)]
 mod tests {
     use super::super::BudgetExceeded;
+    use super::super::tests::{SECOND, budgets};
     use super::*;
-    use crate::policy::Budget;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn budgets(key: &str, account: &str) -> Budgets {
-        Budgets { key: Budget::parse(key), account: Budget::parse(account), ..Budgets::default() }
-    }
 
     #[test]
     fn a_larger_budget_counts_the_recorded_deletions_once() {

@@ -101,15 +101,8 @@ impl Freeze {
 #[cfg(test)]
 mod tests {
     use super::super::NoPermit;
+    use super::super::tests::{key, note};
     use super::*;
-
-    fn note() -> Note {
-        Note { since: "2026-11-24T00:00:00.000Z".into(), uid: 7, reason: Some("a leak".into()) }
-    }
-
-    fn key(name: &str) -> Target {
-        Target::Key(name.into())
-    }
 
     #[test]
     fn a_gateway_of_a_fleet_permits_only_what_it_has_read_within_its_lease() {
