@@ -157,6 +157,11 @@ impl Lost {
     pub fn is_reset(&self) -> bool {
         self.0.contains("Connection reset") || self.0.contains("internal error")
     }
+
+    /// Whether a GOAWAY of HTTP/2 says that this request was not taken and may be sent again.
+    pub fn was_not_taken(&self) -> bool {
+        self.0.contains("not a result of an error")
+    }
 }
 
 /// A connection with a read timeout, so that a test cannot wait forever.

@@ -36,7 +36,7 @@ pub struct Two {
     connection: SendRequest<Bytes>,
     ended: JoinHandle<Result<(), h2::Error>>,
     /// The requests, each with the sender of its body; dropping that resets the stream.
-    asked: VecDeque<(ResponseFuture, SendStream<Bytes>)>,
+    asked: VecDeque<Result<(ResponseFuture, SendStream<Bytes>), Lost>>,
     answer: Option<RecvStream>,
 }
 
@@ -100,8 +100,9 @@ impl Caller {
             Self::One(stream) => drop(stream.get_mut().write_all(body)),
             Self::Two(two) => {
                 // The gateway never grants a window for the part that it does not want.
-                let (_, sending) = two.asked.back_mut().unwrap();
-                drop(sending.send_data(Bytes::copy_from_slice(body), true));
+                if let Ok((_, sending)) = two.asked.back_mut().unwrap() {
+                    drop(sending.send_data(Bytes::copy_from_slice(body), true));
+                }
             }
         }
     }
@@ -116,8 +117,9 @@ impl Caller {
             // If it was closed meanwhile, reading the answer shows that.
             Self::One(stream) => drop(stream.get_mut().write_all(format!("{}\r\n", request.unfinished()).as_bytes())),
             Self::Two(two) => two.runtime.block_on(async {
-                let mut ready = two.connection.clone().ready().await.unwrap();
-                two.asked.push_back(ready.send_request(request.http2(), length.is_none()).unwrap());
+                let ready = two.connection.clone().ready().await;
+                let asked = ready.and_then(|mut ready| ready.send_request(request.http2(), length.is_none()));
+                two.asked.push_back(asked.map_err(|error| Lost(error.to_string())));
             }),
         }
     }
@@ -127,7 +129,7 @@ impl Caller {
         match self {
             Self::One(stream) => read_head(stream).map(Answer::with_head),
             Self::Two(two) => {
-                let (answer, _sending) = two.asked.pop_front().expect("something was asked");
+                let (answer, _sending) = two.asked.pop_front().expect("something was asked")?;
                 let answer =
                     two.runtime.block_on(async { timeout(PATIENCE, answer).await }).expect("an answer in time");
                 let (parts, body) = answer.map_err(|error| Lost(error.to_string()))?.into_parts();
