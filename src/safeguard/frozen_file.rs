@@ -231,3 +231,139 @@ pub(super) fn frozen(bytes: &[u8]) -> Option<Value> {
 fn checksum(value: &Value) -> u32 {
     crc32fast::hash(value.to_string().as_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct World(tempfile::TempDir);
+
+    impl World {
+        /// In it, one gateway has changed its state so many times, and stopped.
+        fn after(changes: u64) -> Self {
+            let world = Self(tempfile::tempdir().unwrap());
+            let (file, _) = world.open("kept", true, None).unwrap();
+            (1..=changes).for_each(|change| file.write(&json!(change)).unwrap());
+            world
+        }
+
+        fn open(
+            &self,
+            kept: &str,
+            keep: bool,
+            discard: Option<Value>,
+        ) -> Result<(FrozenFile, Option<Value>), FreezeError> {
+            FrozenFile::open(&self.at(kept), Some(&self.at("record")), keep, discard)
+        }
+
+        /// The state with which a gateway starts, or why it does not.
+        fn started(&self) -> Result<Option<Value>, String> {
+            self.open("kept", true, None).map(|(_, state)| state).map_err(|error| error.to_string())
+        }
+
+        fn at(&self, path: &str) -> PathBuf {
+            self.0.path().join(path)
+        }
+
+        /// The files of the state and of the counts.
+        fn files(&self) -> [Vec<u8>; 2] {
+            ["kept/freeze.json", "record/counts.json"].map(|path| std::fs::read(self.at(path)).unwrap())
+        }
+
+        fn put(&self, path: &str, bytes: &[u8]) {
+            std::fs::write(self.at(path), bytes).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_start_writes_nothing_that_is_there_already_and_reading_writes_nothing() {
+        let world = World::after(2);
+        let files = world.files();
+        assert_eq!(world.started().unwrap(), Some(json!(2)));
+        assert_eq!(world.files(), files);
+
+        world.open("kept", true, None).unwrap().0.write(&json!(3)).unwrap();
+        let [file, counts] = world.files();
+        // The state was written, and the process ended before it was counted.
+        world.put("record/counts.json", &files[1]);
+        assert_eq!(world.open("kept", false, None).unwrap().1, Some(json!(3)));
+        assert_eq!(world.files(), [file.clone(), files[1].clone()]);
+
+        let elsewhere = world.at("elsewhere");
+        world.put("record/counts.json", &counts);
+        FrozenFile::open(&world.at("kept"), Some(&elsewhere), false, None).unwrap();
+        assert_eq!(world.files(), [file, counts]);
+        assert!(!elsewhere.exists());
+    }
+
+    #[test]
+    fn a_change_that_was_not_counted_is_counted_at_the_next_start() {
+        let world = World::after(2);
+        let [second, counts] = world.files();
+        world.open("kept", true, None).unwrap().0.write(&json!(3)).unwrap();
+        world.put("record/counts.json", &counts);
+        assert_eq!(world.started().unwrap(), Some(json!(3)));
+        world.put("kept/freeze.json", &second);
+        assert!(world.started().unwrap_err().contains("older copy"));
+
+        let world = World::after(1);
+        let counts = world.files()[1].clone();
+        std::fs::remove_file(world.at("record/counts.json")).unwrap();
+        assert_eq!(world.started().unwrap(), Some(json!(1)), "the first change of all");
+        assert_eq!(world.files()[1], counts);
+    }
+
+    #[test]
+    fn a_state_that_is_two_changes_ahead_of_its_count_is_refused() {
+        let world = World::after(1);
+        let counts = world.files()[1].clone();
+        let (file, _) = world.open("kept", true, None).unwrap();
+        [2, 3].iter().for_each(|change| file.write(&json!(change)).unwrap());
+        drop(file);
+        world.put("record/counts.json", &counts);
+        assert!(world.started().unwrap_err().contains("is of change 3, but the counts beside the record know only 1"));
+    }
+
+    #[test]
+    fn the_state_of_another_gateway_is_refused_by_one_that_has_its_own() {
+        let world = World::after(1);
+        world.open("another", true, None).unwrap().0.write(&json!("another's")).unwrap();
+        std::fs::copy(world.at("another/freeze.json"), world.at("kept/freeze.json")).unwrap();
+        assert!(world.started().unwrap_err().contains("belongs to another directory"));
+    }
+
+    #[test]
+    fn a_missing_file_is_nothing_if_nothing_was_counted() {
+        let world = World(tempfile::tempdir().unwrap());
+        let (file, _) = world.open("kept", true, None).unwrap();
+        Counts::beside(&world.at("record")).raise(&file.name, 0).unwrap();
+        drop(file);
+        assert_eq!(world.started().unwrap(), None);
+    }
+
+    #[test]
+    fn a_number_that_was_changed_is_noticed_by_the_checksum() {
+        let world = World::after(2);
+        let [file, _] = world.files();
+        assert_eq!(frozen(&file), Some(json!(2)));
+        let changed = String::from_utf8(file).unwrap().replace("\"number\":2", "\"number\":3");
+        world.put("kept/freeze.json", changed.as_bytes());
+        assert!(world.started().unwrap_err().contains("was changed after it was written"));
+    }
+
+    #[test]
+    fn a_state_that_cannot_be_set_aside_is_not_discarded() {
+        for obstacle in ["record/counts.json", "kept/freeze.json.discarded"] {
+            let world = World::after(2);
+            let [file, _] = world.files();
+            world.put("kept/freeze.json", &file[1..]);
+            let _ = std::fs::remove_file(world.at(obstacle));
+            std::fs::create_dir(world.at(obstacle)).unwrap();
+            world.put(&format!("{obstacle}/file"), b"");
+            let error = world.open("kept", true, Some(json!("all"))).unwrap_err().to_string();
+            assert!(error.contains("cannot be discarded"), "{obstacle}: {error}");
+            assert_eq!(std::fs::read(world.at("kept/freeze.json")).unwrap(), file[1..], "{obstacle}");
+            assert!(world.at(obstacle).is_dir(), "{obstacle}");
+        }
+    }
+}
