@@ -10,7 +10,7 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -25,7 +25,11 @@ pub(super) use context::{Shared, Stack};
 
 /// A listener as tokio polls it.
 enum Accepting {
-    Tcp(tokio::net::TcpListener),
+    Tcp {
+        listener: tokio::net::TcpListener,
+        /// Whether a connection had the options of the listener, as all after it do.
+        inherited: AtomicBool,
+    },
     Unix(tokio::net::UnixListener),
 }
 
@@ -35,7 +39,7 @@ impl Accepting {
             Listener::Tcp(listener) => {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
                 suit_answers(&listener);
-                Self::Tcp(listener)
+                Self::Tcp { listener, inherited: AtomicBool::new(false) }
             }
             Listener::Unix(listener) => Self::Unix(tokio::net::UnixListener::from_std(listener)?),
         })
@@ -43,11 +47,15 @@ impl Accepting {
 
     async fn accept(&self) -> io::Result<Accepted> {
         Ok(match self {
-            Self::Tcp(listener) => {
+            Self::Tcp { listener, inherited } => {
                 let (stream, from) = listener.accept().await?;
-                // One that was waiting before its listener had the options has not inherited them.
-                if !suits_answers(&stream) {
-                    suit_answers(&stream);
+                // Those that were waiting before their listener had the options have not inherited them. They come first.
+                if !inherited.load(Ordering::Relaxed) {
+                    let suits = suits_answers(&stream);
+                    inherited.store(suits, Ordering::Relaxed);
+                    if !suits {
+                        suit_answers(&stream);
+                    }
                 }
                 Accepted { raw: Socket::tcp(stream, Delivery::Posted)?, from: Some(from.ip()) }
             }
