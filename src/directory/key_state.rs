@@ -207,4 +207,18 @@ mod tests {
         );
         assert!(matches!(state.health(6 * SECOND), KeyHealth::Degraded(why) if why.contains("no room")));
     }
+
+    #[test]
+    fn entries_at_fault_are_told_if_nothing_worse_is_wrong() {
+        let state = KeyState::of_database(SECOND, 10 * SECOND);
+        state.confirm(SECOND);
+        state.set_at_fault(2);
+        assert!(matches!(state.health(SECOND), KeyHealth::Degraded(why) if why.starts_with("2 of its entries")));
+        state.failed("away".into());
+        let told = "its keys may be outdated: away";
+        assert_eq!(state.health(SECOND), KeyHealth::Degraded(told.into()));
+        state.confirm(SECOND);
+        state.set_at_fault(0);
+        assert_eq!(state.health(SECOND), KeyHealth::Ok);
+    }
 }

@@ -415,6 +415,24 @@ mod tests {
             assert!(matches!(identify(&directory, &signed("KEY", OLD)), Err(Unidentified::Inactive)));
             assert!(matches!(identify(&directory, &signed("KEY", NEW)), Err(Unidentified::Inactive)));
         }
+        let moment = std::time::Duration::from_nanos(1);
+        let expiring = KeyEntry { expires: Some(now + moment), ..entry("KEY", &[OLD]) };
+        let directory = Directory::new(vec![expiring]).unwrap();
+        assert!(identify(&directory, &signed("KEY", OLD)).is_ok(), "until then it is active");
+        let caller = directory.caller("KEY").unwrap();
+        assert_eq!(caller.expires(), Some(now + moment));
+        assert!(!caller.has_expired(|| now) && caller.has_expired(|| now + moment));
+        assert!(!caller.is_active(now + moment) && !caller.is_active(now + 2 * moment));
+    }
+
+    #[test]
+    #[cfg(feature = "postgres")]
+    fn a_key_that_has_expired_is_still_switched_on() {
+        let past = KeyEntry { expires: Some(SystemTime::UNIX_EPOCH), ..entry("PAST", &[OLD]) };
+        let off = KeyEntry { active: false, ..entry("OFF", &[NEW]) };
+        let directory = Directory::new(vec![past, off]).unwrap();
+        let is_on = |key: &str| directory.caller(key).unwrap().is_switched_on();
+        assert!(is_on("PAST") && !is_on("OFF"));
     }
 
     #[test]

@@ -83,3 +83,84 @@ impl FleetBudgets {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::replay::{FleetMember, FleetReading, FleetReport, StoreFuture};
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    /// A store that cannot be reached.
+    struct Away;
+
+    fn away<T: Send + 'static>() -> StoreFuture<Result<T, String>> {
+        Box::pin(async { Err("away".to_owned()) })
+    }
+
+    impl FleetStore for Away {
+        fn read(&self, _: FleetReport) -> StoreFuture<Result<FleetReading, String>> {
+            away()
+        }
+
+        fn replace(&self, _: u64, _: String) -> StoreFuture<Result<bool, String>> {
+            away()
+        }
+
+        fn members(&self) -> StoreFuture<Result<(u64, Vec<FleetMember>), String>> {
+            away()
+        }
+
+        fn straggling(&self) -> Duration {
+            Duration::ZERO
+        }
+
+        fn count(&self, _: FleetDeletion, _: bool) -> StoreFuture<Result<FleetVerdict, String>> {
+            away()
+        }
+
+        fn give_back(&self, _: FleetDeletion, _: FleetTaken) -> StoreFuture<()> {
+            Box::pin(async {})
+        }
+    }
+
+    fn per_minute(limit: u32) -> Option<Budget> {
+        Some(Budget { limit: NonZeroU32::new(limit).unwrap(), span: MINUTE })
+    }
+
+    fn budgets(key: Option<Budget>, account: Option<Budget>) -> Budgets {
+        Budgets { key, account, accepts_lost_counts: false }
+    }
+
+    #[test]
+    fn a_deletion_counts_for_what_has_had_a_budget_since_the_start() {
+        let fleet = FleetBudgets::new(Arc::new(Away));
+        let counted = |key, account| {
+            let deletion = fleet.deletion("K", "a", budgets(key, account))?;
+            let told = |count: FleetCount| (count.name, count.limit, count.kept);
+            Some((deletion.key.map(told), deletion.account.map(told)))
+        };
+        assert_eq!(counted(None, None), None);
+        let account = |limit, kept| Some(("a".to_owned(), limit, kept));
+        assert_eq!(counted(None, per_minute(3)), Some((None, account(Some((3, MINUTE)), 3))));
+        assert_eq!(counted(None, per_minute(2)), Some((None, account(Some((2, MINUTE)), 3))), "a larger one may return");
+        assert_eq!(counted(None, None), Some((None, account(None, 3))));
+        let key = Some(("K".to_owned(), Some((1, MINUTE)), 1));
+        assert_eq!(counted(per_minute(1), None), Some((key, account(None, 3))));
+    }
+
+    #[tokio::test]
+    async fn the_store_is_asked_only_if_there_has_been_a_budget() {
+        let fleet = FleetBudgets::new(Arc::new(Away));
+        let none = budgets(None, None);
+        assert!(fleet.judge("K", "a", none).await.is_ok());
+        assert!(matches!(fleet.take("K", "a", none).await, Ok(None)));
+        let some = budgets(per_minute(1), None);
+        assert!(matches!(fleet.judge("K", "a", some).await, Err(NotCounted::Unknown(why)) if why == "away"));
+        assert!(matches!(fleet.take("K", "a", some).await, Err(NotCounted::Unknown(why)) if why == "away"));
+        assert!(fleet.take("K", "a", none).await.is_err(), "it is counted from then on");
+    }
+}
