@@ -307,13 +307,19 @@ mod tests {
 
     /// A connection, and its other end.
     async fn connected() -> (Connection<Judged>, std::net::TcpStream) {
+        let (_, connection, server) = connected_in_pool().await;
+        (connection, server)
+    }
+
+    /// A connection with its pool, and its other end.
+    async fn connected_in_pool() -> (Pool<Judged>, Connection<Judged>, std::net::TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let server = ServerAddress::Network { at: crate::net::Authority::new("127.0.0.1", port).unwrap(), tls: false };
         let servers = Servers::new(UpstreamSettings::new(vec![server]), Clock::system(), None).unwrap();
         let pool = Pool::new(&Arc::new(servers), 0);
         let Ok(connection) = pool.connect(pool.busy(), false).await else { panic!("somebody listens") };
-        (connection, listener.accept().unwrap().0)
+        (pool, connection, listener.accept().unwrap().0)
     }
 
     fn deletion() -> Message {
@@ -361,6 +367,26 @@ mod tests {
         // An end: the kernel takes what is written after it, and learns that nobody will read it.
         drop(server);
         assert!(matches!(sent(connection).await, Err((AskError::Broken(_), None))));
+    }
+
+    #[tokio::test]
+    async fn only_a_connection_with_nothing_left_of_its_answer_is_used_again() {
+        for (answer, is_kept) in [
+            ("Content-Length: 2\r\n\r\nok", true),
+            ("Content-Length: 2\r\n\r\n", false),
+            ("Content-Length: 2\r\n\r\nok!", false),
+            ("Content-Length: 2\r\nConnection: close\r\n\r\nok", false),
+        ] {
+            let (pool, connection, mut server) = connected_in_pool().await;
+            std::io::Write::write_all(&mut server, format!("HTTP/1.1 200 OK\r\n{answer}").as_bytes()).unwrap();
+            let mut rest = sent(connection).await.ok().unwrap().rest;
+            assert!(!rest.is_on_reused() && rest.left() == Some(2), "{answer:?}");
+            let body = rest.take().unwrap();
+            assert_eq!(body.as_deref(), answer.contains("ok").then_some(&b"ok"[..]), "{answer:?}");
+            rest.end();
+            let again = pool.take(pool.busy(), crate::upstream::pool::Reuse::Idle);
+            assert_eq!(again.as_ref().is_ok_and(Connection::is_reused), is_kept, "{answer:?}");
+        }
     }
 
     #[tokio::test]
