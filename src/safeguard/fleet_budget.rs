@@ -146,7 +146,11 @@ mod tests {
         assert_eq!(counted(None, None), None);
         let account = |limit, kept| Some(("a".to_owned(), limit, kept));
         assert_eq!(counted(None, per_minute(3)), Some((None, account(Some((3, MINUTE)), 3))));
-        assert_eq!(counted(None, per_minute(2)), Some((None, account(Some((2, MINUTE)), 3))), "a larger one may return");
+        assert_eq!(
+            counted(None, per_minute(2)),
+            Some((None, account(Some((2, MINUTE)), 3))),
+            "a larger one may return"
+        );
         assert_eq!(counted(None, None), Some((None, account(None, 3))));
         let key = Some(("K".to_owned(), Some((1, MINUTE)), 1));
         assert_eq!(counted(per_minute(1), None), Some((key, account(None, 3))));

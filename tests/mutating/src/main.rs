@@ -45,10 +45,10 @@ fn run(arguments: &[String]) -> Result<ExitCode, String> {
     let jobs = jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from));
     let can_be_tried = |number: &u32| !built.left_out.contains(number) && !built.not_compilable.contains(number);
     let numbers: Vec<u32> = (1..).zip(&mutants).map(|(number, _)| number).filter(can_be_tried).collect();
-    let unit = Tests::learn(&built.unit, &tree, &out.join("notes"), jobs)?;
+    let unit = Tests::learn(&built.unit, &tree, &out.join("notes"), jobs, PATIENCE.0)?;
     let left = judged.all(&numbers, "unit", jobs, |number| unit.with(number, PATIENCE.0));
     eprintln!("of {} changes, the unit tests do not notice {}", numbers.len(), left.len());
-    let gateway = Tests::learn(&built.gateway, &tree, &out.join("notes"), jobs)?;
+    let gateway = Tests::learn(&built.gateway, &tree, &out.join("notes"), jobs, PATIENCE.1)?;
     let left = judged.all(&left, "gateway", jobs, |number| gateway.with(number, PATIENCE.1));
 
     let name = |number: &u32| &mutants[*number as usize - 1];
