@@ -231,6 +231,7 @@ mod tests {
         assert!(freeze.freeze(&key("K"), note()).unwrap());
         assert!(!freeze.freeze(&key("K"), note()).unwrap(), "it is already");
         assert!(!passes("a", "K") && passes("a", "k") && passes("a", "L"));
+        assert!(freeze.is_frozen("a", "K") && !freeze.is_frozen("a", "L"));
         freeze.freeze(&Target::Account("a".into()), note()).unwrap();
         assert!(!passes("a", "L") && passes("b", "L"));
         freeze.freeze(&Target::All, note()).unwrap();

@@ -385,8 +385,33 @@ mod tests {
             assert_eq!(body.as_deref(), answer.contains("ok").then_some(&b"ok"[..]), "{answer:?}");
             rest.end();
             let again = pool.take(pool.busy(), crate::upstream::pool::Reuse::Idle);
-            assert_eq!(again.as_ref().is_ok_and(Connection::is_reused), is_kept, "{answer:?}");
+            assert_eq!(again.is_ok(), is_kept, "{answer:?}");
+            let Ok(connection) = again else { continue };
+            std::io::Write::write_all(&mut server, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+            assert!(sent(connection).await.ok().unwrap().rest.is_on_reused());
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_with_an_answer_is_told() {
+        let (connection, mut server) = connected().await;
+        std::io::Write::write_all(&mut server, b"HTTP/1.1 200 OK\r\nContent-Length: 1, 2\r\n\r\n").unwrap();
+        let Err((AskError::Broken(malformed), None)) = sent(connection).await else { panic!("it is ambiguous") };
+        assert_eq!(malformed, Some(MalformedResponse::Framing));
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_ends_while_the_answer_is_awaited_changes_nothing() {
+        let (clock, hands) = crate::clock::Clock::manual(std::time::UNIX_EPOCH);
+        let lease = Arc::new(Lease::new(clock.clone(), Duration::from_secs(1)));
+        lease.renew(clock.elapsed());
+        let (connection, mut server) = connected().await;
+        let message = Message { lease: Some(lease), ..deletion() };
+        let mut sending = Sending::new(connection, message, Duration::from_secs(20));
+        poll_fn(|cx| Poll::Ready(assert!(Pin::new(&mut sending).poll(cx).is_pending()))).await;
+        hands.advance(Duration::from_secs(1));
+        std::io::Write::write_all(&mut server, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+        assert_eq!(sending.await.ok().unwrap().answer.status(), StatusCode::OK);
     }
 
     #[tokio::test]

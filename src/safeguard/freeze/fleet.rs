@@ -111,7 +111,9 @@ mod tests {
         let (one, other) = (fleet(), fleet());
         let verdict = |freeze: &Freeze| freeze.permit("a", "K").map(drop);
         assert_eq!(verdict(&one), Err(NoPermit::Unknown), "nothing was read yet");
+        assert!(!one.is_known());
         one.hear(0, "", clock.elapsed()).unwrap();
+        assert!(one.is_known());
         let held = one.permit("a", "K").unwrap();
         let (version, next, is_new) = one.following_with(&key("K"), note());
         assert!(version == 0 && is_new);
@@ -159,9 +161,11 @@ mod tests {
         let again = for_fleet(open()).unwrap();
         assert_eq!((again.told().0, again.list().len()), (1, 1), "the fleet's state survives a restart");
         drop(again);
-        let alone = tempfile::tempdir().unwrap();
-        let freeze = Freeze::open(alone.path(), None, true, None).unwrap();
-        freeze.freeze(&key("K"), note()).unwrap();
-        assert!(matches!(for_fleet(freeze), Err(FreezeError::FrozenAlone)));
+        for target in [Target::All, Target::Account("a".into()), key("K")] {
+            let alone = tempfile::tempdir().unwrap();
+            let freeze = Freeze::open(alone.path(), None, true, None).unwrap();
+            freeze.freeze(&target, note()).unwrap();
+            assert!(matches!(for_fleet(freeze), Err(FreezeError::FrozenAlone)), "{target:?}");
+        }
     }
 }
