@@ -385,3 +385,50 @@ impl<T: Traffic> Upstream<T> {
         Err(Unanswered::Decided(unmade.unwrap_or_else(none)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
+    use std::net::{TcpListener, TcpStream};
+    use std::time::UNIX_EPOCH;
+
+    use http::Method;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::net::Authority;
+
+    /// Answers one request, and keeps its connection.
+    fn answer_one(listener: &TcpListener) -> TcpStream {
+        let stream = listener.accept().unwrap().0;
+        let head = BufReader::new(&stream).lines().map(Result::unwrap).take_while(|line| !line.is_empty());
+        assert!(head.count() > 1);
+        (&stream).write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+        stream
+    }
+
+    fn is_open(stream: &TcpStream) -> bool {
+        stream.set_nonblocking(true).unwrap();
+        stream.peek(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    }
+
+    #[tokio::test]
+    async fn connections_that_were_idle_for_too_long_are_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = Authority::new("127.0.0.1", listener.local_addr().unwrap().port()).unwrap();
+        let settings = UpstreamSettings::new(vec![ServerAddress::Network { at, tls: false }]);
+        let idle_timeout = settings.idle_timeout;
+        let (clock, hands) = Clock::manual(UNIX_EPOCH);
+        let upstreams = Upstreams::new(&Arc::new(Servers::new(settings, clock, None).unwrap()));
+        let service = std::thread::spawn(move || [answer_one(&listener), answer_one(&listener)]);
+        let question = RequestHead::new(&Method::GET, "/x", None).unwrap();
+        upstreams.judged.ask(question.clone()).await.unwrap();
+        drop(upstreams.unjudged.forward(question, Outgoing::default()).await.unwrap());
+        let connections = service.join().unwrap();
+        upstreams.sweep();
+        assert!(connections.iter().all(is_open), "they may be used again");
+        hands.advance(idle_timeout);
+        upstreams.sweep();
+        assert!(!connections.iter().any(is_open));
+    }
+}
