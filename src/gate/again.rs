@@ -147,3 +147,15 @@ fn answered(of: Box<str>, kept: Option<KeptAnswer>) -> RefusedAfterSpend {
         None => Repeated::of_unknown(of),
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::read::tests::Chunked;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_that_arrives_in_pieces_is_read_up_to_the_length_of_the_first_one() {
+        assert_eq!(whole(&mut Chunked(3), 3).await.as_deref(), Some(&b"xxx"[..]));
+        assert_eq!(whole(&mut Chunked(4), 3).await, None);
+    }
+}

@@ -120,7 +120,7 @@ impl Whole {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::pin::Pin;
     use std::task::{Context, Poll};
 
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     /// A body of this many frames of one byte, which declares no size, like a chunked one.
-    struct Chunked(usize);
+    pub(in crate::gate) struct Chunked(pub(in crate::gate) usize);
 
     impl Body for Chunked {
         type Data = Bytes;
@@ -157,5 +157,16 @@ mod tests {
             Refused::BodyTooLarge,
             "a body that does not say its size"
         );
+    }
+
+    #[tokio::test]
+    async fn trailers_are_dropped_or_refused() {
+        let with_trailers = || {
+            let trailers = async { Some(Ok(http::HeaderMap::new())) };
+            Box::pin(Full::new(Bytes::from_static(b"x")).with_trailers(trailers))
+        };
+        assert_eq!(collect(with_trailers(), 8, Trailers::Removed).await.unwrap(), "x");
+        let refused = collect(with_trailers(), 8, Trailers::Refused).await.unwrap_err();
+        assert!(matches!(refused, Refused::MalformedRequest(_)));
     }
 }

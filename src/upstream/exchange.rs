@@ -415,6 +415,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn after_its_timeout_a_request_looks_once_more_for_its_answer() {
+        let (connection, _server) = connected().await;
+        tokio::time::pause();
+        let mut sending = Sending::new(connection, deletion(), Duration::from_secs(1));
+        let mut ended = async || poll_fn(|cx| Poll::Ready(Pin::new(&mut sending).poll(cx).is_ready())).await;
+        assert!(!ended().await);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert!(!ended().await, "the process may have been stopped, and the answer have come meanwhile");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(ended().await);
+    }
+
+    #[tokio::test]
     async fn nothing_of_a_request_leaves_after_its_lease() {
         let (clock, hands) = crate::clock::Clock::manual(std::time::UNIX_EPOCH);
         let lease = Arc::new(Lease::new(clock.clone(), Duration::from_secs(1)));
