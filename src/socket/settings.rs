@@ -12,7 +12,7 @@ pub(crate) enum IoChoice {
 }
 
 impl IoChoice {
-    /// What a configuration without the setting has. A ring costs more than epoll while few connections are busy (docs/performance.md).
+    /// What a configuration without the setting has. A ring costs more than epoll while few connections are busy (docs/measurements.md).
     pub(crate) const DEFAULT: Self = Self::Epoll;
     /// The words of the setting.
     pub(crate) const WORDS: [(&str, Self); 3] = [("auto", Self::Auto), ("epoll", Self::Epoll), ("uring", Self::Uring)];

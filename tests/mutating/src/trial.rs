@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -117,7 +118,7 @@ impl Tests {
 fn command(program: &Path, tree: &Path, tests: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.arg("--exact").args(tests).args(["--test-threads", "4"]).current_dir(tree);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command
 }
 
@@ -129,6 +130,9 @@ fn ends(mut child: Child, within: Duration) -> Option<bool> {
             return Some(status.success());
         }
         if started.elapsed() > within {
+            // With the gateways that it has started.
+            let group = format!("-{}", child.id());
+            let _ = Command::new("kill").args(["-9", "--", &group]).status();
             let _ = child.kill();
             let _ = child.wait();
             return None;
