@@ -27,7 +27,7 @@ pub(super) use context::{Shared, Stack};
 enum Accepting {
     Tcp {
         listener: tokio::net::TcpListener,
-        /// Whether a connection had the options of the listener, as all after it do.
+        /// Whether a connection has inherited the options of the listener. Then later ones do, too.
         inherited: AtomicBool,
     },
     Unix(tokio::net::UnixListener),
@@ -49,7 +49,7 @@ impl Accepting {
         Ok(match self {
             Self::Tcp { listener, inherited } => {
                 let (stream, from) = listener.accept().await?;
-                // Those that were waiting before their listener had the options have not inherited them. They come first.
+                // Connections that were waiting before the listener had its options have not inherited them. They are accepted first.
                 if !inherited.load(Ordering::Relaxed) {
                     let suits = suits_answers(&stream);
                     inherited.store(suits, Ordering::Relaxed);
